@@ -1,0 +1,1 @@
+"""Variational diffusion models in JAX: schedules, bounds, samplers and training, each checked against a closed form."""

@@ -1,0 +1,255 @@
+"""The configuration of a run: nested, typed dataclasses, one docstring line a field.
+
+A file in `configs/` returns a `Config` from `get_config()`. The programs read it with
+`--config=configs/digits.py` and change single fields with `--config.training.steps=100`.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from vdm.errors import InputError
+
+
+@dataclass
+class DataConfig:
+    """Which images, and how they are read."""
+
+    name: str = "digits"
+    """`digits`, `photos32`, a TFDS name (`cifar10`), `npz:PATH` or `folder:PATH`."""
+    data_dir: str = ""
+    """Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."""
+    shape: tuple[int, ...] | None = None
+    """(height, width, channels); None: read from the data. If given, the data must agree."""
+    levels: int | None = None
+    """Number of integer values a pixel can take; None: read from the data (256 for 8-bit images)."""
+    augmentations: tuple[str, ...] = ()
+    """Random augmentations of training images: any of `flip`, `rotate90`, `swap_channels`."""
+    num_workers: int = 0
+    """Worker processes that read and augment; 0: threads of this process."""
+
+
+@dataclass
+class ScheduleConfig:
+    """The noise schedule γ(t) = −log SNR(t)."""
+
+    name: str = "learned_monotone"
+    """`linear`, `cosine`, `shifted_cosine` (fixed); `learned_linear` (end points), `learned_monotone` (all)."""
+    gamma_min: float = -13.3
+    """γ(0): its value if fixed, its start if learned."""
+    gamma_max: float = 5.0
+    """γ(1): its value if fixed, its start if learned."""
+    shift: float = 0.0
+    """Added to γ of `shifted_cosine`: 2·log(side/64) for images of that side (more noise if positive)."""
+    hidden: int = 1024
+    """Hidden units of `learned_monotone`."""
+
+
+@dataclass
+class NetworkConfig:
+    """The VDM denoising network (`vdm.networks.unet.UNet`)."""
+
+    channels: int = 128
+    """Channels of every block; also the size of the embedding of γ."""
+    depth: int = 32
+    """Residual blocks on the way down; the way up has one more."""
+    attention: str = "middle"
+    """`middle`: one attention block between down and up; `everywhere`: after each residual block too."""
+    heads: int = 1
+    """Attention heads; must divide `channels`."""
+    dropout: float = 0.1
+    """Dropout rate inside residual blocks while training."""
+    fourier: tuple[int, ...] | None = None
+    """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the number of levels ((7, 8) for 256)."""
+
+
+@dataclass
+class ObjectiveConfig:
+    """What is minimised."""
+
+    stratified: bool = True
+    """Times of a batch: one shared uniform offset (True) or independent draws (False)."""
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW for the network, Adam for the schedule, and the moving average of both."""
+
+    learning_rate: float = 2e-4
+    """Peak learning rate of the network."""
+    schedule_learning_rate: float = 2e-4
+    """Peak learning rate of a learned schedule's parameters."""
+    b1: float = 0.9
+    """Adam's decay of the mean."""
+    b2: float = 0.99
+    """Adam's decay of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, on the network's kernels only (no biases, no norm scales, no schedule)."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up from 0."""
+    decay: str = "constant"
+    """Learning rate after warm-up: `constant`, or `cosine` to 0 at the last step."""
+    clip_norm: float = 1.0
+    """Gradients of the network are scaled down to this global norm; 0: never."""
+    ema_decay: float = 0.9999
+    """Decay of the moving average of all variables, warmed up as min(decay, (1+n)/(10+n))."""
+
+
+@dataclass
+class TrainingConfig:
+    """Length and rhythm of a run."""
+
+    steps: int = 10_000_000
+    """Optimiser steps in all."""
+    batch_size: int = 128
+    """Images a step, over all devices and hosts."""
+    log_every: int = 100
+    """Steps between log lines."""
+    evaluate_every: int = 10_000
+    """Steps between evaluations of the test split (0: only at the end)."""
+    checkpoint_every: int = 5_000
+    """Steps between checkpoints (0: only at the end)."""
+    sample_every: int = 10_000
+    """Steps between sample grids (0: only at the end)."""
+    keep_checkpoints: int = 3
+    """Latest checkpoints kept, beside the best one by bits/dim."""
+
+
+@dataclass
+class EvaluationConfig:
+    """How bits/dim of the test split is measured."""
+
+    batch_size: int = 128
+    """Images a network call, over all devices."""
+    draws: int = 10
+    """Noise draws an image in the final evaluation and in evaluate.py."""
+    training_draws: int = 1
+    """Noise draws an image in the evaluations during training."""
+    max_images: int = 0
+    """Evaluations during training use the first so many test images; 0: all."""
+
+
+@dataclass
+class SamplingConfig:
+    """Ancestral sampling."""
+
+    num: int = 64
+    """Images in a grid."""
+    steps: int = 250
+    """Steps T of the sampler: exactly T network calls."""
+    batch_size: int = 64
+    """Images sampled at a time."""
+
+
+@dataclass
+class Config:
+    """Everything that defines a run."""
+
+    seed: int = 0
+    """Seed of initialisation, data order, times, noise and dropout."""
+    data: DataConfig = field(default_factory=DataConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+CHOICES = {
+    "schedule.name": ("linear", "cosine", "shifted_cosine", "learned_linear", "learned_monotone"),
+    "network.attention": ("middle", "everywhere"),
+    "optimizer.decay": ("constant", "cosine"),
+}
+AUGMENTATIONS = ("flip", "rotate90", "swap_channels")
+
+
+def validate(config: Config) -> None:
+    """Raises `InputError` for the first field whose value no run could use."""
+    flat = flatten(config)
+    for name, allowed in CHOICES.items():
+        if flat[name] not in allowed:
+            raise InputError(f"config.{name}={flat[name]!r}: not one of {', '.join(allowed)}")
+    for augmentation in config.data.augmentations:
+        if augmentation not in AUGMENTATIONS:
+            raise InputError(
+                f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}"
+            )
+
+    def check(name: str, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise InputError(f"config.{name}={flat[name]!r}: must be {allowed}")
+
+    for name in (
+        "network.channels", "network.depth", "network.heads", "schedule.hidden",
+        "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints",
+        "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
+        "sampling.num", "sampling.steps", "sampling.batch_size",
+    ):  # fmt: skip
+        check(name, flat[name] >= 1, "1 or more")
+    for name in (
+        "seed", "data.num_workers", "training.evaluate_every", "training.checkpoint_every",
+        "training.sample_every", "evaluation.max_images", "optimizer.warmup_steps",
+        "optimizer.weight_decay", "optimizer.clip_norm",
+    ):  # fmt: skip
+        check(name, flat[name] >= 0, "0 or more")
+    for name in ("optimizer.learning_rate", "optimizer.schedule_learning_rate"):
+        check(name, flat[name] > 0, "above 0")
+    for name in ("network.dropout", "optimizer.b1", "optimizer.b2", "optimizer.ema_decay"):
+        check(name, 0 <= flat[name] < 1, "in [0, 1)")
+    gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
+    check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
+    check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
+    if config.data.shape is not None:
+        check("data.shape", len(config.data.shape) == 3 and min(config.data.shape) >= 1,
+              "(height, width, channels), each 1 or more")  # fmt: skip
+    if config.data.levels is not None:
+        check("data.levels", 2 <= config.data.levels <= 256, "from 2 to 256")
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"training.steps": 100, …}: every leaf field of a config by its dotted name."""
+    flat = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value, f"{prefix}{f.name}."))
+        else:
+            flat[prefix + f.name] = value
+    return flat
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as nested dicts of JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict`. Raises `InputError` for a field this version does not have."""
+    return _build(Config, values, "config")
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    types_ = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(types_))
+    if unknown:
+        raise InputError(f"{where} has unknown field {unknown[0]!r}; valid: {', '.join(types_)}")
+    return cls(**{k: _coerce(types_[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def _coerce(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), value, where)
+    # JSON has no tuples.
+    if isinstance(value, list):
+        return tuple(value)
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    plain = tuple(typing.get_origin(a) or a for a in allowed)
+    if float in plain and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        raise InputError(f"{where}={value!r}: must be of type {kind}")
+    return value
