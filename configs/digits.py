@@ -1,6 +1,15 @@
 """scikit-learn's 8×8 handwritten digits with 17 grey levels: the embedded default, minutes on a CPU."""
 
-from vdm.config import Config, DataConfig, EvaluationConfig, NetworkConfig, OptimizerConfig, SamplingConfig, ScheduleConfig, TrainingConfig
+from vdm.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 
 
 def get_config() -> Config:
@@ -9,7 +18,9 @@ def get_config() -> Config:
         schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.5, gamma_max=5.0),
         network=NetworkConfig(channels=32, depth=4, dropout=0.1),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema_decay=0.999),
-        training=TrainingConfig(steps=3000, batch_size=64, evaluate_every=1000, checkpoint_every=500, sample_every=1000),
+        training=TrainingConfig(
+            steps=3000, batch_size=64, evaluate_every=1000, checkpoint_every=500, sample_every=1000
+        ),
         evaluation=EvaluationConfig(batch_size=300, draws=20),
         sampling=SamplingConfig(num=64, steps=250),
     )

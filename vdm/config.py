@@ -175,9 +175,7 @@ def validate(config: Config) -> None:
             raise InputError(f"config.{name}={flat[name]!r}: not one of {', '.join(allowed)}")
     for augmentation in config.data.augmentations:
         if augmentation not in AUGMENTATIONS:
-            raise InputError(
-                f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}"
-            )
+            raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
 
     def check(name: str, ok: bool, allowed: str) -> None:
         if not ok:

@@ -1,0 +1,13 @@
+"""Every test runs with shape annotations checked, silent broadcasting and silent dtype promotion refused."""
+
+import os
+
+# Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel).
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+
+import jax
+from jaxtyping import install_import_hook
+
+install_import_hook("vdm", "beartype.beartype")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")

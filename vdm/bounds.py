@@ -1,0 +1,85 @@
+"""The variational bound on −log p(x), term by term, in nats summed over data dimensions: shape (batch,).
+
+−log p(x) ≤ reconstruction + prior + diffusion, Eq. 3.60 of De Sousa Ribeiro & Glocker (2024). Here `denoise` is a
+callable (z, γ) → ε̂ and `gamma` a callable t → γ(t); x is data encoded in [−1, 1].
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer
+
+from vdm import gaussian, likelihoods
+from vdm.schedules import value_and_slope
+
+Denoise = Callable[[Array, Array], Array]
+GammaFn = Callable[[Array], Array]
+
+
+def reconstruction_loss(
+    x: Integer[Array, "batch *data"], gamma_0: ArrayLike, eps_0: Float[Array, "batch *data"], levels: int
+) -> Float[Array, " batch"]:
+    """−log p(x|z₀) at one draw z₀ = α₀ x + σ₀ ε₀, for integer x with values 0 … levels−1."""
+    z_0 = gaussian.diffuse(likelihoods.encode(x, levels), eps_0, gamma_0)
+    return -likelihoods.log_prob(x, z_0, gamma_0, levels)
+
+
+def prior_loss(x: Float[Array, "batch *data"], gamma_1: ArrayLike) -> Float[Array, " batch"]:
+    """KL(q(z₁|x) ‖ N(0, 1)) = ½ Σ [α₁² x² + σ₁² − 1 − log σ₁²], with σ₁² − 1 = −α₁² and −log σ₁² = softplus(−γ₁)."""
+    var_signal = jax.nn.sigmoid(-jnp.asarray(gamma_1))
+    elementwise = 0.5 * (var_signal * (jnp.square(x) - 1) + jax.nn.softplus(-jnp.asarray(gamma_1)))
+    return _sum(elementwise)
+
+
+def continuous_diffusion_loss(
+    denoise: Denoise,
+    gamma: GammaFn,
+    x: Float[Array, "batch *data"],
+    t: Float[Array, " batch"],
+    eps: Float[Array, "batch *data"],
+) -> Float[Array, " batch"]:
+    """½ γ'(t) ‖ε − ε̂(z_t, γ(t))‖², whose mean over t ~ U(0, 1) and ε is the diffusion loss for T → ∞: Eq. 3.134."""
+    gamma_t, slope = value_and_slope(gamma, t)
+    return diffusion_loss_at(denoise, gamma_t, slope, x, eps)
+
+
+def diffusion_loss_at(
+    denoise: Denoise,
+    gamma_t: Float[Array, " batch"],
+    slope: Float[Array, " batch"],
+    x: Float[Array, "batch *data"],
+    eps: Float[Array, "batch *data"],
+) -> Float[Array, " batch"]:
+    """The same loss with γ(t) and dγ/dt already known: ½ slope ‖ε − ε̂(z_t, γ_t)‖²."""
+    z_t = gaussian.diffuse(x, eps, gamma_t)
+    return 0.5 * slope * _sum(jnp.square(eps - denoise(z_t, gamma_t)))
+
+
+def discrete_diffusion_loss(
+    denoise: Denoise,
+    gamma: GammaFn,
+    x: Float[Array, "batch *data"],
+    i: Integer[Array, " batch"],
+    eps: Float[Array, "batch *data"],
+    num_steps: int,
+) -> Float[Array, " batch"]:
+    """T/2 expm1(γ_t − γ_s) ‖ε − ε̂(z_t, γ_t)‖² with t = i/T, s = (i−1)/T, i ∈ {1, …, T}: Eq. A.38.
+
+    Its mean over i and ε is the diffusion loss of the T-step model, Eq. 3.93.
+    """
+    gamma_s, gamma_t = gamma((i - 1) / num_steps), gamma(i / num_steps)
+    weight = num_steps * jnp.expm1(gamma_t - gamma_s)
+    return diffusion_loss_at(denoise, gamma_t, weight, x, eps)
+
+
+def bits_per_dim(nats: ArrayLike, num_dims: int) -> Array:
+    """nats / (num_dims · ln 2), the unit in which image models are compared."""
+    return jnp.asarray(nats) / (num_dims * np.log(2))
+
+
+def _sum(values: Array) -> Array:
+    """Sum over all axes but the first."""
+    return jnp.sum(values, axis=range(1, values.ndim))

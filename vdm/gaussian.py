@@ -1,0 +1,99 @@
+"""The variance-preserving Gaussian diffusion process as a function of γ = −log SNR.
+
+Everything of Table 3.1 of De Sousa Ribeiro & Glocker (2024), in the sigmoid and expm1 forms of their
+§A.3, which lose no float32 accuracy for |γ| ≤ 20 nor for γ_s → γ_t. A `gamma` is a scalar or one value
+an example, shape (batch,); a `z`, `x` or `eps` has shape (batch, *data).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+Gamma = Float[ArrayLike, ""] | Float[Array, " batch"]
+
+
+def expand(gamma: Gamma, like: Float[Array, "batch *data"]) -> Array:
+    """`gamma` with trailing axes of size 1, so that it broadcasts against `like`; float32 as it came.
+
+    Raises ValueError when `gamma` is neither a scalar nor one value an example of `like`.
+    """
+    gamma = jnp.asarray(gamma)
+    if gamma.shape not in ((), like.shape[:1]):
+        raise ValueError(f"gamma has shape {gamma.shape}: must be () or {like.shape[:1]}")
+    return (
+        gamma.reshape(gamma.shape[:1] + (1,) * (like.ndim - gamma.ndim))
+        if gamma.ndim
+        else gamma.reshape((1,) * like.ndim)
+    )
+
+
+def alpha(gamma: ArrayLike) -> Array:
+    """Signal coefficient α = √sigmoid(−γ), Eq. A.4. Shape of `gamma`."""
+    return jnp.sqrt(jax.nn.sigmoid(-jnp.asarray(gamma)))
+
+
+def sigma(gamma: ArrayLike) -> Array:
+    """Noise coefficient σ = √sigmoid(γ), Eq. A.1. Shape of `gamma`."""
+    return jnp.sqrt(jax.nn.sigmoid(jnp.asarray(gamma)))
+
+
+def snr(gamma: ArrayLike) -> Array:
+    """Signal-to-noise ratio α²/σ² = e^{−γ}, Eq. A.14. Shape of `gamma`."""
+    return jnp.exp(-jnp.asarray(gamma))
+
+
+def diffuse(
+    x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"], gamma: Gamma
+) -> Float[Array, "batch *data"]:
+    """A draw z = α x + σ ε of q(z_t|x), Eq. 3.1."""
+    gamma = expand(gamma, x)
+    return alpha(gamma) * x + sigma(gamma) * eps
+
+
+def x_from_eps(
+    z: Float[Array, "batch *data"], eps: Float[Array, "batch *data"], gamma: Gamma
+) -> Float[Array, "batch *data"]:
+    """The x of z = α x + σ ε. Its error grows as 1/α: at γ = 20 float32 noise of z appears 2·10⁴ times larger."""
+    gamma = expand(gamma, z)
+    return (z - sigma(gamma) * eps) / alpha(gamma)
+
+
+def transition(gamma_s: ArrayLike, gamma_t: ArrayLike) -> tuple[Array, Array]:
+    """(α_{t|s}, σ²_{t|s}) of q(z_t|z_s) for s < t, that is γ_s ≤ γ_t. Shapes of the arguments.
+
+    Eq. 3.14 and 3.22; the variance as −σ_t² expm1(γ_s − γ_t), exact also for γ_s → γ_t, where the printed
+    difference σ_t² − α_{t|s}² σ_s² cancels.
+    """
+    gamma_s, gamma_t = jnp.asarray(gamma_s), jnp.asarray(gamma_t)
+    return alpha(gamma_t) / alpha(gamma_s), -jax.nn.sigmoid(gamma_t) * jnp.expm1(gamma_s - gamma_t)
+
+
+def posterior(
+    z_t: Float[Array, "batch *data"], x: Float[Array, "batch *data"], gamma_s: Gamma, gamma_t: Gamma
+) -> tuple[Float[Array, "batch *data"], Array]:
+    """(mean, variance) of q(z_s|z_t, x) for γ_s ≤ γ_t.
+
+    Mean of Eq. 3.47 with shape (batch, *data); variance σ_s² (−expm1(γ_s − γ_t)) of Eq. A.21 with the shape of
+    γ expanded for broadcasting against z.
+    """
+    gamma_s, gamma_t = expand(gamma_s, z_t), expand(gamma_t, z_t)
+    c = -jnp.expm1(gamma_s - gamma_t)
+    var_s, var_t = jax.nn.sigmoid(gamma_s), jax.nn.sigmoid(gamma_t)
+    alpha_ts = alpha(gamma_t) / alpha(gamma_s)
+    mean = alpha_ts * (var_s / var_t) * z_t + alpha(gamma_s) * c * x
+    return mean, var_s * c
+
+
+def posterior_from_eps(
+    z_t: Float[Array, "batch *data"], eps: Float[Array, "batch *data"], gamma_s: Gamma, gamma_t: Gamma
+) -> tuple[Float[Array, "batch *data"], Array]:
+    """(mean, variance) of q(z_s|z_t, x) with x written through ε: Eq. A.29 and A.21.
+
+    With a predicted ε this is the generative transition p(z_s|z_t) of Eq. 3.103. (Eq. 3.104 prints the noise's
+    factor as √(1−α_s² c ε); it is √((1−α_s²) c) times ε.)
+    """
+    gamma_s, gamma_t = expand(gamma_s, z_t), expand(gamma_t, z_t)
+    c = -jnp.expm1(gamma_s - gamma_t)
+    mean = alpha(gamma_s) / alpha(gamma_t) * (z_t - sigma(gamma_t) * c * eps)
+    return mean, jax.nn.sigmoid(gamma_s) * c

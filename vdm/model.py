@@ -1,0 +1,157 @@
+"""The model: schedule + network + likelihood, as three functions of its variables."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from vdm import bounds, likelihoods, schedules, timesteps
+from vdm.config import Config, ScheduleConfig, validate
+from vdm.errors import InputError
+from vdm.networks import UNet, fourier_exponents
+
+Variables = dict[str, Any]
+Batch = dict[str, Array]
+
+
+class Bound(NamedTuple):
+    """The three terms of the bound on −log p(x), in nats, each of shape (batch,)."""
+
+    reconstruction: Array
+    prior: Array
+    diffusion: Array
+
+    @property
+    def total(self) -> Array:
+        """Their sum: −VLB, in nats."""
+        return self.reconstruction + self.prior + self.diffusion
+
+
+class Draws(NamedTuple):
+    """The random numbers of one estimate of the bound: times, noise of z_t and noise of z₀."""
+
+    t: Float[Array, " batch"]
+    eps: Float[Array, "batch *data"]
+    eps_0: Float[Array, "batch *data"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A variational diffusion model of integer images; stateless, its variables are passed in.
+
+    Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
+    "image", integers 0 … levels−1 of shape (batch, *shape), and optionally "condition", (batch, features).
+    """
+
+    schedule: schedules.Schedule
+    network: UNet
+    shape: tuple[int, ...]
+    levels: int
+    stratified: bool = True
+
+    @property
+    def num_dims(self) -> int:
+        """Data dimensions of one image: what bits/dim divides by."""
+        num = 1
+        for size in self.shape:
+            num *= size
+        return num
+
+    def init(self, key: PRNGKeyArray) -> Variables:
+        """Fresh variables."""
+        network_key, schedule_key = jax.random.split(key)
+        z = jnp.zeros((1, *self.shape))
+        network = self.network.init(network_key, z, jnp.zeros(1))["params"]
+        return {"network": network, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
+
+    def gamma(self, variables: Variables, t: Array) -> Array:
+        """γ(t), with the shape of t: scalar or (batch,)."""
+        return self.schedule.gamma(variables["schedule"], t)
+
+    def denoise(
+        self,
+        variables: Variables,
+        z: Float[Array, "batch *data"],
+        gamma: Array,
+        condition: Float[Array, "batch features"] | None = None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch *data"]:
+        """ε̂(z, γ), like z; γ scalar or (batch,). Dropout is on when it gets a key."""
+        train = dropout_key is not None
+        rngs = {"dropout": dropout_key} if train else {}
+        return self.network.apply({"params": variables["network"]}, z, gamma, condition, train, rngs=rngs)
+
+    def draw(self, key: PRNGKeyArray, batch_size: int) -> Draws:
+        """Times and noise for one estimate of the bound of a (global) batch."""
+        key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
+        times = timesteps.stratified if self.stratified else timesteps.iid
+        shape = (batch_size, *self.shape)
+        return Draws(times(key_t, batch_size), jax.random.normal(key_eps, shape), jax.random.normal(key_eps_0, shape))
+
+    def bound(self, variables: Variables, key: PRNGKeyArray, batch: Batch) -> Bound:
+        """A one-draw, unbiased estimate of the continuous-time bound: nats, each term of shape (batch,)."""
+        draws = self.draw(key, batch["image"].shape[0])
+        gamma_t, slope = schedules.gamma_and_slope(self.schedule, variables["schedule"], draws.t)
+        return self.bound_at(variables, batch, draws, gamma_t, slope)
+
+    def bound_at(
+        self,
+        variables: Variables,
+        batch: Batch,
+        draws: Draws,
+        gamma_t: Float[Array, " batch"],
+        slope: Float[Array, " batch"],
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Bound:
+        """The estimate for given draws and given γ(t), dγ/dt at their times."""
+        image: Integer[Array, "batch *data"] = batch["image"]
+        x = likelihoods.encode(image, self.levels)
+
+        def denoise(z: Array, gamma: Array) -> Array:
+            return self.denoise(variables, z, gamma, batch.get("condition"), dropout_key)
+
+        return Bound(
+            reconstruction=bounds.reconstruction_loss(
+                image, self.gamma(variables, jnp.float32(0)), draws.eps_0, self.levels
+            ),
+            prior=bounds.prior_loss(x, self.gamma(variables, jnp.float32(1))),
+            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, slope, x, draws.eps),
+        )
+
+
+def from_config(config: Config) -> Model:
+    """The model that a config describes. Raises `InputError` for a bad field, or without data.shape and data.levels."""
+    validate(config)
+    if config.data.shape is None or config.data.levels is None:
+        raise InputError("config.data.shape and config.data.levels must be set (train.py reads them from the data)")
+    network = config.network
+    return Model(
+        schedule=make_schedule(config.schedule),
+        network=UNet(
+            channels=network.channels,
+            depth=network.depth,
+            gamma_min=config.schedule.gamma_min,
+            gamma_max=config.schedule.gamma_max,
+            fourier=fourier_exponents(config.data.levels) if network.fourier is None else network.fourier,
+            attention=network.attention,
+            heads=network.heads,
+            dropout=network.dropout,
+        ),
+        shape=config.data.shape,
+        levels=config.data.levels,
+        stratified=config.objective.stratified,
+    )
+
+
+def make_schedule(config: ScheduleConfig) -> schedules.Schedule:
+    """The schedule that a config describes."""
+    ends = (config.gamma_min, config.gamma_max)
+    match config.name:
+        case "shifted_cosine":
+            return schedules.shifted_cosine(*ends, shift=config.shift)
+        case "learned_monotone":
+            return schedules.learned_monotone(*ends, hidden=config.hidden)
+        case name:
+            return getattr(schedules, name)(*ends)

@@ -1,0 +1,141 @@
+"""The VDM denoiser: a residual network at full resolution with skip concatenation (Kingma et al. 2021, §J)."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+NORM_EPSILON = 1e-6
+
+
+class UNet(nn.Module):
+    """ε̂ = z + network([z, Fourier features of z], γ); shapes (batch, height, width, channels) in and out.
+
+    `depth` residual blocks down, one more up, no change of resolution; each block up also sees the output of its
+    mirror image down. The last layer starts at zero, so ε̂ = z at first. Any image size and number of channels.
+    """
+
+    channels: int
+    depth: int
+    gamma_min: float
+    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    gamma_max: float
+    """γ that the embedding sees as time 1."""
+    fourier: Sequence[int] = (7, 8)
+    """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz): (7, 8) for 8-bit data, see `fourier_exponents`."""
+    attention: str = "middle"
+    heads: int = 1
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        z: Float[Array, "batch height width channels"],
+        gamma: Float[Array, ""] | Float[Array, " batch"],
+        condition: Float[Array, "batch features"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "batch height width channels"]:
+        """The predicted noise ε̂. With `train`, dropout draws from the rng stream "dropout"."""
+        time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
+        if condition is not None:
+            embedding = jnp.concatenate([embedding, condition], axis=-1)
+        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
+        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
+
+        def block(h: Array, name: str) -> Array:
+            h = ResidualBlock(self.channels, self.dropout, name=name)(h, cond, train)
+            if self.attention == "everywhere" and not name.startswith("middle"):
+                h = SelfAttention(self.heads, name=f"{name}_attention")(h)
+            return h
+
+        h = jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1)
+        h = nn.Conv(self.channels, (3, 3), name="conv_in")(h)
+        skips = [h]
+        for i in range(self.depth):
+            h = block(h, f"down_{i}")
+            skips.append(h)
+
+        h = block(h, "middle_0")
+        h = SelfAttention(self.heads, name="middle_attention")(h)
+        h = block(h, "middle_1")
+
+        for i in range(self.depth + 1):
+            h = block(jnp.concatenate([h, skips.pop()], axis=-1), f"up_{i}")
+
+        h = nn.swish(normalize(h, "norm_out"))
+        return z + nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + linear(cond))))), the second convolution zero at first."""
+
+    channels: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Array, cond: Array, train: bool) -> Array:
+        h = nn.Conv(self.channels, (3, 3), name="conv_0")(nn.swish(normalize(x, "norm_0")))
+        shift = nn.Dense(self.channels, use_bias=False, kernel_init=nn.initializers.zeros, name="condition")(cond)
+        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1"))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_1")(h)
+        if x.shape[-1] != self.channels:
+            x = nn.Dense(self.channels, name="shortcut")(x)
+        return x + h
+
+
+class SelfAttention(nn.Module):
+    """x + linear(attention over all pixels of norm(x)), the last linear map zero at first."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, height, width, channels = x.shape
+        h = normalize(x, "norm").reshape(batch, height * width, channels)
+        heads = (batch, height * width, self.heads, channels // self.heads)
+        query, key, value = (nn.Dense(channels, name=name)(h).reshape(heads) for name in ("query", "key", "value"))
+        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, height, width, channels)
+        return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, name="out")(h)
+
+
+def normalize(x: Array, name: str) -> Array:
+    """Group normalisation in 32 groups, or in as many as divide both 32 and the channels."""
+    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=NORM_EPSILON, name=name)(x)
+
+
+def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
+    """Sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, float32.
+
+    The last column is zero if `size` is odd.
+    """
+    half = size // 2
+    frequencies = jnp.exp(-np.log(10_000) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
+    angles = 1000 * time.astype(jnp.float32)[:, None] * frequencies[None, :]
+    embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.pad(embedding, ((0, 0), (0, size - 2 * half)))
+
+
+def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int]) -> Float[Array, "*batch features"]:
+    """sin(2ⁿπz) then cos(2ⁿπz), channel by channel and n by n within each; float32 arguments.
+
+    bfloat16 has 8 bits: it would lose the very detail these features are for.
+    """
+    frequencies = np.pi * 2.0 ** np.asarray(exponents, np.float32)
+    angles = z.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * z.ndim + (-1,))
+    angles = angles.reshape(*z.shape[:-1], -1)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def fourier_exponents(levels: int) -> tuple[int, int]:
+    """The exponents n whose sin(2ⁿπz) has a period of about two bins and one bin of data with `levels` values.
+
+    (7, 8) for 256 levels, the choice of Kingma et al. (2021); (3, 4) for 17.
+    """
+    top = round(math.log2(levels))
+    return top - 1, top

@@ -1,0 +1,10 @@
+"""Samplers: pairs of pure functions (init, step) over a γ grid, and the one loop that runs them all.
+
+gammas = samplers.grid(gamma, num_steps)
+z_0 = samplers.sample(key, denoise, samplers.ancestral(), gammas, shape)
+"""
+
+from vdm.samplers.ancestral import ancestral
+from vdm.samplers.loop import Sampler, Step, grid, initial_latents, sample, sample_trajectory
+
+__all__ = ["Sampler", "Step", "ancestral", "grid", "initial_latents", "sample", "sample_trajectory"]

@@ -1,0 +1,118 @@
+"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vdm.bounds import Denoise, GammaFn
+
+Memory = Any
+
+
+class Step(NamedTuple):
+    """What one step gives."""
+
+    z: Float[Array, "batch *data"]
+    """z_s."""
+    x_hat: Float[Array, "batch *data"]
+    """The model's guess of x at the step's start."""
+    memory: Memory
+    """What the sampler carries to its next step."""
+
+
+class StepFn(Protocol):
+    """(keys, denoise, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step."""
+
+    def __call__(
+        self,
+        keys: PRNGKeyArray,
+        denoise: Denoise,
+        z: Float[Array, "batch *data"],
+        memory: Memory,
+        gamma_t: Float[Array, ""],
+        gamma_s: Float[Array, ""],
+    ) -> Step: ...
+
+
+class Sampler(NamedTuple):
+    """`init(z_1) -> memory` and `step`, as an optax transformation is a pair."""
+
+    init: Callable[[Float[Array, "batch *data"]], Memory]
+    step: StepFn
+
+
+def grid(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
+    """γ(i/T) for i = T … 0: shape (T+1,), from γ(1) down to γ(0)."""
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps}: must be 1 or more")
+    return jax.vmap(gamma)(jnp.arange(num_steps, -1, -1, dtype=jnp.float32) / num_steps)
+
+
+def sample(
+    key: PRNGKeyArray,
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Float[Array, " points"],
+    shape: Sequence[int],
+    first: int | Array = 0,
+) -> Float[Array, "batch *data"]:
+    """z₀ of shape `shape` = (batch, *data), after exactly len(gammas) − 1 steps.
+
+    Image k of the result takes its randomness from fold_in(key, first + k), so an image does not depend on how
+    many are sampled with it, nor on the devices. Pure: the caller jits; `first` and `gammas` may be traced.
+    """
+    return sample_trajectory(key, denoise, sampler, gammas, shape, (), first)[0]
+
+
+def sample_trajectory(
+    key: PRNGKeyArray,
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Float[Array, " points"],
+    shape: Sequence[int],
+    steps: Sequence[int],
+    first: int | Array = 0,
+) -> tuple[Float[Array, "batch *data"], Float[Array, "kept batch *data"]]:
+    """(z₀, x̂ at the chosen steps): `steps` are increasing indices 0 … T−1, 0 the noisiest.
+
+    Only the chosen frames are kept in memory.
+    """
+    num_steps = gammas.shape[0] - 1
+    if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
+        raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
+    keys, z_1 = initial_latents(key, shape, first)
+    # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
+    frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
+
+    def body(carry: tuple[Array, Memory, Array], inputs: tuple[Array, ...]) -> tuple[tuple[Array, Memory, Array], None]:
+        z, memory, frames = carry
+        i, gamma_t, gamma_s, frame = inputs
+        step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i + 1)
+        result = sampler.step(step_keys, denoise, z, memory, gamma_t, gamma_s)
+        if len(steps):
+            # Steps after the last chosen one fall outside and are dropped.
+            frames = frames.at[frame].set(result.x_hat, mode="drop")
+        return (result.z, result.memory, frames), None
+
+    frames = jnp.zeros((len(steps), *shape))
+    inputs = (jnp.arange(num_steps), gammas[:-1], gammas[1:], jnp.asarray(frame_of_step))
+    (z_0, _, frames), _ = jax.lax.scan(body, (z_1, sampler.init(z_1), frames), inputs)
+    return z_0, frames
+
+
+def initial_latents(
+    key: PRNGKeyArray, shape: Sequence[int], first: int | Array = 0
+) -> tuple[PRNGKeyArray, Float[Array, "batch *data"]]:
+    """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(shape[0]))
+    starts = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 0)
+    return keys, normal_per_image(starts, shape)
+
+
+def normal_per_image(keys: PRNGKeyArray, shape: Sequence[int]) -> Float[Array, "batch *data"]:
+    """Standard normal noise of shape (batch, *data), each image from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, tuple(shape[1:])))(keys)

@@ -1,0 +1,183 @@
+"""Noise schedules γ(t) = −log SNR(t) on t ∈ [0, 1]: pairs of pure functions (init, gamma).
+
+A schedule is increasing, with γ(0) and γ(1) exact in float32 for every value of its parameters. Fixed
+schedules have no parameters ({}). Learned ones keep their two end points and their shape apart:
+
+    γ(t) = γ(0) (1 − h(t)) + γ(1) h(t),        h(0) = 0, h(1) = 1, h increasing,
+
+because in continuous time the bound depends on the end points alone (De Sousa Ribeiro & Glocker 2024,
+§4.3) and the shape only moves the variance of its estimate.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Params = Any
+Time = Float[Array, ""] | Float[Array, " batch"]
+
+
+class Schedule(NamedTuple):
+    """`init(key) -> params` and `gamma(params, t) -> γ(t)`, float32, with the shape of t (scalar or (batch,))."""
+
+    init: Callable[[PRNGKeyArray], Params]
+    gamma: Callable[[Params, Time], Array]
+
+
+def gamma_and_slope(schedule: Schedule, params: Params, t: Time) -> tuple[Array, Array]:
+    """(γ(t), dγ/dt) by forward-mode differentiation, each with the shape of t."""
+    return value_and_slope(lambda t: schedule.gamma(params, t), t)
+
+
+def value_and_slope(f: Callable[[Array], Array], t: Time) -> tuple[Array, Array]:
+    """(f(t), f'(t)) of an elementwise function by forward mode, each with the shape of t."""
+    t = jnp.asarray(t, jnp.float32)
+    return jax.jvp(f, (t,), (jnp.ones_like(t),))
+
+
+def linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
+    """γ linear in t from `gamma_min` to `gamma_max`: log-SNR-linear."""
+    _check_range(gamma_min, gamma_max)
+    return _fixed(lambda t: _between(gamma_min, gamma_max, t), gamma_min, gamma_max)
+
+
+def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
+    """α = cos(πτ/2), σ = sin(πτ/2) (Nichol & Dhariwal 2021), τ rescaled so that γ runs from `gamma_min` to `gamma_max`.
+
+    γ = 2 log tan(πτ/2), 003 §4.5.
+    """
+    return shifted_cosine(gamma_min, gamma_max, shift=0.0)
+
+
+def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: float = 0.0) -> Schedule:
+    """The cosine schedule with `shift` added to γ (Hoogeboom et al. 2023): 2 log tan(πτ/2) + shift, same end points.
+
+    For images of side d their shift is 2 log(d/64): larger images get more noise.
+    """
+    _check_range(gamma_min, gamma_max)
+    # θ = πτ/2 and its complement π/2 − θ are interpolated apart, so that tan stays accurate at both ends.
+    theta_0, theta_1 = (float(np.arctan(np.exp((g - shift) / 2))) for g in (gamma_min, gamma_max))
+    phi_0, phi_1 = (float(np.arctan(np.exp((shift - g) / 2))) for g in (gamma_min, gamma_max))
+
+    def gamma(t: Array) -> Array:
+        sin, cos = jnp.sin(_between(theta_0, theta_1, t)), jnp.sin(_between(phi_0, phi_1, t))
+        return 2 * (jnp.log(sin) - jnp.log(cos)) + shift
+
+    return _fixed(gamma, gamma_min, gamma_max)
+
+
+def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
+    """γ linear in t with both end points learned, starting at `gamma_min` and `gamma_max`.
+
+    Parameters: {"ends": …}, see `end_points`.
+    """
+    init_ends, ends = end_points(gamma_min, gamma_max)
+
+    def gamma(params: Params, t: Time) -> Array:
+        return _between(*ends(params["ends"]), jnp.asarray(t, jnp.float32))
+
+    return Schedule(lambda key: {"ends": init_ends()}, gamma)
+
+
+def learned_monotone(gamma_min: float = -13.3, gamma_max: float = 5.0, hidden: int = 1024) -> Schedule:
+    """γ with learned end points and a learned monotone shape: 003 §A.2, normalised.
+
+    Parameters: {"ends": …, "shape": …}, see `end_points` and `monotone_shape`; `hidden` units.
+    """
+    init_ends, ends = end_points(gamma_min, gamma_max)
+    init_shape, shape = monotone_shape(hidden)
+
+    def gamma(params: Params, t: Time) -> Array:
+        return _between(*ends(params["ends"]), shape(params["shape"], jnp.asarray(t, jnp.float32)))
+
+    return Schedule(lambda key: {"ends": init_ends(), "shape": init_shape(key)}, gamma)
+
+
+def end_points(
+    gamma_min: float, gamma_max: float
+) -> tuple[Callable[[], Params], Callable[[Params], tuple[Array, Array]]]:
+    """(init, ends): separately learned γ(0) < γ(1) on either side of their fixed midpoint m.
+
+    γ(0) = m − softplus(below), γ(1) = m + softplus(above): each moves alone, and they never meet.
+    """
+    _check_range(gamma_min, gamma_max)
+    middle, half = (gamma_min + gamma_max) / 2, (gamma_max - gamma_min) / 2
+
+    def init() -> Params:
+        inverse_softplus = half + np.log(-np.expm1(-half))
+        return {"below": jnp.full((), inverse_softplus), "above": jnp.full((), inverse_softplus)}
+
+    def ends(params: Params) -> tuple[Array, Array]:
+        return middle - jax.nn.softplus(params["below"]), middle + jax.nn.softplus(params["above"])
+
+    return init, ends
+
+
+# The least share of the straight line in a learned shape: h'(t) ≥ FLOOR whatever the weights.
+FLOOR = 0.01
+
+
+def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Callable[[Params, Array], Array]]:
+    """(init, shape): an increasing h(t) with h(0) = 0 and h(1) = 1 exactly, for any weights.
+
+    One hidden layer of sigmoids with positive slopes a_k and positive output weights w_k (003 §A.2), beside the
+    straight line: n(t) = w_0 t + Σ_k w_k [sigmoid(a_k t + b_k) − sigmoid(b_k)] and h = n(t)/n(1). The weights are a
+    softmax, mixed with `FLOOR` of the straight line, so n(1) ≥ FLOOR: nothing is divided by a vanishing range,
+    and h' ≥ FLOOR.
+    """
+    if hidden < 1:
+        raise ValueError(f"hidden={hidden}: must be 1 or more")
+
+    def init(key: PRNGKeyArray) -> Params:
+        # Nine tenths straight line; the units' steps cover [0, 1] with slopes of about 10.
+        center = jax.random.uniform(key, (hidden,))
+        slope = jnp.full((hidden,), 10.0)
+        return {
+            "slope": slope,
+            "bias": -slope * center,
+            "line": jnp.float32(np.log(9.0)),
+            "weight": jnp.full((hidden,), -np.log(hidden), jnp.float32),
+        }
+
+    def shape(params: Params, t: Array) -> Array:
+        weights = jax.nn.softmax(jnp.concatenate([params["line"].reshape(1), params["weight"]]))
+        a, b = jax.nn.softplus(params["slope"]), params["bias"]
+
+        def rise(t: Array) -> Array:
+            units = jax.nn.sigmoid(a * t + b) - jax.nn.sigmoid(b)
+            # A sum and not a matrix product, which would be bfloat16 on a TPU.
+            return FLOOR * t + (1 - FLOOR) * (weights[0] * t + jnp.sum(weights[1:] * units))
+
+        return _pin(jnp.vectorize(rise)(t) / rise(jnp.float32(1)), t, 0.0, 1.0)
+
+    return init, shape
+
+
+def _between(gamma_0: Array | float, gamma_1: Array | float, h: Array) -> Array:
+    """Linear interpolation that is exact at h = 0 and h = 1."""
+    return gamma_0 * (1 - h) + gamma_1 * h
+
+
+def _fixed(gamma: Callable[[Array], Array], gamma_min: float, gamma_max: float) -> Schedule:
+    """A schedule without parameters, with its end points exact."""
+
+    def pinned(params: Params, t: Time) -> Array:
+        t = jnp.asarray(t, jnp.float32)
+        return _pin(gamma(t), t, gamma_min, gamma_max)
+
+    return Schedule(lambda key: {}, pinned)
+
+
+def _pin(value: Array, t: Array, end_0: float, end_1: float) -> Array:
+    """`value` with its float32 rounding at t = 0 and t = 1 taken out; its derivatives are left alone."""
+    free = jax.lax.stop_gradient(value)
+    return value + (jnp.where(t == 0, end_0, jnp.where(t == 1, end_1, free)) - free)
+
+
+def _check_range(gamma_min: float, gamma_max: float) -> None:
+    if not gamma_min < gamma_max:
+        raise ValueError(f"gamma_max={gamma_max}: must be above gamma_min={gamma_min}")

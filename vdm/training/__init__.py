@@ -1,0 +1,1 @@
+"""Training: state, objective, step, checkpoints and the loop."""

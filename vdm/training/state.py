@@ -1,0 +1,77 @@
+"""What a training run carries from step to step, and the optimiser that moves it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Integer
+
+from vdm.config import Config, OptimizerConfig
+from vdm.model import Model, Variables
+
+
+class TrainState(NamedTuple):
+    """Everything that the next steps depend on, beside the data; a checkpoint holds exactly this."""
+
+    step: Integer[Array, ""]
+    """Steps done."""
+    variables: Variables
+    opt_state: Any
+    ema: Variables
+    """Moving average of all variables, the schedule's too."""
+    key: Integer[Array, " words"]
+    """Raw data of the key from which step n takes fold_in(key, n)."""
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step: the moving average starts at the variables themselves."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    variables = model.init(init_key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt_state=optimizer.init(variables),
+        ema=jax.tree.map(jnp.copy, variables),
+        key=jax.random.key_data(run_key),
+    )
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate of the network against the step: linear warm-up from 0, then constant or cosine decay to 0."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.decay == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1))
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, max(warmup, 1)), optax.constant_schedule(peak)], [warmup]
+    )
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """AdamW on the network (decay on kernels only, gradients clipped), Adam on the schedule and the likelihood.
+
+    The two share the course of the learning rate, each with its own peak.
+    """
+    c = config.optimizer
+    rate = learning_rate(c, config.training.steps)
+    ratio = c.schedule_learning_rate / c.learning_rate
+    clip = optax.clip_by_global_norm(c.clip_norm) if c.clip_norm > 0 else optax.identity()
+    network = optax.chain(clip, optax.adamw(rate, b1=c.b1, b2=c.b2, weight_decay=c.weight_decay, mask=decay_mask))
+    other = optax.adam(lambda step: ratio * rate(step), b1=c.b1, b2=c.b2)
+    labels = {"network": "network", "schedule": "other", "likelihood": "other"}
+    return optax.multi_transform({"network": network, "other": other}, labels)
+
+
+def decay_mask(params: Any) -> Any:
+    """True for kernels: weight decay spares biases, norm scales and everything outside the network."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)
+
+
+def ema_decay(config: OptimizerConfig, step: Array) -> Array:
+    """Decay of the moving average at update `step` (from 0): min(decay, (1+step)/(10+step))."""
+    return jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+
+
+def update_ema(ema: Variables, variables: Variables, decay: Array) -> Variables:
+    """decay · ema + (1 − decay) · variables, for every leaf."""
+    return jax.tree.map(lambda e, v: e + (1 - decay) * (v - e), ema, variables)

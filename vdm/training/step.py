@@ -1,0 +1,109 @@
+"""One training step: the gradient of the bound, the variance gradient of the schedule's shape, and the update."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Integer, PRNGKeyArray
+
+from vdm import bounds, schedules
+from vdm.config import Config
+from vdm.model import Batch, Bound, Model, Variables
+from vdm.training.state import TrainState, ema_decay, update_ema
+
+# The parts that a non-finite value is reported in.
+TERMS = ("reconstruction", "prior", "diffusion", "gradient")
+
+
+class Metrics(NamedTuple):
+    """Sums over the steps since the last reset, kept on the device: no host round trip a step."""
+
+    count: Integer[Array, ""]
+    bits_per_dim: Bound
+    """Sums of batch means of each term, bits/dim."""
+    grad_norm: Array
+    """Sum of global norms of the network's gradient, before clipping."""
+    bad_step: Integer[Array, ""]
+    """First step with a non-finite term; 0 while there is none."""
+    bad_term: Integer[Array, ""]
+    """Index of that term in `TERMS`."""
+
+
+def empty_metrics() -> Metrics:
+    """Metrics of no steps."""
+
+    def zero() -> Array:
+        return jnp.zeros(())
+
+    def none() -> Array:
+        return jnp.zeros((), jnp.int32)
+
+    return Metrics(none(), Bound(zero(), zero(), zero()), zero(), none(), none())
+
+
+def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, batch: Batch) -> tuple[Bound, Variables]:
+    """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises).
+
+    Network, likelihood and the schedule's end points follow the bound. The shape of a learned schedule does not
+    move the expected bound in continuous time, so it follows the gradient of the diffusion loss's variance: that of
+    E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). L² = Σ_i L_i² needs only ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the
+    one backward pass through the network gives, example by example; they are weighted with 2 L_i and pulled back
+    through the schedule.
+    """
+    draw_key, dropout_key = jax.random.split(key)
+    draws = model.draw(draw_key, batch["image"].shape[0])
+    schedule = variables["schedule"]
+    (gamma_t, slope), pull_back = jax.vjp(lambda p: schedules.gamma_and_slope(model.schedule, p, draws.t), schedule)
+
+    def loss(variables: Variables, gamma_t: Array, slope: Array) -> tuple[Array, Bound]:
+        bound = model.bound_at(variables, batch, draws, gamma_t, slope, dropout_key)
+        bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
+        return jnp.mean(bound.total), bound
+
+    gradients, (direct, by_gamma, by_slope), bound = _value_and_grad(loss, variables, gamma_t, slope)
+    (through_bound,) = pull_back((by_gamma, by_slope))
+    weight = 2 * bound.diffusion
+    (through_variance,) = pull_back((weight * by_gamma, weight * by_slope))
+    gradients["schedule"] = {
+        name: through_variance[name] if name == "shape" else jax.tree.map(jnp.add, direct[name], through_bound[name])
+        for name in schedule
+    }
+    return Bound(*(jnp.mean(term) for term in bound)), gradients
+
+
+def _value_and_grad(
+    loss: Callable[..., tuple[Array, Bound]], variables: Variables, gamma_t: Array, slope: Array
+) -> tuple[Variables, tuple[Variables, Array, Array], Bound]:
+    (gradients, by_gamma, by_slope), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, slope)
+    return dict(gradients), (gradients["schedule"], by_gamma, by_slope), bound
+
+
+def make_train_step(
+    model: Model, optimizer: optax.GradientTransformation, config: Config
+) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]:
+    """The pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it."""
+
+    def train_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        bound, gradients = loss_and_gradients(model, state.variables, key, batch)
+        grad_norm = optax.global_norm(gradients["network"])
+
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
+        variables = optax.apply_updates(state.variables, updates)
+        ema = update_ema(state.ema, variables, ema_decay(config.optimizer, state.step))
+
+        step = state.step + 1
+        finite = jnp.isfinite(jnp.stack([*bound, optax.global_norm(gradients)]))
+        newly_bad = (metrics.bad_step == 0) & ~jnp.all(finite)
+        metrics = Metrics(
+            count=metrics.count + 1,
+            bits_per_dim=Bound(*(a + b for a, b in zip(metrics.bits_per_dim, bound, strict=True))),
+            grad_norm=metrics.grad_norm + grad_norm,
+            bad_step=jnp.where(newly_bad, step, metrics.bad_step),
+            bad_term=jnp.where(newly_bad, jnp.argmin(finite), metrics.bad_term),
+        )
+        return TrainState(step, variables, opt_state, ema, state.key), metrics
+
+    return train_step
