@@ -79,9 +79,9 @@ class Model:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch *data"]:
         """ε̂(z, γ), like z; γ scalar or (batch,). Dropout is on when it gets a key."""
-        train = dropout_key is not None
-        rngs = {"dropout": dropout_key} if train else {}
-        return self.network.apply({"params": variables["network"]}, z, gamma, condition, train, rngs=rngs)
+        variables = {"params": variables["network"]}
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        return jnp.asarray(self.network.apply(variables, z, gamma, condition, dropout_key is not None, rngs=rngs))
 
     def draw(self, key: PRNGKeyArray, batch_size: int) -> Draws:
         """Times and noise for one estimate of the bound of a (global) batch."""
@@ -106,7 +106,7 @@ class Model:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Bound:
         """The estimate for given draws and given γ(t), dγ/dt at their times."""
-        image: Integer[Array, "batch *data"] = batch["image"]
+        image: Integer[Array, batch * data] = batch["image"]
         x = likelihoods.encode(image, self.levels)
 
         def denoise(z: Array, gamma: Array) -> Array:

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Params = Any
-Time = Float[Array, ""] | Float[Array, " batch"]
+Time = Float[ArrayLike, ""] | Float[Array, " batch"]
 
 
 class Schedule(NamedTuple):

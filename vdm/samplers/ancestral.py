@@ -1,11 +1,11 @@
 """Ancestral sampling: z_s ~ p(z_s|z_t), the generative model itself."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.bounds import Denoise
-from vdm.samplers.loop import Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
 
 
 def ancestral() -> Sampler:
@@ -14,7 +14,7 @@ def ancestral() -> Sampler:
     Eq. 3.104 of De Sousa Ribeiro & Glocker (2024), with the noise outside the root.
     """
 
-    def step(keys: PRNGKeyArray, denoise: Denoise, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def step(keys: Keys, denoise: Denoise, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         eps_hat = denoise(z, gamma_t)
         mean, var = gaussian.posterior_from_eps(z, eps_hat, gamma_s, gamma_t)
         noise = normal_per_image(keys, z.shape)

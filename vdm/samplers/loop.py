@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from vdm.bounds import Denoise, GammaFn
 
 Memory = Any
+Keys = Key[Array, " batch"]
 
 
 class Step(NamedTuple):
@@ -29,7 +30,7 @@ class StepFn(Protocol):
 
     def __call__(
         self,
-        keys: PRNGKeyArray,
+        keys: Keys,
         denoise: Denoise,
         z: Float[Array, "batch *data"],
         memory: Memory,
@@ -106,13 +107,13 @@ def sample_trajectory(
 
 def initial_latents(
     key: PRNGKeyArray, shape: Sequence[int], first: int | Array = 0
-) -> tuple[PRNGKeyArray, Float[Array, "batch *data"]]:
+) -> tuple[Keys, Float[Array, "batch *data"]]:
     """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(shape[0]))
     starts = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 0)
     return keys, normal_per_image(starts, shape)
 
 
-def normal_per_image(keys: PRNGKeyArray, shape: Sequence[int]) -> Float[Array, "batch *data"]:
+def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:
     """Standard normal noise of shape (batch, *data), each image from its own key."""
     return jax.vmap(lambda key: jax.random.normal(key, tuple(shape[1:])))(keys)

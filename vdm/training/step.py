@@ -20,7 +20,7 @@ TERMS = ("reconstruction", "prior", "diffusion", "gradient")
 class Metrics(NamedTuple):
     """Sums over the steps since the last reset, kept on the device: no host round trip a step."""
 
-    count: Integer[Array, ""]
+    num_steps: Integer[Array, ""]
     bits_per_dim: Bound
     """Sums of batch means of each term, bits/dim."""
     grad_norm: Array
@@ -98,7 +98,7 @@ def make_train_step(
         finite = jnp.isfinite(jnp.stack([*bound, optax.global_norm(gradients)]))
         newly_bad = (metrics.bad_step == 0) & ~jnp.all(finite)
         metrics = Metrics(
-            count=metrics.count + 1,
+            num_steps=metrics.num_steps + 1,
             bits_per_dim=Bound(*(a + b for a, b in zip(metrics.bits_per_dim, bound, strict=True))),
             grad_norm=metrics.grad_norm + grad_norm,
             bad_step=jnp.where(newly_bad, step, metrics.bad_step),
