@@ -35,16 +35,25 @@ def logits(
 def log_prob(
     x: Integer[Array, "batch *data"], z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int
 ) -> Float[Array, " batch"]:
-    """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x."""
+    """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
+
+    −log Σ_k exp(½ SNR(0) δ_k (2d − δ_k)) elementwise, with d = z₀/α₀ − x and δ_k the distance from x to value k: the
+    differences of squares, factorised, so that the term of x itself is exactly 1.
+    """
     gamma = gaussian.expand(gamma_0, z_0)
-    half_snr = 0.5 * gaussian.snr(gamma)
+    half_snr = 0.5 * gaussian.snr(gamma)[..., None]
     center = z_0 / gaussian.alpha(gamma)
-    # The largest logit is that of the nearest value, so log-sum-exp needs one pass and no (…, levels) array in memory.
-    nearest = jax.lax.stop_gradient(jnp.square(center - encode(decode(center, levels), levels)))
-    others = jnp.square(_distance(z_0, gamma, levels))
-    log_normalizer = jnp.log(jnp.sum(jnp.exp(half_snr[..., None] * (nearest[..., None] - others)), axis=-1))
-    elementwise = half_snr * (nearest - jnp.square(center - encode(x, levels))) - log_normalizer
-    return jnp.sum(elementwise, axis=range(1, x.ndim))
+    d = (center - encode(x, levels))[..., None]
+
+    def exponent(k: Array) -> Array:
+        delta = (k - x[..., None].astype(jnp.int32)).astype(jnp.float32) * (2 / levels)
+        return half_snr * delta * (2 * d - delta)
+
+    # The largest exponent is that of the nearest value: log-sum-exp in one pass, no (…, levels) array in memory.
+    largest = jax.lax.stop_gradient(exponent(decode(center, levels)[..., None]))
+    values = jnp.arange(levels).reshape((1,) * x.ndim + (levels,))
+    total = jnp.sum(jnp.exp(exponent(values) - largest), axis=-1)
+    return -jnp.sum(largest[..., 0] + jnp.log(total), axis=range(1, x.ndim))
 
 
 def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Integer[Array, "batch *data"]:
