@@ -1,0 +1,138 @@
+"""Batches of images: without end, shuffled and resumable to train on; each image once to evaluate on."""
+
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from vdm.data import augmentations as augmentations_lib
+from vdm.data.dataset import Dataset, Source
+from vdm.errors import InputError
+
+READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+"""Threads that read, and batches that wait, in each process."""
+
+
+def train_iterator(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentations: Sequence[str] = (),
+    num_workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Batches {"image": uint8 (batch_size / process_count, H, W, C)} of the train split, without end.
+
+    Every epoch visits each image once, in an order of its own; batches run across the ends of epochs, so no image is
+    left out. `batch_size` counts the images of all processes, and each process gets its block of rows: the global
+    batch, in order and with its augmentations, is a function of the seed and the step alone, whatever the number of
+    processes and workers. The state (`get_state`, `set_state`, or Grain's checkpoint handler for Orbax) is the number
+    of batches taken, {"next_index": int}, and resumes to the bit, with any number of workers.
+
+    With `num_workers`, call `close()` after use, and guard the program by `if __name__ == "__main__"`.
+
+    Raises `InputError` for a batch size that is not positive, exceeds the split or does not divide among the
+    processes, a seed outside 0 .. 2³² − 1, a negative number of workers, or augmentations that do not fit the images.
+    """
+    local_size = _local_size(batch_size, process_count, "training.batch_size")
+    if batch_size > len(dataset.train):
+        raise InputError(
+            f"training.batch_size: {batch_size} exceeds the {len(dataset.train)} images of the train split"
+        )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed: {seed} is outside 0 to {2**32 - 1}")
+    if num_workers < 0:
+        raise InputError(f"data.num_workers: {num_workers} is negative")
+
+    images = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
+    for augmentation in augmentations_lib.get(tuple(augmentations), dataset.info.shape):
+        images = images.random_map(augmentation)
+    # Local batches are cut from the global order, so batches p, p + P, p + 2P, … are block p of each global batch.
+    batches = images.map(_as_element).batch(local_size)[process_index::process_count]
+    return _BatchIterator(batches, num_workers)
+
+
+class _BatchIterator(grain.DatasetIterator):
+    """Iterates over `batches` with threads or worker processes; its state is the number of batches taken.
+
+    Grain's own iterators have states that only the same number of workers can restore; this one can resume with any.
+    """
+
+    def __init__(self, batches: grain.MapDataset, num_workers: int):
+        super().__init__()
+        self._batches, self._num_workers = batches, num_workers
+        self._start(0)
+
+    def _start(self, position: int) -> None:
+        iterable = self._batches[position:].to_iter_dataset(READ_OPTIONS)
+        if self._num_workers:
+            if not flags.FLAGS.is_parsed():  # Grain reads absl flags here; a program need not have any
+                flags.FLAGS.mark_as_parsed()
+            iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2))
+        self._position, self._iterator = position, iter(iterable)
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self._iterator)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        return {"next_index": self._position}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._iterator.close()
+        self._start(state["next_index"])
+
+    def start_prefetch(self) -> None:
+        self._iterator.start_prefetch()
+
+    def close(self) -> None:
+        super().close()
+        self._iterator.close()
+
+
+def evaluation_batches(
+    source: Source,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    max_images: int = 0,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches that hold every image of `source` (or its first `max_images`, if positive) exactly once, in order.
+
+    A batch has "image": uint8 (b, H, W, C), "mask": bool (b,) and "index": int32 (b,) with
+    b = batch_size / process_count. The last one is filled up with black images, where mask is False and index −1, so
+    that all batches have one shape; every process gets the same number of batches, and its block of rows of each.
+
+    Raises `InputError` for a batch size that is not positive or does not divide among the processes.
+    """
+    local_size = _local_size(batch_size, process_count, "evaluation.batch_size")
+    total = min(len(source), max_images) if max_images > 0 else len(source)
+    starts = range(process_index * local_size, -(-total // batch_size) * batch_size, batch_size)
+    return (_padded_batch(source, start, local_size, total) for start in starts)
+
+
+def _padded_batch(source: Source, start: int, size: int, total: int) -> dict[str, np.ndarray]:
+    """Images start, start + 1, …, of which those from `total` on are padding."""
+    index = np.arange(start, start + size, dtype=np.int32)
+    mask = index < total
+    image = np.zeros((size, *source[0].shape), np.uint8)
+    for row in np.flatnonzero(mask):
+        image[row] = source[int(index[row])]
+    return {"image": image, "mask": mask, "index": np.where(mask, index, np.int32(-1))}
+
+
+def _local_size(batch_size: int, process_count: int, field: str) -> int:
+    if batch_size < 1:
+        raise InputError(f"{field}: {batch_size} is not positive")
+    if batch_size % process_count:
+        raise InputError(f"{field}: {batch_size} is not divisible by the {process_count} processes")
+    return batch_size // process_count
+
+
+def _as_element(image: np.ndarray) -> dict[str, np.ndarray]:
+    return {"image": image}

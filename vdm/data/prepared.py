@@ -1,0 +1,206 @@
+"""Images from TFDS: our own builders, and any data set found prepared as array_record. Read without TensorFlow."""
+
+import contextlib
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo, one_line
+from vdm.errors import InputError
+
+NETWORK_TIMEOUT = 2.0
+"""Seconds that a machine has to show that it has a network."""
+
+
+class TfdsSource:
+    """The images of one split: `records[i][key]`, each checked to have the shape of the first."""
+
+    def __init__(self, records: Any, key: str, name: str):
+        self._records, self._key, self._name = records, key, name
+        self.shape = records[0][key].shape
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image = self._records[index][self._key]
+        if image.shape != self.shape:
+            raise InputError(f"data set {self._name!r}: image {index} is {image.shape}, the first one {self.shape}")
+        return image
+
+
+def load_builtin(name: str, data_dir: str) -> Dataset:
+    """`digits` or `photos32`, built on first use (seconds) from the packages that ship their images.
+
+    Safe if several processes do it at once: TFDS builds in a folder of its own and renames it; who comes second
+    reads what the first one left. Raises `InputError` if the folder cannot be written or a package lacks its files.
+    """
+    from vdm.data.builders.digits import Digits
+    from vdm.data.builders.photos32 import Photos32
+
+    cls = {"digits": Digits, "photos32": Photos32}[name]
+    folder = _data_folder(data_dir)
+
+    def builder() -> tfds.core.DatasetBuilder:
+        return cls(data_dir=folder, file_format="array_record")
+
+    with _refusing_damage(name, folder), _quiet():
+        try:
+            builder().download_and_prepare()  # at once, if it is there
+        except (OSError, ImportError) as error:
+            if not builder().is_prepared():  # else another process was faster
+                raise InputError(f"data set {name!r} cannot be prepared in {folder}: {one_line(error)}") from error
+        return _read(builder(), name)
+
+
+def load_tfds(name: str, data_dir: str) -> Dataset:
+    """A TFDS image data set by name (`cifar10`, `downsampled_imagenet/32x32`), downloaded only if it is not there.
+
+    The images are the feature `image`, or the only image feature there is; uint8 of one shape. The test split is
+    `test` or, if there is none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
+
+    Raises `InputError` for an unknown name, for data that are neither prepared nor to be had (within seconds), that
+    are prepared in another format than array_record, that lack a split, or whose images are not uint8.
+    """
+    folder = _data_folder(data_dir)
+    with _refusing_damage(name, folder):
+        try:
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+        except ValueError:  # DatasetNotFoundError is one; so is a name that TFDS cannot parse
+            builder = _download(name, folder)
+        return _read(builder, name)
+
+
+def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
+    """The data set that a prepared builder holds."""
+    info = builder.info
+    key = _image_feature(info.features, name)
+    test_split = "test" if "test" in info.splits else "validation"
+    sources = []
+    for split in ("train", test_split):
+        if split not in info.splits or info.splits[split].num_examples == 0:
+            found = ", ".join(info.splits) or "none"
+            raise InputError(f"data set {name!r} in {builder.data_dir}: no images in split {split!r}; splits: {found}")
+        try:
+            records = builder.as_data_source(split, file_format="array_record")
+        except (NotImplementedError, ValueError):
+            raise InputError(
+                f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; needed is array_record: "
+                "choose another data.data_dir, or prepare it again with file_format='array_record'"
+            ) from None
+        sources.append(TfdsSource(records, key, name))
+    train, test = sources
+    if train.shape != test.shape:
+        raise InputError(f"data set {name!r}: images are {train.shape} in train, {test.shape} in {test_split}")
+    metadata = info.metadata or {}
+    record = DatasetInfo(
+        name=name,
+        version=str(info.version),
+        shape=train.shape,
+        levels=metadata.get("levels", 256),
+        num_train=len(train),
+        num_test=len(test),
+        train_split="train",
+        test_split=test_split,
+        preprocessing=metadata.get("preprocessing", f"feature {key!r} as TFDS decodes it"),
+    )
+    return Dataset(record, train, test)
+
+
+def _format(info: tfds.core.DatasetInfo) -> str:
+    return info.file_format.value if info.file_format else "an unknown format"
+
+
+def _image_feature(features: Any, name: str) -> str:
+    """The key of the images among the features: `image`, or the only one of type Image."""
+    keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    key = "image" if "image" in features else keys[0] if len(keys) == 1 else None
+    if key is None:
+        raise InputError(f"data set {name!r}: no feature 'image' and not one image feature among {', '.join(features)}")
+    if features[key].np_dtype != np.uint8 or len(features[key].shape) != 3:
+        raise InputError(
+            f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; needed is uint8 (H, W, C)"
+        )
+    return key
+
+
+def _download(name: str, folder: Path) -> tfds.core.DatasetBuilder:
+    """Downloads and prepares a public data set; where that cannot be, an InputError within seconds."""
+    try:
+        with _quiet():
+            builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+    except Exception:  # not found, not parsed, no such config, or code that needs TensorFlow to import
+        raise InputError(
+            f"unknown data set {name!r}: not prepared in {folder} and not known to TFDS; offline: {OFFLINE_CHOICES}"
+        ) from None
+    if not _has_network():
+        raise InputError(
+            f"data set {name!r} is not prepared in {folder} and there is no network to download it; "
+            f"offline: {OFFLINE_CHOICES}"
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # a download, a disk, or a data set whose preparation needs TensorFlow
+        raise InputError(
+            f"data set {name!r} cannot be prepared in {folder}: {one_line(error)}; offline: {OFFLINE_CHOICES}"
+        ) from error
+    return tfds.builder(name, data_dir=folder, file_format="array_record")
+
+
+@contextlib.contextmanager
+def _refusing_damage(name: str, folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged file of prepared data leads to into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # RuntimeError of array_record, ParseError of protobuf, …
+        raise InputError(
+            f"data set {name!r} in {folder} cannot be read: {one_line(error)}; delete it there to have it made again"
+        ) from error
+
+
+def _has_network() -> bool:
+    """Whether the host of TFDS's own files answers, asked once (through a proxy, if one is set)."""
+    answers = []
+
+    def ask() -> None:
+        request = urllib.request.Request("https://storage.googleapis.com/", method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
+            answers.append(True)
+        except urllib.error.HTTPError:  # an answer, if not a welcome
+            answers.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)  # name resolution knows no timeout
+    thread.start()
+    thread.join(NETWORK_TIMEOUT + 0.5)
+    return bool(answers)
+
+
+def _data_folder(data_dir: str) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, prints or log lines of TFDS's about work that takes a second."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        tfds.enable_progress_bar()

@@ -1,0 +1,35 @@
+"""`load`: from a data configuration to a data set."""
+
+from vdm.config import DataConfig
+from vdm.data.dataset import Dataset
+from vdm.data.files import load_folder, load_npz
+from vdm.data.prepared import load_builtin, load_tfds
+from vdm.errors import InputError
+
+
+def load(config: DataConfig) -> Dataset:
+    """The data set that `config.name` names: `digits`, `photos32`, `npz:PATH`, `folder:PATH` or a TFDS name.
+
+    `digits` and `photos32` are made from installed packages on first use and kept in the data folder; a TFDS name is
+    looked for there, and downloaded only if it is missing and there is a network. TensorFlow is never imported to read.
+
+    Raises `InputError` if the data cannot be had or read, or disagree with `config.shape` or `config.levels`.
+    """
+    if config.levels is not None and not 2 <= config.levels <= 256:
+        raise InputError(f"data.levels: {config.levels} is not supported; allowed are 2 to 256")
+    kind, _, path = config.name.partition(":")
+    if kind in ("npz", "folder") and not path:
+        raise InputError(f"data.name: {config.name!r} names no path; write {kind}:PATH")
+    if kind == "npz":
+        dataset = load_npz(path, levels=config.levels or 256)
+    elif kind == "folder":
+        dataset = load_folder(path)
+    elif config.name in ("digits", "photos32"):
+        dataset = load_builtin(config.name, config.data_dir)
+    else:
+        dataset = load_tfds(config.name, config.data_dir)
+    shape = None if config.shape is None else tuple(config.shape)
+    for field, wanted, found in (("shape", shape, dataset.info.shape), ("levels", config.levels, dataset.info.levels)):
+        if wanted is not None and wanted != found:
+            raise InputError(f"data.{field}: {wanted} was given, but {config.name!r} has {found}")
+    return dataset
