@@ -1,0 +1,1 @@
+"""Evaluation: bits/dim of a test split, and samples from a model."""

@@ -1,0 +1,172 @@
+"""Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from grain.checkpoint import CheckpointRestore, CheckpointSave
+from orbax.checkpoint import checkpoint_managers as policies
+
+from vdm.errors import InputError
+from vdm.training.state import TrainState
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run.
+
+    Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete.
+    """
+
+    def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
+        self.directory = directory
+        if read_only and not directory.is_dir():
+            raise InputError(f"{directory}: no such folder; train.py makes it")
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(keep),
+                    policies.BestN(
+                        get_metric_fn=_bits_per_dim, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                    ),
+                ]
+            ),
+            best_fn=_bits_per_dim,
+            best_mode="min",
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, state: TrainState, iterator: grain.DatasetIterator, bits_per_dim: float | None, wait: bool = False
+    ) -> None:
+        """Starts saving the state of step `state.step`; does nothing if that step is there.
+
+        With `wait`, returns when it is safely on disk. Raises `InputError` when the disk is full, also for the save
+        before this one; the checkpoints that were complete stay.
+        """
+        step = int(state.step)
+        try:
+            if step not in self._manager.all_steps():
+                args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(iterator))
+                metrics = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
+                self._manager.save(step, args=args, metrics=metrics)
+            if wait:
+                self._manager.wait_until_finished()
+        except Exception as error:
+            if not _is_disk_full(error):
+                raise
+            raise InputError(
+                f"{self.directory}: the disk is full, the checkpoint of step {step} could not be saved; "
+                f"complete ones: {self.steps() or 'none'}"
+            ) from error
+
+    def restore(self, like: TrainState, iterator: grain.DatasetIterator) -> tuple[TrainState, list[str]] | None:
+        """The newest readable state and warnings about those that were not; None if the folder has no checkpoint.
+
+        `like` gives shapes, types and shardings (abstract arrays will do); the iterator is put in its place. A
+        checkpoint that cannot be read is moved to `checkpoints_unreadable/`, so that its step can be saved again.
+        Raises `InputError` for a checkpoint of another architecture, or if none can be read.
+        """
+        warnings: list[str] = []
+        for step in reversed(self.steps()):
+            self._check_architecture(step, like)
+            try:
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=CheckpointRestore(iterator))
+                return TrainState(*self._manager.restore(step, args=args)["state"]), warnings
+            except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+                warnings.append(f"checkpoint of step {step} cannot be read ({reason}): falling back to the one before")
+                self._set_aside(step)
+        if warnings:
+            raise InputError(f"{self.directory}: no checkpoint can be read; moved to checkpoints_unreadable/")
+        return None
+
+    def restore_ema(self, like: TrainState, which: str = "latest") -> tuple[int, Any]:
+        """(step, moving average of the variables) of the checkpoint `latest`, `best` or a step's number.
+
+        Raises `InputError` if there is no such checkpoint, it cannot be read, or it has another architecture.
+        """
+        step = self._find(which)
+        self._check_architecture(step, like)
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            return step, TrainState(*self._manager.restore(step, args=args)["state"]).ema
+        except Exception as error:
+            others = [s for s in self.steps() if s != step]
+            raise InputError(
+                f"{self.directory / str(step)}: cannot be read; other checkpoints: {others or 'none'}"
+            ) from error
+
+    def _find(self, which: str) -> int:
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"{self.directory}: has no complete checkpoint")
+        if which == "latest":
+            return steps[-1]
+        if which == "best":
+            best = self._manager.best_step()
+            return steps[-1] if best is None else best
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise InputError(f"checkpoint {which!r}: not latest, best or one of {steps}")
+
+    def _check_architecture(self, step: int, like: TrainState) -> None:
+        """Raises `InputError` at the first array whose name or shape differs from `like`."""
+        try:
+            saved = self._manager.item_metadata(step)["state"]
+            found = _shapes(saved.tree if hasattr(saved, "tree") else saved)
+        except Exception:
+            return  # unreadable: restoring it will say so
+        wanted = _shapes(like._asdict())
+        for name in sorted(set(found) | set(wanted)):
+            if found.get(name) != wanted.get(name):
+                raise InputError(
+                    f"{self.directory / str(step)} is of another architecture: {name} has shape "
+                    f"{found.get(name, 'none')}, the config makes {wanted.get(name, 'none')}"
+                )
+
+    def _set_aside(self, step: int) -> None:
+        target = self.directory.parent / "checkpoints_unreadable" / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(self.directory / str(step), target)
+        self._manager.reload()
+
+
+def _bits_per_dim(metrics: dict[str, float]) -> float:
+    return metrics["bits_per_dim"]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        text = str(error)
+        if "No space left" in text or "RESOURCE_EXHAUSTED" in text or "File too large" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
