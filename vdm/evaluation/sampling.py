@@ -29,9 +29,7 @@ class ImageSampler:
 
             gammas = samplers.grid(lambda t: model.gamma(variables, t), num_steps)
             shape = (batch_size, *model.shape)
-            z_0, kept = samplers.sample_trajectory(
-                key, denoise, samplers.ancestral(), gammas, shape, frames, first
-            )
+            z_0, kept = samplers.sample_trajectory(key, denoise, samplers.ancestral(), gammas, shape, frames, first)
             return likelihoods.mode(z_0, gammas[-1], model.levels), kept
 
         self._run = jax.jit(run)

@@ -1,0 +1,26 @@
+"""Measure bits/dim of the test images: each exactly once, several noise draws each, with a standard error.
+
+python evaluate.py --workdir=runs/digits --config.evaluation.draws=20
+"""
+
+from absl import flags
+
+from vdm import cli, parallel
+
+cli.define_config()
+flags.DEFINE_string(
+    "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
+)
+
+
+def main() -> None:
+    parallel.setup()
+    from rich.console import Console
+
+    from vdm.programs.evaluate import evaluate
+
+    evaluate(cli.config(), cli.workdir(), flags.FLAGS.checkpoint, Console(highlight=False))
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,33 @@
+"""Train a variational diffusion model, evaluate it and draw samples from it.
+
+    python train.py --config=configs/digits.py --config.training.steps=1000 --workdir=runs/mine
+
+The same command goes on where a run in that folder was stopped or killed, to the bit.
+"""
+
+import sys
+from pathlib import Path
+
+from vdm import cli, parallel
+
+cli.define_config(str(Path(__file__).parent / "configs" / "digits.py"))
+
+
+def main() -> None:
+    parallel.setup()
+    from rich.console import Console
+
+    from vdm.training.loop import Stopped, train
+
+    console = Console(highlight=False)
+    workdir = cli.workdir()
+    try:
+        result = train(cli.config(), workdir, console)
+    except Stopped as stopped:
+        console.print(f"{stopped}; run the same command to go on")
+        sys.exit(128 + stopped.signal_number)
+    console.print(f"test bits/dim {result.total:.4f} ± {result.stderr:.4f}; everything is in {workdir}/")
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,147 @@
+"""What the programs share: flags, the config, help, and errors as one line with exit status 2."""
+
+import ast
+import difflib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import config_flags
+
+from vdm import config as config_lib
+from vdm.config import Config
+from vdm.errors import InputError
+
+Program = Callable[[], None]
+
+
+SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
+
+
+def define_config(default: str | None = None) -> None:
+    """Defines --config (a file; its fields are set with --config.FIELD=VALUE) and --workdir.
+
+    Without a default, the config is that of the run in --workdir.
+    """
+    what = "that of the run in --workdir" if default is None else os.path.relpath(default)
+    config_flags.DEFINE_config_file("config", default, f"Config file (default: {what}).")
+    flags.DEFINE_string("workdir", None, "Folder of the run (default: runs/NAME for configs/NAME.py, runs/digits).")
+
+
+def config() -> Config:
+    """The config as given on the command line. Raises `InputError` if the file does not make one."""
+    value = flags.FLAGS.config
+    if not isinstance(value, Config):
+        raise InputError(f"--config={config_file()}: get_config() returned {type(value).__name__}, not vdm's Config")
+    config_lib.validate(value)
+    return value
+
+
+def config_file() -> str:
+    """The path given to --config."""
+    return str(config_flags.get_config_filename(flags.FLAGS["config"]))
+
+
+def workdir() -> Path:
+    """--workdir, or runs/NAME for the config configs/NAME.py."""
+    if flags.FLAGS.workdir:
+        return Path(flags.FLAGS.workdir)
+    name, _, argument = config_file().partition(":")
+    return Path(argument) if name == SAVED_CONFIG else Path("runs") / Path(name).stem
+
+
+def run(program: Program, description: str) -> NoReturn:
+    """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2."""
+    # Orbax and TFDS report their inner workings as warnings.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        _parse(sys.argv, description)
+        program()
+    except InputError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted", status=130)
+    except OSError as error:
+        # Files the user named, and disks that fill up; a bug of ours would not be an OSError.
+        _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+    sys.exit(0)
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _parse(argv: list[str], description: str) -> None:
+    if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
+        print(_help(argv[0], description))
+        sys.exit(0)
+    fields = config_lib.flatten(Config())
+    for argument in argv[1:]:
+        name = argument.lstrip("-").split("=")[0]
+        path = argument.partition("=")[2]
+        if name == "config" and "=" in argument and not os.path.isfile(path):
+            raise InputError(f"--config={path}: no such file")
+        if name.startswith("config.") and name.removeprefix("config.") not in fields:
+            raise InputError(_unknown_field(name.removeprefix("config."), list(fields)))
+    if flags.FLAGS["config"].default is None and not any(a.startswith("--config=") for a in argv):
+        folders = [a.partition("=")[2] for a in argv if a.startswith("--workdir=")]
+        argv = [argv[0], f"--config={SAVED_CONFIG}:{[*folders[-1:], 'runs/digits'][0]}", *argv[1:]]
+    try:
+        rest = flags.FLAGS(argv)
+        flags.FLAGS.config  # noqa: B018 - loads the file
+    except InputError:
+        raise
+    except (flags.Error, SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+    if rest[1:]:
+        raise InputError(f"unexpected argument {rest[1]!r}; see --help")
+
+
+def _unknown_field(name: str, fields: list[str]) -> str:
+    group = name.rpartition(".")[0]
+    siblings = [field for field in fields if field.rpartition(".")[0] == group]
+    if not siblings:
+        near = difflib.get_close_matches(name, fields, n=3, cutoff=0.3)
+        siblings = near or sorted({field.split(".")[0] for field in fields})
+    return f"--config.{name}: no such field; valid: {', '.join(siblings)}"
+
+
+def _help(program: str, description: str) -> str:
+    lines = [inspect.cleandoc(description), "", f"usage: python {os.path.basename(program)} [flags]", "", "flags:"]
+    own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []) + flags.FLAGS.get_flags_for_module("vdm.cli")
+    for flag in {flag.name: flag for flag in own}.values():
+        lines.append(f"  --{flag.name}: {flag.help}")
+    lines += ["", "config fields (defaults of the dataclasses; the config file sets its own):"]
+    docs = _field_docs()
+    for name, value in config_lib.flatten(Config()).items():
+        lines.append(f"  --config.{name}={value!r}")
+        lines.append(f"      {docs[name]}")
+    return "\n".join(lines)
+
+
+def _field_docs() -> dict[str, str]:
+    """The docstring under each field of the config's dataclasses, by dotted name."""
+    by_class: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(config_lib)).body:
+        if isinstance(node, ast.ClassDef):
+            docs = by_class[node.name] = {}
+            for field, doc in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(doc, ast.Expr)
+                    and isinstance(doc.value, ast.Constant)
+                ):
+                    docs[ast.unparse(field.target)] = str(doc.value.value)
+
+    def doc_of(name: str) -> str:
+        group, _, field = name.rpartition(".")
+        owner: Any = getattr(Config(), group) if group else Config()
+        return by_class[type(owner).__name__].get(field, "")
+
+    return {name: doc_of(name) for name in config_lib.flatten(Config())}

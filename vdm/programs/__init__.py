@@ -1,0 +1,1 @@
+"""What evaluate.py and sample.py do with a run's folder."""

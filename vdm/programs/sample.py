@@ -1,0 +1,51 @@
+"""sample.py: images from a run's checkpoint."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from vdm import model as model_lib
+from vdm import parallel, pictures
+from vdm.config import Config, validate
+from vdm.errors import InputError
+from vdm.evaluation.sampling import ImageSampler, frame_steps
+from vdm.training.checkpoints import Checkpoints
+from vdm.training.loop import abstract_state
+
+
+def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames: int, console: Console) -> Path:
+    """Draws images from the moving average of a checkpoint into WORKDIR/samples; returns the path of the grid."""
+    validate(config)
+    if seed < 0 or num_frames < 0:
+        raise InputError(f"--seed={seed}, --trajectory={num_frames}: must be 0 or more")
+    settings = config.sampling
+    batch_size = min(settings.batch_size, settings.num)
+    mesh = parallel.make_mesh(batch_size)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
+    frames = frame_steps(num_frames, settings.steps) if num_frames else []
+    model = model_lib.from_config(config)
+    sampler = ImageSampler(model, mesh, batch_size, settings.steps, frames)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("sampling")
+        images, kept = sampler(
+            variables,
+            jax.random.key(seed),
+            settings.num,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    stem = workdir / "samples" / f"step_{step}_seed_{seed}_T_{settings.steps}"
+    grid = stem.with_suffix(".png")
+    pictures.grid(images, grid, model.levels)
+    np.savez_compressed(stem.with_suffix(".npz"), images=images)
+    written = [grid, stem.with_suffix(".npz")]
+    if frames:
+        written += [stem.with_name(stem.name + "_strip.png"), stem.with_suffix(".gif")]
+        pictures.strip(kept[:, :8], written[2])
+        pictures.animation(kept, written[3])
+    for path in written:
+        console.print(f"wrote {path}")
+    return grid

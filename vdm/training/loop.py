@@ -1,0 +1,319 @@
+"""The training loop: from a config and a folder to a trained model, its test bits/dim and its samples."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from vdm import model as model_lib
+from vdm import parallel, pictures, plots
+from vdm.config import Config, validate
+from vdm.data import Dataset, load, train_iterator
+from vdm.errors import InputError
+from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator
+from vdm.evaluation.sampling import ImageSampler
+from vdm.training.checkpoints import Checkpoints
+from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
+from vdm.training.state import TrainState, init_state, learning_rate, make_optimizer
+from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
+
+# Streams of randomness beside training's own, folded into the seed's key.
+EVALUATION_STREAM, SAMPLING_STREAM = 1, 2
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal and has saved a checkpoint."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.signal_number = signal_number
+
+
+class NonFiniteError(InputError):
+    """A loss term or gradient is NaN or infinite: the run stops, its last good checkpoint is kept."""
+
+
+def train(config: Config, workdir: Path, console: Console) -> Evaluation:
+    """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
+
+    Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
+    """
+    validate(config)
+    dataset = load(config.data)
+    config = resolve(config, dataset)
+    run = RunDir(workdir, config)
+    try:
+        with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
+            return _Training(config, dataset, run, checkpoints, console).run()
+    finally:
+        run.close()
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """The config with shape and levels as the data have them."""
+    info = dataset.info
+    return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
+
+
+def abstract_state(config: Config, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
+    model, optimizer = model_lib.from_config(config), make_optimizer(config)
+    sharding = parallel.replicated(mesh)
+    shapes = jax.eval_shape(lambda: init_state(model, optimizer, config.seed))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+class _Training:
+    """One run of the loop. Python state here is only what is printed; all that training depends on is in `state`."""
+
+    def __init__(self, config: Config, dataset: Dataset, run: RunDir, checkpoints: Checkpoints, console: Console):
+        self.config, self.dataset, self.run_dir, self.checkpoints = config, dataset, run, checkpoints
+        self.console = console
+        self.mesh = parallel.make_mesh(config.training.batch_size)
+        self.model = model_lib.from_config(config)
+        self.optimizer = make_optimizer(config)
+        self.key = jax.random.key(config.seed)
+        self.sampler = ImageSampler(self.model, self.mesh, config.sampling.batch_size, config.sampling.steps)
+        self.evaluators: dict[int, Evaluator] = {}
+        run.write_record(dataset.info.to_dict(), parallel.describe(self.mesh))
+
+    def run(self) -> Evaluation:
+        config = self.config
+        iterator = train_iterator(
+            self.dataset,
+            batch_size=config.training.batch_size,
+            seed=config.seed,
+            augmentations=config.data.augmentations,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        try:
+            state = self._start(iterator)
+            step = int(state.step)
+            self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
+            with SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step) as self.board:
+                state = self._steps(state, iterator)
+                return self._finish(state)
+        finally:
+            iterator.close()
+
+    def _start(self, iterator: grain.DatasetIterator) -> TrainState:
+        """A fresh state, or that of the newest checkpoint."""
+        restored = self.checkpoints.restore(abstract_state(self.config, self.mesh), iterator)
+        if restored is None:
+            make = jax.jit(
+                lambda: init_state(self.model, self.optimizer, self.config.seed),
+                out_shardings=parallel.replicated(self.mesh),
+            )
+            state = make()
+        else:
+            state, warnings = restored
+            for warning in warnings:
+                self.console.print(f"warning: {warning}", style="yellow")
+        network = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
+        devices = parallel.describe(self.mesh)
+        info = self.dataset.info
+        self.console.print(
+            f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
+            f"{info.levels} levels; network of {network:,} parameters; {devices['num_devices']} {devices['platform']} "
+            f"device(s); {'resuming at step ' + str(int(state.step)) if restored else 'from scratch'}",
+        )
+        return state
+
+    def _steps(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+        training = self.config.training
+        reset = jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))
+        metrics, step = reset(), int(state.step)
+        with _signals() as stop, _progress(self.console) as progress:
+            step_fn = self._compile(state, metrics)
+            task = progress.add_task("training", total=training.steps, completed=step, speed="")
+            watch = _Stopwatch()
+            while step < training.steps:
+                state, metrics = step_fn(state, metrics, parallel.shard_batch(next(iterator), self.mesh))
+                parallel.throttle(metrics)
+                step += 1
+                progress.update(task, completed=step)
+                last = step == training.steps
+                log = last or step % training.log_every == 0
+                sample, evaluate, save = (
+                    not last and every > 0 and step % every == 0
+                    for every in (training.sample_every, training.evaluate_every, training.checkpoint_every)
+                )
+                if not (log or sample or evaluate or save or stop):
+                    continue
+                self._check_finite(metrics)
+                with watch.paused():
+                    if log:
+                        record = self._log(step, metrics, watch.seconds())
+                        speed = f"{record['images_per_second']:,.0f} images/s, {record['bits_per_dim']:.3f} bits/dim"
+                        progress.update(task, speed=speed)
+                        metrics = reset()
+                        watch.restart()
+                    if sample:
+                        self._sample(state, f"step_{step:08d}")
+                    bits = self._evaluate(state, step, self.config.evaluation.training_draws) if evaluate else None
+                    if save or evaluate or (stop and not last):
+                        self.checkpoints.save(state, iterator, bits and bits.total, wait=bool(stop))
+                if stop and not last:
+                    raise Stopped(stop[0], step)
+        self.final = self._evaluate(state, step, self.config.evaluation.draws)
+        self.checkpoints.save(state, iterator, self.final.total, wait=True)
+        return state
+
+    def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
+        """The train step as one compiled program that reuses the memory of its arguments."""
+        start = time.perf_counter()
+        step_fn = jax.jit(make_train_step(self.model, self.optimizer, self.config), donate_argnums=(0, 1))
+        shape = (self.config.training.batch_size, *self.model.shape)
+        image = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(self.mesh))
+        compiled = step_fn.lower(state, metrics, {"image": image}).compile()
+        self.console.print(f"compiled the training step in {time.perf_counter() - start:.0f} s")
+        return compiled
+
+    def _check_finite(self, metrics: Metrics) -> None:
+        bad_step, bad_term = int(metrics.bad_step), int(metrics.bad_term)
+        if bad_step:
+            kept = self.checkpoints.steps()
+            raise NonFiniteError(
+                f"step {bad_step}: the {TERMS[bad_term]} is not finite; stopped, "
+                f"{f'checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was made yet'}"
+            )
+
+    def _log(self, step: int, metrics: Metrics, seconds: float) -> dict[str, Any]:
+        sums = jax.device_get(metrics)
+        speed = int(sums.num_steps) * self.config.training.batch_size / seconds
+        terms = {name: float(value) / int(sums.num_steps) for name, value in sums.bits_per_dim._asdict().items()}
+        record = {
+            "kind": "train",
+            "step": step,
+            "bits_per_dim": sum(terms.values()),
+            **terms,
+            "images_per_second": speed,
+            "learning_rate": float(learning_rate(self.config.optimizer, self.config.training.steps)(step)),
+            "grad_norm": float(sums.grad_norm) / int(sums.num_steps),
+        }
+        self._record(record)
+        left = (self.config.training.steps - step) * self.config.training.batch_size / speed
+        self.console.print(
+            f"step {step:>{len(str(self.config.training.steps))}}  {record['bits_per_dim']:.4f} bits/dim  "
+            f"{speed:,.0f} images/s  {_duration(left)} left"
+        )
+        return record
+
+    def _evaluate(self, state: TrainState, step: int, num_draws: int) -> Evaluation:
+        """Of the moving average; a run that is evaluated for the last time sees the whole split."""
+        config = self.config.evaluation
+        if num_draws not in self.evaluators:
+            mesh = parallel.make_mesh(config.batch_size)
+            self.evaluators[num_draws] = Evaluator(self.model, mesh, config.batch_size, num_draws)
+        max_images = config.max_images if step < self.config.training.steps else 0
+        key = jax.random.fold_in(self.key, EVALUATION_STREAM)
+        result = self.evaluators[num_draws](state.ema, self.dataset.test, key, max_images)
+        terms = {"reconstruction": result.reconstruction, "prior": result.prior, "diffusion": result.diffusion}
+        self._record(
+            {"kind": "evaluation", "step": step, "bits_per_dim": result.total, "stderr": result.stderr, **terms}
+        )
+        self.console.print(f"step {step}  test {result.total:.4f} ± {result.stderr:.4f} bits/dim", style="bold")
+        return result
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        for name, value in record.items():
+            if name not in ("kind", "step"):
+                self.board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+    def _sample(self, state: TrainState, name: str) -> None:
+        key = jax.random.fold_in(self.key, SAMPLING_STREAM)
+        images, _ = self.sampler(state.ema, key, self.config.sampling.num)
+        pictures.grid(images, self.run_dir.path / "samples" / f"{name}.png", self.model.levels)
+
+    def _finish(self, state: TrainState) -> Evaluation:
+        """evaluation.json, the plots and the last samples."""
+        path, step = self.run_dir.path, int(state.step)
+        write_evaluation(path, self.final, self.dataset, step)
+        t = np.linspace(0, 1, 201, dtype=np.float32)
+        gamma = np.asarray(jax.jit(self.model.gamma)(state.ema, jnp.asarray(t)))
+        records = read_metrics(path / "metrics.jsonl")
+        plots.loss(path / "plots" / "loss.png", records)
+        plots.terms(path / "plots" / "terms.png", records)
+        plots.schedule(path / "plots" / "schedule.png", t, gamma)
+        self._sample(state, "final")
+        return self.final
+
+
+def write_evaluation(path: Path, evaluation: Evaluation, dataset: Dataset, step: int) -> None:
+    """evaluation.json: the numbers, and what they are numbers of."""
+    rest = {"data": dataset.info.to_dict(), "split": "test", "precision": f"float32 ({PRECISION})"}
+    write_json(path / "evaluation.json", evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"})
+
+
+class _Stopwatch:
+    """Seconds since it was made, without the pauses."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._start, self._paused = time.perf_counter(), 0.0
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start - self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            # A restart inside the pause leaves only what came after it to take off.
+            self._paused += time.perf_counter() - max(start, self._start)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
