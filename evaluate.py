@@ -7,19 +7,19 @@ from absl import flags
 
 from vdm import cli, parallel
 
-cli.define_config()
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
 
 
 def main() -> None:
+    config, workdir = cli.config(), cli.workdir()
     parallel.setup()
     from rich.console import Console
 
     from vdm.programs.evaluate import evaluate
 
-    evaluate(cli.config(), cli.workdir(), flags.FLAGS.checkpoint, Console(highlight=False))
+    evaluate(config, workdir, flags.FLAGS.checkpoint, Console(highlight=False))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from absl import flags
 
 from vdm import cli, parallel
 
-cli.define_config()
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
@@ -18,16 +17,15 @@ flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a st
 
 
 def main() -> None:
+    config, workdir, values = cli.config(), cli.workdir(), flags.FLAGS
+    config.sampling.num = config.sampling.num if values.num is None else values.num
+    config.sampling.steps = config.sampling.steps if values.steps is None else values.steps
     parallel.setup()
     from rich.console import Console
 
     from vdm.programs.sample import sample
 
-    values = flags.FLAGS
-    config = cli.config()
-    config.sampling.num = config.sampling.num if values.num is None else values.num
-    config.sampling.steps = config.sampling.steps if values.steps is None else values.steps
-    sample(config, cli.workdir(), values.checkpoint, values.seed, values.trajectory, Console(highlight=False))
+    sample(config, workdir, values.checkpoint, values.seed, values.trajectory, Console(highlight=False))
 
 
 if __name__ == "__main__":

@@ -10,19 +10,17 @@ from pathlib import Path
 
 from vdm import cli, parallel
 
-cli.define_config(str(Path(__file__).parent / "configs" / "digits.py"))
-
 
 def main() -> None:
+    config, workdir = cli.config(), cli.workdir()
     parallel.setup()
     from rich.console import Console
 
     from vdm.training.loop import Stopped, train
 
     console = Console(highlight=False)
-    workdir = cli.workdir()
     try:
-        result = train(cli.config(), workdir, console)
+        result = train(config, workdir, console)
     except Stopped as stopped:
         console.print(f"{stopped}; run the same command to go on")
         sys.exit(128 + stopped.signal_number)
@@ -30,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, Path(__file__).parent / "configs" / "digits.py")

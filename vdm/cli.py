@@ -3,14 +3,13 @@
 import ast
 import difflib
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from vdm import config as config_lib
@@ -19,18 +18,7 @@ from vdm.errors import InputError
 
 Program = Callable[[], None]
 
-
 SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
-
-
-def define_config(default: str | None = None) -> None:
-    """Defines --config (a file; its fields are set with --config.FIELD=VALUE) and --workdir.
-
-    Without a default, the config is that of the run in --workdir.
-    """
-    what = "that of the run in --workdir" if default is None else os.path.relpath(default)
-    config_flags.DEFINE_config_file("config", default, f"Config file (default: {what}).")
-    flags.DEFINE_string("workdir", None, "Folder of the run (default: runs/NAME for configs/NAME.py, runs/digits).")
 
 
 def config() -> Config:
@@ -55,12 +43,15 @@ def workdir() -> Path:
     return Path(argument) if name == SAVED_CONFIG else Path("runs") / Path(name).stem
 
 
-def run(program: Program, description: str) -> NoReturn:
-    """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2."""
-    # Orbax and TFDS report their inner workings as warnings.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+def run(program: Program, description: str, default_config: Path | None = None) -> NoReturn:
+    """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
+
+    Without a default config, the config is that of the run in --workdir.
+    """
     try:
-        _parse(sys.argv, description)
+        _parse(sys.argv, description, default_config)
+        # Orbax and TFDS report their inner workings as warnings.
+        logging.set_verbosity(logging.ERROR)
         program()
     except InputError as error:
         _fail(str(error))
@@ -77,28 +68,28 @@ def _fail(message: str, status: int = 2) -> NoReturn:
     sys.exit(status)
 
 
-def _parse(argv: list[str], description: str) -> None:
+def _parse(argv: list[str], description: str, default_config: Path | None) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
-        print(_help(argv[0], description))
+        print(_help(argv[0], description, default_config))
         sys.exit(0)
-    fields = config_lib.flatten(Config())
-    for argument in argv[1:]:
-        name = argument.lstrip("-").split("=")[0]
-        path = argument.partition("=")[2]
-        if name == "config" and "=" in argument and not os.path.isfile(path):
-            raise InputError(f"--config={path}: no such file")
+    given = {name.lstrip("-"): value for name, _, value in (a.partition("=") for a in argv[1:])}
+    if "config" in given and not os.path.isfile(given["config"]):
+        raise InputError(f"--config={given['config']}: no such file")
+    fields = list(config_lib.flatten(Config()))
+    for name in given:
         if name.startswith("config.") and name.removeprefix("config.") not in fields:
-            raise InputError(_unknown_field(name.removeprefix("config."), list(fields)))
-    if flags.FLAGS["config"].default is None and not any(a.startswith("--config=") for a in argv):
-        folders = [a.partition("=")[2] for a in argv if a.startswith("--workdir=")]
-        argv = [argv[0], f"--config={SAVED_CONFIG}:{[*folders[-1:], 'runs/digits'][0]}", *argv[1:]]
+            raise InputError(_unknown_field(name.removeprefix("config."), fields))
+    default = str(default_config or f"{SAVED_CONFIG}:{given.get('workdir', 'runs/digits')}")
     try:
+        # Reads the overrides --config.FIELD=VALUE from sys.argv already here.
+        config_flags.DEFINE_config_file("config", default)
+        flags.DEFINE_string("workdir", None, "")
         rest = flags.FLAGS(argv)
         flags.FLAGS.config  # noqa: B018 - loads the file
     except InputError:
         raise
-    except (flags.Error, SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
+    except Exception as error:  # whatever a user's config file raises
+        raise InputError(f"{type(error).__name__}: {error}") from error
     if rest[1:]:
         raise InputError(f"unexpected argument {rest[1]!r}; see --help")
 
@@ -112,16 +103,23 @@ def _unknown_field(name: str, fields: list[str]) -> str:
     return f"--config.{name}: no such field; valid: {', '.join(siblings)}"
 
 
-def _help(program: str, description: str) -> str:
-    lines = [inspect.cleandoc(description), "", f"usage: python {os.path.basename(program)} [flags]", "", "flags:"]
-    own = flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []) + flags.FLAGS.get_flags_for_module("vdm.cli")
-    for flag in {flag.name: flag for flag in own}.values():
-        lines.append(f"  --{flag.name}: {flag.help}")
+def _help(program: str, description: str, default_config: Path | None) -> str:
+    config = f"configs/{default_config.name}" if default_config else "that of the run in --workdir"
+    lines = [
+        inspect.cleandoc(description),
+        "",
+        f"usage: python {os.path.basename(program)} [flags]",
+        "",
+        "flags:",
+        f"  --config: Config file (default: {config}).",
+        "  --workdir: Folder of the run (default: runs/NAME for --config=configs/NAME.py).",
+    ]
+    own = flags.FLAGS.flags_by_module_dict().get(program, [])
+    lines += [f"  --{flag.name}: {flag.help}" for flag in own]
     lines += ["", "config fields (defaults of the dataclasses; the config file sets its own):"]
     docs = _field_docs()
     for name, value in config_lib.flatten(Config()).items():
-        lines.append(f"  --config.{name}={value!r}")
-        lines.append(f"      {docs[name]}")
+        lines += [f"  --config.{name}={value!r}", f"      {docs[name]}"]
     return "\n".join(lines)
 
 

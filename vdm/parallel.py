@@ -1,11 +1,14 @@
 """Devices: how many, the mesh over them, and where batches and states lie on it."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+T = TypeVar("T")
 
 
 def setup(num_cpu_devices: int = 0) -> None:
@@ -44,6 +47,12 @@ def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     """A process's share of a batch as global arrays over the mesh."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+
+
+def abstract(make: Callable[[], T], sharding: NamedSharding) -> T:
+    """Shapes, types and the given sharding of what `make` would return; nothing is computed."""
+    shapes = jax.eval_shape(make)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def throttle(value: Any) -> None:

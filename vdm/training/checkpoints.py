@@ -8,11 +8,13 @@ from typing import Any
 import grain
 import jax
 import orbax.checkpoint as ocp
+from grain.checkpoint import CheckpointHandler as GrainHandler
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm.errors import InputError
 from vdm.training.state import TrainState
+from vdm.training.step import Metrics
 
 
 class Checkpoints:
@@ -39,7 +41,12 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "running": ocp.StandardCheckpointHandler(),
+            "data": GrainHandler(),
+        }
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -54,19 +61,29 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(
-        self, state: TrainState, iterator: grain.DatasetIterator, bits_per_dim: float | None, wait: bool = False
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        iterator: grain.DatasetIterator,
+        bits_per_dim: float | None = None,
+        wait: bool = False,
     ) -> None:
         """Starts saving the state of step `state.step`; does nothing if that step is there.
 
-        With `wait`, returns when it is safely on disk. Raises `InputError` when the disk is full, also for the save
-        before this one; the checkpoints that were complete stay.
+        `bits_per_dim` of the test split, if known, decides which checkpoint is the best. With `wait`, returns when it
+        is safely on disk. Raises `InputError` when the disk is full, also for the save before this one; the
+        checkpoints that were complete stay.
         """
         step = int(state.step)
         try:
             if step not in self._manager.all_steps():
-                args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(iterator))
-                metrics = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
-                self._manager.save(step, args=args, metrics=metrics)
+                args = ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    running=ocp.args.StandardSave(metrics),
+                    data=CheckpointSave(iterator),
+                )
+                quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
+                self._manager.save(step, args=args, metrics=quality)
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
@@ -77,19 +94,26 @@ class Checkpoints:
                 f"complete ones: {self.steps() or 'none'}"
             ) from error
 
-    def restore(self, like: TrainState, iterator: grain.DatasetIterator) -> tuple[TrainState, list[str]] | None:
-        """The newest readable state and warnings about those that were not; None if the folder has no checkpoint.
+    def restore(
+        self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator
+    ) -> tuple[TrainState, Metrics, list[str]] | None:
+        """The newest readable state and metrics, and warnings about newer ones; None if there is no checkpoint.
 
-        `like` gives shapes, types and shardings (abstract arrays will do); the iterator is put in its place. A
+        `state` and `metrics` give shapes, types and shardings (abstract arrays); the iterator is put in its place. A
         checkpoint that cannot be read is moved to `checkpoints_unreadable/`, so that its step can be saved again.
         Raises `InputError` for a checkpoint of another architecture, or if none can be read.
         """
         warnings: list[str] = []
         for step in reversed(self.steps()):
-            self._check_architecture(step, like)
+            self._check_architecture(step, state)
+            args = ocp.args.Composite(
+                state=ocp.args.StandardRestore(state),
+                running=ocp.args.StandardRestore(metrics),
+                data=CheckpointRestore(iterator),
+            )
             try:
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=CheckpointRestore(iterator))
-                return TrainState(*self._manager.restore(step, args=args)["state"]), warnings
+                items = self._manager.restore(step, args=args)
+                return items["state"], items["running"], warnings
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
                 warnings.append(f"checkpoint of step {step} cannot be read ({reason}): falling back to the one before")
@@ -107,7 +131,7 @@ class Checkpoints:
         self._check_architecture(step, like)
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            return step, TrainState(*self._manager.restore(step, args=args)["state"]).ema
+            return step, self._manager.restore(step, args=args)["state"].ema
         except Exception as error:
             others = [s for s in self.steps() if s != step]
             raise InputError(

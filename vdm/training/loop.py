@@ -71,9 +71,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
     model, optimizer = model_lib.from_config(config), make_optimizer(config)
-    sharding = parallel.replicated(mesh)
-    shapes = jax.eval_shape(lambda: init_state(model, optimizer, config.seed))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), parallel.replicated(mesh))
 
 
 class _Training:
@@ -102,26 +100,27 @@ class _Training:
             process_count=jax.process_count(),
         )
         try:
-            state = self._start(iterator)
+            state, metrics = self._start(iterator)
             step = int(state.step)
             self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
             with SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step) as self.board:
-                state = self._steps(state, iterator)
+                state = self._steps(state, metrics, iterator)
                 return self._finish(state)
         finally:
             iterator.close()
 
-    def _start(self, iterator: grain.DatasetIterator) -> TrainState:
+    def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:
         """A fresh state, or that of the newest checkpoint."""
-        restored = self.checkpoints.restore(abstract_state(self.config, self.mesh), iterator)
+        sharding = parallel.replicated(self.mesh)
+        self.reset = jax.jit(empty_metrics, out_shardings=sharding)
+        restored = self.checkpoints.restore(
+            abstract_state(self.config, self.mesh), parallel.abstract(empty_metrics, sharding), iterator
+        )
         if restored is None:
-            make = jax.jit(
-                lambda: init_state(self.model, self.optimizer, self.config.seed),
-                out_shardings=parallel.replicated(self.mesh),
-            )
-            state = make()
+            make = jax.jit(lambda: init_state(self.model, self.optimizer, self.config.seed), out_shardings=sharding)
+            state, metrics = make(), self.reset()
         else:
-            state, warnings = restored
+            state, metrics, warnings = restored
             for warning in warnings:
                 self.console.print(f"warning: {warning}", style="yellow")
         network = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
@@ -132,12 +131,11 @@ class _Training:
             f"{info.levels} levels; network of {network:,} parameters; {devices['num_devices']} {devices['platform']} "
             f"device(s); {'resuming at step ' + str(int(state.step)) if restored else 'from scratch'}",
         )
-        return state
+        return state, metrics
 
-    def _steps(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+    def _steps(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> TrainState:
         training = self.config.training
-        reset = jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))
-        metrics, step = reset(), int(state.step)
+        step = int(state.step)
         with _signals() as stop, _progress(self.console) as progress:
             step_fn = self._compile(state, metrics)
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
@@ -161,17 +159,17 @@ class _Training:
                         record = self._log(step, metrics, watch.seconds())
                         speed = f"{record['images_per_second']:,.0f} images/s, {record['bits_per_dim']:.3f} bits/dim"
                         progress.update(task, speed=speed)
-                        metrics = reset()
+                        metrics = self.reset()
                         watch.restart()
                     if sample:
                         self._sample(state, f"step_{step:08d}")
-                    bits = self._evaluate(state, step, self.config.evaluation.training_draws) if evaluate else None
-                    if save or evaluate or (stop and not last):
-                        self.checkpoints.save(state, iterator, bits and bits.total, wait=bool(stop))
-                if stop and not last:
+                    result = self._evaluate(state, step, self.config.evaluation.training_draws) if evaluate else None
+                    if save or evaluate or stop:
+                        self.checkpoints.save(state, metrics, iterator, result and result.total, wait=bool(stop))
+                if stop:
                     raise Stopped(stop[0], step)
-        self.final = self._evaluate(state, step, self.config.evaluation.draws)
-        self.checkpoints.save(state, iterator, self.final.total, wait=True)
+            self.final = self._evaluate(state, step, self.config.evaluation.draws)
+            self.checkpoints.save(state, metrics, iterator, self.final.total, wait=True)
         return state
 
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:

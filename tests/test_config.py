@@ -1,0 +1,69 @@
+"""Configs: JSON round trip, refusals, and every file in configs/."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from vdm import model
+from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, flatten, from_dict, to_dict, validate
+from vdm.errors import InputError
+
+FILES = sorted(path.stem for path in (Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_makes_a_valid_model_and_survives_json(name: str) -> None:
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert model.from_config(config).shape == config.data.shape
+
+
+def test_paper_settings_of_cifar10() -> None:
+    """FACTS: 128 channels, 32 blocks, dropout 0.1, γ −13.3 … 5, 2e-4, (0.9, 0.99), 0.01, 100, 0.9999, 128, 10M."""
+    c = importlib.import_module("configs.cifar10").get_config()
+    assert (c.network.channels, c.network.depth, c.network.attention, c.network.dropout) == (128, 32, "middle", 0.1)
+    assert (c.schedule.gamma_min, c.schedule.gamma_max) == (-13.3, 5.0)
+    o = c.optimizer
+    assert (o.learning_rate, o.b1, o.b2, o.weight_decay, o.warmup_steps, o.ema_decay) == (
+        2e-4,
+        0.9,
+        0.99,
+        0.01,
+        100,
+        0.9999,
+    )
+    assert (c.training.batch_size, c.training.steps, o.decay) == (128, 10_000_000, "constant")
+    assert model.from_config(c).network.fourier == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Config(seed=-1), "config.seed=-1"),
+        (Config(training=TrainingConfig(steps=0)), "config.training.steps=0"),
+        (Config(training=TrainingConfig(batch_size=-8)), "config.training.batch_size=-8"),
+        (Config(network=NetworkConfig(attention="nowhere")), "not one of middle, everywhere"),
+        (Config(network=NetworkConfig(channels=8, heads=3)), "config.network.heads=3"),
+        (Config(data=DataConfig(levels=1)), "config.data.levels=1"),
+        (Config(data=DataConfig(shape=(8, 0, 1))), "config.data.shape"),
+        (Config(data=DataConfig(augmentations=("blur",))), "'blur'"),
+    ],
+)
+def test_bad_values_are_named(config: Config, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        validate(config)
+
+
+def test_wrong_types_in_a_saved_config_are_named() -> None:
+    values = to_dict(Config())
+    values["training"]["steps"] = "many"
+    with pytest.raises(InputError, match=r"config.training.steps='many'"):
+        from_dict(values)
+
+
+def test_flatten_has_every_leaf_once() -> None:
+    flat = flatten(Config())
+    assert flat["training.steps"] == Config().training.steps
+    assert not any(hasattr(value, "__dataclass_fields__") for value in flat.values())

@@ -1,0 +1,76 @@
+"""The run's folder: one config, one writer, files that are whole."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from vdm.config import Config, DataConfig, OptimizerConfig, TrainingConfig
+from vdm.errors import InputError
+from vdm.training.rundir import MetricsFile, RunDir, read_config, read_metrics
+
+
+def test_config_comes_back(tmp_path: Path) -> None:
+    config = Config(seed=3, data=DataConfig(shape=(8, 8, 1), augmentations=("flip",)))
+    RunDir(tmp_path, config).close()
+    assert read_config(tmp_path) == config
+
+
+def test_another_config_is_refused_with_every_differing_field(tmp_path: Path) -> None:
+    RunDir(tmp_path, Config()).close()
+    other = Config(seed=1, optimizer=OptimizerConfig(learning_rate=1.0))
+    with pytest.raises(InputError, match=r"seed 0 there, 1 here, optimizer.learning_rate 0.0002 there, 1.0 here"):
+        RunDir(tmp_path, other)
+    assert read_config(tmp_path) == Config()
+
+
+def test_rhythm_may_change_and_is_recorded(tmp_path: Path) -> None:
+    RunDir(tmp_path, Config()).close()
+    other = Config(training=TrainingConfig(log_every=7, checkpoint_every=9))
+    RunDir(tmp_path, other).close()
+    assert read_config(tmp_path) == other
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_more_steps_only_without_decay(tmp_path: Path, decay: str) -> None:
+    config = Config(optimizer=OptimizerConfig(decay=decay), training=TrainingConfig(steps=10))
+    RunDir(tmp_path, config).close()
+    longer = dataclasses.replace(config, training=TrainingConfig(steps=20))
+    if decay == "constant":
+        RunDir(tmp_path, longer).close()
+    else:
+        with pytest.raises(InputError, match="training.steps"):
+            RunDir(tmp_path, longer)
+
+
+def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    first = RunDir(tmp_path, Config())
+    with pytest.raises(InputError, match="another run"):
+        RunDir(tmp_path, Config())
+    first.close()
+    RunDir(tmp_path, Config()).close()
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        RunDir(tmp_path / "file", Config())
+
+
+def test_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match="config.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"sede": 1}')
+    with pytest.raises(InputError, match="'sede'"):
+        read_config(tmp_path)
+
+
+def test_metrics_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step}) for step in (10, 20, 30)]
+    path.write_text("\n".join(lines) + '\n{"step": 4')  # the last line cut short by a kill
+    metrics = MetricsFile(path, 20)
+    metrics.append({"step": 21})
+    assert [record["step"] for record in read_metrics(path)] == [10, 20, 21]
