@@ -76,9 +76,7 @@ def parameters(name, seed=0):
     params = SCHEDULES[name].init(jax.random.key(seed))
     leaves, treedef = jax.tree.flatten(params)
     rng = np.random.default_rng(seed)
-    return jax.tree.unflatten(
-        treedef, [jnp.asarray(v + rng.normal(size=v.shape).astype(np.float32)) for v in leaves]
-    )
+    return jax.tree.unflatten(treedef, [jnp.asarray(v + rng.normal(size=v.shape).astype(np.float32)) for v in leaves])
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -204,9 +202,9 @@ def test_scalar_and_batch_agree(name):
 
 
 # Weights nobody would choose: huge, tiny, negative, equal.
-extreme = st.one_of(
-    st.sampled_from([0.0, 1e6, -1e6, 1e-6, -1e-6, 50.0, -50.0, 1.0]), st.floats(-30, 30, width=32)
-).map(np.float32)
+extreme = st.one_of(st.sampled_from([0.0, 1e6, -1e6, 1e-6, -1e-6, 50.0, -50.0, 1.0]), st.floats(-30, 30, width=32)).map(
+    np.float32
+)
 
 
 @st.composite
@@ -216,7 +214,12 @@ def adversarial(draw, ends):
     ).map(lambda values: jnp.asarray(np.stack(values)))
     return {
         "ends": {name: jnp.asarray(draw(ends)) for name in ("below", "above")},
-        "shape": {"slope": draw(vector), "bias": draw(vector), "weight": draw(vector), "line": jnp.asarray(draw(extreme))},
+        "shape": {
+            "slope": draw(vector),
+            "bias": draw(vector),
+            "weight": draw(vector),
+            "line": jnp.asarray(draw(extreme)),
+        },
     }
 
 

@@ -37,23 +37,24 @@ def log_prob(
 ) -> Float[Array, " batch"]:
     """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
 
-    −log Σ_k exp(½ SNR(0) δ_k (2d − δ_k)) elementwise, with d = z₀/α₀ − x and δ_k the distance from x to value k: the
-    differences of squares, factorised, so that the term of x itself is exactly 1.
+    Elementwise e_x − log Σ_k exp(e_k) with e_k = ½ SNR(0) δ_k (2d − δ_k): d = z₀/α₀ − n for the value n nearest to z₀/α₀,
+    δ_k the distance from n to value k. These are differences of squares, factorised: none is above 0, that of n is
+    exactly 0, and no large numbers are subtracted however far off z₀ or x is.
     """
     gamma = gaussian.expand(gamma_0, z_0)
     half_snr = 0.5 * gaussian.snr(gamma)[..., None]
     center = z_0 / gaussian.alpha(gamma)
-    d = (center - encode(x, levels))[..., None]
+    nearest = decode(center, levels)
+    d = (center - encode(nearest, levels))[..., None]
 
     def exponent(k: Array) -> Array:
-        delta = (k - x[..., None].astype(jnp.int32)).astype(jnp.float32) * (2 / levels)
+        delta = (k - nearest[..., None]).astype(jnp.float32) * (2 / levels)
         return half_snr * delta * (2 * d - delta)
 
-    # The largest exponent is that of the nearest value: log-sum-exp in one pass, no (…, levels) array in memory.
-    largest = jax.lax.stop_gradient(exponent(decode(center, levels)[..., None]))
+    # Log-sum-exp in one pass: no (…, levels) array in memory.
     values = jnp.arange(levels).reshape((1,) * x.ndim + (levels,))
-    total = jnp.sum(jnp.exp(exponent(values) - largest), axis=-1)
-    return -jnp.sum(largest[..., 0] + jnp.log(total), axis=range(1, x.ndim))
+    total = jnp.sum(jnp.exp(exponent(values)), axis=-1)
+    return jnp.sum(exponent(x[..., None].astype(jnp.int32))[..., 0] - jnp.log(total), axis=range(1, x.ndim))
 
 
 def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Integer[Array, "batch *data"]:

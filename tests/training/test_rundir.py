@@ -40,7 +40,7 @@ def test_more_steps_only_without_decay(tmp_path: Path, decay: str) -> None:
     if decay == "constant":
         RunDir(tmp_path, longer).close()
     else:
-        with pytest.raises(InputError, match="training.steps"):
+        with pytest.raises(InputError, match=r"training\.steps"):
             RunDir(tmp_path, longer)
 
 
@@ -60,7 +60,7 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
 
 def test_damaged_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"seed": ')
-    with pytest.raises(InputError, match="config.json"):
+    with pytest.raises(InputError, match=r"config\.json"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"sede": 1}')
     with pytest.raises(InputError, match="'sede'"):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
 from vdm import parallel, schedules
 from vdm.data import evaluation_batches
@@ -90,7 +90,7 @@ def image_bounds(
 
 
 def image_draws(
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
     offsets: Float[Array, " batch"],
     d: Integer[Array, ""],
     num_draws: int,

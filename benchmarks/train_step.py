@@ -1,0 +1,191 @@
+"""Speed, memory and FLOPs of the training step, as one JSON object on standard output.
+
+    python benchmarks/train_step.py --cases=digits,rgb32 --steps=10
+
+Times are medians of single steps, each waited for. Nothing is asserted: compare the figures of two versions on one
+machine, with nothing else running.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import runpy
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm import model as model_lib
+from vdm import parallel
+from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig
+from vdm.model import Model
+from vdm.training.state import init_state, make_optimizer
+from vdm.training.step import empty_metrics, make_train_step
+
+ROOT = Path(__file__).resolve().parent.parent
+WARMUP_STEPS = 2
+MATMUL_SIZE = 3072
+
+
+def digits() -> Config:
+    """The embedded default."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "digits.py"))["get_config"]()
+    return config
+
+
+def rgb32() -> Config:
+    """8-bit colour images of 32×32 at a size that the official code was timed at: 5.8–6.3 s a step on 2 cores."""
+    return Config(
+        data=DataConfig(shape=(32, 32, 3), levels=256),
+        network=NetworkConfig(channels=64, depth=8, attention="middle", dropout=0.1),
+        training=TrainingConfig(batch_size=16),
+    )
+
+
+CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32}
+
+
+def measure(config: Config, num_steps: int) -> dict[str, Any]:
+    """Every figure of one case."""
+    model = model_lib.from_config(config)
+    batch_size = config.training.batch_size
+    mesh = parallel.make_mesh(batch_size)
+    optimizer = make_optimizer(config)
+    state = jax.jit(lambda: init_state(model, optimizer, config.seed), out_shardings=parallel.replicated(mesh))()
+    metrics = jax.device_put(empty_metrics(), parallel.replicated(mesh))
+    image = np.random.default_rng(0).integers(0, model.levels, (batch_size, *model.shape)).astype(np.uint8)
+    batch = parallel.shard_batch({"image": image}, mesh)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"]))
+
+    start = time.perf_counter()
+    lowered = jax.jit(make_train_step(model, optimizer, config), donate_argnums=(0, 1)).lower(state, metrics, batch)
+    traced = time.perf_counter()
+    step = lowered.compile()
+    compiled = time.perf_counter()
+
+    times = []
+    for _ in range(WARMUP_STEPS + num_steps):
+        begin = time.perf_counter()
+        state, metrics = jax.block_until_ready(step(state, metrics, batch))
+        times.append(time.perf_counter() - begin)
+    seconds = statistics.median(times[WARMUP_STEPS:])
+
+    model_flops = batch_size * 3 * forward_flops(model)
+    # Cost and memory analysis are of the program of one device.
+    cost: Any = step.cost_analysis()
+    memory: Any = step.memory_analysis()
+    compiled_flops = cost["flops"] * mesh.size
+    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    program_bytes -= memory.alias_size_in_bytes
+    # Directly after the steps: on a shared machine the two speeds should see the same neighbours.
+    matmul_flops_per_second = matmul_peak()
+    return {
+        "batch_size": batch_size,
+        "num_devices": mesh.size,
+        "num_parameters": num_parameters,
+        "step_seconds": seconds,
+        "step_seconds_range": [min(times[WARMUP_STEPS:]), max(times[WARMUP_STEPS:])],
+        "images_per_second": batch_size / seconds,
+        "trace_seconds": traced - start,
+        "compile_seconds": compiled - traced,
+        "compiled_program_bytes": program_bytes * mesh.size,
+        "process_max_rss_bytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _rss_unit(),
+        "model_flops": model_flops,
+        "compiled_flops": compiled_flops,
+        "compiled_over_model_flops": compiled_flops / model_flops,
+        "model_flops_per_second": model_flops / seconds,
+        "matmul_flops_per_second": matmul_flops_per_second,
+        "share_of_matmul_peak": model_flops / seconds / matmul_flops_per_second,
+    }
+
+
+def forward_flops(model: Model) -> int:
+    """FLOPs of the network's convolutions, linear maps and attention products for one image, a multiply-add being 2.
+
+    With P pixels, C channels, D blocks down (and D+3 more) and c data channels, in multiply-adds:
+
+        convolutions  9 P [c(1 + 2F) C + C² (2D + 4) + (2C² + C²)(D + 1) + C c]     F Fourier exponents
+        shortcuts     P 2C C (D + 1)
+        conditioning  C 4C + (4C)² + 4C C (2D + 3)
+        attention     4 P C² + 2 P² C, each
+
+    The backward pass costs twice as much: a product for the gradient of the input (here of z_t as well, for the
+    schedule) and one for that of the weights.
+    """
+    network, data_channels = model.network, model.shape[-1]
+    pixels, channels, depth = math.prod(model.shape[:-1]), network.channels, network.depth
+    up = depth + 1
+    ends = data_channels * (1 + 2 * len(network.fourier)) * channels + channels * data_channels
+    convolutions = 9 * pixels * (ends + channels**2 * (2 * (depth + 2) + 3 * up))
+    shortcuts = 2 * pixels * channels**2 * up
+    conditioning = 4 * channels**2 + (4 * channels) ** 2 + 4 * channels**2 * (depth + 2 + up)
+    attention = 4 * pixels * channels**2 + 2 * pixels**2 * channels
+    num_attentions = 1 + (depth + up if network.attention == "everywhere" else 0)
+    return 2 * (convolutions + shortcuts + conditioning + num_attentions * attention)
+
+
+def matmul_peak(repeats: int = 5) -> float:
+    """FLOP/s of float32 matrix products of size `MATMUL_SIZE`, one at a time on every device; the best of `repeats`."""
+    mesh = parallel.make_mesh(jax.device_count())
+    shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
+    a = jax.device_put(np.ones(shape, np.float32), parallel.batch_sharding(mesh))
+    product = jax.jit(jnp.matmul).lower(a, a).compile()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        times.append(time.perf_counter() - begin)
+    return mesh.size * 2 * MATMUL_SIZE**3 / min(times)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are figures of."""
+    return {
+        "platform": jax.default_backend(),
+        "device_kind": jax.devices()[0].device_kind,
+        "num_devices": jax.device_count(),
+        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _rss_unit() -> int:
+    """Bytes in the unit of `ru_maxrss`: 1024 on Linux, 1 on macOS."""
+    return 1 if sys.platform == "darwin" else 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default=",".join(CASES), help=f"any of {','.join(CASES)} (default: all)")
+    parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps a case (default: 10)")
+    options = parser.parse_args()
+    cases = options.cases.split(",")
+    for case in cases:
+        if case not in CASES:
+            parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
+    if options.steps < 1 or options.devices < 0:
+        parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 1 or more (--devices: 0 or more)")
+
+    parallel.setup(options.devices)
+    result: dict[str, Any] = {"machine": machine(), "cases": {}}
+    for case in cases:
+        print(f"{case} …", file=sys.stderr)
+        result["cases"][case] = measure(CASES[case](), options.steps)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
