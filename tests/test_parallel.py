@@ -13,6 +13,12 @@ def test_mesh_uses_as_many_devices_as_divide_the_batch(batch_size: int, devices:
     assert dict(mesh.shape) == {"data": devices, "fsdp": 1}
 
 
+def test_rounding_up_to_the_devices() -> None:
+    mesh = parallel.make_mesh()
+    assert mesh.devices.size == 8
+    assert [parallel.round_up(n, mesh) for n in (1, 8, 9, 300)] == [8, 8, 16, 304]
+
+
 def test_batches_are_split_and_whole() -> None:
     image = np.arange(16 * 4, dtype=np.uint8).reshape(16, 2, 2, 1)
     batch = parallel.shard_batch({"image": image}, parallel.make_mesh(16))

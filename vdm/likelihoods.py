@@ -37,9 +37,9 @@ def log_prob(
 ) -> Float[Array, " batch"]:
     """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
 
-    Elementwise e_x − log Σ_k exp(e_k) with e_k = ½ SNR(0) δ_k (2d − δ_k): d = z₀/α₀ − n for the value n nearest to z₀/α₀,
-    δ_k the distance from n to value k. These are differences of squares, factorised: none is above 0, that of n is
-    exactly 0, and no large numbers are subtracted however far off z₀ or x is.
+    Elementwise e_x − log Σ_k exp(e_k) with e_k = ½ SNR(0) δ_k (2d − δ_k): d = z₀/α₀ − n for the value n nearest to
+    z₀/α₀, δ_k the distance from n to value k. These are differences of squares, factorised: none is above 0, that of
+    n is exactly 0, and no large numbers are subtracted however far off z₀ or x is.
     """
     gamma = gaussian.expand(gamma_0, z_0)
     half_snr = 0.5 * gaussian.snr(gamma)[..., None]

@@ -26,11 +26,16 @@ def setup(num_cpu_devices: int = 0) -> None:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices or len(os.sched_getaffinity(0)))
 
 
-def make_mesh(batch_size: int) -> Mesh:
-    """A mesh ("data", "fsdp") over as many devices as divide `batch_size`."""
+def make_mesh(batch_size: int | None = None) -> Mesh:
+    """A mesh ("data", "fsdp") over all devices, or over as many as divide `batch_size`."""
     devices = jax.devices()
-    num = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    num = max(n for n in range(1, len(devices) + 1) if batch_size is None or batch_size % n == 0)
     return jax.make_mesh((num, 1), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices[:num])
+
+
+def round_up(batch_size: int, mesh: Mesh) -> int:
+    """The least multiple of the mesh's devices that is not below `batch_size`."""
+    return -(-batch_size // mesh.devices.size) * mesh.devices.size
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

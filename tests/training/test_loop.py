@@ -48,7 +48,7 @@ def tiny(folder: Path, **optimizer: Any) -> Config:
         network=NetworkConfig(channels=4, depth=1, dropout=0.2),
         optimizer=OptimizerConfig(**({"learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
         training=TrainingConfig(
-            steps=STEPS, batch_size=8, log_every=4, evaluate_every=12, checkpoint_every=3, sample_every=0
+            steps=STEPS, batch_size=2, log_every=4, evaluate_every=12, checkpoint_every=3, sample_every=0
         ),
         evaluation=EvaluationConfig(batch_size=100, draws=2),
         sampling=SamplingConfig(num=4, steps=2, batch_size=4),

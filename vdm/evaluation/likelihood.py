@@ -47,7 +47,9 @@ class Evaluator:
     """
 
     def __init__(self, model: Model, mesh: Mesh, batch_size: int, num_draws: int):
-        self.model, self.mesh, self.batch_size, self.num_draws = model, mesh, batch_size, num_draws
+        """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
+        self.model, self.mesh, self.num_draws = model, mesh, num_draws
+        self.batch_size = parallel.round_up(batch_size, mesh)
         self._batch_bound = jax.jit(lambda *args: image_bounds(model, *args, num_draws=num_draws))
 
     def __call__(

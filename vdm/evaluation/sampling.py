@@ -19,8 +19,11 @@ class ImageSampler:
     """
 
     def __init__(self, model: Model, mesh: Mesh, batch_size: int, num_steps: int, frames: Sequence[int] = ()):
-        """`frames` are the steps (0 the noisiest) whose guesses x̂ are kept."""
-        self.batch_size = batch_size
+        """`batch_size` images a call, rounded up to a multiple of the mesh's devices.
+
+        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept.
+        """
+        self.batch_size = parallel.round_up(batch_size, mesh)
         sharding = parallel.batch_sharding(mesh)
 
         def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array]:
@@ -28,7 +31,7 @@ class ImageSampler:
                 return model.denoise(variables, jax.lax.with_sharding_constraint(z, sharding), gamma)
 
             gammas = samplers.grid(lambda t: model.gamma(variables, t), num_steps)
-            shape = (batch_size, *model.shape)
+            shape = (self.batch_size, *model.shape)
             z_0, kept = samplers.sample_trajectory(key, denoise, samplers.ancestral(), gammas, shape, frames, first)
             return likelihoods.mode(z_0, gammas[-1], model.levels), kept
 

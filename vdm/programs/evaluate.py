@@ -22,7 +22,7 @@ def evaluate(config: Config, workdir: Path, checkpoint: str, console: Console) -
     dataset = load(config.data)
     config = resolve(config, dataset)
     settings = config.evaluation
-    mesh = parallel.make_mesh(settings.batch_size)
+    mesh = parallel.make_mesh()
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
     evaluator = Evaluator(model_lib.from_config(config), mesh, settings.batch_size, settings.draws)

@@ -23,7 +23,7 @@ def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames
         raise InputError(f"--seed={seed}, --trajectory={num_frames}: must be 0 or more")
     settings = config.sampling
     batch_size = min(settings.batch_size, settings.num)
-    mesh = parallel.make_mesh(batch_size)
+    mesh = parallel.make_mesh()
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
     frames = frame_steps(num_frames, settings.steps) if num_frames else []

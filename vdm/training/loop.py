@@ -216,8 +216,7 @@ class _Training:
         """Of the moving average; a run that is evaluated for the last time sees the whole split."""
         config = self.config.evaluation
         if num_draws not in self.evaluators:
-            mesh = parallel.make_mesh(config.batch_size)
-            self.evaluators[num_draws] = Evaluator(self.model, mesh, config.batch_size, num_draws)
+            self.evaluators[num_draws] = Evaluator(self.model, self.mesh, config.batch_size, num_draws)
         max_images = config.max_images if step < self.config.training.steps else 0
         key = jax.random.fold_in(self.key, EVALUATION_STREAM)
         result = self.evaluators[num_draws](state.ema, self.dataset.test, key, max_images)

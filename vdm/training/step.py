@@ -88,14 +88,14 @@ def make_train_step(
     def train_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         bound, gradients = loss_and_gradients(model, state.variables, key, batch)
-        grad_norm = optax.global_norm(gradients["network"])
+        grad_norm = optax.tree.norm(gradients["network"])
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
         variables = optax.apply_updates(state.variables, updates)
         ema = update_ema(state.ema, variables, ema_decay(config.optimizer, state.step))
 
         step = state.step + 1
-        finite = jnp.isfinite(jnp.stack([*bound, optax.global_norm(gradients)]))
+        finite = jnp.isfinite(jnp.stack([*bound, optax.tree.norm(gradients)]))
         newly_bad = (metrics.bad_step == 0) & ~jnp.all(finite)
         metrics = Metrics(
             num_steps=metrics.num_steps + 1,

@@ -1,0 +1,52 @@
+"""Models small enough to compile in a second or two, with variables that are not at their start."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import vdm.model
+from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
+
+
+def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any) -> Config:
+    """A network of 8 channels and one block, a learned schedule of 5 units."""
+    return Config(
+        data=DataConfig(shape=shape, levels=levels),
+        schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.0, gamma_max=4.0, hidden=5),
+        network=NetworkConfig(**({"channels": 8, "depth": 1, "dropout": 0.0} | network)),
+    )
+
+
+def model(*args: Any, **kwargs: Any) -> vdm.model.Model:
+    return vdm.model.from_config(config(*args, **kwargs))
+
+
+def variables(model: vdm.model.Model, seed: int = 0) -> vdm.model.Variables:
+    """Variables off their start."""
+    return perturbed(jax.jit(model.init)(jax.random.key(seed)), seed)
+
+
+def perturbed(tree: Any, seed: int = 0, scale: float = 0.3) -> Any:
+    """Every leaf moved by noise: no zero-initialised layer, no symmetric start."""
+    leaves, treedef = jax.tree.flatten(tree)
+    rng = np.random.default_rng(seed)
+    noise = [scale * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    return jax.tree.unflatten(treedef, [jnp.asarray(a + b) for a, b in zip(leaves, noise, strict=True)])
+
+
+def random_variables(shapes: Any, seed: int = 0) -> Any:
+    """Random values for the shapes that `jax.eval_shape` gives of a network's variables; scales are about 1."""
+
+    def draw(path: Any, shape: Any) -> jax.Array:
+        center = 1.0 if path[-1] == jax.tree_util.DictKey("scale") else 0.0
+        return jnp.asarray(center + 0.3 * rng.normal(size=shape.shape), jnp.float32)
+
+    rng = np.random.default_rng(seed)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def images(num: int, shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, seed: int = 0) -> jax.Array:
+    """Random integer images, uint8."""
+    return jnp.asarray(np.random.default_rng(seed).integers(0, levels, size=(num, *shape)), jnp.uint8)
