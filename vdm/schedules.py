@@ -136,7 +136,7 @@ def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Calla
     def init(key: PRNGKeyArray) -> Params:
         # Nine tenths straight line; the units' steps cover [0, 1] with slopes of about 10.
         center = jax.random.uniform(key, (hidden,))
-        slope = jnp.full((hidden,), 10.0)
+        slope = jnp.full((hidden,), 10.0, jnp.float32)
         return {
             "slope": slope,
             "bias": -slope * center,

@@ -70,7 +70,7 @@ def test_weight_decay_moves_kernels_and_nothing_else(model, variables):
     config.optimizer.warmup_steps, config.optimizer.learning_rate, config.optimizer.weight_decay = 0, 0.1, 0.02
     optimizer = make_optimizer(config)
     zeros = jax.tree.map(jnp.zeros_like, variables)
-    updates, _ = optimizer.update(zeros, optimizer.init(variables), variables)
+    updates, _ = jax.jit(optimizer.update)(zeros, optimizer.init(variables), variables)
     before = leaves_by_path(variables)
     for path, update in leaves_by_path(updates).items():
         factor = -0.1 * 0.02 if path.startswith("['network']") and path.endswith("['kernel']") else 0.0
@@ -84,7 +84,7 @@ def test_schedule_has_its_own_learning_rate(variables):
     config.optimizer.learning_rate, config.optimizer.schedule_learning_rate = 0.01, 0.3
     optimizer = make_optimizer(config)
     gradients = jax.tree.map(lambda v: jnp.where(v > 0, 0.5, -0.5), variables)
-    updates, _ = optimizer.update(gradients, optimizer.init(variables), variables)
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(variables), variables)
     for path, update in leaves_by_path(updates).items():
         rate = 0.01 if path.startswith("['network']") else 0.3
         # Adam's epsilon 1e-8 against clipped gradients of about 1e-3: 1e-5 relative.
@@ -100,16 +100,16 @@ def test_clipping_is_by_the_networks_global_norm(variables, clip):
     optimizer = make_optimizer(config)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["network"]))
     norms = [0.5, 100.0]
-    state = optimizer.init(variables)
+    state, update = optimizer.init(variables), jax.jit(optimizer.update)
     for norm in norms:
         gradients = jax.tree.map(lambda v, norm=norm: jnp.full_like(v, norm / np.sqrt(count)), variables)
-        updates, state = optimizer.update(gradients, state, variables)
+        updates, state = update(gradients, state, variables)
     seen = [min(norm, clip) if clip else norm for norm in norms]
     b1, b2 = config.optimizer.b1, config.optimizer.b2
     mean = (b1 * (1 - b1) * seen[0] + (1 - b1) * seen[1]) / (1 - b1**2)
     square = (b2 * (1 - b2) * seen[0] ** 2 + (1 - b2) * seen[1] ** 2) / (1 - b2**2)
-    for update in jax.tree.leaves(updates["network"]):
-        np.testing.assert_allclose(update, -mean / np.sqrt(square), rtol=1e-4)
+    for leaf in jax.tree.leaves(updates["network"]):
+        np.testing.assert_allclose(leaf, -mean / np.sqrt(square), rtol=1e-4)
 
 
 def test_constant_learning_rate():
@@ -144,12 +144,6 @@ def test_init_state(model):
         assert ours is not theirs
         assert ours.unsafe_buffer_pointer() != theirs.unsafe_buffer_pointer()
     assert jax.tree.structure(state.ema) == jax.tree.structure(state.variables)
-
-
-def test_seeds_differ(model):
-    init = jax.jit(lambda seed: model.init(jax.random.key(seed)))
-    one, two = init(0)["network"]["conv_in"]["kernel"], init(1)["network"]["conv_in"]["kernel"]
-    assert np.all(one != two)
 
 
 def test_nothing_in_the_state_is_weakly_typed(model):

@@ -30,6 +30,8 @@ class UNet(nn.Module):
     attention: str = "middle"
     heads: int = 1
     dropout: float = 0.0
+    groups: int | None = None
+    """Groups of every normalisation; None: see `normalize`."""
 
     @nn.compact
     def __call__(
@@ -48,9 +50,9 @@ class UNet(nn.Module):
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
 
         def block(h: Array, name: str) -> Array:
-            h = ResidualBlock(self.channels, self.dropout, name=name)(h, cond, train)
+            h = ResidualBlock(self.channels, self.dropout, self.groups, name=name)(h, cond, train)
             if self.attention == "everywhere" and not name.startswith("middle"):
-                h = SelfAttention(self.heads, name=f"{name}_attention")(h)
+                h = SelfAttention(self.heads, self.groups, name=f"{name}_attention")(h)
             return h
 
         h = jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1)
@@ -61,13 +63,13 @@ class UNet(nn.Module):
             skips.append(h)
 
         h = block(h, "middle_0")
-        h = SelfAttention(self.heads, name="middle_attention")(h)
+        h = SelfAttention(self.heads, self.groups, name="middle_attention")(h)
         h = block(h, "middle_1")
 
         for i in range(self.depth + 1):
             h = block(jnp.concatenate([h, skips.pop()], axis=-1), f"up_{i}")
 
-        h = nn.swish(normalize(h, "norm_out"))
+        h = nn.swish(normalize(h, "norm_out", self.groups))
         return z + nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
 
 
@@ -76,12 +78,13 @@ class ResidualBlock(nn.Module):
 
     channels: int
     dropout: float
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, cond: Array, train: bool) -> Array:
-        h = nn.Conv(self.channels, (3, 3), name="conv_0")(nn.swish(normalize(x, "norm_0")))
+        h = nn.Conv(self.channels, (3, 3), name="conv_0")(nn.swish(normalize(x, "norm_0", self.groups)))
         shift = nn.Dense(self.channels, use_bias=False, kernel_init=nn.initializers.zeros, name="condition")(cond)
-        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1"))
+        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1", self.groups))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_1")(h)
         if x.shape[-1] != self.channels:
@@ -93,20 +96,45 @@ class SelfAttention(nn.Module):
     """x + linear(attention over all pixels of norm(x)), the last linear map zero at first."""
 
     heads: int
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
-        h = normalize(x, "norm").reshape(batch, height * width, channels)
+        h = normalize(x, "norm", self.groups).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         query, key, value = (nn.Dense(channels, name=name)(h).reshape(heads) for name in ("query", "key", "value"))
-        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, height, width, channels)
+        h = attend(query, key, value).reshape(batch, height, width, channels)
         return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, name="out")(h)
 
 
-def normalize(x: Array, name: str) -> Array:
-    """Group normalisation in 32 groups, or in as many as divide both 32 and the channels."""
-    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=NORM_EPSILON, name=name)(x)
+def attend(
+    query: Float[Array, "batch queries heads size"],
+    key: Float[Array, "batch keys heads size"],
+    value: Float[Array, "batch keys heads size"],
+) -> Float[Array, "batch queries heads size"]:
+    """softmax(query · key / √size) · value, head by head; the softmax in float32.
+
+    Its denominators divide the result and not the queries × keys weights: `jax.nn.dot_product_attention`, with fewer
+    passes over the largest array of the network.
+    """
+    query = query / math.sqrt(query.shape[-1])
+    scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=jnp.float32)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    total = jnp.swapaxes(jnp.sum(weights, axis=-1), 1, 2)[..., None]
+    weighted = jnp.einsum("bhqk,bkhc->bqhc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    return (weighted / total).astype(value.dtype)
+
+
+def normalize(x: Array, name: str, groups: int | None = None) -> Array:
+    """Group normalisation in `groups` groups; None: 32, or fewer so that a group has four channels or more.
+
+    Four are the 128 channels of the paper in 32 groups. A group of a single channel would subtract whatever the
+    conditioning adds to that channel, and the network would not see γ.
+    """
+    channels = x.shape[-1]
+    groups = groups or math.gcd(32, channels, max(channels // 4, 1))
+    return nn.GroupNorm(groups, epsilon=NORM_EPSILON, name=name)(x)
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:

@@ -1,0 +1,229 @@
+"""The training step: its gradients are those of the bound and of its variance, and it says when they fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from vdm import schedules
+from vdm.model import Bound
+from vdm.training import step as step_module
+from vdm.training.state import init_state, make_optimizer
+from vdm.training.step import TERMS, Metrics, empty_metrics, loss_and_gradients, make_train_step
+
+NUM = 16
+DIMS = 16  # 4 × 4 × 1
+LOG2 = np.log(2)
+KEY = jax.random.key(11)
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = tiny.config(dropout=0.2)
+    config.optimizer.warmup_steps = 0
+    config.optimizer.learning_rate = 1e-3
+    return config
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model(dropout=0.2)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    return tiny.variables(model)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return {"image": tiny.images(NUM)}
+
+
+@pytest.fixture(scope="module")
+def train_step(model, config):
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.jit(make_train_step(model, make_optimizer(config), config))
+
+
+@pytest.fixture(scope="module")
+def state(model, config, variables):
+    with jax.numpy_dtype_promotion("standard"):
+        fresh = init_state(model, make_optimizer(config), seed=0)
+    return fresh._replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+
+
+@pytest.fixture(scope="module")
+def loss(model):
+    """Compiled (variables, key, batch) -> (bound, gradients) of the step."""
+    return jax.jit(lambda variables, key, batch: loss_and_gradients(model, variables, key, batch))
+
+
+@pytest.fixture(scope="module")
+def gradients(model, loss, variables, batch):
+    """(ours, direct): the step's (bound, gradients), and plain `jax.grad` through the whole loss with γ and slope."""
+    draw_key, dropout_key = jax.random.split(KEY)
+    draws = model.draw(draw_key, NUM)
+
+    def terms(variables):
+        gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], draws.t)
+        bound = model.bound_at(variables, batch, draws, gamma_t, slope, dropout_key)
+        return Bound(*(term / (DIMS * LOG2) for term in bound))
+
+    def both(variables):
+        return (
+            jax.grad(lambda v: jnp.mean(sum(terms(v))))(variables),
+            jax.grad(lambda v: jnp.mean(terms(v).diffusion ** 2))(variables),
+            terms(variables),
+        )
+
+    return loss(variables, KEY, batch), jax.jit(both)(variables)
+
+
+def assert_trees_close(ours, theirs, rtol: float) -> None:
+    """Leaf by leaf, relative to the leaf's largest entry: sums of float32 terms in two orders.
+
+    Some gradients are 0 (a bias of attention's keys, say, moves nothing): there, relative to the largest of all leaves.
+    """
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    largest = max(np.max(np.abs(leaf)) for leaf in jax.tree.leaves(theirs))
+    for (path, left), right in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+        scale = np.max(np.abs(right)) + 1e-3 * largest
+        np.testing.assert_allclose(left / scale, right / scale, rtol=0, atol=rtol, err_msg=jax.tree_util.keystr(path))
+
+
+def test_bound_is_the_batch_mean_in_bits_per_dim(gradients):
+    (bound, _), (_, _, terms) = gradients
+    for ours, theirs in zip(bound, terms, strict=True):
+        np.testing.assert_allclose(ours, np.mean(theirs), rtol=1e-4)
+
+
+def test_network_and_end_points_follow_the_bound(gradients):
+    (_, ours), (of_bound, _, _) = gradients
+    assert_trees_close(ours["network"], of_bound["network"], rtol=1e-3)
+    assert_trees_close(ours["schedule"]["ends"], of_bound["schedule"]["ends"], rtol=1e-3)
+    assert ours["likelihood"] == {}
+    # They are gradients to speak of.
+    for leaf in jax.tree.leaves(ours["schedule"]["ends"]):
+        assert abs(leaf) > 1e-4
+
+
+def test_shape_follows_the_second_moment(gradients):
+    (_, ours), (of_bound, of_square, _) = gradients
+    assert_trees_close(ours["schedule"]["shape"], of_square["schedule"]["shape"], rtol=1e-3)
+    # And this is not the gradient of the bound: the test above could tell.
+    for square, bound in zip(*(jax.tree.leaves(g["schedule"]["shape"]) for g in (of_square, of_bound)), strict=True):
+        assert np.max(np.abs(square - bound)) > 0.05 * np.max(np.abs(square))
+
+
+@pytest.mark.parametrize("name", ["linear", "learned_linear"])
+def test_schedules_without_a_shape_or_without_parameters(name, batch):
+    model = step_module.Model(
+        schedule=getattr(schedules, name)(-7.0, 4.0), network=tiny.model().network, shape=(4, 4, 1), levels=17
+    )
+    variables = jax.eval_shape(model.init, KEY)
+    bound, gradients = jax.eval_shape(lambda v: loss_and_gradients(model, v, KEY, batch), variables)
+    assert jax.tree.structure(gradients) == jax.tree.structure(variables)
+    assert all(term.shape == () for term in bound)
+
+
+def test_metrics_are_sums_and_the_key_of_step_n_is_fold_in_n(loss, state, train_step, batch):
+    metrics, sums = empty_metrics(), np.zeros(3)
+    for n in range(3):
+        bound, _ = loss(state.variables, jax.random.fold_in(jax.random.wrap_key_data(state.key), n), batch)
+        sums += np.array(bound)
+        assert state.step == n
+        state, metrics = train_step(state, metrics, batch)
+    assert (state.step, metrics.num_steps, metrics.bad_step) == (3, 3, 0)
+    np.testing.assert_allclose(np.array(metrics.bits_per_dim), sums, rtol=1e-4)
+    assert metrics.grad_norm > 0
+
+
+def test_a_step_moves_every_variable_and_its_average(state, train_step, batch):
+    after, _ = train_step(state, empty_metrics(), batch)
+    for (path, old), new, average in zip(
+        jax.tree_util.tree_leaves_with_path(state.variables),
+        jax.tree.leaves(after.variables),
+        jax.tree.leaves(after.ema),
+        strict=True,
+    ):
+        assert np.max(np.abs(new - old)) > 0, jax.tree_util.keystr(path)
+        # Update 0: decay (1+0)/(10+0).
+        np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(after.key, state.key)
+
+
+def test_deterministic_and_different_from_step_to_step(state, train_step, batch):
+    one, metrics = train_step(state, empty_metrics(), batch)
+    again, _ = train_step(state, empty_metrics(), batch)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(left, right)
+    # Another step number: other times and noise.
+    _, later = train_step(state._replace(step=jnp.int32(1)), empty_metrics(), batch)
+    assert later.bits_per_dim.diffusion != metrics.bits_per_dim.diffusion
+
+
+def test_the_same_on_eight_devices(model, variables, gradients, batch):
+    """With the batch sharded over them: bound and gradients differ by the order of float32 sums alone."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    loss = jax.jit(lambda v, b: loss_and_gradients(model, v, KEY, b), in_shardings=(whole, split))
+    bound, sharded = loss(jax.device_put(variables, whole), jax.device_put(batch, split))
+    (expected_bound, expected), _ = gradients
+    np.testing.assert_allclose(np.array(bound), np.array(expected_bound), rtol=1e-5)
+    assert_trees_close(sharded, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("part", "bad"),
+    [("reconstruction", ("schedule", "ends", "below")), ("diffusion", ("network", "conv_out", "bias"))],
+)
+def test_a_nan_is_reported_with_its_step_and_term(state, train_step, batch, part, bad):
+    poisoned = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * jnp.nan if tuple(p.key for p in path) == bad else leaf, state.variables
+    )
+    broken = state._replace(variables=poisoned, step=jnp.int32(4))
+    _, metrics = train_step(broken, empty_metrics(), batch)
+    assert metrics.bad_step == 5
+    assert TERMS[int(metrics.bad_term)] == part
+
+
+def test_nothing_bad_is_reported_of_a_good_step(state, train_step, batch):
+    _, metrics = train_step(state, empty_metrics(), batch)
+    assert metrics.bad_step == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config, term, value):
+    """The step's bookkeeping alone, with a loss whose terms are given."""
+    terms = dict.fromkeys(TERMS, 1.0)
+    variables = {"network": {"w": jnp.ones(2)}, "schedule": {}, "likelihood": {}}
+
+    def given(model, variables, key, batch):
+        gradient = {"network": {"w": jnp.full(2, terms["gradient"])}, "schedule": {}, "likelihood": {}}
+        return Bound(*(jnp.float32(terms[name]) for name in TERMS[:3])), gradient
+
+    monkeypatch.setattr(step_module, "loss_and_gradients", given)
+    optimizer = make_optimizer(config)
+    step = make_train_step(model, optimizer, config)
+    key = jax.random.key_data(jax.random.key(0))
+    state = step_module.TrainState(jnp.int32(0), variables, optimizer.init(variables), variables, key)
+    state, metrics = step(state, empty_metrics(), {})
+    assert metrics.bad_step == 0
+    terms[term] = value
+    state, metrics = step(state, metrics, {})
+    assert (metrics.bad_step, TERMS[int(metrics.bad_term)]) == (2, term)
+    terms |= dict.fromkeys(TERMS, np.nan)
+    _, metrics = step(state, metrics, {})
+    assert (metrics.bad_step, TERMS[int(metrics.bad_term)]) == (2, term)
+
+
+def test_empty_metrics_has_no_shared_buffers():
+    """The step donates them."""
+    leaves = jax.tree.leaves(empty_metrics())
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+    assert all(leaf == 0 for leaf in leaves)
+    assert isinstance(empty_metrics(), Metrics)
