@@ -1,6 +1,6 @@
 """Convert a folder of MNIST-style IDX files (…-images-idx3-ubyte[.gz]) to an npz file that `npz:PATH` reads.
 
-    python docs/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion_mnist.npz
+python docs/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion_mnist.npz
 """
 
 import gzip

@@ -1,5 +1,6 @@
 """Bits/dim of a set of images: each exactly once, several noise draws each, with a standard error."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Evaluator:
         """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
         self.model, self.mesh, self.num_draws = model, mesh, num_draws
         self.batch_size = parallel.round_up(batch_size, mesh)
-        self._batch_bound = jax.jit(lambda *args: image_bounds(model, *args, num_draws=num_draws))
+        self._batch_bound = jax.jit(functools.partial(image_bounds, model, num_draws))
 
     def __call__(
         self,
@@ -75,7 +76,7 @@ class Evaluator:
 
 
 def image_bounds(
-    model: Model, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array], num_draws: int
+    model: Model, num_draws: int, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array]
 ) -> Bound:
     """Each image's bound in nats, averaged over `num_draws` draws: three terms of shape (batch,)."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
@@ -115,4 +116,5 @@ def summarize(nats: Float[np.ndarray, "terms images"], num_dims: int, num_draws:
     num = bits.shape[1]
     totals = bits.sum(axis=0)
     stderr = totals.std(ddof=1) / np.sqrt(num) if num > 1 else float("nan")
-    return Evaluation(float(totals.mean()), *map(float, bits.mean(axis=1)), float(stderr), num, num_draws)
+    reconstruction, prior, diffusion = (float(term) for term in bits.mean(axis=1))
+    return Evaluation(float(totals.mean()), reconstruction, prior, diffusion, float(stderr), num, num_draws)

@@ -163,9 +163,11 @@ class _Training:
                         watch.restart()
                     if sample:
                         self._sample(state, f"step_{step:08d}")
-                    result = self._evaluate(state, step, self.config.evaluation.training_draws) if evaluate else None
+                    bits = (
+                        self._evaluate(state, step, self.config.evaluation.training_draws).total if evaluate else None
+                    )
                     if save or evaluate or stop:
-                        self.checkpoints.save(state, metrics, iterator, result and result.total, wait=bool(stop))
+                        self.checkpoints.save(state, metrics, iterator, bits, wait=bool(stop))
                 if stop:
                     raise Stopped(stop[0], step)
             self.final = self._evaluate(state, step, self.config.evaluation.draws)
@@ -289,7 +291,7 @@ def _signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, previous[number])
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {int(number): signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
