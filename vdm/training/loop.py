@@ -137,7 +137,8 @@ class _Training:
         training = self.config.training
         step = int(state.step)
         with _signals() as stop, _progress(self.console) as progress:
-            step_fn = self._compile(state, metrics)
+            if step < training.steps:
+                step_fn = self._compile(state, metrics)
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = _Stopwatch()
             while step < training.steps:
