@@ -21,6 +21,6 @@ def get_config() -> Config:
         training=TrainingConfig(
             steps=2500, batch_size=64, log_every=125, evaluate_every=500, checkpoint_every=250, sample_every=1250
         ),
-        evaluation=EvaluationConfig(batch_size=300, draws=20),
+        evaluation=EvaluationConfig(batch_size=300, draws=20, training_draws=4),
         sampling=SamplingConfig(num=64, steps=250),
     )

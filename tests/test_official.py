@@ -39,8 +39,8 @@ def array(*parts) -> jax.Array:
 def params_of_monotone(name: str) -> tuple[schedules.Schedule, dict]:
     """Our learned_monotone with the parameters that make it the official learned network's curve.
 
-    Theirs: γ(t) = |l1| t + b + Σ_k [2 sigmoid(2 (t − ½) |l2_k| + c_k) − 1] |l3_k|/1024. So γ(t) − γ(0) has our form with
-    slopes 2|l2_k|, biases c_k − |l2_k| and weights |l1| and 2|l3_k|/1024, to be normalised.
+    Theirs: γ(t) = |l1| t + b + Σ_k [2 sigmoid(2 (t − ½) |l2_k| + c_k) − 1] |l3_k|/1024. So γ(t) − γ(0) has our form,
+    with slopes 2|l2_k|, biases c_k − |l2_k| and weights |l1| and 2|l3_k|/1024, to be normalised.
     """
     l1, l2, l3 = (np.abs(oracle.f64(value("sched", name, f"l{n}_kernel"))).ravel() for n in (1, 2, 3))
     b, c = (oracle.f64(value("sched", name, f"l{n}_bias")) for n in (1, 2))

@@ -104,26 +104,8 @@ class SelfAttention(nn.Module):
         h = normalize(x, "norm", self.groups).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         query, key, value = (nn.Dense(channels, name=name)(h).reshape(heads) for name in ("query", "key", "value"))
-        h = attend(query, key, value).reshape(batch, height, width, channels)
+        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, height, width, channels)
         return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, name="out")(h)
-
-
-def attend(
-    query: Float[Array, "batch queries heads size"],
-    key: Float[Array, "batch keys heads size"],
-    value: Float[Array, "batch keys heads size"],
-) -> Float[Array, "batch queries heads size"]:
-    """softmax(query · key / √size) · value, head by head; the softmax in float32.
-
-    Its denominators divide the result and not the queries × keys weights: `jax.nn.dot_product_attention`, with fewer
-    passes over the largest array of the network.
-    """
-    query = query / math.sqrt(query.shape[-1])
-    scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=jnp.float32)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    total = jnp.swapaxes(jnp.sum(weights, axis=-1), 1, 2)[..., None]
-    weighted = jnp.einsum("bhqk,bkhc->bqhc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    return (weighted / total).astype(value.dtype)
 
 
 def normalize(x: Array, name: str, groups: int | None = None) -> Array:
