@@ -24,7 +24,7 @@ def main() -> None:
     except Stopped as stopped:
         console.print(f"{stopped}; run the same command to go on")
         sys.exit(128 + stopped.signal_number)
-    console.print(f"test bits/dim {result.total:.4f} ± {result.stderr:.4f}; everything is in {workdir}/")
+    console.print(f"test {result}; everything is in {workdir}/")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The programs as a user meets them: help, and bad input as one line with exit status 2."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> 
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    assert len(lines[0]) < 400
     for mention in mentions:
         assert mention in lines[0]
 
@@ -77,6 +80,78 @@ def test_bad_data_leaves_no_run_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", ["evaluate.py", "sample.py"])
 def test_a_folder_without_a_run(program: str, tmp_path: Path) -> None:
     assert_refused(run(program, f"--workdir={tmp_path / 'nothing'}"), "nothing", "train.py")
+
+
+def test_flags_may_be_given_as_two_words(tmp_path: Path) -> None:
+    assert_refused(run("evaluate.py", "--workdir", tmp_path / "nothing"), "nothing", "train.py")
+
+
+SMALL = [
+    *("--config.network.channels=4", "--config.network.depth=1", "--config.schedule.hidden=4"),
+    *("--config.training.steps=2", "--config.training.batch_size=4", "--config.training.checkpoint_every=1"),
+    *("--config.evaluation.draws=1", "--config.sampling.num=2", "--config.sampling.steps=2"),
+    *("--config.training.evaluate_every=0", "--config.training.sample_every=0", "--config.evaluation.batch_size=10"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps on a small npz file, in `run` beside `a.npz`."""
+    folder = tmp_path_factory.mktemp("cli")
+    values = np.random.default_rng(0).integers(0, 17, (30, 4, 4)).astype(np.uint8)
+    np.savez(folder / "a.npz", train=values[:20], test=values[20:])
+    result = run("train.py", f"--workdir={folder / 'run'}", *train_flags(folder))
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def train_flags(folder: Path) -> list[str]:
+    data = [f"--config.data.name=npz:{folder / 'a.npz'}", "--config.data.shape=(4,4,1)"]
+    return [*data, *SMALL]
+
+
+def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
+    workdir = f"--workdir={trained / 'run'}"
+    evaluated = run("evaluate.py", workdir, "--config.evaluation.draws=3")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "±" in evaluated.stdout
+    sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--trajectory=2")
+    assert sampled.returncode == 0, sampled.stderr
+    names = {path.name for path in (trained / "run" / "samples").iterdir()}
+    stem = "step_2_seed_5_T_3"
+    assert {f"{stem}.png", f"{stem}.npz", f"{stem}.gif", f"{stem}_strip.png", "final.png"} <= names
+    with np.load(trained / "run" / "samples" / f"{stem}.npz") as file:
+        assert file["images"].shape == (3, 4, 4, 1)
+
+
+def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
+    before = (trained / "run" / "evaluation.json").read_text()
+    for field in ("schedule.gamma_min=-20", "network.fourier=(1,2)", "network.channels=8"):
+        name = field.split("=")[0]
+        assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", f"--config.{field}"), "another config", name)
+    assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--num=0"), "sampling.num=0")
+    assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
+    assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), "--config.seed=3"), "seed")
+    assert (trained / "run" / "evaluation.json").read_text() == before
+
+
+def test_changed_data_are_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "copy")
+    flags = [flag.replace(str(trained), str(tmp_path / "copy")) for flag in train_flags(trained)]
+    values = np.zeros((20, 4, 4), np.uint8)
+    np.savez(tmp_path / "copy" / "a.npz", train=values, test=values[:10])
+    assert_refused(run("train.py", f"--workdir={tmp_path / 'copy' / 'run'}", *flags), "other data", "version")
+
+
+def test_a_truncated_checkpoint_is_one_line(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run", tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "2").rglob("d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    assert_refused(run("evaluate.py", f"--workdir={tmp_path / 'run'}"), "cannot be read", "[1]")
+    resumed = run("train.py", f"--workdir={tmp_path / 'run'}", *train_flags(trained))
+    assert resumed.returncode == 0
+    assert "step 2 cannot be read" in " ".join(resumed.stdout.split())
+    assert resumed.stderr == ""
 
 
 def test_programs_run_from_any_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from vdm import config as config_lib
 from vdm.config import Config
 from vdm.errors import InputError
+from vdm.training.rundir import read_config
 
 Program = Callable[[], None]
 
@@ -50,8 +51,8 @@ def run(program: Program, description: str, default_config: Path | None = None) 
     """
     try:
         _parse(sys.argv, description, default_config)
-        # Orbax and TFDS report their inner workings as warnings.
-        logging.set_verbosity(logging.ERROR)
+        # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
+        logging.set_verbosity(logging.FATAL)
         program()
     except InputError as error:
         _fail(str(error))
@@ -64,34 +65,51 @@ def run(program: Program, description: str, default_config: Path | None = None) 
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
+    sys.stdout.flush()
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(status)
+    # Without a farewell from background threads: everything of ours is closed.
+    os._exit(status)
 
 
 def _parse(argv: list[str], description: str, default_config: Path | None) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
         print(_help(argv[0], description, default_config))
         sys.exit(0)
-    given = {name.lstrip("-"): value for name, _, value in (a.partition("=") for a in argv[1:])}
+    given = _given(argv[1:])
     if "config" in given and not os.path.isfile(given["config"]):
         raise InputError(f"--config={given['config']}: no such file")
     fields = list(config_lib.flatten(Config()))
     for name in given:
         if name.startswith("config.") and name.removeprefix("config.") not in fields:
             raise InputError(_unknown_field(name.removeprefix("config."), fields))
-    default = str(default_config or f"{SAVED_CONFIG}:{given.get('workdir', 'runs/digits')}")
+    folder = given.get("workdir", "runs/digits")
+    if default_config is None and "config" not in given:
+        read_config(Path(folder))
+    default = str(default_config or f"{SAVED_CONFIG}:{folder}")
     try:
         # Reads the overrides --config.FIELD=VALUE from sys.argv already here.
         config_flags.DEFINE_config_file("config", default)
         flags.DEFINE_string("workdir", None, "")
         rest = flags.FLAGS(argv)
         flags.FLAGS.config  # noqa: B018 - loads the file
-    except InputError:
-        raise
+    except flags.Error as error:
+        # What a config file raises comes wrapped in its traceback: the last line says it.
+        message = str(error).strip().splitlines()
+        raise InputError(f"--config={default}: {message[-1]}" if "Traceback" in str(error) else message[0]) from error
     except Exception as error:  # whatever a user's config file raises
         raise InputError(f"{type(error).__name__}: {error}") from error
     if rest[1:]:
         raise InputError(f"unexpected argument {rest[1]!r}; see --help")
+
+
+def _given(arguments: list[str]) -> dict[str, str]:
+    """Flags by name, from --name=value and from --name value."""
+    given = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("-"):
+            name, equals, value = argument.lstrip("-").partition("=")
+            given[name] = value if equals or following.startswith("-") else following
+    return given
 
 
 def _unknown_field(name: str, fields: list[str]) -> str:

@@ -5,6 +5,7 @@ A file in `configs/` returns a `Config` from `get_config()`. The programs read i
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -194,8 +195,11 @@ def validate(config: Config) -> None:
         "optimizer.weight_decay", "optimizer.clip_norm",
     ):  # fmt: skip
         check(name, flat[name] >= 0, "0 or more")
+    check("seed", flat["seed"] < 2**32, "below 2**32")
     for name in ("optimizer.learning_rate", "optimizer.schedule_learning_rate"):
-        check(name, flat[name] > 0, "above 0")
+        check(name, 0 < flat[name] < math.inf, "above 0 and finite")
+    for name in ("schedule.gamma_min", "schedule.gamma_max", "schedule.shift"):
+        check(name, abs(flat[name]) <= 30, "from -30 to 30")
     for name in ("network.dropout", "optimizer.b1", "optimizer.b2", "optimizer.ema_decay"):
         check(name, 0 <= flat[name] < 1, "in [0, 1)")
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
@@ -242,8 +246,7 @@ def _coerce(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast(type, kind), value, where)
     # JSON has no tuples.
-    if isinstance(value, list):
-        return tuple(value)
+    value = tuple(value) if isinstance(value, list) else value
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     plain = tuple(typing.get_origin(a) or a for a in allowed)
     if float in plain and isinstance(value, int) and not isinstance(value, bool):

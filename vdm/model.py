@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from vdm import bounds, likelihoods, schedules, timesteps
 from vdm.config import Config, ScheduleConfig, validate
@@ -106,7 +106,7 @@ class Model:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Bound:
         """The estimate for given draws and given γ(t), dγ/dt at their times."""
-        image: Integer[Array, batch * data] = batch["image"]
+        image = batch["image"]
         x = likelihoods.encode(image, self.levels)
 
         def denoise(z: Array, gamma: Array) -> Array:

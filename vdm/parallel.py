@@ -23,7 +23,12 @@ def setup(num_cpu_devices: int = 0) -> None:
         flags = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         os.environ["XLA_FLAGS"] = flags
     if "xla_force_host_platform_device_count" not in flags:
-        jax.config.update("jax_num_cpu_devices", num_cpu_devices or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", num_cpu_devices or num_cores())
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_mesh(batch_size: int | None = None) -> Mesh:

@@ -1,8 +1,8 @@
 """Plots of a run as PNG files: its loss, the terms of its bound, its noise schedule.
 
-`records` are the lines of metrics.jsonl: dicts with "kind" ("train" or "evaluation"), "step", "bits_per_dim" and the
-terms of the bound in bits/dim; evaluations have "stderr" too. Drawn with matplotlib's Agg canvas and no global state,
-so on any thread and without a display. Folders are made where missing.
+`records` are the lines of metrics.jsonl: dicts with "kind" ("train", "evaluation" or "final"), "step", "bits_per_dim"
+and the terms of the bound in bits/dim; evaluations have "stderr" too. Drawn with matplotlib's Agg canvas and no global
+state, so on any thread and without a display. Folders are made where missing.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def loss(path: Path, records: Records) -> None:
     """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    train, test = _of_kind(records, "train"), _of_kind(records, "evaluation")
+    train, test = _of_kind(records, "train"), _tests(records)
     steps, values = _series(train, "bits_per_dim")
     window = len(values) // 30
     axes.plot(steps, values, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=0.8, label="training batches")
@@ -55,7 +55,7 @@ def terms(path: Path, records: Records) -> None:
     Apart, because the terms differ by orders of magnitude.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
-    train, test = _of_kind(records, "train"), _of_kind(records, "evaluation")
+    train, test = _of_kind(records, "train"), _tests(records)
     for name, axes in zip(TERMS, figure.subplots(1, len(TERMS)), strict=True):
         color = COLORS[name]
         axes.plot(*_series(train, name), color=color, alpha=0.45, linewidth=0.8, label="training batches")
@@ -103,9 +103,17 @@ def _of_kind(records: Records, kind: str) -> Records:
     return [record for record in records if record["kind"] == kind]
 
 
+def _tests(records: Records) -> Records:
+    """Evaluations while training, and the final one in place of the one of its step."""
+    by_step = {record["step"]: record for record in records if record["kind"] in ("evaluation", "final")}
+    return [by_step[step] for step in sorted(by_step)]
+
+
 def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values) of one field."""
-    return np.array([r["step"] for r in records], float), np.array([r[name] for r in records], float)
+    return np.array([r["step"] for r in records], float), np.array(
+        [np.nan if r[name] is None else r[name] for r in records], float
+    )
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:

@@ -36,7 +36,7 @@ def images() -> np.ndarray:
 def evaluate(name: str, draws: int, batch_size: int, num_devices: int = 1, max_images: int = 0) -> Evaluation:
     model, variables = fresh(name)
     mesh = parallel.make_mesh(num_devices)
-    return Evaluator(model, mesh, batch_size, draws)(variables, images(), jax.random.key(7), max_images)
+    return Evaluator(model, mesh, batch_size)(variables, images(), jax.random.key(7), draws, max_images)
 
 
 def exact_terms() -> np.ndarray:
@@ -103,8 +103,8 @@ def test_standard_error_covers_the_spread_of_estimates() -> None:
     """With one image repeated, the standard error is that of the noise: the z-scores of 40 estimates are about 1."""
     model, variables = fresh("linear")
     source = np.repeat(images()[:1], 64, axis=0)
-    evaluator = Evaluator(model, parallel.make_mesh(1), 64, 1)
-    results = [evaluator(variables, source, jax.random.key(seed)) for seed in range(40)]
+    evaluator = Evaluator(model, parallel.make_mesh(1), 64)
+    results = [evaluator(variables, source, jax.random.key(seed), 1) for seed in range(40)]
     exact = exact_terms()[:, 0].sum() / (DIMS * np.log(2))
     scores = np.array([(r.total - exact) / r.stderr for r in results])
     # The mean square of 40 standard normal scores has a standard error of √(2/40) ≈ 0.22.

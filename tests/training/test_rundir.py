@@ -8,54 +8,86 @@ import pytest
 
 from vdm.config import Config, DataConfig, OptimizerConfig, TrainingConfig
 from vdm.errors import InputError
-from vdm.training.rundir import MetricsFile, RunDir, read_config, read_metrics
+from vdm.training.rundir import MetricsFile, RunDir, read_config, read_metrics, read_record
+
+DATA = {"name": "a", "version": "1", "num_train": 3}
+
+
+def start(path: Path, config: Config) -> None:
+    """A run that has a checkpoint."""
+    run = RunDir(path, config, DATA)
+    run.write_record({"platform": "cpu"})
+    (path / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
+    run.close()
+
+
+def test_other_data_under_the_same_name_are_refused_and_moved_data_are_not(tmp_path: Path) -> None:
+    start(tmp_path, Config(data=DataConfig(name="npz:a.npz")))
+    with pytest.raises(InputError, match="other data: version '1' there, '2' here"):
+        RunDir(tmp_path, Config(data=DataConfig(name="npz:a.npz")), DATA | {"version": "2"})
+    RunDir(tmp_path, Config(data=DataConfig(name="npz:b.npz")), DATA | {"name": "b"}).close()
+
+
+def test_without_a_checkpoint_any_config_may_follow(tmp_path: Path) -> None:
+    RunDir(tmp_path, Config(), DATA).close()
+    RunDir(tmp_path, Config(seed=1), DATA | {"version": "2"}).close()
+    assert read_config(tmp_path).seed == 1
+
+
+def test_every_session_is_recorded(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    start(tmp_path, Config())
+    record = read_record(tmp_path)
+    assert record["data"] == DATA
+    assert [session["devices"] for session in record["sessions"]] == [{"platform": "cpu"}] * 2
+    assert {"jax", "flax", "optax"} <= set(record["sessions"][0]["versions"])
 
 
 def test_config_comes_back(tmp_path: Path) -> None:
     config = Config(seed=3, data=DataConfig(shape=(8, 8, 1), augmentations=("flip",)))
-    RunDir(tmp_path, config).close()
+    start(tmp_path, config)
     assert read_config(tmp_path) == config
 
 
 def test_another_config_is_refused_with_every_differing_field(tmp_path: Path) -> None:
-    RunDir(tmp_path, Config()).close()
+    start(tmp_path, Config())
     other = Config(seed=1, optimizer=OptimizerConfig(learning_rate=1.0))
     with pytest.raises(InputError, match=r"seed 0 there, 1 here, optimizer.learning_rate 0.0002 there, 1.0 here"):
-        RunDir(tmp_path, other)
+        RunDir(tmp_path, other, DATA)
     assert read_config(tmp_path) == Config()
 
 
 def test_rhythm_may_change_and_is_recorded(tmp_path: Path) -> None:
-    RunDir(tmp_path, Config()).close()
+    start(tmp_path, Config())
     other = Config(training=TrainingConfig(log_every=7, checkpoint_every=9))
-    RunDir(tmp_path, other).close()
+    RunDir(tmp_path, other, DATA).close()
     assert read_config(tmp_path) == other
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
 def test_more_steps_only_without_decay(tmp_path: Path, decay: str) -> None:
     config = Config(optimizer=OptimizerConfig(decay=decay), training=TrainingConfig(steps=10))
-    RunDir(tmp_path, config).close()
+    start(tmp_path, config)
     longer = dataclasses.replace(config, training=TrainingConfig(steps=20))
     if decay == "constant":
-        RunDir(tmp_path, longer).close()
+        RunDir(tmp_path, longer, DATA).close()
     else:
         with pytest.raises(InputError, match=r"training\.steps"):
-            RunDir(tmp_path, longer)
+            RunDir(tmp_path, longer, DATA)
 
 
 def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
-    first = RunDir(tmp_path, Config())
+    first = RunDir(tmp_path, Config(), DATA)
     with pytest.raises(InputError, match="another run"):
-        RunDir(tmp_path, Config())
+        RunDir(tmp_path, Config(), DATA)
     first.close()
-    RunDir(tmp_path, Config()).close()
+    start(tmp_path, Config())
 
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
-        RunDir(tmp_path / "file", Config())
+        RunDir(tmp_path / "file", Config(), DATA)
 
 
 def test_damaged_config_is_named(tmp_path: Path) -> None:
@@ -69,8 +101,8 @@ def test_damaged_config_is_named(tmp_path: Path) -> None:
 
 def test_metrics_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"step": step}) for step in (10, 20, 30)]
+    lines = [json.dumps({"kind": "train", "step": step}) for step in (10, 20, 30)]
     path.write_text("\n".join(lines) + '\n{"step": 4')  # the last line cut short by a kill
     metrics = MetricsFile(path, 20)
-    metrics.append({"step": 21})
+    metrics.append({"kind": "train", "step": 21})
     assert [record["step"] for record in read_metrics(path)] == [10, 20, 21]

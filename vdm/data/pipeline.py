@@ -1,5 +1,6 @@
 """Batches of images: without end, shuffled and resumable to train on; each image once to evaluate on."""
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -71,7 +72,9 @@ class _BatchIterator(grain.DatasetIterator):
         if self._num_workers:
             if not flags.FLAGS.is_parsed():  # Grain reads absl flags here; a program need not have any
                 flags.FLAGS.mark_as_parsed()
-            iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2))
+            iterable = iterable.mp_prefetch(
+                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2), _ignore_interrupts
+            )
         self._position, self._iterator = position, iter(iterable)
 
     def __next__(self) -> dict[str, np.ndarray]:
@@ -92,6 +95,11 @@ class _BatchIterator(grain.DatasetIterator):
     def close(self) -> None:
         super().close()
         self._iterator.close()
+
+
+def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
+    """In a worker: Ctrl-C is for the main process, which saves before it stops."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def evaluation_batches(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
 from vdm import parallel, schedules
@@ -28,15 +29,22 @@ class Evaluation:
     reconstruction: float
     prior: float
     diffusion: float
-    stderr: float
-    """Standard error of `total`: standard deviation over images of their mean over draws, by √images."""
+    stderr: float | None
+    """Standard error of `total`: standard deviation over images of their mean over draws, by √images; None of one."""
     num_images: int
     num_draws: int
 
+    def __str__(self) -> str:
+        return f"{self.total:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}") + " bits/dim"
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation.json`."""
-        terms = {name: getattr(self, name) for name in ("total", "reconstruction", "prior", "diffusion", "stderr")}
-        return {"bits_per_dim": terms, "num_images": self.num_images, "num_draws": self.num_draws}
+        terms = {name: getattr(self, name) for name in ("total", "reconstruction", "prior", "diffusion")}
+        return {
+            "bits_per_dim": terms | {"stderr": self.stderr},
+            "num_images": self.num_images,
+            "num_draws": self.num_draws,
+        }
 
 
 class Evaluator:
@@ -47,56 +55,57 @@ class Evaluator:
     standard error over them is that of the whole estimate. Nothing is clipped.
     """
 
-    def __init__(self, model: Model, mesh: Mesh, batch_size: int, num_draws: int):
+    def __init__(self, model: Model, mesh: Mesh, batch_size: int):
         """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
-        self.model, self.mesh, self.num_draws = model, mesh, num_draws
+        self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
-        self._batch_bound = jax.jit(functools.partial(image_bounds, model, num_draws))
+        self._batch_bound = jax.jit(functools.partial(image_bounds, model))
 
     def __call__(
         self,
         variables: Variables,
         source: Source,
         key: PRNGKeyArray,
+        num_draws: int,
         max_images: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """The evaluation of every image of `source`, or of its first `max_images`."""
+        """The evaluation of every image of `source`, or of its first `max_images`, with `num_draws` draws each."""
         total = min(len(source), max_images) if max_images else len(source)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         parts, done = [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             with jax.default_matmul_precision(PRECISION):
-                bound = self._batch_bound(variables, key, parallel.shard_batch(batch, self.mesh))
+                bound = self._batch_bound(variables, key, parallel.shard_batch(batch, self.mesh), num_draws)
             mask, *terms = (np.asarray(value) for value in jax.device_get((batch["mask"], *bound)))
             parts.append(np.stack(terms).astype(np.float64)[:, mask])
             done += int(mask.sum())
             progress(done, total)
-        return summarize(np.concatenate(parts, axis=1), self.model.num_dims, self.num_draws)
+        return summarize(np.concatenate(parts, axis=1), self.model.num_dims, num_draws)
 
 
 def image_bounds(
-    model: Model, num_draws: int, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array]
+    model: Model, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array], num_draws: Integer[ArrayLike, ""]
 ) -> Bound:
     """Each image's bound in nats, averaged over `num_draws` draws: three terms of shape (batch,)."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
     offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
 
-    def one_draw(total: Bound, d: Integer[Array, ""]) -> tuple[Bound, None]:
+    def add_draw(d: Array, total: Bound) -> Bound:
         draws = image_draws(keys, offsets, d, num_draws, model.shape)
         gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], draws.t)
         bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, slope)
-        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), None
+        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True)))
 
     zero = Bound(*(jnp.zeros(batch["index"].shape) for _ in range(3)))
-    return jax.lax.scan(one_draw, zero, jnp.arange(num_draws))[0]
+    return jax.lax.fori_loop(0, num_draws, add_draw, zero)
 
 
 def image_draws(
     keys: Key[Array, " batch"],
     offsets: Float[Array, " batch"],
     d: Integer[Array, ""],
-    num_draws: int,
+    num_draws: Integer[ArrayLike, ""],
     shape: tuple[int, ...],
 ) -> Draws:
     """Draw d of `num_draws` for images with these keys and time offsets."""
@@ -115,6 +124,6 @@ def summarize(nats: Float[np.ndarray, "terms images"], num_dims: int, num_draws:
     bits = nats / (num_dims * np.log(2))
     num = bits.shape[1]
     totals = bits.sum(axis=0)
-    stderr = totals.std(ddof=1) / np.sqrt(num) if num > 1 else float("nan")
+    stderr = float(totals.std(ddof=1) / np.sqrt(num)) if num > 1 else None
     reconstruction, prior, diffusion = (float(term) for term in bits.mean(axis=1))
-    return Evaluation(float(totals.mean()), reconstruction, prior, diffusion, float(stderr), num, num_draws)
+    return Evaluation(float(totals.mean()), reconstruction, prior, diffusion, stderr, num, num_draws)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -13,7 +12,9 @@ from vdm.config import Config, validate
 from vdm.data import load
 from vdm.evaluation.likelihood import Evaluation, Evaluator
 from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import EVALUATION_STREAM, abstract_state, resolve, write_evaluation
+from vdm.training.loop import abstract_state, resolve, write_evaluation
+from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record
+from vdm.training.state import Stream, stream_key
 
 
 def evaluate(config: Config, workdir: Path, checkpoint: str, console: Console) -> Evaluation:
@@ -21,18 +22,22 @@ def evaluate(config: Config, workdir: Path, checkpoint: str, console: Console) -
     validate(config)
     dataset = load(config.data)
     config = resolve(config, dataset)
+    check_same_model(read_config(workdir), config, workdir)
+    record = read_record(workdir)
+    if config.data.name == record.get("data", {}).get("name"):
+        check_same_data(record, dataset.info.to_dict(), workdir)
     settings = config.evaluation
     mesh = parallel.make_mesh()
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
-    evaluator = Evaluator(model_lib.from_config(config), mesh, settings.batch_size, settings.draws)
-    key = jax.random.fold_in(jax.random.key(config.seed), EVALUATION_STREAM)
+    evaluator = Evaluator(model_lib.from_config(config), mesh, settings.batch_size)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("evaluating")
         result = evaluator(
             variables,
             dataset.test,
-            key,
+            stream_key(config.seed, Stream.EVALUATION),
+            settings.draws,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     write_evaluation(workdir, result, dataset, step)
@@ -47,5 +52,5 @@ def _table(result: Evaluation, title: str) -> Table:
     for name in ("reconstruction", "prior", "diffusion"):
         table.add_row(name, f"{getattr(result, name):.4f}")
     table.add_section()
-    table.add_row("total", f"{result.total:.4f} ± {result.stderr:.4f}", style="bold")
+    table.add_row("total", str(result).removesuffix(" bits/dim"), style="bold")
     return table

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
@@ -14,13 +13,16 @@ from vdm.errors import InputError
 from vdm.evaluation.sampling import ImageSampler, frame_steps
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.loop import abstract_state
+from vdm.training.rundir import check_same_model, read_config
+from vdm.training.state import Stream, stream_key
 
 
 def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames: int, console: Console) -> Path:
     """Draws images from the moving average of a checkpoint into WORKDIR/samples; returns the path of the grid."""
     validate(config)
     if seed < 0 or num_frames < 0:
-        raise InputError(f"--seed={seed}, --trajectory={num_frames}: must be 0 or more")
+        raise InputError(f"--seed={seed} --trajectory={num_frames}: must be 0 or more")
+    check_same_model(read_config(workdir), config, workdir)
     settings = config.sampling
     batch_size = min(settings.batch_size, settings.num)
     mesh = parallel.make_mesh()
@@ -33,7 +35,7 @@ def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames
         task = progress.add_task("sampling")
         images, kept = sampler(
             variables,
-            jax.random.key(seed),
+            stream_key(seed, Stream.SAMPLING),
             settings.num,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -1,6 +1,11 @@
 """Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
 
+import os
 import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +20,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 from vdm.errors import InputError
 from vdm.training.state import TrainState
 from vdm.training.step import Metrics
+
+# How long the other reads of a failed restore may take to fail too.
+SETTLE_SECONDS = 1.0
 
 
 class Checkpoints:
@@ -90,7 +98,7 @@ class Checkpoints:
             if not _is_disk_full(error):
                 raise
             raise InputError(
-                f"{self.directory}: the disk is full, the checkpoint of step {step} could not be saved; "
+                f"{self.directory}: the disk is full, a checkpoint could not be saved by step {step}; "
                 f"complete ones: {self.steps() or 'none'}"
             ) from error
 
@@ -99,11 +107,11 @@ class Checkpoints:
     ) -> tuple[TrainState, Metrics, list[str]] | None:
         """The newest readable state and metrics, and warnings about newer ones; None if there is no checkpoint.
 
-        `state` and `metrics` give shapes, types and shardings (abstract arrays); the iterator is put in its place. A
-        checkpoint that cannot be read is moved to `checkpoints_unreadable/`, so that its step can be saved again.
-        Raises `InputError` for a checkpoint of another architecture, or if none can be read.
+        `state` and `metrics` give shapes, types and shardings (abstract arrays); the iterator is put in its place.
+        Checkpoints that cannot be read, newer than one that can, are moved to `checkpoints_unreadable/`, so that their
+        steps can be saved again. Raises `InputError` for a checkpoint of another architecture, or if none can be read.
         """
-        warnings: list[str] = []
+        unreadable: dict[int, str] = {}
         for step in reversed(self.steps()):
             self._check_architecture(step, state)
             args = ocp.args.Composite(
@@ -112,14 +120,21 @@ class Checkpoints:
                 data=CheckpointRestore(iterator),
             )
             try:
-                items = self._manager.restore(step, args=args)
-                return items["state"], items["running"], warnings
+                with _quiet():
+                    items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-                warnings.append(f"checkpoint of step {step} cannot be read ({reason}): falling back to the one before")
-                self._set_aside(step)
-        if warnings:
-            raise InputError(f"{self.directory}: no checkpoint can be read; moved to checkpoints_unreadable/")
+                unreadable[step] = _first_line(error)
+                continue
+            warnings = [
+                f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
+                for bad, why in unreadable.items()
+            ]
+            for bad in unreadable:
+                self._set_aside(bad)
+            return items["state"], items["running"], warnings
+        if unreadable:
+            why = next(iter(unreadable.values()))
+            raise InputError(f"{self.directory}: none of the checkpoints {sorted(unreadable)} can be read ({why})")
         return None
 
     def restore_ema(self, like: TrainState, which: str = "latest") -> tuple[int, Any]:
@@ -131,7 +146,8 @@ class Checkpoints:
         self._check_architecture(step, like)
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            return step, self._manager.restore(step, args=args)["state"].ema
+            with _quiet():
+                return step, self._manager.restore(step, args=args)["state"].ema
         except Exception as error:
             others = [s for s in self.steps() if s != step]
             raise InputError(
@@ -174,6 +190,28 @@ class Checkpoints:
         self._manager.reload()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what background threads of a failing restore write to stderr off the terminal."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    except Exception:
+        time.sleep(SETTLE_SECONDS)
+        raise
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
 def _bits_per_dim(metrics: dict[str, float]) -> float:
     return metrics["bits_per_dim"]
 
@@ -190,7 +228,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
         text = str(error)
-        if "No space left" in text or "RESOURCE_EXHAUSTED" in text or "File too large" in text:
+        if "No space left" in text or "File too large" in text:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -27,11 +27,8 @@ from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator
 from vdm.evaluation.sampling import ImageSampler
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
-from vdm.training.state import TrainState, init_state, learning_rate, make_optimizer
+from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
-
-# Streams of randomness beside training's own, folded into the seed's key.
-EVALUATION_STREAM, SAMPLING_STREAM = 1, 2
 
 
 class Stopped(Exception):
@@ -54,11 +51,22 @@ def train(config: Config, workdir: Path, console: Console) -> Evaluation:
     validate(config)
     dataset = load(config.data)
     config = resolve(config, dataset)
-    run = RunDir(workdir, config)
+    iterator = train_iterator(
+        dataset,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        augmentations=config.data.augmentations,
+        num_workers=config.data.num_workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    # Nothing is written before all input has been checked.
+    run = RunDir(workdir, config, dataset.info.to_dict())
     try:
         with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
-            return _Training(config, dataset, run, checkpoints, console).run()
+            return _Training(config, dataset, run, checkpoints, console).run(iterator)
     finally:
+        iterator.close()
         run.close()
 
 
@@ -83,31 +91,23 @@ class _Training:
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
-        self.key = jax.random.key(config.seed)
         self.sampler = ImageSampler(self.model, self.mesh, config.sampling.batch_size, config.sampling.steps)
-        self.evaluators: dict[int, Evaluator] = {}
-        run.write_record(dataset.info.to_dict(), parallel.describe(self.mesh))
+        self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
+        run.write_record(parallel.describe(self.mesh))
 
-    def run(self) -> Evaluation:
-        config = self.config
-        iterator = train_iterator(
-            self.dataset,
-            batch_size=config.training.batch_size,
-            seed=config.seed,
-            augmentations=config.data.augmentations,
-            num_workers=config.data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        try:
-            state, metrics = self._start(iterator)
-            step = int(state.step)
-            self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
-            with SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step) as self.board:
-                state = self._steps(state, metrics, iterator)
-                return self._finish(state)
-        finally:
-            iterator.close()
+    def run(self, iterator: grain.DatasetIterator) -> Evaluation:
+        state, metrics = self._start(iterator)
+        step = int(state.step)
+        self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
+        # Events of steps from `purge_step` on are hidden.
+        with (
+            SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step + 1) as self.board,
+            _signals() as self.stop,
+        ):
+            state = self._steps(state, metrics, iterator)
+            result = self._evaluate("final", state, self.config.evaluation.draws, 0)
+            self._finish(state, result)
+        return result
 
     def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:
         """A fresh state, or that of the newest checkpoint."""
@@ -134,11 +134,11 @@ class _Training:
         return state, metrics
 
     def _steps(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> TrainState:
-        training = self.config.training
+        training, evaluation = self.config.training, self.config.evaluation
         step = int(state.step)
-        with _signals() as stop, _progress(self.console) as progress:
-            if step < training.steps:
-                step_fn = self._compile(state, metrics)
+        if step < training.steps:
+            step_fn = self._compile(state, metrics)
+        with _progress(self.console) as progress:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = _Stopwatch()
             while step < training.steps:
@@ -147,12 +147,16 @@ class _Training:
                 step += 1
                 progress.update(task, completed=step)
                 last = step == training.steps
-                log = last or step % training.log_every == 0
-                sample, evaluate, save = (
-                    not last and every > 0 and step % every == 0
-                    for every in (training.sample_every, training.evaluate_every, training.checkpoint_every)
+                log, sample, evaluate, save = (
+                    every > 0 and (step % every == 0 or last)
+                    for every in (
+                        training.log_every,
+                        training.sample_every,
+                        training.evaluate_every,
+                        training.checkpoint_every,
+                    )
                 )
-                if not (log or sample or evaluate or save or stop):
+                if not (log or sample or evaluate or save or last or self.stop):
                     continue
                 self._check_finite(metrics)
                 with watch.paused():
@@ -162,18 +166,23 @@ class _Training:
                         progress.update(task, speed=speed)
                         metrics = self.reset()
                         watch.restart()
-                    if sample:
-                        self._sample(state, f"step_{step:08d}")
-                    bits = (
-                        self._evaluate(state, step, self.config.evaluation.training_draws).total if evaluate else None
-                    )
-                    if save or evaluate or stop:
-                        self.checkpoints.save(state, metrics, iterator, bits, wait=bool(stop))
-                if stop:
-                    raise Stopped(stop[0], step)
-            self.final = self._evaluate(state, step, self.config.evaluation.draws)
-            self.checkpoints.save(state, metrics, iterator, self.final.total, wait=True)
+                    bits = None
+                    # A request to stop cuts these short: the checkpoint comes first.
+                    with suppress(Stopped):
+                        if sample and not last:
+                            self._sample(state, f"step_{step:08d}")
+                        if evaluate:
+                            draws, max_images = evaluation.training_draws, evaluation.max_images
+                            bits = self._evaluate("evaluation", state, draws, max_images).total
+                    if save or evaluate or last or self.stop:
+                        self.checkpoints.save(state, metrics, iterator, bits, wait=last or bool(self.stop))
+                self._heed(step)
         return state
+
+    def _heed(self, step: int) -> None:
+        """Raises `Stopped` if a signal has come."""
+        if self.stop:
+            raise Stopped(self.stop[0], step)
 
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
         """The train step as one compiled program that reuses the memory of its arguments."""
@@ -204,7 +213,7 @@ class _Training:
             "bits_per_dim": sum(terms.values()),
             **terms,
             "images_per_second": speed,
-            "learning_rate": float(learning_rate(self.config.optimizer, self.config.training.steps)(step)),
+            "learning_rate": float(learning_rate(self.config.optimizer, self.config.training.steps)(step - 1)),
             "grad_norm": float(sums.grad_norm) / int(sums.num_steps),
         }
         self._record(record)
@@ -215,36 +224,34 @@ class _Training:
         )
         return record
 
-    def _evaluate(self, state: TrainState, step: int, num_draws: int) -> Evaluation:
-        """Of the moving average; a run that is evaluated for the last time sees the whole split."""
-        config = self.config.evaluation
-        if num_draws not in self.evaluators:
-            self.evaluators[num_draws] = Evaluator(self.model, self.mesh, config.batch_size, num_draws)
-        max_images = config.max_images if step < self.config.training.steps else 0
-        key = jax.random.fold_in(self.key, EVALUATION_STREAM)
-        result = self.evaluators[num_draws](state.ema, self.dataset.test, key, max_images)
-        terms = {"reconstruction": result.reconstruction, "prior": result.prior, "diffusion": result.diffusion}
-        self._record(
-            {"kind": "evaluation", "step": step, "bits_per_dim": result.total, "stderr": result.stderr, **terms}
+    def _evaluate(self, kind: str, state: TrainState, num_draws: int, max_images: int) -> Evaluation:
+        """Of the moving average, recorded as `kind`. Raises `Stopped` between batches if a signal has come."""
+        step = int(state.step)
+        key = stream_key(self.config.seed, Stream.EVALUATION)
+        result = self.evaluator(
+            state.ema, self.dataset.test, key, num_draws, max_images, lambda done, total: self._heed(step)
         )
-        self.console.print(f"step {step}  test {result.total:.4f} ± {result.stderr:.4f} bits/dim", style="bold")
+        terms = {"reconstruction": result.reconstruction, "prior": result.prior, "diffusion": result.diffusion}
+        self._record({"kind": kind, "step": step, "bits_per_dim": result.total, "stderr": result.stderr, **terms})
+        self.console.print(f"step {step}  test {result}", style="bold")
         return result
 
     def _record(self, record: dict[str, Any]) -> None:
         self.records.append(record)
         for name, value in record.items():
-            if name not in ("kind", "step"):
+            if name not in ("kind", "step") and value is not None:
                 self.board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def _sample(self, state: TrainState, name: str) -> None:
-        key = jax.random.fold_in(self.key, SAMPLING_STREAM)
-        images, _ = self.sampler(state.ema, key, self.config.sampling.num)
+        key = stream_key(self.config.seed, Stream.SAMPLING)
+        step = int(state.step)
+        images, _ = self.sampler(state.ema, key, self.config.sampling.num, lambda done, total: self._heed(step))
         pictures.grid(images, self.run_dir.path / "samples" / f"{name}.png", self.model.levels)
 
-    def _finish(self, state: TrainState) -> Evaluation:
+    def _finish(self, state: TrainState, result: Evaluation) -> None:
         """evaluation.json, the plots and the last samples."""
-        path, step = self.run_dir.path, int(state.step)
-        write_evaluation(path, self.final, self.dataset, step)
+        path = self.run_dir.path
+        write_evaluation(path, result, self.dataset, int(state.step))
         t = np.linspace(0, 1, 201, dtype=np.float32)
         gamma = np.asarray(jax.jit(self.model.gamma)(state.ema, jnp.asarray(t)))
         records = read_metrics(path / "metrics.jsonl")
@@ -252,7 +259,6 @@ class _Training:
         plots.terms(path / "plots" / "terms.png", records)
         plots.schedule(path / "plots" / "schedule.png", t, gamma)
         self._sample(state, "final")
-        return self.final
 
 
 def write_evaluation(path: Path, evaluation: Evaluation, dataset: Dataset, step: int) -> None:

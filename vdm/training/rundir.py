@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,42 @@ from vdm.errors import InputError
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 # Fields that do not change what is trained: they may differ when a run goes on.
+# The data's name is free as well: `check_same_data` compares what it stands for.
 FREE = (
-    "data.data_dir", "data.num_workers",
+    "data.name", "data.data_dir", "data.num_workers",
     "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
     "training.keep_checkpoints", "evaluation.", "sampling.",
+)  # fmt: skip
+
+
+# Fields that decide what a checkpoint's arrays mean; dropout acts in training only.
+MODEL = (
+    "schedule.", "data.shape", "data.levels", "network.channels", "network.depth", "network.attention",
+    "network.heads", "network.fourier",
 )  # fmt: skip
 
 
 class RunDir:
     """`workdir` with config.json, run.json, metrics.jsonl, evaluation.json, checkpoints/, samples/, plots/.
 
-    Holds a lock while open: a second writer is refused with `InputError`, and so is a config that would change what
-    is trained.
+    Holds a lock while open. Raises `InputError` for a second writer, for a folder that cannot be written, and, once
+    there is a checkpoint, for a config that would change what is trained or for other data under the same name.
     """
 
-    def __init__(self, path: Path, config: Config):
-        self.path = path
+    def __init__(self, path: Path, config: Config, data: dict[str, Any]):
+        """`data` is the data set's record, `DatasetInfo.to_dict()`."""
+        self.path, self._data = path, data
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            self._lock = (path / ".lock").open("w")
+        except OSError as error:
             raise InputError(f"--workdir={path}: {error.strerror}") from error
-        self._lock = (path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"--workdir={path}: another run is writing here") from error
-        if (path / "config.json").exists():
+        if any((path / "checkpoints").glob("[0-9]*")):
+            check_same_data(read_record(path), data, path)
             check_same(read_config(path), config, path)
         write_json(path / "config.json", to_dict(config))
 
@@ -49,26 +60,26 @@ class RunDir:
         """Gives the folder up to other writers."""
         self._lock.close()
 
-    def write_record(self, data: dict[str, Any], devices: dict[str, Any]) -> None:
-        """run.json: data set, devices, versions, precision and git revision."""
-        record = {
+    def write_record(self, devices: dict[str, Any]) -> None:
+        """run.json: the data set, and for each session its command, devices, versions, precision and git revision."""
+        session = {
             "command": sys.argv,
-            "data": data,
             "devices": devices,
             "precision": {"training": "default", "parameters": "float32"},
             "python": platform.python_version(),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "git_revision": git_revision(),
         }
-        write_json(self.path / "run.json", record)
+        sessions = [*read_record(self.path).get("sessions", []), session]
+        write_json(self.path / "run.json", {"data": self._data, "sessions": sessions})
 
 
 class MetricsFile:
-    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines are dropped."""
+    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines and the final one are dropped."""
 
     def __init__(self, path: Path, step: int):
         self._path = path
-        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        kept = [record for record in read_metrics(path) if record["step"] <= step and record["kind"] != "final"]
         _replace(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def append(self, record: dict[str, Any]) -> None:
@@ -98,12 +109,39 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path / 'config.json'}: not valid JSON ({error})") from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """run.json of the run in `path`, {} if there is none."""
+    try:
+        record: dict[str, Any] = json.loads((path / "run.json").read_text())
+        return record
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path / 'run.json'}: not valid JSON ({error})") from error
+
+
+def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
+    """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
+    for name, before in record.get("data", {}).items():
+        if name != "name" and data[name] != before:
+            raise InputError(f"--workdir={path}: made with other data: {name} {before!r} there, {data[name]!r} here")
+
+
+def check_same_model(old: Config, new: Config, path: Path) -> None:
+    """Raises `InputError` if `new` describes another model than the run in `path` has."""
+    _refuse_differing(old, new, lambda name: name.startswith(MODEL), path)
+
+
 def check_same(old: Config, new: Config, path: Path) -> None:
     """Raises `InputError` that lists the fields in which `new` would train something else than `old`."""
-    a, b = flatten(old), flatten(new)
     # Without a decay, more steps continue the very same run.
     free = (*FREE, "training.steps") if new.optimizer.decay == "constant" else FREE
-    differing = [name for name in a if a[name] != b[name] and not name.startswith(free)]
+    _refuse_differing(old, new, lambda name: not name.startswith(free), path)
+
+
+def _refuse_differing(old: Config, new: Config, matters: Callable[[str], bool], path: Path) -> None:
+    a, b = flatten(old), flatten(new)
+    differing = [name for name in a if a[name] != b[name] and matters(name)]
     if differing:
         listed = ", ".join(f"{name} {a[name]!r} there, {b[name]!r} here" for name in differing)
         raise InputError(f"--workdir={path}: belongs to another config: {listed}")
@@ -111,7 +149,7 @@ def check_same(old: Config, new: Config, path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` so that a kill leaves either the old file or the new one."""
-    _replace(path, json.dumps(value, indent=2) + "\n")
+    _replace(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,14 +1,29 @@
 """What a training run carries from step to step, and the optimiser that moves it."""
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Integer
+from jaxtyping import Array, Integer, PRNGKeyArray
 
 from vdm.config import Config, OptimizerConfig
 from vdm.model import Model, Variables
+
+
+class Stream(IntEnum):
+    """Streams of randomness of a seed: stream s starts from fold_in(key(seed), s)."""
+
+    INIT = 0
+    TRAINING = 1
+    EVALUATION = 2
+    SAMPLING = 3
+
+
+def stream_key(seed: int, stream: Stream) -> PRNGKeyArray:
+    """The key that a stream starts from."""
+    return jax.random.fold_in(jax.random.key(seed), int(stream))
 
 
 class TrainState(NamedTuple):
@@ -26,14 +41,13 @@ class TrainState(NamedTuple):
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step: the moving average starts at the variables themselves."""
-    init_key, run_key = jax.random.split(jax.random.key(seed))
-    variables = model.init(init_key)
+    variables = model.init(stream_key(seed, Stream.INIT))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
         opt_state=optimizer.init(variables),
         ema=jax.tree.map(jnp.copy, variables),
-        key=jax.random.key_data(run_key),
+        key=jax.random.key_data(stream_key(seed, Stream.TRAINING)),
     )
 
 
