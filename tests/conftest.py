@@ -1,6 +1,12 @@
 """Every test runs with shape annotations checked, silent broadcasting and silent dtype promotion refused."""
 
 import os
+import tempfile
+
+# Compiled programs are shared between the tests of a session, and with the programs they start.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel).
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"

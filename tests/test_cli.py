@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program, *rest = args
     command = [sys.executable, str(ROOT / program), *map(str, rest)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120, env=env)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> None:

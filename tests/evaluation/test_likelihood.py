@@ -77,10 +77,10 @@ def test_every_term_is_the_exact_one(name: str) -> None:
 
 
 def test_every_image_counts_once_whatever_the_batch() -> None:
-    """13 images in batches of 13, 5 (padded by 2) and 4 (padded by 3), on one device and on four."""
+    """13 images in batches of 13, of 4 (padded by 3), and of 5 rounded up to eight devices (padded by 3)."""
     whole = evaluate("linear", 3, batch_size=NUM)
     assert (whole.num_images, whole.num_draws) == (NUM, 3)
-    for batch_size, devices in ((5, 1), (4, 1), (4, 4), (5, 8)):
+    for batch_size, devices in ((4, 1), (5, 8)):
         part = evaluate("linear", 3, batch_size, devices)
         assert part.num_images == NUM
         for a, b in zip(dataclasses.astuple(part), dataclasses.astuple(whole), strict=True):

@@ -37,7 +37,7 @@ STEPS = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the embedded data and a compilation cache, shared by the runs of this file."""
+    """A folder for the embedded data and the runs of this file."""
     return tmp_path_factory.mktemp("loop")
 
 
@@ -117,8 +117,7 @@ def run_program(folder: Path, workdir: Path, stops: Sequence[tuple[int, int]] = 
 
     Returns the exit statuses.
     """
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
-    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    env = os.environ | {"PYTHONUNBUFFERED": "1"}
     env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
     command = [sys.executable, str(ROOT / "train.py"), f"--workdir={workdir}", *flags(folder)]
     command += ["--config.training.log_every=1"] if stops else []
