@@ -46,7 +46,8 @@ def evaluate(config: Config, workdir: Path, checkpoint: str, console: Console) -
 
 
 def _table(result: Evaluation, title: str) -> Table:
-    table = Table(title=title, caption=f"{result.num_images} images, {result.num_draws} draws each, EMA, float32")
+    caption = f"{result.num_images} images, {result.num_draws} draws each, EMA, float32"
+    table = Table(title=title, caption=caption, min_width=len(caption) + 4)
     table.add_column("term")
     table.add_column("bits/dim", justify="right")
     for name in ("reconstruction", "prior", "diffusion"):
