@@ -49,6 +49,8 @@ def run(program: Program, description: str, default_config: Path | None = None) 
 
     Without a default config, the config is that of the run in --workdir.
     """
+    # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
+    sys.unraisablehook = lambda unraisable: None
     try:
         _parse(sys.argv, description, default_config)
         # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.

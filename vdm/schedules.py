@@ -159,8 +159,8 @@ def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Calla
 
 
 def _between(gamma_0: Array | float, gamma_1: Array | float, h: Array) -> Array:
-    """Linear interpolation that is exact at h = 0 and h = 1."""
-    return gamma_0 * (1 - h) + gamma_1 * h
+    """γ(0) + (γ(1) − γ(0)) h: exact at h = 0 and h = 1, and its slope has the sign of h' however close the ends are."""
+    return _pin(gamma_0 + (gamma_1 - gamma_0) * h, h, gamma_0, gamma_1)
 
 
 def _fixed(gamma: Callable[[Array], Array], gamma_min: float, gamma_max: float) -> Schedule:
@@ -173,10 +173,10 @@ def _fixed(gamma: Callable[[Array], Array], gamma_min: float, gamma_max: float) 
     return Schedule(lambda key: {}, pinned)
 
 
-def _pin(value: Array, t: Array, end_0: float, end_1: float) -> Array:
+def _pin(value: Array, t: Array, end_0: Array | float, end_1: Array | float) -> Array:
     """`value` with its float32 rounding at t = 0 and t = 1 taken out; its derivatives are left alone."""
-    free = jax.lax.stop_gradient(value)
-    return value + (jnp.where(t == 0, end_0, jnp.where(t == 1, end_1, free)) - free)
+    exact = jnp.where(t == 0, end_0, jnp.where(t == 1, end_1, value))
+    return value + jax.lax.stop_gradient(exact - value)
 
 
 def _check_range(gamma_min: float, gamma_max: float) -> None:

@@ -1,11 +1,6 @@
 """Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
 
-import os
 import shutil
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,9 +15,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 from vdm.errors import InputError
 from vdm.training.state import TrainState
 from vdm.training.step import Metrics
-
-# How long the other reads of a failed restore may take to fail too.
-SETTLE_SECONDS = 1.0
 
 
 class Checkpoints:
@@ -120,8 +112,7 @@ class Checkpoints:
                 data=CheckpointRestore(iterator),
             )
             try:
-                with _quiet():
-                    items = self._manager.restore(step, args=args)
+                items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 unreadable[step] = _first_line(error)
                 continue
@@ -146,8 +137,7 @@ class Checkpoints:
         self._check_architecture(step, like)
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            with _quiet():
-                return step, self._manager.restore(step, args=args)["state"].ema
+            return step, self._manager.restore(step, args=args)["state"].ema
         except Exception as error:
             others = [s for s in self.steps() if s != step]
             raise InputError(
@@ -188,24 +178,6 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         shutil.move(self.directory / str(step), target)
         self._manager.reload()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what background threads of a failing restore write to stderr off the terminal."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    except Exception:
-        time.sleep(SETTLE_SECONDS)
-        raise
-    finally:
-        sys.stderr.flush()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
 
 
 def _first_line(error: Exception) -> str:
