@@ -9,7 +9,7 @@ from scipy import stats
 
 from vdm import timesteps
 
-SIZES = (1, 2, 3, 7, 10, 24, 49, 128, 1000)
+SIZES = (1, 3, 7, 10, 49, 128)
 
 
 def draws(times, size: int, num: int) -> np.ndarray:
@@ -17,7 +17,7 @@ def draws(times, size: int, num: int) -> np.ndarray:
     return np.asarray(jax.vmap(lambda key: times(key, size))(jax.random.split(jax.random.key(size), num)))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [1, 7, 49])
 @pytest.mark.parametrize("times", [timesteps.iid, timesteps.stratified])
 def test_one_time_in_0_1_for_each_example(times, size):
     t = draws(times, size, 50)
@@ -34,7 +34,7 @@ def test_stratified_times_are_evenly_spaced_round_the_circle(size):
     np.testing.assert_allclose(gaps, 1 / size, atol=3 * EPS)
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 10, 49, 128])
+@pytest.mark.parametrize("size", SIZES)
 def test_stratified_puts_one_time_in_each_stratum(size):
     t = draws(timesteps.stratified, size, 20).astype(np.float64)
     np.testing.assert_array_equal(np.sort(np.floor(t * size), axis=1), np.tile(np.arange(size), (20, 1)))

@@ -77,8 +77,9 @@ def test_time_embedding(size):
     np.testing.assert_allclose(embedding, expected, rtol=0, atol=2 * EPS * 1200)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 3, 2), (1, 1, 4)])
-@pytest.mark.parametrize("attention", ["middle", "everywhere"])
+@pytest.mark.parametrize(
+    ("shape", "attention"), [((8, 8, 1), "middle"), ((5, 3, 2), "everywhere"), ((1, 1, 4), "middle")]
+)
 def test_any_image_shape(shape, attention):
     network = unet(attention=attention, heads=2)
     z = jax.random.normal(jax.random.key(1), (2, *shape))
@@ -93,14 +94,21 @@ def test_any_image_shape(shape, attention):
 
 
 def test_a_fresh_network_returns_z():
-    """The last layer starts at zero: ε̂ = z."""
-    network = unet()
+    """The last layer starts at zero, and without it ε̂ = z; the others are drawn at random."""
+    network = unet(channels=4)
     z = jax.random.normal(jax.random.key(1), (2, 4, 4, 1))
-    fresh = jax.jit(lambda key: network.apply(network.init(key, z, jnp.zeros(2)), z, jnp.zeros(2)))(jax.random.key(0))
-    np.testing.assert_array_equal(fresh, z)
+
+    @jax.jit
+    def fresh(key):
+        variables = network.init(key, z, jnp.zeros(2))
+        return variables["params"], network.apply(variables, z, jnp.zeros(2))
+
+    params, eps_hat = fresh(jax.random.key(0))
+    np.testing.assert_array_equal(eps_hat, z)
+    assert np.all(params["conv_in"]["kernel"] != 0)
 
 
-@pytest.mark.parametrize("channels", [8, 12, 16, 32, 64])
+@pytest.mark.parametrize("channels", [8, 12, 32])
 def test_gamma_and_condition_reach_the_output_in_networks_of_all_sizes(channels):
     """A normalisation of single channels would take the conditioning out again."""
     network = unet(channels=channels)
@@ -185,7 +193,7 @@ def test_attention_is_softmax_of_scaled_products():
 
 
 class Normalized(nn.Module):
-    """`normalize` alone: scale 1 and bias 0 at first."""
+    """`normalize` alone."""
 
     @nn.compact
     def __call__(self, x):
@@ -193,13 +201,11 @@ class Normalized(nn.Module):
 
 
 # 32 groups where they have four channels or more, as the 128 of the paper; fewer else, and always a divisor.
-@pytest.mark.parametrize(
-    ("channels", "groups"), [(1, 1), (6, 1), (9, 1), (8, 2), (32, 8), (48, 4), (128, 32), (256, 32)]
-)
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (9, 1), (8, 2), (32, 8), (48, 4), (128, 32), (256, 32)])
 def test_normalisation_groups(channels, groups):
     x = jax.random.normal(jax.random.key(0), (2, 3, 3, channels)) * 3 + 1
-    module = Normalized()
-    y = f64(module.apply(module.init(jax.random.key(0), x), x))
+    params = {"norm": {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}}
+    y = f64(jax.jit(Normalized().apply)({"params": params}, x))
     grouped = y.reshape(2, 9, groups, channels // groups)
     np.testing.assert_allclose(grouped.mean(axis=(1, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(grouped.var(axis=(1, 3)), 1, rtol=1e-4)

@@ -23,7 +23,7 @@ def run(key, gammas, shape=SHAPE, steps=(), first=0):
     return samplers.sample_trajectory(key, denoise, samplers.ancestral(), gammas, shape, steps, first)
 
 
-@pytest.mark.parametrize("num_steps", [1, 7, 1000])
+@pytest.mark.parametrize("num_steps", [1, 250])
 @pytest.mark.parametrize("schedule", [
     schedules.linear(-13.3, 5.0), schedules.cosine(-13.3, 5.0), schedules.learned_monotone(-13.3, 5.0, hidden=3)
 ])  # fmt: skip
@@ -78,7 +78,7 @@ def test_the_loop_is_the_python_loop():
     np.testing.assert_allclose(z_0, z, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [(), (0,), (5,), (0, 5), (1, 2, 4), (3,)])
+@pytest.mark.parametrize("steps", [(), (0, 5), (1, 2, 4)])
 def test_chosen_frames_are_those_of_the_whole_trajectory(steps):
     key, gammas = jax.random.key(3), samplers.grid(GAMMA, 6)
     z_0, frames = run(key, gammas, steps=steps)
