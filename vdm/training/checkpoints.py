@@ -87,7 +87,7 @@ class Checkpoints:
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
-            if not _is_disk_full(error):
+            if not is_disk_full(error):
                 raise
             raise InputError(
                 f"{self.directory}: the disk is full, a checkpoint could not be saved by step {step}; "
@@ -197,7 +197,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that of a full disk."""
     while error is not None:
         text = str(error)
         if "No space left" in text or "File too large" in text:

@@ -25,7 +25,7 @@ from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator
 from vdm.evaluation.sampling import ImageSampler
-from vdm.training.checkpoints import Checkpoints
+from vdm.training.checkpoints import Checkpoints, is_disk_full
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
@@ -65,6 +65,14 @@ def train(config: Config, workdir: Path, console: Console) -> Evaluation:
     try:
         with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
             return _Training(config, dataset, run, checkpoints, console).run(iterator)
+    except Exception as error:
+        # Logs and pictures fill a disk as well as checkpoints do.
+        if isinstance(error, InputError) or not is_disk_full(error):
+            raise
+        complete = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+        raise InputError(
+            f"--workdir={workdir}: the disk is full; complete checkpoints: {complete or 'none'}"
+        ) from error
     finally:
         iterator.close()
         run.close()
