@@ -3,13 +3,15 @@
 import ast
 import difflib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from vdm import config as config_lib
@@ -51,10 +53,11 @@ def run(program: Program, description: str, default_config: Path | None = None) 
     """
     # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
     sys.unraisablehook = lambda unraisable: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         _parse(sys.argv, description, default_config)
         # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
-        logging.set_verbosity(logging.FATAL)
+        absl_logging.set_verbosity(absl_logging.FATAL)
         program()
     except InputError as error:
         _fail(str(error))
