@@ -153,7 +153,7 @@ def machine() -> dict[str, Any]:
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
-        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "num_cores": parallel.num_cores(),
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "jax": jax.__version__,

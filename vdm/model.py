@@ -1,5 +1,6 @@
 """The model: schedule + network + likelihood, as three functions of its variables."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,10 +55,7 @@ class Model:
     @property
     def num_dims(self) -> int:
         """Data dimensions of one image: what bits/dim divides by."""
-        num = 1
-        for size in self.shape:
-            num *= size
-        return num
+        return math.prod(self.shape)
 
     def init(self, key: PRNGKeyArray) -> Variables:
         """Fresh variables."""

@@ -56,8 +56,3 @@ class Dataset:
     info: DatasetInfo
     train: Source
     test: Source
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type's name if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

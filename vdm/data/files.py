@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vdm.data.dataset import Dataset, DatasetInfo, one_line
-from vdm.errors import InputError
+from vdm.data.dataset import Dataset, DatasetInfo
+from vdm.errors import InputError, one_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 SPLIT_RULE = "the last tenth (rounded up) is the test split"

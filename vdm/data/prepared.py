@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo, one_line
-from vdm.errors import InputError
+from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo
+from vdm.errors import InputError, one_line
 
 NETWORK_TIMEOUT = 2.0
 """Seconds that a machine has to show that it has a network."""

@@ -12,7 +12,7 @@ from grain.checkpoint import CheckpointHandler as GrainHandler
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vdm.errors import InputError
+from vdm.errors import InputError, one_line
 from vdm.training.state import TrainState
 from vdm.training.step import Metrics
 
@@ -114,7 +114,7 @@ class Checkpoints:
             try:
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
-                unreadable[step] = _first_line(error)
+                unreadable[step] = one_line(error)[:120]
                 continue
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
@@ -178,10 +178,6 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         shutil.move(self.directory / str(step), target)
         self._manager.reload()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _bits_per_dim(metrics: dict[str, float]) -> float:
