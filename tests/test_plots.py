@@ -19,6 +19,43 @@ def records(num=40, evaluations=(20, 40)):
     return result
 
 
+def row(trained, evaluated, bits_per_dim, **fields):
+    return {"trained": trained, "evaluated": evaluated, "bits_per_dim": bits_per_dim, "stderr": 0.01, **fields}
+
+
+def bars(schedule, iid, stratified):
+    errors = {"iid_stderr": 0.1 * iid, "stratified_stderr": 0.1 * stratified}
+    return {"schedule": schedule, "iid": iid, "stratified": stratified, **errors}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """(plot, folder, *arguments) -> the panels of the figure, laid out but not written."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+
+    def draw(plot, folder, *arguments):
+        plot(folder / "plot.png", *arguments)
+        figures[-1].canvas.draw()
+        return figures[-1].axes
+
+    return draw
+
+
+def points(line):
+    """[(x, y), …] of a line, without its NaN."""
+    return [(x, y) for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)]
+
+
+def series(axes):
+    """Points by colour of the data lines of `comparison`, which are those with hollow markers and a colour."""
+    return {line.get_color(): points(line) for line in axes.lines if line.get_marker() in ("o", "s")}
+
+
+def labels(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels(which="both")]
+
+
 def assert_is_picture(path):
     with Image.open(path) as image:
         image.load()
@@ -27,7 +64,7 @@ def assert_is_picture(path):
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
-@pytest.mark.parametrize("plot", [plots.loss, plots.terms])
+@pytest.mark.parametrize("plot", [plots.loss, plots.terms, plots.variance])
 @pytest.mark.parametrize("run", [records(), records(evaluations=()), records(num=1), []])
 def test_records_become_a_picture(tmp_path, plot, run):
     plot(tmp_path / "plots" / "plot.png", run)
@@ -40,9 +77,103 @@ def test_schedule_becomes_a_picture(tmp_path):
     assert_is_picture(tmp_path / "schedule.png")
 
 
-def test_the_first_steps_do_not_flatten_the_rest(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
-    plots.loss(tmp_path / "loss.png", records())
-    low, high = figures[0].axes[0].get_ylim()
+def test_the_first_steps_do_not_flatten_the_rest(tmp_path, drawn):
+    (axes,) = drawn(plots.loss, tmp_path, records())
+    low, high = axes.get_ylim()
     assert 1.9 < low < 2.101 < high < 3
+
+
+def test_times_leave_out_empty_bins(tmp_path, drawn):
+    t, mean, std = np.array([0.125, 0.375, 0.625, 0.875]), np.array([1.0, np.nan, 4.0, 1.0]), np.full(4, 2.0)
+    (axes,) = drawn(plots.times, tmp_path, t, mean, std)
+    curve, overall = axes.lines
+    assert points(curve) == [(0.125, 1), (0.625, 4), (0.875, 1)]
+    assert set(overall.get_ydata()) == {2.0}
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 0
+    assert band[:, 1].max() == 6
+
+
+def test_times_of_nothing_become_a_picture(tmp_path):
+    empty = np.full(3, np.nan)
+    plots.times(tmp_path / "times.png", np.array([0.2, 0.5, 0.8]), empty, empty)
+    assert_is_picture(tmp_path / "times.png")
+
+
+def test_variance_skips_records_without_it(tmp_path, drawn):
+    fields = [
+        ("evaluation", 1, {}),
+        ("evaluation", 2, {"variance": None}),
+        ("train", 3, {"variance": 9.0}),
+        ("evaluation", 4, {"variance": 0.5}),
+        ("evaluation", 5, {"variance": 0.3}),
+        ("final", 5, {"variance": 0.2}),
+    ]
+    run = [{"kind": kind, "step": step, "bits_per_dim": 2.0, **field} for kind, step, field in fields]
+    (axes,) = drawn(plots.variance, tmp_path, run)
+    assert points(axes.lines[0]) == [(4, 0.5), (5, 0.2)]
+    assert axes.get_yscale() == "log"
+
+
+def test_comparison_draws_both_series_and_their_excess(tmp_path, drawn):
+    rows = [
+        row(None, 100, 2.5, excess_stderr=0.1),
+        row(None, 10, 7.0, excess_stderr=None),
+        row(None, None, 2.0),
+        row(10, 10, 4.0),
+        row(100, 100, 1.5),
+        row(10, 100, 50.0),  # of neither series
+    ]
+    left, right = drawn(plots.comparison, tmp_path, rows)
+    assert labels(left.xaxis) == ["10", "100", "∞"]
+    assert labels(right.xaxis) == ["10", "100"]
+    infinity = left.get_xticks()[-1]
+    assert infinity > 100
+    assert series(left) == {
+        "tab:blue": [(10, 7), (100, 2.5), (infinity, 2)],
+        "tab:red": [(10, 4), (100, 1.5), (infinity, 2)],
+    }
+    assert series(right) == {"tab:blue": [(10, 5), (100, 0.5)], "tab:red": [(10, 2)]}
+    under = [line for line in right.lines if line.get_marker() == "v"]
+    assert [list(line.get_xdata()) for line in under] == [[100]]
+    guide = next(line for line in right.lines if line.get_linestyle() == "--")
+    np.testing.assert_allclose(points(guide), [(10, 5), (100, 0.5)])
+    low, high = right.get_ylim()
+    assert low < 0.5
+    assert high > 5
+
+
+@pytest.mark.parametrize("rows", [[], [row(None, None, 2.0)], [row(None, 8, 2.0), row(8, 8, 2.0)]])
+def test_comparison_of_few_rows(tmp_path, drawn, rows):
+    panels = drawn(plots.comparison, tmp_path, rows)
+    has_infinity = any(row["evaluated"] is None for row in rows)
+    assert len(panels) == 1 + has_infinity
+    assert ("∞" in labels(panels[0].xaxis)) == has_infinity
+
+
+def test_estimator_variance_draws_curves_and_numbered_bars(tmp_path, drawn):
+    t = np.linspace(0, 1, 5)
+    curves = {"learned": -10 + 15 * t, "cosine": -10 + 15 * t**2}
+    table = [bars("cosine", 8.25, 0.5), bars("learned", 0.3, 0.00125)]
+    left, right = drawn(plots.estimator_variance, tmp_path, table, t, curves)
+    assert {line.get_label(): points(line) for line in left.lines} == {
+        name: list(zip(t, gamma, strict=True)) for name, gamma in curves.items()
+    }
+    assert labels(right.xaxis) == ["cosine", "learned"]
+    heights = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in right.patches}
+    assert [heights[x] for x in sorted(heights)] == [8.25, 0.5, 0.3, 0.00125]
+    assert {text.get_text() for text in right.texts} == {"8.25", "0.5", "0.3", "0.00125"}
+    # A name has the colour of its curve.
+    assert [tick.get_color() for tick in right.get_xticklabels()] == [
+        left.lines[1].get_color(),
+        left.lines[0].get_color(),
+    ]
+
+
+def test_new_plots_become_pictures(tmp_path):
+    t = np.linspace(0, 1, 5)
+    plots.comparison(tmp_path / "new" / "comparison.png", [row(None, 10, 3.0), row(None, None, 2.0)])
+    plots.estimator_variance(tmp_path / "new" / "variance.png", [bars("cosine", 2.0, 0.5)], t, {"other": -5 + 10 * t})
+    plots.estimator_variance(tmp_path / "new" / "nothing.png", [], t, {})
+    for path in (tmp_path / "new").iterdir():
+        assert_is_picture(path)

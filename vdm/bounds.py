@@ -42,20 +42,7 @@ def continuous_diffusion_loss(
     eps: Float[Array, "batch *data"],
 ) -> Float[Array, " batch"]:
     """½ γ'(t) ‖ε − ε̂(z_t, γ(t))‖², whose mean over t ~ U(0, 1) and ε is the diffusion loss for T → ∞: Eq. 3.134."""
-    gamma_t, slope = value_and_slope(gamma, t)
-    return diffusion_loss_at(denoise, gamma_t, slope, x, eps)
-
-
-def diffusion_loss_at(
-    denoise: Denoise,
-    gamma_t: Float[Array, " batch"],
-    slope: Float[Array, " batch"],
-    x: Float[Array, "batch *data"],
-    eps: Float[Array, "batch *data"],
-) -> Float[Array, " batch"]:
-    """The same loss with γ(t) and dγ/dt already known: ½ slope ‖ε − ε̂(z_t, γ_t)‖²."""
-    z_t = gaussian.diffuse(x, eps, gamma_t)
-    return 0.5 * slope * _sum(jnp.square(eps - denoise(z_t, gamma_t)))
+    return diffusion_loss_at(denoise, *continuous_levels(gamma, t), x, eps)
 
 
 def discrete_diffusion_loss(
@@ -64,15 +51,42 @@ def discrete_diffusion_loss(
     x: Float[Array, "batch *data"],
     i: Integer[Array, " batch"],
     eps: Float[Array, "batch *data"],
-    num_steps: int,
+    num_steps: Integer[ArrayLike, ""],
 ) -> Float[Array, " batch"]:
     """T/2 expm1(γ_t − γ_s) ‖ε − ε̂(z_t, γ_t)‖² with t = i/T, s = (i−1)/T, i ∈ {1, …, T}: Eq. A.38.
 
     Its mean over i and ε is the diffusion loss of the T-step model, Eq. 3.93.
     """
-    gamma_s, gamma_t = gamma((i - 1) / num_steps), gamma(i / num_steps)
-    weight = num_steps * jnp.expm1(gamma_t - gamma_s)
-    return diffusion_loss_at(denoise, gamma_t, weight, x, eps)
+    return diffusion_loss_at(denoise, *discrete_levels(gamma, i, num_steps), x, eps)
+
+
+def continuous_levels(gamma: GammaFn, t: Float[Array, " batch"]) -> tuple[Array, Array]:
+    """(γ(t), weight γ'(t)) of the loss at times t in continuous time, each (batch,)."""
+    return value_and_slope(gamma, t)
+
+
+def discrete_levels(
+    gamma: GammaFn, i: Integer[Array, " batch"], num_steps: Integer[ArrayLike, ""]
+) -> tuple[Array, Array]:
+    """(γ_t, weight T expm1(γ_t − γ_s)) of the loss at steps i ∈ {1, …, T} of a T-step model, each (batch,).
+
+    `num_steps` = T may be traced.
+    """
+    steps = jnp.asarray(num_steps, jnp.float32)
+    gamma_s, gamma_t = gamma((i - 1).astype(jnp.float32) / steps), gamma(i.astype(jnp.float32) / steps)
+    return gamma_t, steps * jnp.expm1(gamma_t - gamma_s)
+
+
+def diffusion_loss_at(
+    denoise: Denoise,
+    gamma_t: Float[Array, " batch"],
+    weight: Float[Array, " batch"],
+    x: Float[Array, "batch *data"],
+    eps: Float[Array, "batch *data"],
+) -> Float[Array, " batch"]:
+    """½ weight ‖ε − ε̂(z_t, γ_t)‖² for noise levels and weights from `continuous_levels` or `discrete_levels`."""
+    z_t = gaussian.diffuse(x, eps, gamma_t)
+    return 0.5 * weight * _sum(jnp.square(eps - denoise(z_t, gamma_t)))
 
 
 def bits_per_dim(nats: ArrayLike, num_dims: int) -> Array:

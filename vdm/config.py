@@ -37,7 +37,7 @@ class ScheduleConfig:
     """The noise schedule γ(t) = −log SNR(t)."""
 
     name: str = "learned_monotone"
-    """`linear`, `cosine`, `shifted_cosine` (fixed); `learned_linear` (end points), `learned_monotone` (all)."""
+    """`linear`, `cosine`, `shifted_cosine`, `beta_linear`: fixed; `learned_linear`: ends; `learned_monotone`: all."""
     gamma_min: float = -13.3
     """γ(0): its value if fixed, its start if learned."""
     gamma_max: float = 5.0
@@ -70,6 +70,8 @@ class NetworkConfig:
 class ObjectiveConfig:
     """What is minimised."""
 
+    num_steps: int | None = None
+    """T: the bound of a model of T steps; None: of continuous time, T → ∞."""
     stratified: bool = True
     """Times of a batch: one shared uniform offset (True) or independent draws (False)."""
 
@@ -145,6 +147,20 @@ class SamplingConfig:
 
 
 @dataclass
+class ComparisonConfig:
+    """compare.py: discrete-time models against the continuous-time one."""
+
+    trained: tuple[int, ...] = (5, 10, 25, 50, 100, 250)
+    """T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T."""
+    evaluated: tuple[int, ...] = (5, 10, 25, 50, 100, 250, 1000)
+    """T at which the continuous-time model is evaluated, beside T = ∞."""
+    draws: int = 250
+    """Network calls an image for each bound; those with T up to this are exact sums over all T terms."""
+    max_images: int = 0
+    """Bounds are of the first so many test images; 0: all."""
+
+
+@dataclass
 class Config:
     """Everything that defines a run."""
 
@@ -158,13 +174,16 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
 
 
 CHOICES = {
-    "schedule.name": ("linear", "cosine", "shifted_cosine", "learned_linear", "learned_monotone"),
+    "schedule.name": ("linear", "cosine", "shifted_cosine", "beta_linear", "learned_linear", "learned_monotone"),
     "network.attention": ("middle", "everywhere"),
     "optimizer.decay": ("constant", "cosine"),
 }
+# Beyond it float32 times i/T could no longer be told apart well.
+MAX_STEPS = 1_000_000
 AUGMENTATIONS = ("flip", "rotate90", "swap_channels")
 
 
@@ -186,12 +205,12 @@ def validate(config: Config) -> None:
         "network.channels", "network.depth", "network.heads", "schedule.hidden",
         "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints",
         "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
-        "sampling.num", "sampling.steps", "sampling.batch_size",
+        "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws",
     ):  # fmt: skip
         check(name, flat[name] >= 1, "1 or more")
     for name in (
         "seed", "data.num_workers", "training.evaluate_every", "training.checkpoint_every",
-        "training.sample_every", "evaluation.max_images", "optimizer.warmup_steps",
+        "training.sample_every", "evaluation.max_images", "comparison.max_images", "optimizer.warmup_steps",
         "optimizer.weight_decay", "optimizer.clip_norm",
     ):  # fmt: skip
         check(name, flat[name] >= 0, "0 or more")
@@ -205,11 +224,20 @@ def validate(config: Config) -> None:
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
     check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
     check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
+    for name in ("comparison.trained", "comparison.evaluated"):
+        check(name, _are_steps(*flat[name]), f"increasing numbers from 1 to {MAX_STEPS}")
+    check("objective.num_steps", _are_steps(config.objective.num_steps), f"from 1 to {MAX_STEPS}, or None")
     if config.data.shape is not None:
         check("data.shape", len(config.data.shape) == 3 and min(config.data.shape) >= 1,
               "(height, width, channels), each 1 or more")  # fmt: skip
     if config.data.levels is not None:
         check("data.levels", 2 <= config.data.levels <= 256, "from 2 to 256")
+
+
+def _are_steps(*numbers: int | None) -> bool:
+    """Whether these are numbers of time steps, increasing; a None is fine."""
+    given = [n for n in numbers if n is not None]
+    return given == sorted(set(given)) and all(1 <= n <= MAX_STEPS for n in given)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The model: schedule + network + likelihood, as three functions of its variables."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import bounds, likelihoods, schedules, timesteps
 from vdm.config import Config, ScheduleConfig, validate
@@ -50,6 +52,8 @@ class Model:
     network: UNet
     shape: tuple[int, ...]
     levels: int
+    num_steps: int | None = None
+    """T of a discrete-time model; None: continuous time."""
     stratified: bool = True
 
     @property
@@ -88,11 +92,18 @@ class Model:
         shape = (batch_size, *self.shape)
         return Draws(times(key_t, batch_size), jax.random.normal(key_eps, shape), jax.random.normal(key_eps_0, shape))
 
+    def noise_levels(self, schedule_params: schedules.Params, t: Float[Array, " batch"]) -> tuple[Array, Array]:
+        """(γ, weight) that the diffusion loss takes at times t, each (batch,): see `bounds.continuous_levels`.
+
+        In discrete time, those of the step that t lies in: `bounds.discrete_levels`.
+        """
+        return noise_levels(functools.partial(self.schedule.gamma, schedule_params), t, self.num_steps)
+
     def bound(self, variables: Variables, key: PRNGKeyArray, batch: Batch) -> Bound:
-        """A one-draw, unbiased estimate of the continuous-time bound: nats, each term of shape (batch,)."""
+        """A one-draw, unbiased estimate of the bound of this model, T-step or continuous: nats, each term (batch,)."""
         draws = self.draw(key, batch["image"].shape[0])
-        gamma_t, slope = schedules.gamma_and_slope(self.schedule, variables["schedule"], draws.t)
-        return self.bound_at(variables, batch, draws, gamma_t, slope)
+        gamma_t, weight = self.noise_levels(variables["schedule"], draws.t)
+        return self.bound_at(variables, batch, draws, gamma_t, weight)
 
     def bound_at(
         self,
@@ -100,10 +111,10 @@ class Model:
         batch: Batch,
         draws: Draws,
         gamma_t: Float[Array, " batch"],
-        slope: Float[Array, " batch"],
+        weight: Float[Array, " batch"],
         dropout_key: PRNGKeyArray | None = None,
     ) -> Bound:
-        """The estimate for given draws and given γ(t), dγ/dt at their times."""
+        """The estimate for given draws and given γ and weights of the diffusion loss at their times."""
         image = batch["image"]
         x = likelihoods.encode(image, self.levels)
 
@@ -115,8 +126,17 @@ class Model:
                 image, self.gamma(variables, jnp.float32(0)), draws.eps_0, self.levels
             ),
             prior=bounds.prior_loss(x, self.gamma(variables, jnp.float32(1))),
-            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, slope, x, draws.eps),
+            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps),
         )
+
+
+def noise_levels(
+    gamma: bounds.GammaFn, t: Float[Array, " batch"], num_steps: Integer[ArrayLike, ""] | None
+) -> tuple[Array, Array]:
+    """(γ, weight) of the diffusion loss at times t ∈ [0, 1), each (batch,): T steps (may be traced), or None for ∞."""
+    if num_steps is None:
+        return bounds.continuous_levels(gamma, t)
+    return bounds.discrete_levels(gamma, timesteps.to_steps(t, num_steps), num_steps)
 
 
 def from_config(config: Config) -> Model:
@@ -139,6 +159,7 @@ def from_config(config: Config) -> Model:
         ),
         shape=config.data.shape,
         levels=config.data.levels,
+        num_steps=config.objective.num_steps,
         stratified=config.objective.stratified,
     )
 

@@ -1,11 +1,11 @@
-"""Plots of a run as PNG files: its loss, the terms of its bound, its noise schedule.
+"""Plots as PNG files: of a run its loss, the terms of its bound, its noise schedule; of several runs, comparisons.
 
 `records` are the lines of metrics.jsonl: dicts with "kind" ("train", "evaluation" or "final"), "step", "bits_per_dim"
-and the terms of the bound in bits/dim; evaluations have "stderr" too. Drawn with matplotlib's Agg canvas and no global
-state, so on any thread and without a display. Folders are made where missing.
+and the terms of the bound in bits/dim; evaluations have "stderr" too, and newer ones "variance". Drawn with
+matplotlib's Agg canvas and no global state, so on any thread and without a display. Folders are made where missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 Records = Sequence[dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 TERMS = ("reconstruction", "prior", "diffusion")
 COLORS = {"reconstruction": "tab:blue", "prior": "tab:orange", "diffusion": "tab:green"}
@@ -63,9 +64,7 @@ def terms(path: Path, records: Records) -> None:
             steps, values = _series(test, name)
             label = f"test, last {values[-1]:.3g}"
             axes.plot(steps, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_PlainLogFormatter())
-        axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.5)))
+        _log_y(axes)
         _label(axes, name, "bits/dim")
     figure.suptitle("Variational bound by term")
     _save(figure, path)
@@ -89,6 +88,133 @@ def schedule(
     right.set_ylim(np.exp(-low), np.exp(-high))
     right.set_ylabel("SNR = exp(−γ)")
     _label(axes, title, "γ = −log SNR", "t (0: data, 1: noise)")
+    _save(figure, path)
+
+
+def times(
+    path: Path, t: Float[np.ndarray, " bins"], mean: Float[np.ndarray, " bins"], std: Float[np.ndarray, " bins"]
+) -> None:
+    """Writes the one-draw diffusion loss γ'(t)/2·‖ε − ε̂‖² in bits/dim against t: its mean in each bin of t ± `std`.
+
+    `t` are the centres of equal bins of [0, 1], `std` is over images and noise. Bins without draws have NaN and are
+    left out. A dotted line marks the mean of the other bins, with none empty the diffusion term of the bound.
+    """
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    full = np.isfinite(mean)
+    t, mean, std = t[full], mean[full], std[full]
+    # A loss is not negative, though its mean less one standard deviation may be.
+    band = np.maximum(mean - std, 0), mean + std
+    axes.fill_between(t, *band, color="tab:green", alpha=0.2, linewidth=0, label="± one standard deviation")
+    axes.plot(t, mean, color="tab:green", marker=".", label="mean over images and noise")
+    if full.any():
+        label = f"its mean over t is the diffusion term: {mean.mean():.3g}"
+        axes.axhline(mean.mean(), color="black", linestyle=":", label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    _label(axes, "Diffusion loss at each time", "γ'(t)/2·‖ε − ε̂‖² in bits/dim", "t (0: data, 1: noise)")
+    _save(figure, path)
+
+
+def variance(path: Path, records: Records) -> None:
+    """Writes the variance of the one-draw estimate of a test image's bits/dim, in (bits/dim)², against the step.
+
+    On a log axis. Evaluations with no "variance", or with None, are left out.
+    """
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    steps, values = _series(_tests([r for r in records if r.get("variance") is not None]), "variance")
+    if len(values):
+        axes.plot(steps, values, color="tab:red", marker="o", markersize=4, label=f"test, last {values[-1]:.3g}")
+    _log_y(axes)
+    _label(axes, "Variance of the one-draw estimate", "variance in (bits/dim)²")
+    _save(figure, path)
+
+
+def comparison(path: Path, rows: Rows) -> None:
+    """Writes bits/dim against the number of time steps T, and what each T costs over T = ∞.
+
+    A row has "trained" and "evaluated" (numbers of steps, None for ∞), "bits_per_dim" and its "stderr", and possibly
+    "excess_stderr", the standard error of its paired difference from the model trained and evaluated at ∞. Two series:
+    trained at ∞ and evaluated at T, trained and evaluated at T; rows of neither are left out. On the left bits/dim with
+    ∞ set apart as the last tick. On the right the excess over the row of ∞ and ∞ in bits/dim on log axes, beside a line
+    that falls as 1/T; an excess ≤ 0 is a triangle at the lower edge. Without that row there is neither ∞ nor the right.
+    """
+    series = {
+        "trained at ∞, evaluated at T": [row for row in rows if row["trained"] is None],
+        "trained and evaluated at T": [row for row in rows if row["trained"] == row["evaluated"]],
+    }
+    best = next((r["bits_per_dim"] for r in rows if r["trained"] is None and r["evaluated"] is None), None)
+    steps = sorted({row["evaluated"] for part in series.values() for row in part} - {None})
+    infinity = 4 * max(steps, default=1)
+    figure = Figure(figsize=(6.5 if best is None else 12, 4.8), layout="constrained")
+    left, *right = figure.subplots(1, 1 if best is None else 2, squeeze=False)[0]
+    _steps_axis(left, steps, None if best is None else infinity)
+    for axes in right:
+        _log_y(axes)
+        _steps_axis(axes, steps)
+    positive = []
+    for (label, part), color, marker in zip(series.items(), ("tab:blue", "tab:red"), ("o", "s"), strict=True):
+        # Hollow, for the series may coincide.
+        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6, "markerfacecolor": "none"}
+        style |= {"capsize": 3, "linewidth": 1.2, "label": label}
+        ordered = sorted(part, key=lambda row: row["evaluated"] or infinity)
+        x = [row["evaluated"] or infinity for row in ordered]
+        left.errorbar(x, [row["bits_per_dim"] for row in ordered], [row["stderr"] for row in ordered], **style)
+        for axes in right:
+            finite = [row for row in ordered if row["evaluated"] is not None]
+            T = np.array([row["evaluated"] for row in finite], float)
+            excess = np.array([row["bits_per_dim"] - best for row in finite], float)
+            errors = np.array([row.get("excess_stderr") for row in finite], float)  # None: NaN, no bar
+            axes.errorbar(T, np.where(excess > 0, excess, np.nan), errors, **style)
+            if (excess <= 0).any():
+                under = {"transform": axes.get_xaxis_transform(), "color": color, "label": "excess ≤ 0"}
+                axes.plot(T[excess <= 0], np.full((excess <= 0).sum(), 0.02), "v", **under)
+            positive += list(zip(excess[excess > 0], T[excess > 0], strict=True))
+    _label(left, "Bits/dim by number of time steps", "bits/dim", "T")
+    for axes in right:
+        if positive:
+            highest, at = max(positive)
+            axes.plot(steps, highest * at / np.array(steps), color="grey", linestyle="--", label="falls as 1/T")
+            axes.set_ylim(min(positive)[0] / 2, highest * 2)
+        _label(axes, f"Excess over trained and evaluated at ∞ ({best:.3f})", "excess in bits/dim", "T")
+    _save(figure, path)
+
+
+def estimator_variance(
+    path: Path,
+    table: Rows,
+    t: Float[np.ndarray, " points"],
+    curves: Mapping[str, Float[np.ndarray, " points"]],
+) -> None:
+    """Writes the schedules γ(t) and, as bars on a log axis, the variance of the one-draw bits/dim in (bits/dim)².
+
+    As Fig. 4 of Kingma et al. (2021). `curves` has γ at `t` by the schedule's name; a row of `table` has "schedule",
+    its name, the variances "iid" and "stratified", by how the times of a batch are drawn, and the standard errors
+    "iid_stderr" and "stratified_stderr".
+    """
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    colors = {name: left.plot(t, gamma, linewidth=2, label=name)[0].get_color() for name, gamma in curves.items()}
+    left.set_xlim(t[0], t[-1])
+    _label(left, "Noise schedules", "γ = −log SNR", "t (0: data, 1: noise)")
+    _log_y(right)
+    right.set_axisbelow(True)
+    places, width = np.arange(len(table)), 0.4
+    for name, label, color, side in (("iid", "i.i.d.", "silver", -1), ("stratified", "stratified", "dimgrey", 1)):
+        values, errors = [row[name] for row in table], [row[f"{name}_stderr"] for row in table]
+        place = places + side * width / 2
+        bars = right.bar(place, values, width, yerr=errors, capsize=3, color=color, label=f"{label} times")
+        right.bar_label(bars, fmt="%.3g", padding=2, fontsize="x-small")
+    names = [row["schedule"] for row in table]
+    right.set_xticks(places, names)
+    for name, tick in zip(names, right.get_xticklabels(), strict=True):
+        tick.set(color=colors.get(name, "black"), rotation=15, ha="right", rotation_mode="anchor")
+    heights = [row[name] for row in table for name in ("iid", "stratified")]
+    if heights:
+        # A bar on a log axis has no foot of its own; above, room for the numbers and the legend.
+        right.set_ylim(min(heights) / 3, max(heights) * 3)
+    _label(right, "Variance of the one-draw estimate", "variance in (bits/dim)²", "")
     _save(figure, path)
 
 
@@ -124,6 +250,23 @@ def _limit(axes: Axes, values: np.ndarray) -> None:
         high = min(values.max(), low + 3 * max(three_quarters - low, 0.02 * abs(low), 1e-6))
         margin = 0.06 * max(high - low, 1e-3)
         axes.set_ylim(low - margin, high + margin)
+
+
+def _log_y(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_PlainLogFormatter())
+    axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.5)))
+
+
+def _steps_axis(axes: Axes, steps: Sequence[int], infinity: int | None = None) -> None:
+    """A log axis with a tick at each number of steps and no others, but for ∞, set apart at the place `infinity`."""
+    axes.set_xscale("log")
+    if infinity is None:
+        axes.set_xticks(steps, [str(T) for T in steps])
+    else:
+        axes.set_xticks([*steps, infinity], [*map(str, steps), "∞"])
+        axes.axvline(infinity / 2, color="black", linestyle=":")
+    axes.set_xticks([], minor=True)
 
 
 def _label(axes: Axes, title: str, y: str, x: str = "step") -> None:

@@ -71,6 +71,32 @@ def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: floa
     return _fixed(gamma, gamma_min, gamma_max)
 
 
+def beta_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
+    """DDPM's schedule (Ho et al. 2020) in continuous time: β from 0.1 to 20 linear in time τ, γ = log expm1(B).
+
+    B(τ) = −log α² = 0.1 τ + ½ (20 − 0.1) τ², and B = softplus(γ). t ∈ [0, 1] is the stretch of τ from `gamma_min` to
+    `gamma_max`: the shape of γ between the end points is DDPM's own, not rescaled.
+    """
+    _check_range(gamma_min, gamma_max)
+    beta_0, beta_1 = 0.1, 20.0
+    half = (beta_1 - beta_0) / 2
+
+    def tau(gamma: float) -> float:
+        """The positive root of half τ² + beta_0 τ = softplus(gamma), without cancellation."""
+        b = float(np.logaddexp(0.0, gamma))
+        return 2 * b / (beta_0 + float(np.sqrt(beta_0**2 + 4 * half * b)))
+
+    tau_0, tau_1 = tau(gamma_min), tau(gamma_max)
+
+    def gamma(t: Array) -> Array:
+        u = _between(tau_0, tau_1, t)
+        b = u * (beta_0 + half * u)
+        # log expm1(b), safe for large and for small b.
+        return b + jnp.log(-jnp.expm1(-b))
+
+    return _fixed(gamma, gamma_min, gamma_max)
+
+
 def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
     """γ linear in t with both end points learned, starting at `gamma_min` and `gamma_max`.
 

@@ -1,7 +1,9 @@
-"""The times t ∈ [0, 1) that a batch is trained or evaluated at."""
+"""The times t ∈ [0, 1) that a batch is trained or evaluated at, and the steps of T-step models that they stand for."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 
@@ -18,9 +20,31 @@ def stratified(key: PRNGKeyArray, num: int) -> Float[Array, " num"]:
     return _wrap(jax.random.uniform(key, ()) + jnp.arange(num, dtype=jnp.float32) / num)
 
 
-def to_steps(t: Float[Array, " num"], num_steps: int) -> Integer[Array, " num"]:
+def to_steps(t: Float[Array, " num"], num_steps: Integer[ArrayLike, ""]) -> Integer[Array, " num"]:
     """The step i ∈ {1, …, num_steps} whose interval (i−1)/T ≤ t < i/T holds each time."""
-    return jnp.minimum(jnp.floor(t * num_steps).astype(jnp.int32) + 1, num_steps)
+    steps = jnp.asarray(num_steps, jnp.int32)
+    return jnp.minimum(jnp.floor(t * steps.astype(jnp.float32)).astype(jnp.int32) + 1, steps)
+
+
+def importance(
+    u: Float[Array, " num"], probabilities: Float[Array, " bins"]
+) -> tuple[Float[Array, " num"], Float[Array, " num"]]:
+    """(t, p(t)) with t of density p where u is uniform: p is constant on equal bins of [0, 1) of these probabilities.
+
+    t = F⁻¹(u) for the distribution function F, so even u (stratified, say) give times that cover p evenly; and
+    f(t)/p(t) has the mean of f over uniform times. Probabilities must be positive and sum to 1.
+    """
+    num_bins = probabilities.shape[0]
+    upper = jnp.cumsum(probabilities)
+    k = jnp.minimum(jnp.searchsorted(upper, u, side="right"), num_bins - 1)
+    within = (u - (upper[k] - probabilities[k])) / probabilities[k]
+    # Rounding of the sums must not carry a time out of its bin.
+    t = (k.astype(jnp.float32) + jnp.clip(within, 0.0, 1.0)) / num_bins
+    return jnp.minimum(t, ONE_BELOW), probabilities[k] * num_bins
+
+
+# The float32 before 1: times are below 1.
+ONE_BELOW = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
 def _wrap(t: Array) -> Array:

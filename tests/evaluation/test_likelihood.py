@@ -1,6 +1,5 @@
 """Evaluation against a model whose bound is known: a fresh network predicts ε̂ = z, so every term is a quadrature."""
 
-import dataclasses
 import functools
 
 import jax
@@ -9,9 +8,17 @@ import numpy as np
 import pytest
 
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, timesteps
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
-from vdm.evaluation.likelihood import Evaluation, Evaluator, summarize
+from vdm.evaluation.likelihood import (
+    TIME_BINS,
+    Estimates,
+    Evaluation,
+    Evaluator,
+    image_noise,
+    stratum,
+    summarize,
+)
 from vdm.model import Model, Variables
 
 LEVELS, SHAPE, NUM = 17, (4, 4, 1), 13
@@ -64,10 +71,10 @@ def exact_terms() -> np.ndarray:
 @pytest.mark.parametrize("name", ["linear", "cosine", "learned_monotone"])
 def test_every_term_is_the_exact_one(name: str) -> None:
     """Mean over many draws against quadrature; the same bound for every schedule with these end points."""
-    draws = 2000
+    draws = 500
     result = evaluate(name, draws, batch_size=NUM)
     exact = exact_terms().mean(axis=1) / (DIMS * np.log(2))
-    # One draw's spread over (ε, t) is below 1 bit/dim in each term for these images; 13 images × 2000 draws.
+    # One draw's spread over (ε, t) is below 1 bit/dim in each term for these images; 13 images × 500 draws.
     tolerance = 4 / np.sqrt(NUM * draws)
     measured = np.array([result.reconstruction, result.prior, result.diffusion])
     np.testing.assert_allclose(measured, exact, atol=tolerance)
@@ -83,20 +90,34 @@ def test_every_image_counts_once_whatever_the_batch() -> None:
     for batch_size, devices in ((4, 1), (5, 8)):
         part = evaluate("linear", 3, batch_size, devices)
         assert part.num_images == NUM
-        for a, b in zip(dataclasses.astuple(part), dataclasses.astuple(whole), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5)  # float32 sums in another order
+        for name in ("total", "reconstruction", "prior", "diffusion", "stderr", "variance", "time_mean"):
+            # float32 sums in another order
+            np.testing.assert_allclose(getattr(part, name), getattr(whole, name), rtol=1e-5)
 
 
 def test_first_images_only() -> None:
     assert evaluate("linear", 1, batch_size=4, max_images=6).num_images == 6
 
 
-def test_standard_error_is_that_of_independent_images() -> None:
-    nats = np.random.default_rng(1).normal(size=(3, 50)) * DIMS * np.log(2)
-    result = summarize(nats, DIMS, 1)
-    totals = nats.sum(0) / (DIMS * np.log(2))
-    np.testing.assert_allclose(result.stderr, np.sqrt(((totals - totals.mean()) ** 2).sum() / 49 / 50))
+def estimates(terms: np.ndarray) -> Estimates:
+    """Of (rounds, 3, images) in nats, every loss in the same bin of times."""
+    rounds, _, num = terms.shape
+    by_time = np.zeros((rounds, num, TIME_BINS, 3), np.float32)
+    by_time[:, :, 0] = np.stack([np.ones((rounds, num)), terms[:, 2], terms[:, 2] ** 2], axis=-1)
+    return Estimates(terms, by_time)
+
+
+def test_standard_errors_are_those_of_independent_images() -> None:
+    unit = DIMS * np.log(2)
+    nats = np.random.default_rng(1).normal(size=(2, 3, 50)) * unit
+    result = summarize(estimates(nats), DIMS, 1)
+    totals = nats.sum(1) / unit
+    means = totals.mean(0)
+    np.testing.assert_allclose(result.stderr, np.sqrt(((means - means.mean()) ** 2).sum() / 49 / 50))
+    # The mean of two rounds has the variance (a − b)²/4, that of 50 images the sum by 50².
+    np.testing.assert_allclose(result.noise_stderr, np.sqrt((np.diff(totals, axis=0) ** 2 / 4).sum()) / 50)
     assert result.to_dict()["bits_per_dim"]["total"] == result.total
+    assert summarize(estimates(nats[:1]), DIMS, 1).noise_stderr is None
 
 
 def test_standard_error_covers_the_spread_of_estimates() -> None:
@@ -112,11 +133,77 @@ def test_standard_error_covers_the_spread_of_estimates() -> None:
 
 
 def test_noise_differs_between_images_and_draws() -> None:
-    from vdm.evaluation.likelihood import image_draws
-
     keys = jax.random.split(jax.random.key(0), 3)
-    draws = [image_draws(keys, jnp.zeros(3), jnp.asarray(d), 4, SHAPE) for d in range(4)]
-    noise = np.stack([np.stack([d.eps, d.eps_0]) for d in draws]).reshape(-1, DIMS)
+    noise = np.stack([image_noise(keys, jnp.asarray(stream), SHAPE) for stream in range(1, 9)]).reshape(-1, DIMS)
     correlation = np.corrcoef(noise) - np.eye(len(noise))
     assert np.abs(correlation).max() < 0.9  # 24 vectors of 16 normals; equal ones would have 1
-    np.testing.assert_allclose([d.t[0] for d in draws], [0, 0.25, 0.5, 0.75])
+
+
+def exact_steps(num_steps: int) -> np.ndarray:
+    """The T-step diffusion loss in nats of each image and step, (images, T), float64, for ε̂ = z and γ linear."""
+    x = ((2.0 * images().reshape(NUM, DIMS) + 1) / LEVELS) - 1
+    gamma = np.linspace(-7.0, 4.0, num_steps + 1)
+    var = 1 / (1 + np.exp(-gamma[1:]))
+    error = DIMS * (1 - np.sqrt(var)) ** 2 + (1 - var) * np.square(x).sum(1)[:, None]
+    return 0.5 * np.expm1(np.diff(gamma)) * error
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 7, 40])
+def test_discrete_time_is_the_sum_over_the_steps(num_steps: int) -> None:
+    """Sums of all terms and samples of steps, against the closed form; the noise's own standard error decides."""
+    variables, evaluator = fresh("linear")[1], _evaluator("linear")
+    exact = exact_steps(num_steps).sum(1).mean() / (DIMS * np.log(2))
+    for draws in (num_steps, 6):
+        rounds = 60
+        found = evaluator.estimates(variables, images(), jax.random.key(3), draws, rounds=rounds, num_steps=num_steps)
+        result = summarize(found, DIMS, draws, num_steps)
+        assert result.exact_sum == (draws % num_steps == 0)
+        spread = found.terms[:, 2].mean(1).std(ddof=1) / (DIMS * np.log(2)) / np.sqrt(rounds)
+        assert abs(result.diffusion - exact) < 4 * spread
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, 24, 1000])
+def test_an_exact_sum_holds_every_step_once(num_steps: int) -> None:
+    """Its times lie one in each step, whatever float32 does at their edges."""
+    d = jnp.arange(num_steps)
+    t = jax.vmap(lambda d: stratum(jnp.full(1, 0.5), d, num_steps))(d)[:, 0]
+    np.testing.assert_array_equal(timesteps.to_steps(t, num_steps), d + 1)
+
+
+def test_losses_by_time_are_those_of_the_times() -> None:
+    """Each bin's mean against ½ γ' E‖ε − z‖² over the bin: the standard error comes from the bin's own spread."""
+    model, variables = fresh("cosine")
+    draws = 64
+    result = _evaluator("cosine")(variables, images(), jax.random.key(5), draws)
+    edges = np.linspace(0, 1, TIME_BINS + 1)
+    gamma = np.asarray(model.gamma(variables, jnp.asarray(edges, jnp.float32)), np.float64)
+    x = ((2.0 * images().reshape(NUM, DIMS) + 1) / LEVELS) - 1
+    for k in range(TIME_BINS):
+        grid = np.linspace(gamma[k], gamma[k + 1], 201)
+        var = 1 / (1 + np.exp(-grid))
+        integrand = DIMS * (1 - np.sqrt(var)) ** 2 + (1 - var) * np.square(x).sum(1).mean()
+        exact = 0.5 * np.trapezoid(integrand, grid) * TIME_BINS / (DIMS * np.log(2))
+        error = result.time_std[k] / np.sqrt(NUM * draws / TIME_BINS)
+        assert abs(result.time_mean[k] - exact) < 4.5 * error + 1e-5
+    np.testing.assert_allclose(np.mean(result.time_mean), result.diffusion, rtol=0.02)
+
+
+def test_importance_sampled_times_leave_the_mean() -> None:
+    """Uniform and crooked densities of times agree with the quadrature, within the spread of their rounds."""
+    variables = fresh("linear")[1]
+    exact = exact_terms()[2].mean() / (DIMS * np.log(2))
+    crooked = np.random.default_rng(0).uniform(0.2, 1.0, TIME_BINS)
+    for probabilities in (crooked / crooked.sum(), np.full(TIME_BINS, 1 / TIME_BINS)):
+        found = _evaluator("linear").estimates(
+            variables, images(), jax.random.key(3), 4, rounds=100, probabilities=probabilities
+        )
+        means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
+        assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / np.sqrt(len(means))
+        # Losses by time are those at uniform times all the same.
+        result = summarize(found, DIMS, 4)
+        np.testing.assert_allclose(np.mean(result.time_mean), exact, rtol=0.03)
+
+
+@functools.cache
+def _evaluator(name: str) -> Evaluator:
+    return Evaluator(fresh(name)[0], parallel.make_mesh(1), NUM)

@@ -1,9 +1,9 @@
-"""Bits/dim of a set of images: each exactly once, several noise draws each, with a standard error."""
+"""Bits/dim of a set of images: each exactly once, several noise draws each, with standard errors."""
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,27 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
-from vdm import parallel, schedules
+from vdm import parallel, timesteps
 from vdm.data import evaluation_batches
 from vdm.data.dataset import Source
-from vdm.model import Bound, Draws, Model, Variables
+from vdm.model import Bound, Draws, Model, Variables, noise_levels
 
 PRECISION = "highest"
 """Precision of matrix products while evaluating: float32 proper, not TF32 or bfloat16."""
+
+TIME_BINS = 32
+"""Equal bins of t in which the diffusion loss is also kept apart."""
+
+Progress = Callable[[int, int], None]
+
+
+class Estimates(NamedTuple):
+    """What was measured, image by image, in nats; a round is an independent repetition with all its draws."""
+
+    terms: Float[np.ndarray, "rounds 3 images"]
+    """(reconstruction, prior, diffusion) of each image, means over the draws."""
+    by_time: Float[np.ndarray, "rounds images bins 3"]
+    """Number, sum and sum of squares of the one-draw diffusion losses in each of the `TIME_BINS`."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,22 @@ class Evaluation:
     prior: float
     diffusion: float
     stderr: float | None
-    """Standard error of `total`: standard deviation over images of their mean over draws, by √images; None of one."""
+    """Standard error of `total` for images like these: over images, noise included; None of one image."""
+    noise_stderr: float | None
+    """Standard error of `total` for these very images, from the draws alone; None of a single round."""
     num_images: int
     num_draws: int
+    """Network calls an image."""
+    num_steps: int | None
+    """T of the bound; None: continuous time."""
+    exact_sum: bool
+    """Whether every one of the T terms was evaluated, instead of a sample of them."""
+    variance: float
+    """Variance of the diffusion loss of one draw at a uniform time, over images, times and noise: (bits/dim)²."""
+    time_mean: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
+    """Mean one-draw diffusion loss in each bin of t, bits/dim; NaN where no time fell."""
+    time_std: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
+    """Its standard deviation over images and noise."""
 
     def __str__(self) -> str:
         return f"{self.total:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}") + " bits/dim"
@@ -40,18 +67,18 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation.json`."""
         terms = {name: getattr(self, name) for name in ("total", "reconstruction", "prior", "diffusion")}
+        names = ("num_images", "num_draws", "num_steps", "exact_sum", "variance")
         return {
-            "bits_per_dim": terms | {"stderr": self.stderr},
-            "num_images": self.num_images,
-            "num_draws": self.num_draws,
+            "bits_per_dim": terms | {"stderr": self.stderr, "noise_stderr": self.noise_stderr},
+            **{name: getattr(self, name) for name in names},
         }
 
 
 class Evaluator:
-    """Evaluates the variables of one model, with one compilation.
+    """Evaluates the variables of one model, with one compilation for continuous time and one for all T.
 
     Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices. The times of
-    an image's draws are stratified, t_d = (u + d/draws) mod 1 with a u of its own, so images stay independent and the
+    an image's draws are stratified, t_d = (d + u)/draws with a u of its own, so images stay independent and the
     standard error over them is that of the whole estimate. Nothing is clipped.
     """
 
@@ -68,62 +95,157 @@ class Evaluator:
         key: PRNGKeyArray,
         num_draws: int,
         max_images: int = 0,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
+        num_steps: int | None = None,
     ) -> Evaluation:
-        """The evaluation of every image of `source`, or of its first `max_images`, with `num_draws` draws each."""
+        """The bound on every image of `source`, or its first `max_images`, with `num_draws` draws each.
+
+        `num_steps` is T, None continuous time. Where T divides the draws, they are the exact sum over all T terms.
+        """
+        estimates = self.estimates(
+            variables, source, key, num_draws, max_images=max_images, progress=progress, num_steps=num_steps
+        )
+        return summarize(estimates, self.model.num_dims, num_draws, num_steps)
+
+    def estimates(
+        self,
+        variables: Variables,
+        source: Source,
+        key: PRNGKeyArray,
+        num_draws: int,
+        *,
+        rounds: int = 1,
+        max_images: int = 0,
+        progress: Progress = lambda done, total: None,
+        num_steps: int | None = None,
+        probabilities: Float[np.ndarray, " bins"] | None = None,
+        offsets: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    ) -> Estimates:
+        """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
+
+        With `probabilities`, times are importance-sampled with that density (`timesteps.importance`). `offsets`
+        gives each image's u ∈ [0, 1) from the round and the image's index; by default u is random, or ½ for exact sums.
+        """
         total = min(len(source), max_images) if max_images else len(source)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        parts, done = [], 0
+        if offsets is None and _is_exact(num_draws, num_steps):
+            # Away from the edges of the steps, where float32 could miss one.
+            offsets = _half
+        terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
-            with jax.default_matmul_precision(PRECISION):
-                bound = self._batch_bound(variables, key, parallel.shard_batch(batch, self.mesh), num_draws)
-            mask, *terms = (np.asarray(value) for value in jax.device_get((batch["mask"], *bound)))
-            parts.append(np.stack(terms).astype(np.float64)[:, mask])
-            done += int(mask.sum())
-            progress(done, total)
-        return summarize(np.concatenate(parts, axis=1), self.model.num_dims, num_draws)
+            mask, parts = batch["mask"], []
+            for r in range(rounds):
+                if offsets is not None:
+                    batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                with jax.default_matmul_precision(PRECISION):
+                    result = self._batch_bound(
+                        variables,
+                        jax.random.fold_in(key, r),
+                        parallel.shard_batch(batch, self.mesh),
+                        num_draws,
+                        num_steps,
+                        None if probabilities is None else jnp.asarray(probabilities, jnp.float32),
+                    )
+                parts.append(jax.device_get(result))
+                done += int(mask.sum())
+                progress(done, total * rounds)
+            terms.append(np.stack([np.stack(bound) for bound, _ in parts])[:, :, mask].astype(np.float64))
+            by_time.append(np.stack([bins for _, bins in parts])[:, mask])
+        return Estimates(np.concatenate(terms, axis=2), np.concatenate(by_time, axis=1))
 
 
 def image_bounds(
-    model: Model, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array], num_draws: Integer[ArrayLike, ""]
-) -> Bound:
-    """Each image's bound in nats, averaged over `num_draws` draws: three terms of shape (batch,)."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
-    offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
-
-    def add_draw(d: Array, total: Bound) -> Bound:
-        draws = image_draws(keys, offsets, d, num_draws, model.shape)
-        gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], draws.t)
-        bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, slope)
-        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True)))
-
-    zero = Bound(*(jnp.zeros(batch["index"].shape) for _ in range(3)))
-    return jax.lax.fori_loop(0, num_draws, add_draw, zero)
-
-
-def image_draws(
-    keys: Key[Array, " batch"],
-    offsets: Float[Array, " batch"],
-    d: Integer[Array, ""],
+    model: Model,
+    variables: Variables,
+    key: PRNGKeyArray,
+    batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
-    shape: tuple[int, ...],
-) -> Draws:
-    """Draw d of `num_draws` for images with these keys and time offsets."""
+    num_steps: Integer[ArrayLike, ""] | None = None,
+    probabilities: Float[Array, " bins"] | None = None,
+) -> tuple[Bound, Float[Array, "batch bins 3"]]:
+    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    offsets = batch.get("offset")
+    if offsets is None:
+        offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
+    gamma = functools.partial(model.gamma, variables)
+    rows = jnp.arange(keys.shape[0])
 
-    def noise(which: int) -> Array:
-        def one(key: PRNGKeyArray) -> Array:
-            return jax.random.normal(jax.random.fold_in(key, 2 * d + which), shape)
+    def add_draw(d: Array, sums: tuple[Bound, Array]) -> tuple[Bound, Array]:
+        total, by_time = sums
+        t, density = stratum(offsets, d, num_draws), jnp.ones(())
+        if probabilities is not None:
+            t, density = timesteps.importance(t, probabilities)
+        gamma_t, weight = noise_levels(gamma, t, num_steps)
+        draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
+        bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
+        loss = bound.diffusion * density
+        one_draw = jnp.stack([jnp.ones_like(loss), loss, jnp.square(loss)], axis=-1)
+        by_time = by_time.at[rows, jnp.floor(t * TIME_BINS).astype(jnp.int32)].add(one_draw)
+        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time
 
-        return jax.vmap(one)(keys)
+    zero = Bound(*(jnp.zeros(rows.shape) for _ in range(3)))
+    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*rows.shape, TIME_BINS, 3))))
 
-    return Draws((offsets + d / num_draws) % 1.0, noise(1), noise(2))
+
+def image_noise(
+    keys: Key[Array, " batch"], stream: Integer[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "batch *data"]:
+    """Standard normal noise of an image's key in one of its streams; stream 0 is that of its time offset."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, stream), shape))(keys)
 
 
-def summarize(nats: Float[np.ndarray, "terms images"], num_dims: int, num_draws: int) -> Evaluation:
-    """Means and standard error in bits/dim, float64, of per-image (reconstruction, prior, diffusion) in nats."""
-    bits = nats / (num_dims * np.log(2))
-    num = bits.shape[1]
-    totals = bits.sum(axis=0)
-    stderr = float(totals.std(ddof=1) / np.sqrt(num)) if num > 1 else None
-    reconstruction, prior, diffusion = (float(term) for term in bits.mean(axis=1))
-    return Evaluation(float(totals.mean()), reconstruction, prior, diffusion, stderr, num, num_draws)
+def stratum(
+    offsets: Float[Array, " batch"], d: Integer[Array, ""], num_draws: Integer[ArrayLike, ""]
+) -> Float[Array, " batch"]:
+    """The time (d + u)/num_draws < 1 of draw d = 0 … num_draws − 1, uniform in its stratum if u is."""
+    t = (d.astype(jnp.float32) + offsets) / jnp.asarray(num_draws, jnp.float32)
+    return jnp.minimum(t, timesteps.ONE_BELOW)
+
+
+def exact_draws(num_steps: int | None, num_draws: int) -> int:
+    """`num_draws`, or the multiple of T nearest below it if there is one: exact sums where they cost no more."""
+    return num_draws if num_steps is None or num_steps > num_draws else num_draws - num_draws % num_steps
+
+
+def bin_centers() -> Float[np.ndarray, " bins"]:
+    """The middle of each of the `TIME_BINS`."""
+    return (np.arange(TIME_BINS) + 0.5) / TIME_BINS
+
+
+def summarize(estimates: Estimates, num_dims: int, num_draws: int, num_steps: int | None = None) -> Evaluation:
+    """Means and standard errors in bits/dim, float64."""
+    unit = num_dims * np.log(2)
+    terms = estimates.terms / unit
+    rounds, _, num = terms.shape
+    totals = terms.sum(axis=1)
+    stderr = float(totals.mean(axis=0).std(ddof=1) / np.sqrt(num)) if num > 1 else None
+    # Images are independent, so their rounds' variances add.
+    noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / rounds) / num) if rounds > 1 else None
+    reconstruction, prior, diffusion = (float(term) for term in terms.mean(axis=(0, 2)))
+    count, first, second = np.moveaxis(estimates.by_time.astype(np.float64).sum(axis=(0, 1)), -1, 0)
+    with np.errstate(invalid="ignore"):
+        mean, square = first / count / unit, second / count / unit**2
+    return Evaluation(
+        float(totals.mean()),
+        reconstruction,
+        prior,
+        diffusion,
+        stderr,
+        noise_stderr,
+        num,
+        num_draws * rounds,
+        num_steps,
+        _is_exact(num_draws, num_steps),
+        time_mean=mean,
+        time_std=np.sqrt(np.maximum(square - mean**2, 0)),
+        variance=float(np.nanmean(square) - np.nanmean(mean) ** 2),
+    )
+
+
+def _is_exact(num_draws: int, num_steps: int | None) -> bool:
+    return num_steps is not None and num_draws % num_steps == 0
+
+
+def _half(r: int, index: np.ndarray) -> np.ndarray:
+    return np.full(index.shape, 0.5)

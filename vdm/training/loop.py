@@ -23,7 +23,7 @@ from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator
+from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler
 from vdm.training.checkpoints import Checkpoints, is_disk_full
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
@@ -43,8 +43,12 @@ class NonFiniteError(InputError):
     """A loss term or gradient is NaN or infinite: the run stops, its last good checkpoint is kept."""
 
 
-def train(config: Config, workdir: Path, console: Console) -> Evaluation:
+def train(
+    config: Config, workdir: Path, console: Console, on_log: Callable[[int], None] = lambda step: None
+) -> Evaluation:
     """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
+
+    `on_log` is called with the step after each log line.
 
     Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
     """
@@ -64,7 +68,7 @@ def train(config: Config, workdir: Path, console: Console) -> Evaluation:
     run = RunDir(workdir, config, dataset.info.to_dict())
     try:
         with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
-            return _Training(config, dataset, run, checkpoints, console).run(iterator)
+            return _Training(config, dataset, run, checkpoints, console, on_log).run(iterator)
     except Exception as error:
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
@@ -93,14 +97,23 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
 class _Training:
     """One run of the loop. Python state here is only what is printed; all that training depends on is in `state`."""
 
-    def __init__(self, config: Config, dataset: Dataset, run: RunDir, checkpoints: Checkpoints, console: Console):
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        run: RunDir,
+        checkpoints: Checkpoints,
+        console: Console,
+        on_log: Callable[[int], None],
+    ):
         self.config, self.dataset, self.run_dir, self.checkpoints = config, dataset, run, checkpoints
-        self.console = console
+        self.console, self.on_log = console, on_log
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
         self.sampler = ImageSampler(self.model, self.mesh, config.sampling.batch_size, config.sampling.steps)
         self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
+        self.gamma = jax.jit(self.model.gamma)
         run.write_record(parallel.describe(self.mesh))
 
     def run(self, iterator: grain.DatasetIterator) -> Evaluation:
@@ -228,8 +241,9 @@ class _Training:
         left = (self.config.training.steps - step) * self.config.training.batch_size / speed
         self.console.print(
             f"step {step:>{len(str(self.config.training.steps))}}  {record['bits_per_dim']:.4f} bits/dim  "
-            f"{speed:,.0f} images/s  {_duration(left)} left"
+            f"{speed:,.0f} images/s  {duration(left)} left"
         )
+        self.on_log(step)
         return record
 
     def _evaluate(self, kind: str, state: TrainState, num_draws: int, max_images: int) -> Evaluation:
@@ -237,10 +251,18 @@ class _Training:
         step = int(state.step)
         key = stream_key(self.config.seed, Stream.EVALUATION)
         result = self.evaluator(
-            state.ema, self.dataset.test, key, num_draws, max_images, lambda done, total: self._heed(step)
+            state.ema,
+            self.dataset.test,
+            key,
+            exact_draws(self.model.num_steps, num_draws),
+            max_images,
+            lambda done, total: self._heed(step),
+            self.model.num_steps,
         )
         terms = {"reconstruction": result.reconstruction, "prior": result.prior, "diffusion": result.diffusion}
-        self._record({"kind": kind, "step": step, "bits_per_dim": result.total, "stderr": result.stderr, **terms})
+        rest = {"stderr": result.stderr, "variance": result.variance}
+        self._record({"kind": kind, "step": step, "bits_per_dim": result.total, **rest, **terms})
+        self._plot(state, result)
         self.console.print(f"step {step}  test {result}", style="bold")
         return result
 
@@ -256,23 +278,29 @@ class _Training:
         images, _ = self.sampler(state.ema, key, self.config.sampling.num, lambda done, total: self._heed(step))
         pictures.grid(images, self.run_dir.path / "samples" / f"{name}.png", self.model.levels)
 
-    def _finish(self, state: TrainState, result: Evaluation) -> None:
-        """evaluation.json, the plots and the last samples."""
-        path = self.run_dir.path
-        write_evaluation(path, result, self.dataset, int(state.step))
+    def _plot(self, state: TrainState, result: Evaluation) -> None:
+        """The plots of the run so far."""
         t = np.linspace(0, 1, 201, dtype=np.float32)
-        gamma = np.asarray(jax.jit(self.model.gamma)(state.ema, jnp.asarray(t)))
-        records = read_metrics(path / "metrics.jsonl")
-        plots.loss(path / "plots" / "loss.png", records)
-        plots.terms(path / "plots" / "terms.png", records)
-        plots.schedule(path / "plots" / "schedule.png", t, gamma)
+        gamma = np.asarray(self.gamma(state.ema, jnp.asarray(t)))
+        folder, records = self.run_dir.path / "plots", read_metrics(self.run_dir.path / "metrics.jsonl")
+        plots.loss(folder / "loss.png", records)
+        plots.terms(folder / "terms.png", records)
+        plots.variance(folder / "variance.png", records)
+        plots.schedule(folder / "schedule.png", t, gamma)
+        plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std)
+
+    def _finish(self, state: TrainState, result: Evaluation) -> None:
+        """evaluation.json and the last samples."""
+        write_evaluation(self.run_dir.path, result, self.dataset, int(state.step))
         self._sample(state, "final")
 
 
-def write_evaluation(path: Path, evaluation: Evaluation, dataset: Dataset, step: int) -> None:
+def write_evaluation(
+    path: Path, evaluation: Evaluation, dataset: Dataset, step: int, name: str = "evaluation.json"
+) -> None:
     """evaluation.json: the numbers, and what they are numbers of."""
     rest = {"data": dataset.info.to_dict(), "split": "test", "precision": f"float32 ({PRECISION})"}
-    write_json(path / "evaluation.json", evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"})
+    write_json(path / name, evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"})
 
 
 class _Stopwatch:
@@ -327,7 +355,8 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """5:07, or 1:05:07 with hours."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

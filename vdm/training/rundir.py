@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vdm.config import Config, flatten, from_dict, to_dict
 from vdm.errors import InputError
@@ -21,7 +21,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 FREE = (
     "data.name", "data.data_dir", "data.num_workers",
     "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
-    "training.keep_checkpoints", "evaluation.", "sampling.",
+    "training.keep_checkpoints", "evaluation.", "sampling.", "comparison.",
 )  # fmt: skip
 
 
@@ -42,15 +42,7 @@ class RunDir:
     def __init__(self, path: Path, config: Config, data: dict[str, Any]):
         """`data` is the data set's record, `DatasetInfo.to_dict()`."""
         self.path, self._data = path, data
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("w")
-        except OSError as error:
-            raise InputError(f"--workdir={path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"--workdir={path}: another run is writing here") from error
+        self._lock = lock(path)
         if any((path / "checkpoints").glob("[0-9]*")):
             check_same_data(read_record(path), data, path)
             check_same(read_config(path), config, path)
@@ -67,11 +59,25 @@ class RunDir:
             "devices": devices,
             "precision": {"training": "default", "parameters": "float32"},
             "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "versions": versions(),
             "git_revision": git_revision(),
         }
         sessions = [*read_record(self.path).get("sessions", []), session]
         write_json(self.path / "run.json", {"data": self._data, "sessions": sessions})
+
+
+def lock(path: Path) -> TextIO:
+    """Makes the folder and locks it until the returned file is closed. Raises `InputError` if another run holds it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--workdir={path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"--workdir={path}: another run is writing here") from error
+    return file
 
 
 class MetricsFile:
@@ -111,13 +117,22 @@ def read_config(path: Path) -> Config:
 
 def read_record(path: Path) -> dict[str, Any]:
     """run.json of the run in `path`, {} if there is none."""
+    return _read_json(path / "run.json")
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """evaluation.json of the run in `path`, {} if there is none."""
+    return _read_json(path / "evaluation.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads((path / "run.json").read_text())
-        return record
+        value: dict[str, Any] = json.loads(path.read_text())
+        return value
     except FileNotFoundError:
         return {}
     except json.JSONDecodeError as error:
-        raise InputError(f"{path / 'run.json'}: not valid JSON ({error})") from error
+        raise InputError(f"{path}: not valid JSON ({error})") from error
 
 
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
@@ -156,6 +171,11 @@ def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def git_revision() -> str | None:

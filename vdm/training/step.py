@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Integer, PRNGKeyArray
 
-from vdm import bounds, schedules
+from vdm import bounds
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
 from vdm.training.state import TrainState, ema_decay, update_ema
@@ -46,38 +46,33 @@ def empty_metrics() -> Metrics:
 def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, batch: Batch) -> tuple[Bound, Variables]:
     """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises).
 
-    Network, likelihood and the schedule's end points follow the bound. The shape of a learned schedule does not
-    move the expected bound in continuous time, so it follows the gradient of the diffusion loss's variance: that of
-    E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). L² = Σ_i L_i² needs only ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the
-    one backward pass through the network gives, example by example; they are weighted with 2 L_i and pulled back
-    through the schedule.
+    Network, likelihood and the schedule's end points follow the bound. So does the shape of a learned schedule in
+    discrete time. In continuous time it does not move the expected bound, so it follows the gradient of the diffusion
+    loss's variance: that of E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). L² = Σ_i L_i² needs only ∂L_i/∂γ_i
+    and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are weighted with
+    2 L_i and pulled back through the schedule.
     """
     draw_key, dropout_key = jax.random.split(key)
     draws = model.draw(draw_key, batch["image"].shape[0])
     schedule = variables["schedule"]
-    (gamma_t, slope), pull_back = jax.vjp(lambda p: schedules.gamma_and_slope(model.schedule, p, draws.t), schedule)
+    (gamma_t, weight), pull_back = jax.vjp(lambda p: model.noise_levels(p, draws.t), schedule)
 
-    def loss(variables: Variables, gamma_t: Array, slope: Array) -> tuple[Array, Bound]:
-        bound = model.bound_at(variables, batch, draws, gamma_t, slope, dropout_key)
+    def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
+        bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key)
         bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
         return jnp.mean(bound.total), bound
 
-    gradients, (direct, by_gamma, by_slope), bound = _value_and_grad(loss, variables, gamma_t, slope)
-    (through_bound,) = pull_back((by_gamma, by_slope))
-    weight = 2 * bound.diffusion
-    (through_variance,) = pull_back((weight * by_gamma, weight * by_slope))
-    gradients["schedule"] = {
-        name: through_variance[name] if name == "shape" else jax.tree.map(jnp.add, direct[name], through_bound[name])
-        for name in schedule
-    }
+    (gradients, by_gamma, by_weight), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(
+        variables, gamma_t, weight
+    )
+    (through_levels,) = pull_back((by_gamma, by_weight))
+    of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
+    if "shape" in schedule and model.num_steps is None:
+        twice = 2 * bound.diffusion
+        (through_variance,) = pull_back((twice * by_gamma, twice * by_weight))
+        of_schedule |= {"shape": through_variance["shape"]}
+    gradients = {**gradients, "schedule": of_schedule}
     return Bound(*(jnp.mean(term) for term in bound)), gradients
-
-
-def _value_and_grad(
-    loss: Callable[..., tuple[Array, Bound]], variables: Variables, gamma_t: Array, slope: Array
-) -> tuple[Variables, tuple[Variables, Array, Array], Bound]:
-    (gradients, by_gamma, by_slope), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, slope)
-    return dict(gradients), (gradients["schedule"], by_gamma, by_slope), bound
 
 
 def make_train_step(

@@ -1,0 +1,191 @@
+"""compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
+
+import sys
+import time
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from vdm import model as model_lib
+from vdm import parallel, plots
+from vdm.config import Config, to_dict, validate
+from vdm.data import Dataset, load
+from vdm.errors import InputError
+from vdm.evaluation.comparison import Measurement, T, markdown, rows
+from vdm.evaluation.likelihood import Evaluator, exact_draws
+from vdm.training.checkpoints import Checkpoints
+from vdm.training.loop import abstract_state, duration, resolve, train
+from vdm.training.rundir import git_revision, lock, read_evaluation, versions, write_json
+from vdm.training.state import Stream, stream_key
+
+
+def compare(config: Config, workdir: Path, console: Console) -> str:
+    """Runs the parts of the comparison that are not done yet; returns its Markdown table.
+
+    WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; WORKDIR/bounds/ holds the
+    bits/dim of each image, all with the same noise; comparison.json, comparison.md and comparison.png are made of them.
+    """
+    validate(config)
+    if config.objective.num_steps is not None:
+        raise InputError("config.objective.num_steps: set by compare.py, from config.comparison.trained")
+    dataset = load(config.data)
+    with lock(workdir):
+        return _Comparison(resolve(config, dataset), dataset, workdir, console).run()
+
+
+class _Plan:
+    """How much of the work is done, in network calls, and how long the rest takes at the pace of this session."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.skipped, self.start = total, 0, 0, time.monotonic()
+
+    def advance(self, cost: int, skip: bool = False) -> None:
+        self.done += cost
+        self.skipped += cost if skip else 0
+
+    def __str__(self) -> str:
+        pace = (self.done - self.skipped) / (time.monotonic() - self.start)
+        left = duration((self.total - self.done) / pace) if pace else "unknown time"
+        return f"comparison {100 * self.done // self.total}% done, {left} left"
+
+
+class _Comparison:
+    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
+        comparison, training = config.comparison, config.training
+        self.mesh = parallel.make_mesh()
+        self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
+        self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
+        self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
+        num = len(dataset.test)
+        self.num_images = min(num, comparison.max_images) if comparison.max_images else num
+        # A training step is a forward and a backward pass: three calls an image.
+        self.cost_of_training = 3 * training.steps * training.batch_size
+        bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
+        self.plan = _Plan(len(self.evaluated) * self.cost_of_training + bounds)
+
+    def run(self) -> str:
+        measurements = []
+        for trained, several in self.evaluated.items():
+            self._train(trained)
+            variables = None
+            for evaluated in several:
+                measurement = self._read(trained, evaluated)
+                if measurement is None:
+                    variables = self._restore(trained) if variables is None else variables
+                    measurement = self._measure(variables, trained, evaluated)
+                else:
+                    self.plan.advance(self._cost_of_bound(evaluated), skip=True)
+                measurements.append(measurement)
+        return self._write(measurements)
+
+    def _run(self, trained: T) -> tuple[Config, Path]:
+        """Config and folder of one model's run."""
+        objective = replace(self.config.objective, num_steps=trained)
+        return replace(self.config, objective=objective), self.workdir / _name(trained)
+
+    def _train(self, trained: T) -> None:
+        config, folder = self._run(trained)
+        training = config.training
+        before = self.plan.done
+        if read_evaluation(folder).get("checkpoint_step") == training.steps:
+            self.plan.advance(self.cost_of_training, skip=True)
+            return
+        self.console.rule(f"training {folder.name}: {self.plan}")
+
+        def on_log(step: int) -> None:
+            if self.plan.done == before:
+                # Where this session began.
+                self._advance_to(before, max(step - training.log_every, 0), skip=True)
+            self._advance_to(before, step)
+            self.console.print(str(self.plan), style="cyan")
+
+        train(config, folder, self.console, on_log)
+        self._advance_to(before, training.steps)
+
+    def _advance_to(self, before: int, step: int, skip: bool = False) -> None:
+        done = before + self.cost_of_training * step // self.config.training.steps
+        self.plan.advance(done - self.plan.done, skip)
+
+    def _restore(self, trained: T) -> model_lib.Variables:
+        config, folder = self._run(trained)
+        with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+            step, variables = checkpoints.restore_ema(abstract_state(config, self.mesh))
+        if step != config.training.steps:
+            raise InputError(f"{folder}: its newest checkpoint is of step {step}, not {config.training.steps}")
+        return variables
+
+    def _measure(self, variables: model_lib.Variables, trained: T, evaluated: T) -> Measurement:
+        """The bound of each image, written to a file of its own."""
+        num_draws = self._draws(evaluated)
+        what = f"{_name(trained)} at {_name(evaluated)}"
+        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(what)
+            estimates = self.evaluator.estimates(
+                variables,
+                self.dataset.test,
+                stream_key(self.config.seed, Stream.EVALUATION),
+                num_draws,
+                max_images=self.config.comparison.max_images,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                num_steps=evaluated,
+            )
+        bits = estimates.terms.sum(axis=(0, 1)) / (self.evaluator.model.num_dims * np.log(2))
+        path = self._path(trained, evaluated)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name("partial.npz")
+        np.savez(partial, bits=bits, num_draws=num_draws, steps=self.config.training.steps)
+        partial.replace(path)
+        self.plan.advance(self._cost_of_bound(evaluated))
+        error = bits.std(ddof=1) / np.sqrt(len(bits))
+        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.plan}", style="bold")
+        return Measurement(trained, evaluated, bits, num_draws)
+
+    def _read(self, trained: T, evaluated: T) -> Measurement | None:
+        """What was measured before, if it was measured as this config asks."""
+        try:
+            with np.load(self._path(trained, evaluated)) as file:
+                bits, num_draws, steps = file["bits"], int(file["num_draws"]), int(file["steps"])
+        except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile):
+            return None
+        wanted = (self.num_images, self._draws(evaluated), self.config.training.steps)
+        return Measurement(trained, evaluated, bits, num_draws) if (len(bits), num_draws, steps) == wanted else None
+
+    def _path(self, trained: T, evaluated: T) -> Path:
+        return self.workdir / "bounds" / f"{_name(trained)}_at_{_name(evaluated)}.npz"
+
+    def _draws(self, evaluated: T) -> int:
+        return exact_draws(evaluated, self.config.comparison.draws)
+
+    def _cost_of_bound(self, evaluated: T) -> int:
+        return self.num_images * self._draws(evaluated)
+
+    def _write(self, measurements: list[Measurement]) -> str:
+        own, infinite = rows(measurements)
+        table = markdown(own, infinite)
+        record = {
+            "rows": {
+                "trained and evaluated at T": [asdict(row) for row in own],
+                "trained at inf, evaluated at T": [asdict(row) for row in infinite],
+            },
+            "num_images": self.num_images,
+            "config": to_dict(self.config),
+            "data": self.dataset.info.to_dict(),
+            "devices": parallel.describe(self.mesh),
+            "versions": versions(),
+            "git_revision": git_revision(),
+            "command": sys.argv,
+        }
+        write_json(self.workdir / "comparison.json", record)
+        (self.workdir / "comparison.md").write_text(table + "\n")
+        plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
+        self.console.print(f"wrote comparison.json, comparison.md and comparison.png to {self.workdir}/")
+        return table
+
+
+def _name(num_steps: T) -> str:
+    return "inf" if num_steps is None else f"T_{num_steps}"
