@@ -1,6 +1,9 @@
 """Measure bits/dim of the test images: each exactly once, several noise draws each, with a standard error.
 
 python evaluate.py --workdir=runs/digits --config.evaluation.draws=20
+python evaluate.py --workdir=runs/digits --T=10,100,inf
+python evaluate.py --workdir=runs/digits --stderr=0.005
+python evaluate.py --workdir=runs/digits --variance=100
 """
 
 from absl import flags
@@ -10,6 +13,15 @@ from vdm import cli, parallel
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
+flags.DEFINE_string(
+    "T", None, "Numbers of time steps, as 10,100,inf: the bound at each (default: that of config.objective.num_steps)."
+)
+flags.DEFINE_float(
+    "stderr", None, "Choose the draws so that their noise is about ± this many bits/dim, with the fewest network calls."
+)
+flags.DEFINE_integer(
+    "variance", None, "Instead, report the variance of the one-draw estimate by schedule, from so many draws an image."
+)
 
 
 def main() -> None:
@@ -17,9 +29,15 @@ def main() -> None:
     parallel.setup()
     from rich.console import Console
 
-    from vdm.programs.evaluate import evaluate
+    from vdm.programs.evaluate import Evaluate, parse_steps
 
-    evaluate(config, workdir, flags.FLAGS.checkpoint, Console(highlight=False))
+    given = flags.FLAGS
+    steps = None if given.T is None else parse_steps(given.T)
+    evaluate = Evaluate(config, workdir, given.checkpoint, Console(highlight=False))
+    if given.variance is None:
+        evaluate.bound(steps, given.stderr)
+    else:
+        evaluate.variance(given.variance)
 
 
 if __name__ == "__main__":

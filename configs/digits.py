@@ -17,7 +17,7 @@ def get_config() -> Config:
         data=DataConfig(name="digits", shape=(8, 8, 1), levels=17),
         schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.5, gamma_max=5.0),
         network=NetworkConfig(channels=32, depth=4, dropout=0.1),
-        optimizer=OptimizerConfig(learning_rate=2e-3, schedule_learning_rate=2e-3, decay="cosine", ema_decay=0.999),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule_learning_rate=2e-2, decay="cosine", ema_decay=0.999),
         training=TrainingConfig(
             steps=2500, batch_size=64, log_every=125, evaluate_every=500, checkpoint_every=250, sample_every=1250
         ),

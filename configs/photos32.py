@@ -19,7 +19,7 @@ def get_config() -> Config:
         data=DataConfig(name="photos32", shape=(32, 32, 3), levels=256, augmentations=("flip",)),
         network=NetworkConfig(channels=32, depth=4, dropout=0.0),
         optimizer=OptimizerConfig(
-            learning_rate=1e-3, schedule_learning_rate=1e-3, decay="cosine", ema_decay=0.999, weight_decay=0.01
+            learning_rate=1e-3, schedule_learning_rate=2e-2, decay="cosine", ema_decay=0.999, weight_decay=0.01
         ),
         training=TrainingConfig(
             steps=2000, batch_size=32, log_every=50, evaluate_every=500, checkpoint_every=250, sample_every=1000

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from oracle import EPS
+from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
 from vdm import schedules
@@ -20,10 +21,11 @@ SCHEDULES = {
     "linear": schedules.linear(MIN, MAX),
     "cosine": schedules.cosine(MIN, MAX),
     "shifted_cosine": schedules.shifted_cosine(MIN, MAX, shift=-2 * np.log(2)),
+    "beta_linear": schedules.beta_linear(MIN, MAX),
     "learned_linear": schedules.learned_linear(MIN, MAX),
     "learned_monotone": schedules.learned_monotone(MIN, MAX, hidden=HIDDEN),
 }
-FIXED = ("linear", "cosine", "shifted_cosine")
+FIXED = ("linear", "cosine", "shifted_cosine", "beta_linear")
 LEARNED = ("learned_linear", "learned_monotone")
 TIMES = jnp.asarray(np.linspace(0, 1, 101), jnp.float32)
 # γ is at most 13.3 in size, so one float32 rounding of it is 13.3·EPS/2; interpolation makes a few of them.
@@ -61,10 +63,23 @@ def cosine_gamma(t, shift=0.0):
     return 2 * np.log(np.tan(theta_0 + (theta_1 - theta_0) * oracle.f64(t))) + shift
 
 
+def ddpm_gamma(tau):
+    """−log SNR of ᾱ = exp(−∫ β) with β from 0.1 to 20 linear in τ, in float64."""
+    integral = 0.1 * tau + 0.5 * 19.9 * tau**2
+    return np.log(np.expm1(integral))
+
+
+def beta_linear_gamma(t):
+    """The same with τ linear in t, between the τ of the end points found by bisection."""
+    tau_0, tau_1 = (brentq(lambda tau, g=g: ddpm_gamma(tau) - g, 1e-9, 2.0, xtol=1e-16) for g in (MIN, MAX))
+    return ddpm_gamma(tau_0 + (tau_1 - tau_0) * oracle.f64(t))
+
+
 FORMULAS = {
     "linear": lambda params, t: MIN + (MAX - MIN) * oracle.f64(t),
     "cosine": lambda params, t: cosine_gamma(t),
     "shifted_cosine": lambda params, t: cosine_gamma(t, -2 * np.log(2)),
+    "beta_linear": lambda params, t: beta_linear_gamma(t),
     "learned_linear": lambda params, t: (
         (MIN + MAX) / 2
         - softplus(params["ends"]["below"]) * (1 - oracle.f64(t))
@@ -180,6 +195,16 @@ def test_cosine_is_the_cosine_schedule_of_nichol_and_dhariwal(shift):
     np.testing.assert_allclose(oracle.alpha(gamma), np.cos(theta), atol=14 * EPS)
     np.testing.assert_allclose(oracle.sigma(gamma), np.sin(theta), atol=14 * EPS)
     assert abs(schedule.gamma({}, 0.5) - shift) < 14 * EPS
+
+
+def test_beta_linear_is_ddpms_thousand_steps():
+    """With its own end points, β_i = 10⁻⁴ … 0.02 in 1000 steps: log ᾱ agrees to the error of a sum as an integral."""
+    log_alpha_bar = np.cumsum(np.log1p(-np.linspace(1e-4, 0.02, 1000)))
+    gamma = np.log(np.expm1(-log_alpha_bar))
+    ours = schedules.beta_linear(float(ddpm_gamma(0.001)), float(ddpm_gamma(1.0)))
+    t = jnp.asarray((np.linspace(0.001, 1, 1000) - 0.001) / 0.999, jnp.float32)
+    # −log(1−β) = β + β²/2 + …: 1% of a sum that is 10 at the end, and less before.
+    np.testing.assert_allclose(ours.gamma({}, t)[10:], gamma[10:], atol=0.15)
 
 
 def test_shift_adds_to_gamma_and_to_nothing_else():

@@ -71,3 +71,39 @@ def test_to_steps_covers_all_steps_evenly():
     # 50 equally spaced times an interval; rounding may move the ones at the two edges.
     assert counts[0] == 0
     assert np.all(np.abs(counts[1:] - 50) <= 1)
+
+
+@pytest.mark.parametrize("num_bins", [1, 3, 32])
+def test_importance_sampled_times_have_the_density_and_keep_the_mean(num_bins):
+    """Even u cover every bin by its probability; the mean of f/p over them is ∫ f, as a Riemann sum of each bin."""
+    probabilities = np.random.default_rng(num_bins).uniform(0.2, 1.0, num_bins).astype(np.float32)
+    probabilities /= probabilities.sum()
+    num = 100_000
+    t, density = timesteps.importance(
+        jnp.asarray((np.arange(num) + 0.5) / num, jnp.float32), jnp.asarray(probabilities)
+    )
+    t, density = np.asarray(t, np.float64), np.asarray(density, np.float64)
+    assert np.all((t >= 0) & (t < 1))
+    bins = np.floor(t * num_bins).astype(int)
+    # A point at each edge of a bin may fall on either side.
+    np.testing.assert_allclose(np.bincount(bins, minlength=num_bins) / num, probabilities, atol=2 / num + 5 * EPS)
+    inside = np.abs(t * num_bins - np.round(t * num_bins)) > 1e-3
+    np.testing.assert_allclose(density[inside], probabilities[bins[inside]] * num_bins, rtol=1e-6)
+    # Sums of float32 probabilities move each edge by a few EPS.
+    np.testing.assert_allclose(np.mean(np.exp(t) / density), np.e - 1, rtol=1e-4)
+
+
+def test_uniform_importance_is_the_identity():
+    u = jnp.asarray(np.linspace(0, 1, 1000, endpoint=False), jnp.float32)
+    t, density = timesteps.importance(u, jnp.full(8, 1 / 8))
+    np.testing.assert_array_equal(density, 1)
+    np.testing.assert_allclose(t, u, atol=2 * EPS)
+
+
+def test_a_number_of_steps_may_be_traced():
+    t = jnp.asarray(np.linspace(0, 1, 1000, endpoint=False), jnp.float32)
+    for num_steps in (1, 7, 1000):
+        traced = jax.jit(timesteps.to_steps)(t, num_steps)
+        np.testing.assert_array_equal(traced, timesteps.to_steps(t, num_steps))
+        assert traced.min() == 1
+        assert traced.max() == num_steps

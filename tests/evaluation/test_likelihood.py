@@ -104,20 +104,20 @@ def estimates(terms: np.ndarray) -> Estimates:
     rounds, _, num = terms.shape
     by_time = np.zeros((rounds, num, TIME_BINS, 3), np.float32)
     by_time[:, :, 0] = np.stack([np.ones((rounds, num)), terms[:, 2], terms[:, 2] ** 2], axis=-1)
-    return Estimates(terms, by_time)
+    return Estimates(terms, by_time, 1, None, False)
 
 
 def test_standard_errors_are_those_of_independent_images() -> None:
     unit = DIMS * np.log(2)
     nats = np.random.default_rng(1).normal(size=(2, 3, 50)) * unit
-    result = summarize(estimates(nats), DIMS, 1)
+    result = summarize(estimates(nats), DIMS)
     totals = nats.sum(1) / unit
     means = totals.mean(0)
     np.testing.assert_allclose(result.stderr, np.sqrt(((means - means.mean()) ** 2).sum() / 49 / 50))
     # The mean of two rounds has the variance (a − b)²/4, that of 50 images the sum by 50².
     np.testing.assert_allclose(result.noise_stderr, np.sqrt((np.diff(totals, axis=0) ** 2 / 4).sum()) / 50)
     assert result.to_dict()["bits_per_dim"]["total"] == result.total
-    assert summarize(estimates(nats[:1]), DIMS, 1).noise_stderr is None
+    assert summarize(estimates(nats[:1]), DIMS).noise_stderr is None
 
 
 def test_standard_error_covers_the_spread_of_estimates() -> None:
@@ -156,7 +156,7 @@ def test_discrete_time_is_the_sum_over_the_steps(num_steps: int) -> None:
     for draws in (num_steps, 6):
         rounds = 60
         found = evaluator.estimates(variables, images(), jax.random.key(3), draws, rounds=rounds, num_steps=num_steps)
-        result = summarize(found, DIMS, draws, num_steps)
+        result = summarize(found, DIMS)
         assert result.exact_sum == (draws % num_steps == 0)
         spread = found.terms[:, 2].mean(1).std(ddof=1) / (DIMS * np.log(2)) / np.sqrt(rounds)
         assert abs(result.diffusion - exact) < 4 * spread
@@ -200,7 +200,7 @@ def test_importance_sampled_times_leave_the_mean() -> None:
         means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
         assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / np.sqrt(len(means))
         # Losses by time are those at uniform times all the same.
-        result = summarize(found, DIMS, 4)
+        result = summarize(found, DIMS)
         np.testing.assert_allclose(np.mean(result.time_mean), exact, rtol=0.03)
 
 

@@ -1,5 +1,8 @@
 """The training step: its gradients are those of the bound and of its variance, and it says when they fail."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +119,27 @@ def test_shape_follows_the_second_moment(gradients):
     # And this is not the gradient of the bound: the test above could tell.
     for square, bound in zip(*(jax.tree.leaves(g["schedule"]["shape"]) for g in (of_square, of_bound)), strict=True):
         assert np.max(np.abs(square - bound)) > 0.05 * np.max(np.abs(square))
+
+
+def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):
+    """Its shape too: there the bound depends on it. Against plain `jax.grad` of the T-step loss."""
+    num_steps = 7
+    discrete = dataclasses.replace(model, num_steps=num_steps)
+    draw_key, dropout_key = jax.random.split(KEY)
+    draws = model.draw(draw_key, NUM)
+
+    def mean_bound(variables):
+        gamma = functools.partial(model.gamma, variables)
+        i = jnp.floor(draws.t * num_steps) + 1
+        gamma_t, gamma_s = gamma(i / num_steps), gamma((i - 1) / num_steps)
+        weight = num_steps * (jnp.exp(gamma_t - gamma_s) - 1)
+        bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key)
+        return jnp.mean(bound.total) / (DIMS * LOG2)
+
+    value, theirs = jax.jit(jax.value_and_grad(mean_bound))(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, v, KEY, batch))(variables)
+    np.testing.assert_allclose(bound.total, value, rtol=1e-4)
+    assert_trees_close(ours, theirs, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["linear", "learned_linear"])

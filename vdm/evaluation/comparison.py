@@ -105,4 +105,4 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 
 
 def _order(num_steps: T) -> float:
-    return math.inf if num_steps is None else num_steps
+    return math.inf if num_steps is None else float(num_steps)

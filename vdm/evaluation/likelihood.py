@@ -33,6 +33,12 @@ class Estimates(NamedTuple):
     """(reconstruction, prior, diffusion) of each image, means over the draws."""
     by_time: Float[np.ndarray, "rounds images bins 3"]
     """Number, sum and sum of squares of the one-draw diffusion losses in each of the `TIME_BINS`."""
+    num_draws: int
+    """Draws of a round."""
+    num_steps: int | None
+    """T of the bound; None: continuous time."""
+    exact_sum: bool
+    """Whether the draws of a round are one or more of each of the T terms."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Evaluator:
         estimates = self.estimates(
             variables, source, key, num_draws, max_images=max_images, progress=progress, num_steps=num_steps
         )
-        return summarize(estimates, self.model.num_dims, num_draws, num_steps)
+        return summarize(estimates, self.model.num_dims)
 
     def estimates(
         self,
@@ -128,9 +134,10 @@ class Evaluator:
         """
         total = min(len(source), max_images) if max_images else len(source)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        if offsets is None and _is_exact(num_draws, num_steps):
+        exact_sum = num_steps is not None and num_draws % num_steps == 0 and probabilities is None
+        if offsets is None and exact_sum:
             # Away from the edges of the steps, where float32 could miss one.
-            offsets = _half
+            offsets = _middle
         terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             mask, parts = batch["mask"], []
@@ -151,7 +158,9 @@ class Evaluator:
                 progress(done, total * rounds)
             terms.append(np.stack([np.stack(bound) for bound, _ in parts])[:, :, mask].astype(np.float64))
             by_time.append(np.stack([bins for _, bins in parts])[:, mask])
-        return Estimates(np.concatenate(terms, axis=2), np.concatenate(by_time, axis=1))
+        return Estimates(
+            np.concatenate(terms, axis=2), np.concatenate(by_time, axis=1), num_draws, num_steps, exact_sum
+        )
 
 
 def image_bounds(
@@ -213,7 +222,7 @@ def bin_centers() -> Float[np.ndarray, " bins"]:
     return (np.arange(TIME_BINS) + 0.5) / TIME_BINS
 
 
-def summarize(estimates: Estimates, num_dims: int, num_draws: int, num_steps: int | None = None) -> Evaluation:
+def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
     """Means and standard errors in bits/dim, float64."""
     unit = num_dims * np.log(2)
     terms = estimates.terms / unit
@@ -234,18 +243,14 @@ def summarize(estimates: Estimates, num_dims: int, num_draws: int, num_steps: in
         stderr,
         noise_stderr,
         num,
-        num_draws * rounds,
-        num_steps,
-        _is_exact(num_draws, num_steps),
+        estimates.num_draws * rounds,
+        estimates.num_steps,
+        estimates.exact_sum,
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
         variance=float(np.nanmean(square) - np.nanmean(mean) ** 2),
     )
 
 
-def _is_exact(num_draws: int, num_steps: int | None) -> bool:
-    return num_steps is not None and num_draws % num_steps == 0
-
-
-def _half(r: int, index: np.ndarray) -> np.ndarray:
+def _middle(r: int, index: np.ndarray) -> np.ndarray:
     return np.full(index.shape, 0.5)

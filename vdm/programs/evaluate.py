@@ -1,57 +1,157 @@
 """evaluate.py: bits/dim of a run's checkpoint on the test split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from vdm import model as model_lib
-from vdm import parallel
-from vdm.config import Config, validate
-from vdm.data import load
-from vdm.evaluation.likelihood import Evaluation, Evaluator
+from vdm import parallel, plots
+from vdm.config import MAX_STEPS, Config, validate
+from vdm.data import Dataset, load
+from vdm.errors import InputError
+from vdm.evaluation.cost import Plan, evaluate_to
+from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
+from vdm.evaluation.variance import Variance, variance_report, with_equal_ends
+from vdm.model import Model, Variables
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.loop import abstract_state, resolve, write_evaluation
-from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record
+from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record, write_json
 from vdm.training.state import Stream, stream_key
 
 
-def evaluate(config: Config, workdir: Path, checkpoint: str, console: Console) -> Evaluation:
-    """Evaluates the moving average of a checkpoint on the test split; writes evaluation.json, prints a table."""
-    validate(config)
-    dataset = load(config.data)
-    config = resolve(config, dataset)
-    check_same_model(read_config(workdir), config, workdir)
-    record = read_record(workdir)
-    if config.data.name == record.get("data", {}).get("name"):
-        check_same_data(record, dataset.info.to_dict(), workdir)
-    settings = config.evaluation
-    mesh = parallel.make_mesh()
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
-    evaluator = Evaluator(model_lib.from_config(config), mesh, settings.batch_size)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("evaluating")
-        result = evaluator(
-            variables,
-            dataset.test,
-            stream_key(config.seed, Stream.EVALUATION),
-            settings.draws,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    write_evaluation(workdir, result, dataset, step)
-    console.print(_table(result, f"{dataset.info.name}, test split, step {step}"))
+def parse_steps(text: str) -> list[int | None]:
+    """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else."""
+    result: list[int | None] = []
+    for word in text.split(","):
+        if word != "inf" and not (word.isdigit() and 1 <= int(word) <= MAX_STEPS):
+            raise InputError(f"--T={text}: {word!r} is neither inf nor a number from 1 to {MAX_STEPS}")
+        result.append(None if word == "inf" else int(word))
     return result
 
 
-def _table(result: Evaluation, title: str) -> Table:
-    caption = f"{result.num_images} images, {result.num_draws} draws each, EMA, float32"
-    table = Table(title=title, caption=caption, min_width=len(caption) + 4)
-    table.add_column("term")
-    table.add_column("bits/dim", justify="right")
-    for name in ("reconstruction", "prior", "diffusion"):
-        table.add_row(name, f"{getattr(result, name):.4f}")
-    table.add_section()
-    table.add_row("total", str(result).removesuffix(" bits/dim"), style="bold")
+class Evaluate:
+    """A checkpoint of the run in `workdir` and its test images, ready to be measured."""
+
+    def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console):
+        """Raises `InputError` if config, data and checkpoint do not belong together."""
+        validate(config)
+        self.dataset: Dataset = load(config.data)
+        self.config, self.workdir, self.console = resolve(config, self.dataset), workdir, console
+        check_same_model(read_config(workdir), self.config, workdir)
+        record = read_record(workdir)
+        if config.data.name == record.get("data", {}).get("name"):
+            check_same_data(record, self.dataset.info.to_dict(), workdir)
+        self.model: Model = model_lib.from_config(self.config)
+        self.mesh = parallel.make_mesh()
+        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+            self.step, self.variables = checkpoints.restore_ema(abstract_state(self.config, self.mesh), checkpoint)
+        self.key = stream_key(config.seed, Stream.EVALUATION)
+
+    def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
+        """The bound at each T, or at the model's own: a table, and evaluation.json or evaluation_T_10.json, ….
+
+        With `stderr`, the draws are those of `vdm.evaluation.cost`, else config.evaluation.draws.
+        """
+        if stderr is not None and not stderr > 0:
+            raise InputError(f"--stderr={stderr}: must be above 0")
+        evaluator = Evaluator(self.model, self.mesh, self.config.evaluation.batch_size)
+        results = []
+        for num_steps in [self.model.num_steps] if steps is None else steps:
+            name = "inf" if num_steps is None else str(num_steps)
+            with Progress(console=self.console, transient=True) as progress:
+                task = progress.add_task(f"evaluating at T = {name}")
+
+                def update(done: int, total: int, task: int = task, progress: Progress = progress) -> None:
+                    progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+                plan = None
+                if stderr is None:
+                    draws = exact_draws(num_steps, self.config.evaluation.draws)
+                    result = evaluator(
+                        self.variables, self.dataset.test, self.key, draws, progress=update, num_steps=num_steps
+                    )
+                else:
+                    result, plan = evaluate_to(
+                        evaluator, self.variables, self.dataset.test, self.key, stderr, num_steps, update
+                    )
+            file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
+            write_evaluation(self.workdir, result, self.dataset, self.step, file, plan)
+            results.append(result)
+            if plan is not None and stderr is not None:
+                self.console.print(_account(result, plan, stderr))
+        self.console.print(_table(results, f"{self.dataset.info.name}, test split, step {self.step}"))
+        return results
+
+    def variance(self, rounds: int) -> list[Variance]:
+        """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
+        if rounds < 3:
+            raise InputError(f"--variance={rounds}: must be 3 or more")
+        with Progress(console=self.console, transient=True) as progress:
+            task = progress.add_task("variance by schedule")
+            report = variance_report(
+                self.model,
+                self.variables,
+                self.mesh,
+                self.dataset.test,
+                self.key,
+                batch_size=min(self.config.training.batch_size, len(self.dataset.test)),
+                max_images=self.config.evaluation.max_images,
+                rounds=rounds,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        rows = [line.to_dict() for line in report]
+        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step, "rounds": rounds, "rows": rows})
+        path = self.workdir / "plots" / "estimator_variance.png"
+        plots.estimator_variance(path, rows, *_curves(self.model, self.variables))
+        table = Table(
+            title="variance of the bits/dim of one draw", caption=f"{rounds} draws an image, step {self.step}"
+        )
+        for column in ("schedule", "independent times", "stratified times", "bound, bits/dim"):
+            table.add_column(column, justify="left" if column == "schedule" else "right")
+        for line in report:
+            table.add_row(
+                line.schedule,
+                f"{line.iid:.4g} ± {line.iid_stderr:.2g}",
+                f"{line.stratified:.4g} ± {line.stratified_stderr:.2g}",
+                f"{line.bits_per_dim:.4f} ± {line.bits_per_dim_stderr:.4f}",
+            )
+        self.console.print(table)
+        return report
+
+
+def _curves(model: Model, variables: Variables) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(t, γ(t) of every schedule of the variance report)."""
+    t = np.linspace(0, 1, 201, dtype=np.float32)
+    table = with_equal_ends(model, variables)
+    return t, {name: np.asarray(jax.jit(s.gamma)(params, jnp.asarray(t))) for name, (s, params) in table.items()}
+
+
+def _account(result: Evaluation, plan: Plan, target: float) -> str:
+    """What a planned evaluation took."""
+    saving, whole = plan.iid_calls / plan.calls, plan.iid_calls / (plan.calls + plan.pilot_calls)
+    return (
+        f"noise ± {result.noise_stderr:.4f} bits/dim (asked for {target:g}) with {plan.times} times: {plan.calls} "
+        f"network calls an image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
+        f"{plan.iid_calls:.0f}: {saving:.1f} times as many ({whole:.1f} with the pilot)"
+    )
+
+
+def _table(results: Sequence[Evaluation], title: str) -> Table:
+    first = results[0]
+    table = Table(title=title, caption=f"{first.num_images} images, EMA, float32", min_width=len(title) + 4)
+    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
+        table.add_column(column, justify="right")
+    for result in results:
+        table.add_row(
+            "∞" if result.num_steps is None else str(result.num_steps),
+            str(result).removesuffix(" bits/dim"),
+            *(f"{getattr(result, name):.4f}" for name in ("reconstruction", "prior", "diffusion")),
+            f"{result.num_draws}{', all terms' if result.exact_sum else ''}",
+        )
     return table

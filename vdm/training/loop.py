@@ -23,6 +23,7 @@ from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError
+from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler
 from vdm.training.checkpoints import Checkpoints, is_disk_full
@@ -296,11 +297,17 @@ class _Training:
 
 
 def write_evaluation(
-    path: Path, evaluation: Evaluation, dataset: Dataset, step: int, name: str = "evaluation.json"
+    path: Path,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    step: int,
+    name: str = "evaluation.json",
+    plan: Plan | None = None,
 ) -> None:
-    """evaluation.json: the numbers, and what they are numbers of."""
+    """evaluation.json: the numbers, what they are numbers of, and how many draws were planned, if they were."""
     rest = {"data": dataset.info.to_dict(), "split": "test", "precision": f"float32 ({PRECISION})"}
-    write_json(path / name, evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"})
+    planned = {} if plan is None else {"plan": plan.to_dict()}
+    write_json(path / name, evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"} | planned)
 
 
 class _Stopwatch:

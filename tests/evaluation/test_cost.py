@@ -1,0 +1,111 @@
+"""The least-cost evaluation on a model whose bound is a quadrature: unbiased, as precise as asked, cheaper than iid."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from test_likelihood import DIMS, NUM, _evaluator, exact_terms, fresh, images
+
+from vdm.errors import InputError
+from vdm.evaluation import cost
+from vdm.evaluation.likelihood import TIME_BINS
+
+UNIFORM = np.full(TIME_BINS, 1 / TIME_BINS)
+Levels = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+CROOKED = np.linspace(3.0, 1.0, TIME_BINS) / np.linspace(3.0, 1.0, TIME_BINS).sum()
+
+
+@functools.cache
+def pilot(seed: int = 0, name: str = "linear") -> cost.Pilot:
+    return cost.run_pilot(_evaluator(name), fresh(name)[1], images(), jax.random.key(seed), None)
+
+
+def cosine(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """γ(t) and its slope, float64."""
+    theta_0, theta_1 = (np.arctan(np.exp(g / 2)) for g in (-7.0, 4.0))
+    theta = theta_0 + (theta_1 - theta_0) * t
+    return 2 * np.log(np.tan(theta)), 2 * (theta_1 - theta_0) / (np.sin(theta) * np.cos(theta))
+
+
+def linear(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """γ(t) and its slope, float64."""
+    return -7 + 11 * t, np.full(t.shape, 11.0)
+
+
+def moments(t: np.ndarray, levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance over ε of ½ γ'(t) ‖ε − z_t‖² in bits/dim, (images, times), for ε̂ = z.
+
+    ε − z = (1 − σ) ε − α x: ‖·‖² has mean D(1−σ)² + α²‖x‖² and variance 2D(1−σ)⁴ + 4(1−σ)²α²‖x‖².
+    """
+    gamma, slope = levels(t)
+    var = 1 / (1 + np.exp(-gamma))
+    x = ((2.0 * images().reshape(NUM, DIMS) + 1) / 17) - 1
+    signal, rest = (1 - var) * np.square(x).sum(1)[:, None], (1 - np.sqrt(var)) ** 2
+    unit = 0.5 * slope / (DIMS * np.log(2))
+    return unit * (DIMS * rest + signal), unit**2 * (2 * DIMS * rest**2 + 4 * rest * signal)
+
+
+def exact_variance(probabilities: np.ndarray, num_draws: int) -> float:
+    """Variance of the mean of stratified draws: noise within, and the common offset between; float64."""
+    edges = np.concatenate([[0], np.cumsum(probabilities)])
+    offsets = (np.arange(400) + 0.5) / 400
+    u = (np.arange(num_draws)[:, None] + offsets) / num_draws
+    k = np.minimum(np.searchsorted(edges[1:], u), TIME_BINS - 1)
+    t = (k + (u - edges[k]) / probabilities[k]) / TIME_BINS
+    density = probabilities[k] * TIME_BINS
+    mean, variance = moments(t.reshape(-1), linear)
+    mean, variance = (
+        v.reshape(NUM, *t.shape) for v in (mean / density.reshape(-1), variance / density.reshape(-1) ** 2)
+    )
+    return float(np.mean(variance) / num_draws + np.mean(np.var(np.mean(mean, axis=1), axis=1)))
+
+
+@pytest.mark.parametrize("probabilities", [UNIFORM, CROOKED])
+@pytest.mark.parametrize("num_draws", [1, 2, 5, 40])
+def test_the_pilot_foretells_the_variance(probabilities: np.ndarray, num_draws: int) -> None:
+    """Against the closed form. Three times 13 images with 32 × 2 draws give variances to about √(2/(39·32)) = 4%."""
+    found = np.mean([pilot(seed).variance(probabilities, num_draws) for seed in range(3)])
+    found -= np.mean([pilot(seed).reconstruction_variance for seed in range(3)]) / num_draws
+    np.testing.assert_allclose(found, exact_variance(probabilities, num_draws), rtol=0.2)
+
+
+def test_the_pilot_foretells_what_independent_times_cost() -> None:
+    t = (np.arange(4000) + 0.5) / 4000
+    mean, variance = moments(t, linear)
+    exact = np.mean(variance) + np.mean(np.var(mean, axis=1))
+    found = [pilot(seed).one_draw_variance - pilot(seed).reconstruction_variance for seed in range(3)]
+    np.testing.assert_allclose(np.mean(found), exact, rtol=0.15)
+
+
+def test_unbiased_and_as_precise_as_stated() -> None:
+    """25 evaluations: their mean is the exact bound, their spread what each of them states, near what was asked."""
+    target = 0.02
+    results = [
+        cost.evaluate_to(_evaluator("cosine"), fresh("cosine")[1], images(), jax.random.key(seed), target)
+        for seed in range(25)
+    ]
+    errors = np.array([r.total for r, _ in results]) - exact_terms().sum(0).mean() / (DIMS * np.log(2))
+    stated = np.sqrt(np.mean([r.noise_stderr**2 for r, _ in results if r.noise_stderr is not None]))
+    assert abs(errors.mean()) < 4 * stated / np.sqrt(len(errors))
+    # The root mean square of 25 errors is known to 1/√50 = 14%, the stated ones to 1/√(2·13·25) = 4%.
+    assert 0.5 < np.sqrt(np.mean(errors**2)) / stated < 1.5
+    assert 0.7 * target < stated < 1.1 * target
+    for _, plan in results:
+        assert plan.probabilities is not None
+        assert plan.calls < plan.iid_calls / 2
+
+
+def test_importance_does_not_pay_where_the_noise_is_even() -> None:
+    rng = np.random.default_rng(0)
+    even = cost.Pilot(*(1 + 0.3 * rng.normal(size=(2, 200, TIME_BINS))), 0.0)
+    plan = cost.make_plan(even, num_images=10, target=0.05)
+    assert plan.probabilities is None
+    # Noise 0.09 alone: 0.09 / (10 · 0.05²) draws with the margin of 1.1², in two rounds.
+    assert abs(plan.calls - 0.09 * cost.MARGIN**2 / 0.025) <= 3
+
+
+def test_a_target_out_of_reach_is_refused() -> None:
+    with pytest.raises(InputError, match="stderr"):
+        cost.make_plan(pilot(), num_images=1, target=1e-6)

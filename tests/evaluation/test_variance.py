@@ -1,0 +1,59 @@
+"""The variance report against closed forms, on a model that predicts ε̂ = z."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from test_cost import cosine, moments
+from test_likelihood import NUM, fresh, images
+
+from vdm import parallel
+from vdm.evaluation import variance
+
+ROUNDS = 150
+
+
+def test_iid_and_stratified_variances_are_the_exact_ones() -> None:
+    model, variables = fresh("cosine")
+    batch = 6
+    report = variance.variance_report(
+        model, variables, parallel.make_mesh(1), images(), jax.random.key(0),
+        batch_size=batch, max_images=0, rounds=ROUNDS,
+    )  # fmt: skip
+    lines = {line.schedule: line for line in report}
+    assert list(lines) == ["model's own", "log-SNR-linear", "α-cosine", "β-linear"]
+    # The model's own is the cosine: the same draws give the same numbers.
+    np.testing.assert_allclose(lines["model's own"].iid, lines["α-cosine"].iid, rtol=1e-4)
+
+    # Whole batches only: 12 of the 13 images, in two batches.
+    num = NUM // batch * batch
+    offsets = (np.arange(1000) + 0.5) / 1000
+    mean, noise = (m[:num] for m in moments(offsets, cosine))
+    line = lines["α-cosine"]
+    # The reconstruction's own noise is left out of the exact values: at γ₀ = −7 it is below 1% of the rest.
+    assert abs(line.iid - np.mean(noise) - np.mean(np.var(mean, axis=1))) < 4 * line.iid_stderr + 0.01 * line.iid
+    shifted = [moments((offsets + k % batch / batch) % 1, cosine)[0][k] for k in range(num)]
+    of_means = np.var(np.reshape(shifted, (num // batch, batch, -1)).mean(axis=1), axis=1).mean()
+    exact = np.mean(noise) + batch * of_means
+    assert abs(line.stratified - exact) < 4 * line.stratified_stderr + 0.01 * line.stratified
+    assert line.stratified < 0.8 * line.iid
+    # One bound for all schedules.
+    for one in report:
+        error = np.hypot(one.bits_per_dim_stderr, line.bits_per_dim_stderr)
+        assert abs(one.bits_per_dim - line.bits_per_dim) < 4 * error + 1e-6
+
+
+def test_schedules_share_their_end_points() -> None:
+    model, variables = fresh("learned_monotone")
+    table = variance.with_equal_ends(model, variables)
+    for schedule, params in table.values():
+        ends = [float(schedule.gamma(params, jnp.float32(t))) for t in (0, 1)]
+        np.testing.assert_allclose(ends, [-7.0, 4.0], rtol=1e-6)
+
+
+def test_the_jackknife_knows_its_error() -> None:
+    """Of normal values of variance 4 in 3 columns: the mean variance has standard error 4 √(2/(n − 1)/3)."""
+    values = 2 * np.random.default_rng(0).normal(size=(300, 3))
+    found, stderr = variance._variance(values)
+    np.testing.assert_allclose(found, values.var(axis=0, ddof=1).mean())
+    # The standard error of a standard error from 300 rounds is about 10%.
+    np.testing.assert_allclose(stderr, 4 * np.sqrt(2 / 299 / 3), rtol=0.3)

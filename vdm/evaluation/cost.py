@@ -1,0 +1,190 @@
+"""The bound to a stated precision with the fewest network calls: a pilot, a plan made from it, and its evaluation.
+
+The error in question is that of the draws alone, for the images at hand (`Evaluation.noise_stderr`). Times are
+stratified within each image; where the pilot shows that it pays, they are importance-sampled too. The plan is fixed
+before the first draw that counts, and the pilot's draws do not count, so the estimate is unbiased.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from vdm.data.dataset import Source
+from vdm.errors import InputError
+from vdm.evaluation.likelihood import TIME_BINS, Evaluation, Evaluator, Progress, summarize
+from vdm.model import Variables
+
+PILOT_IMAGES = 32
+"""Test images of the pilot, each with two draws in every bin of times."""
+
+MARGIN = 1.1
+"""The plan aims at the stated standard error divided by this, as the pilot's variances are estimates."""
+
+MAX_DRAWS = 20_000
+
+Curves = Float[np.ndarray, "images bins"]
+
+
+class Pilot(NamedTuple):
+    """Two independent draws of every image at one time in every bin, the same for both: bits/dim."""
+
+    first: Curves
+    second: Curves
+    reconstruction_variance: float
+    """Variance over its noise of one draw of the reconstruction term, a mean over images."""
+
+    @property
+    def noise(self) -> Float[np.ndarray, " bins"]:
+        """Variance over ε of one draw of the diffusion loss at each time, a mean over images, smoothed over bins."""
+        variance = np.mean(np.square(self.first - self.second), axis=0) / 2
+        padded = np.pad(variance, 1, mode="edge")
+        return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+    @property
+    def one_draw_variance(self) -> float:
+        """Variance of one draw of an image's bound at a uniform time, a mean over images."""
+        square = np.mean(np.square(self.first) + np.square(self.second)) / 2
+        # The draws are independent, so this is free of their noise; a plain square of means would not be.
+        squared_mean = np.mean(self.first.mean(axis=1) * self.second.mean(axis=1))
+        return float(square - squared_mean) + self.reconstruction_variance
+
+    def variance(self, probabilities: Float[np.ndarray, " bins"], num_draws: int) -> float:
+        """Variance of the mean of an image's draws, stratified over this density: a mean over images."""
+        density = probabilities * TIME_BINS
+        noise = float(np.mean(self.noise / density)) + self.reconstruction_variance
+        return noise / num_draws + self._variance_of_offset(probabilities, num_draws)
+
+    def _variance_of_offset(self, probabilities: Float[np.ndarray, " bins"], num_draws: int) -> float:
+        """What the common offset of an image's stratified times adds: the two draws' covariance over that offset."""
+        offsets = (np.arange(64) + 0.5) / 64
+        u = (np.arange(num_draws)[:, None] + offsets) / num_draws
+        bins = np.minimum(np.searchsorted(np.cumsum(probabilities), u, side="right"), TIME_BINS - 1)
+        weight = 1 / (probabilities * TIME_BINS)
+        means = [np.mean((curves * weight)[:, bins], axis=1) for curves in (self.first, self.second)]
+        centred = [m - m.mean(axis=1, keepdims=True) for m in means]
+        return max(float(np.mean(centred[0] * centred[1])), 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an evaluation is done, and what it is expected to need."""
+
+    probabilities: Float[np.ndarray, " bins"] | None
+    """Of the bins of times; None: uniform times."""
+    num_draws: int
+    """Draws an image in each of the two rounds."""
+    iid_calls: float
+    """Calls an image that independent uniform times would need for the same standard error."""
+    pilot_calls: float
+    """Calls the pilot took, by image evaluated."""
+
+    @property
+    def calls(self) -> int:
+        """Network calls an image, without the pilot's."""
+        return ROUNDS * self.num_draws
+
+    @property
+    def times(self) -> str:
+        """How times are drawn."""
+        return "stratified" if self.probabilities is None else "stratified, importance-sampled"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For evaluation.json."""
+        return {
+            "times": self.times,
+            "calls_per_image": self.calls,
+            "pilot_calls_per_image": self.pilot_calls,
+            "iid_calls_per_image": self.iid_calls,
+        }
+
+
+ROUNDS = 2
+"""Independent halves of an evaluation, whose difference gives its standard error."""
+
+
+def evaluate_to(
+    evaluator: Evaluator,
+    variables: Variables,
+    source: Source,
+    key: PRNGKeyArray,
+    target: float,
+    num_steps: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Evaluation, Plan]:
+    """The bound on the images of `source` with a `noise_stderr` of about `target` bits/dim, and its plan."""
+    pilot_key, key = jax.random.split(key)
+    pilot = run_pilot(evaluator, variables, source, pilot_key, num_steps)
+    plan = make_plan(pilot, len(source), target)
+    estimates = evaluator.estimates(
+        variables,
+        source,
+        key,
+        plan.num_draws,
+        rounds=ROUNDS,
+        progress=progress,
+        num_steps=num_steps,
+        probabilities=plan.probabilities,
+    )
+    return summarize(estimates, evaluator.model.num_dims), plan
+
+
+def run_pilot(
+    evaluator: Evaluator, variables: Variables, source: Source, key: PRNGKeyArray, num_steps: int | None
+) -> Pilot:
+    """Draws of the first `PILOT_IMAGES` images, one in every bin of times, twice; each image has its own offset."""
+    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random(PILOT_IMAGES)
+    estimates = evaluator.estimates(
+        variables,
+        source,
+        key,
+        TIME_BINS,
+        rounds=2,
+        max_images=PILOT_IMAGES,
+        num_steps=num_steps,
+        # The padding's index, −1, gets the last one.
+        offsets=lambda r, index: offsets[index],
+    )
+    unit = evaluator.model.num_dims * np.log(2)
+    first, second = estimates.by_time[..., 1].astype(np.float64) / unit
+    reconstruction = estimates.terms[:, 0] / unit
+    # Means of TIME_BINS draws each.
+    variance = TIME_BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2
+    return Pilot(first, second, float(variance))
+
+
+def make_plan(pilot: Pilot, num_images: int, target: float) -> Plan:
+    """The density and the fewest draws whose expected standard error is below `target`.
+
+    Stratified times leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
+    stays uniform. Raises `InputError` if more than `MAX_DRAWS` draws an image would be needed.
+    """
+    allowed = (target / MARGIN) ** 2 * num_images * ROUNDS
+    spread = np.sqrt(pilot.noise)
+    importance = 0.9 * spread / spread.sum() + 0.1 / TIME_BINS
+    uniform = np.full(TIME_BINS, 1 / TIME_BINS)
+    fewest = {name: _fewest(pilot, p, allowed) for name, p in (("uniform", uniform), ("importance", importance))}
+    pays = fewest["importance"] < fewest["uniform"]
+    num_draws = min(fewest.values())
+    if num_draws > MAX_DRAWS:
+        raise InputError(f"--stderr={target:g}: would take over {MAX_DRAWS} draws an image; give a larger one")
+    pilot_images = min(PILOT_IMAGES, num_images)
+    return Plan(
+        importance if pays else None,
+        num_draws,
+        iid_calls=max(pilot.one_draw_variance / (num_images * target**2), 1.0),
+        pilot_calls=2 * TIME_BINS * pilot_images / num_images,
+    )
+
+
+def _fewest(pilot: Pilot, probabilities: np.ndarray, allowed: float) -> int:
+    """The fewest draws with a variance below `allowed`, by doubling and bisection."""
+    low, high = 0, 1
+    while high <= MAX_DRAWS and pilot.variance(probabilities, high) > allowed:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if pilot.variance(probabilities, middle) > allowed else (low, middle)
+    return high
