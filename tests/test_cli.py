@@ -30,7 +30,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> 
         assert mention in lines[0]
 
 
-@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "sample.py"])
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "sample.py", "compare.py"])
 def test_help_lists_flags_and_fields_with_their_meaning(program: str) -> None:
     result = run(program, "--help")
     assert result.returncode == 0

@@ -2,12 +2,24 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from vdm import model
-from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, flatten, from_dict, to_dict, validate
+from vdm.config import (
+    ComparisonConfig,
+    Config,
+    DataConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    flatten,
+    from_dict,
+    to_dict,
+    validate,
+)
 from vdm.errors import InputError
 
 FILES = sorted(path.stem for path in (Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -49,10 +61,13 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(data=DataConfig(levels=1)), "config.data.levels=1"),
         (Config(data=DataConfig(shape=(8, 0, 1))), "config.data.shape"),
         (Config(data=DataConfig(augmentations=("blur",))), "'blur'"),
+        (Config(objective=ObjectiveConfig(num_steps=0)), "config.objective.num_steps=0"),
+        (Config(comparison=ComparisonConfig(trained=(10, 5))), "config.comparison.trained=(10, 5): must be increasing"),
+        (Config(comparison=ComparisonConfig(evaluated=(0,))), "config.comparison.evaluated=(0,)"),
     ],
 )
 def test_bad_values_are_named(config: Config, message: str) -> None:
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+    with pytest.raises(InputError, match=re.escape(message)):
         validate(config)
 
 

@@ -71,14 +71,17 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
     path = folder / "whole"
     evaluation = json.loads((path / "evaluation.json").read_text())
     assert evaluation["bits_per_dim"]["total"] == result.total
-    assert set(evaluation["bits_per_dim"]) == {"total", "reconstruction", "prior", "diffusion", "stderr"}
+    assert set(evaluation["bits_per_dim"]) == {
+        "total", "reconstruction", "prior", "diffusion", "stderr", "noise_stderr",
+    }  # fmt: skip
     assert evaluation["num_images"] == 300
     assert evaluation["num_draws"] == 2
     assert evaluation["checkpoint_step"] == STEPS
     assert evaluation["data"]["name"] == "digits"
     record = json.loads((path / "run.json").read_text())
     assert record["data"]["levels"] == 17
-    for name in ("config.json", "samples/final.png", "plots/loss.png", "plots/terms.png", "plots/schedule.png"):
+    plots = [f"plots/{name}.png" for name in ("loss", "terms", "schedule", "times", "variance")]
+    for name in ("config.json", "samples/final.png", *plots):
         assert (path / name).stat().st_size > 0, name
     assert list((path / "tensorboard").iterdir())
     kinds = [r["kind"] for r in read_metrics(path / "metrics.jsonl")]
