@@ -18,14 +18,13 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.special import expit, log_softmax, ndtr
+from scipy.special import expit, ndtr
 
-from vdm import bounds, gaussian, likelihoods, oracles, samplers, schedules, timesteps
+from vdm import bounds, float64, gaussian, likelihoods, oracles, samplers, schedules, timesteps
 from vdm.bounds import GammaFn
 from vdm.oracles import Oracle
 from vdm.schedules import Schedule
@@ -52,19 +51,8 @@ class Check(NamedTuple):
 WEIGHTS, MEANS, STDS = np.array([0.3, 0.7]), np.array([-0.6, 0.5]), np.array([0.1, 0.3])
 GAMMA_0, GAMMA_1 = -6.0, 4.0
 
-# E[f(u)] of u ~ N(0, 1) is WEIGHTS_U @ f(U): the trapezoid rule, exponentially accurate for smooth f.
-U = np.linspace(-9, 9, 361)
-WEIGHTS_U = np.exp(-(U**2) / 2) / np.sum(np.exp(-(U**2) / 2))
-
 # Independent repetitions of a random measurement, whose spread gives its standard error.
 REPLICATES = 64
-
-
-def _plane(every: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points (n², 2), weights (n²,)) of the same rule for two variables, on every `every`-th point of `U`."""
-    points = np.stack(np.meshgrid(U[::every], U[::every]), axis=-1).reshape(-1, 2)
-    weights = np.exp(-np.sum(points**2, axis=1) / 2)
-    return points, weights / weights.sum()
 
 
 def bound(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
@@ -78,20 +66,20 @@ def bound(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     images = np.array([[3, 12], [4, 12], [9, 2], [15, 8]]).reshape(4, 1, 2, 1)
     codes = (2 * images + 1) / levels - 1
     oracle = oracles.mixture(probabilities, codes, np.zeros(4))
-    log_marginal, num = _log_marginal(oracle), _scaled(2**12, scale)
+    log_marginal, num = float64.log_marginal(oracle), _scaled(2**12, scale)
 
     @cache
     def exact(gamma_0: float, gamma_1: float) -> float:
-        points, weights = _plane(2)
+        points, weights = float64.plane(2)
         u = points.reshape(-1, 1, 2, 1)
         total = -np.sum(probabilities * np.log(probabilities))
         for image, code, probability in zip(images, codes, probabilities, strict=True):
-            z_1 = _alpha(gamma_1) * code + _sigma(gamma_1) * u
-            gap_1 = log_marginal(z_1, gamma_1) - _sum(_log_normal(z_1))
-            z_0 = _alpha(gamma_0) * code + _sigma(gamma_0) * u
-            log_q = _sum(_log_normal(u) - np.log(_sigma(gamma_0)))
+            z_1 = float64.alpha(gamma_1) * code + float64.sigma(gamma_1) * u
+            gap_1 = log_marginal(z_1, gamma_1) - float64.total(float64.log_normal(z_1))
+            z_0 = float64.alpha(gamma_0) * code + float64.sigma(gamma_0) * u
+            log_q = float64.total(float64.log_normal(u) - np.log(float64.sigma(gamma_0)))
             bayes = np.log(probability) + log_q - log_marginal(z_0, gamma_0)
-            gap_0 = bayes - _sum(_decoder(z_0, gamma_0, levels, image))
+            gap_0 = bayes - float64.total(float64.decoder(z_0, gamma_0, levels, image))
             total += probability * np.sum(weights * (gap_1 + gap_0))
         return total / (2 * np.log(2))
 
@@ -119,13 +107,13 @@ def bound(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 def diffusion(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     """The diffusion loss of one x is KL(q(z₀|x)‖p₀) − KL(q(z₁|x)‖p₁), for a density: 003 Eq. 3.134."""
     oracle, gamma, num = _mixture(), _gamma(schedules.cosine(GAMMA_0, GAMMA_1)), _scaled(2**13, scale)
-    log_marginal, points = _log_marginal(oracle), (-0.6, 0.0, 0.9)
+    log_marginal, points = float64.log_marginal(oracle), (-0.6, 0.0, 0.9)
 
     def divergence(x: float, gamma: float) -> float:
         """KL(q(z_t|x) ‖ p_t)."""
-        z = _alpha(gamma) * x + _sigma(gamma) * U
-        log_q = _log_normal(U) - np.log(_sigma(gamma))
-        return np.sum(WEIGHTS_U * (log_q - log_marginal(z[:, None], gamma)))
+        z = float64.alpha(gamma) * x + float64.sigma(gamma) * float64.U
+        log_q = float64.log_normal(float64.U) - np.log(float64.sigma(gamma))
+        return np.sum(float64.WEIGHTS_U * (log_q - log_marginal(z[:, None], gamma)))
 
     def draw(key: PRNGKeyArray) -> tuple[Array, ...]:
         t_key, eps_key = jax.random.split(key)
@@ -186,13 +174,13 @@ def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     excess = {n: n * (losses[n] - limit) for n in (256, 512)}
     yield Check("(L_T − L_∞) T, Gaussian, T → ∞, nats", constant, 2 * excess[512] - excess[256], tolerance=2e-3)
 
-    plane, weights = _plane(4)
+    plane, weights = float64.plane(4)
     x = np.concatenate([mean + std * plane[:, 0] for mean, std in zip(MEANS, STDS, strict=True)])
     points = (x, np.tile(plane[:, 1], 2), np.outer(WEIGHTS, weights).ravel())
     total = measure(_mixture(), *points)
     losses = {num_steps: total(num_steps) for num_steps in steps[:6]}
     for num_steps in (1, 4, 16):
-        value = exact(partial(_variance, _mixture()), num_steps)
+        value = exact(partial(float64.variance, _mixture()), num_steps)
         yield Check(f"L_T, mixture, T = {num_steps}, nats", value, losses[num_steps], tolerance=1e-5 * value)
     falls = [losses[n] > losses[2 * n] for n in steps[:5]]
     yield Check("L_T > L_2T, mixture, T = 1, 2, … 16: number that hold", len(falls), sum(falls))
@@ -206,7 +194,7 @@ def invariance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     oracle, num = _mixture(), _scaled(2**13, scale)
     nodes, weights = np.polynomial.legendre.leggauss(80)
     gammas = GAMMA_0 + (GAMMA_1 - GAMMA_0) * (nodes + 1) / 2
-    integrand = 0.5 * _variance(oracle, gammas) * weights * (GAMMA_1 - GAMMA_0) / 2
+    integrand = 0.5 * float64.variance(oracle, gammas) * weights * (GAMMA_1 - GAMMA_0) / 2
     exact = (np.sum(integrand), np.sum(integrand * expit(2 + gammas)))
 
     def draw(key: PRNGKeyArray) -> tuple[Array, ...]:
@@ -228,27 +216,29 @@ def invariance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 def ends(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     """Reconstruction −E log p(x|z₀) and prior KL(q(z₁|x) ‖ N(0, 1)), the mean over z by the same quadrature."""
     for levels, gamma_0 in ((17, -6.0), (256, -9.0), (256, -13.3)):
-        x = np.array([0, 1, levels // 2, levels - 1]).repeat(U.size)[:, None]
-        u = np.tile(U, 4)[:, None]
-        z_0 = _alpha(gamma_0) * ((2 * x + 1) / levels - 1) + _sigma(gamma_0) * u
+        x = np.array([0, 1, levels // 2, levels - 1]).repeat(float64.U.size)[:, None]
+        u = np.tile(float64.U, 4)[:, None]
+        z_0 = float64.alpha(gamma_0) * ((2 * x + 1) / levels - 1) + float64.sigma(gamma_0) * u
         losses = jax.jit(partial(bounds.reconstruction_loss, gamma_0=gamma_0, levels=levels))(
             jnp.asarray(x), eps_0=jnp.asarray(u, jnp.float32)
         )
         exact, measured = (
-            np.sum(np.tile(WEIGHTS_U, 4) / 4 * np.asarray(values, np.float64))
-            for values in (-_decoder(z_0, gamma_0, levels, x)[:, 0], losses)
+            np.sum(np.tile(float64.WEIGHTS_U, 4) / 4 * np.asarray(values, np.float64))
+            for values in (-float64.decoder(z_0, gamma_0, levels, x)[:, 0], losses)
         )
         # z₀ is rounded at size 1, which its distance in units of σ₀ magnifies.
-        tolerance = 8 * EPS / _sigma(gamma_0)
+        tolerance = 8 * EPS / float64.sigma(gamma_0)
         yield Check(f"reconstruction, {levels} levels, γ₀ = {gamma_0}, nats", exact, measured, tolerance=tolerance)
     for gamma_1 in (0.5, 5.0):
         x = np.array([[0.8, -0.1]])
-        z_1 = _alpha(gamma_1) * x + _sigma(gamma_1) * U[:, None]
-        log_ratio = _log_normal(U)[:, None] - np.log(_sigma(gamma_1)) - _log_normal(z_1)
+        z_1 = float64.alpha(gamma_1) * x + float64.sigma(gamma_1) * float64.U[:, None]
+        log_ratio = float64.log_normal(float64.U)[:, None] - np.log(float64.sigma(gamma_1)) - float64.log_normal(z_1)
         loss = float(jax.jit(bounds.prior_loss)(jnp.asarray(x, jnp.float32), gamma_1)[0])
         # Two terms of size α₁² cancel in part, in each of two dimensions.
-        tolerance = 8 * EPS * _alpha(gamma_1) ** 2
-        yield Check(f"prior, γ₁ = {gamma_1}, nats", np.sum(WEIGHTS_U[:, None] * log_ratio), loss, tolerance=tolerance)
+        tolerance = 8 * EPS * float64.alpha(gamma_1) ** 2
+        yield Check(
+            f"prior, γ₁ = {gamma_1}, nats", np.sum(float64.WEIGHTS_U[:, None] * log_ratio), loss, tolerance=tolerance
+        )
 
 
 def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
@@ -268,12 +258,12 @@ def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     transition = jax.jit(gaussian.transition)(gamma_s, gamma_t)
 
     s, t, z, x, eps = (values.astype(np.float64).reshape(-1, 1) for values in (gamma_s, gamma_t, z, x, eps))
-    alpha_ts, var_ts = _transition(s, t)
-    from_z, from_x, variance = _conjugate(s, t)
+    alpha_ts, var_ts = float64.transition(s, t)
+    from_z, from_x, variance = float64.conjugate(s, t)
     # With x = (z − σ ε)/α.
-    from_eps = -from_x * _sigma(t) / _alpha(t)
-    mean_eps = (from_z + from_x / _alpha(t)) * z + from_eps * eps
-    size_eps = (from_z + from_x / _alpha(t)) * np.abs(z) + np.abs(from_eps * eps)
+    from_eps = -from_x * float64.sigma(t) / float64.alpha(t)
+    mean_eps = (from_z + from_x / float64.alpha(t)) * z + from_eps * eps
+    size_eps = (from_z + from_x / float64.alpha(t)) * np.abs(z) + np.abs(from_eps * eps)
     for name, measured, exact, size in (
         ("q(z_t|z_s), signal", transition[0], alpha_ts, alpha_ts),
         ("q(z_t|z_s), variance", transition[1], var_ts, var_ts),
@@ -307,10 +297,10 @@ def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     exact_mean, exact_var = 0.0, 1.0
     gammas = np.linspace(GAMMA_1, gamma_0, num_steps + 1)
     for t, s in pairwise(gammas):
-        from_z, from_x, variance = _conjugate(s, t)
+        from_z, from_x, variance = float64.conjugate(s, t)
         # x̂ = var_x (mean/std² + α_t z/σ_t²), by Bayes.
         var_x = 1 / (1 / std**2 + np.exp(-t))
-        slope = from_z + from_x * var_x * _alpha(t) / _sigma(t) ** 2
+        slope = from_z + from_x * var_x * float64.alpha(t) / float64.sigma(t) ** 2
         exact_mean = slope * exact_mean + from_x * var_x * mean / std**2
         exact_var = slope**2 * exact_var + variance
     oracle = oracles.gaussian([mean], [std**2])
@@ -321,7 +311,10 @@ def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     gamma_0, num_steps = -5.0, 2000
     gamma = _gamma(schedules.cosine(gamma_0, 8.0))
     z = draw(mixture_key, _mixture(), gamma, num_steps, _scaled(2**14, scale))
-    means, variances = _alpha(gamma_0) * MEANS, _alpha(gamma_0) ** 2 * STDS**2 + _sigma(gamma_0) ** 2
+    means, variances = (
+        float64.alpha(gamma_0) * MEANS,
+        float64.alpha(gamma_0) ** 2 * STDS**2 + float64.sigma(gamma_0) ** 2,
+    )
     left = np.sum(WEIGHTS * ndtr(-means / np.sqrt(variances)))
     yield _mean_of(f"sampler, mixture, T = {num_steps}, fraction below 0", left, z < 0)
     yield _mean_of(f"sampler, mixture, T = {num_steps}, mean", np.sum(WEIGHTS * means), z)
@@ -390,68 +383,6 @@ def _mean_of(quantity: str, exact: float, values: np.ndarray) -> Check:
 
 def _scaled(num: int, scale: float) -> int:
     return max(1, round(num * scale))
-
-
-def _alpha(gamma: ArrayLike) -> Any:
-    return np.sqrt(expit(-np.asarray(gamma)))
-
-
-def _sigma(gamma: ArrayLike) -> Any:
-    return np.sqrt(expit(np.asarray(gamma)))
-
-
-def _transition(s: ArrayLike, t: ArrayLike) -> tuple[Any, Any]:
-    """(α_{t|s}, σ²_{t|s}) of q(z_t|z_s) at γ_s, γ_t, as 003 Table 3.1 prints them."""
-    alpha_ts = _alpha(t) / _alpha(s)
-    return alpha_ts, _sigma(t) ** 2 - alpha_ts**2 * _sigma(s) ** 2
-
-
-def _conjugate(s: ArrayLike, t: ArrayLike) -> tuple[Any, Any, Any]:
-    """(a, b, variance) of q(z_s|z_t, x) = N(a z_t + b x, variance), by adding precisions."""
-    alpha_ts, var_ts = _transition(s, t)
-    variance = 1 / (1 / _sigma(s) ** 2 + alpha_ts**2 / var_ts)
-    return variance * alpha_ts / var_ts, variance * _alpha(s) / _sigma(s) ** 2, variance
-
-
-def _log_normal(z: np.ndarray) -> np.ndarray:
-    """log N(z; 0, 1), elementwise."""
-    return -0.5 * (z**2 + np.log(2 * np.pi))
-
-
-def _sum(values: np.ndarray) -> np.ndarray:
-    """Sum over all axes but the first."""
-    return values.reshape(len(values), -1).sum(1)
-
-
-def _decoder(z_0: np.ndarray, gamma_0: float, levels: int, x: np.ndarray) -> np.ndarray:
-    """log p(x|z₀) ∝ log q(z₀|x) among all values, elementwise, of integer x that broadcast against z₀."""
-    values = (2 * np.arange(levels) + 1) / levels - 1
-    logits = -0.5 * ((z_0[..., None] - _alpha(gamma_0) * values) / _sigma(gamma_0)) ** 2
-    x = np.broadcast_to(x, z_0.shape)
-    return np.take_along_axis(log_softmax(logits, axis=-1), x[..., None], axis=-1)[..., 0]
-
-
-def _log_marginal(oracle: Oracle) -> Callable[[np.ndarray, float], np.ndarray]:
-    """The oracle's, in float64."""
-    compiled = jax.jit(oracle.log_marginal)
-
-    def log_marginal(z: np.ndarray, gamma: float) -> np.ndarray:
-        with jax.enable_x64(True):
-            return np.asarray(compiled(z, gamma))
-
-    return log_marginal
-
-
-def _variance(oracle: Oracle, gammas: np.ndarray) -> np.ndarray:
-    """E Var(ε|z) = 1 − E[E[ε|z]²] at each γ, for data in one dimension: trapezoid rule over z."""
-    with jax.enable_x64(True):
-        z = jnp.linspace(-8, 8, 3201)[:, None]
-
-        def second_moment(gamma: Array) -> Array:
-            eps_hat = oracle.denoise(z, gamma)[:, 0]
-            return jnp.sum(jnp.square(eps_hat) * jnp.exp(oracle.log_marginal(z, gamma)) * (16 / 3200))
-
-        return 1 - np.asarray(jax.lax.map(second_moment, jnp.asarray(gammas)))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -130,7 +130,14 @@ def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(
     assert "training" not in printed
 
 
-def test_its_numbers_are_those_of_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
+    config = tiny(folder)
+    config.optimizer.learning_rate = 3e-3
+    with pytest.raises(InputError, match=r"learning_rate 0.01 there, 0.003 here"):
+        run(config, folder / "whole")
+
+
+def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
     """evaluate.py at the same T, with the same draws of all images; and a T-step model's own T by default."""
     record = json.loads((folder / "whole" / "comparison.json").read_text())
     config = read_config(folder / "whole" / "inf")

@@ -19,7 +19,17 @@ from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.loop import abstract_state, duration, resolve, train
-from vdm.training.rundir import git_revision, lock, read_evaluation, versions, write_json
+from vdm.training.rundir import (
+    check_same,
+    check_same_data,
+    git_revision,
+    lock,
+    read_config,
+    read_evaluation,
+    read_record,
+    versions,
+    write_json,
+)
 from vdm.training.state import Stream, stream_key
 
 
@@ -63,8 +73,9 @@ class _Comparison:
         self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
         num = len(dataset.test)
         self.num_images = min(num, comparison.max_images) if comparison.max_images else num
-        # A training step is a forward and a backward pass: three calls an image.
-        self.cost_of_training = 3 * training.steps * training.batch_size
+        # A training step is a forward and a backward pass: three calls an image. The run ends with its own evaluation.
+        self.cost_of_steps = 3 * training.steps * training.batch_size
+        self.cost_of_training = self.cost_of_steps + num * config.evaluation.draws
         bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
         self.plan = _Plan(len(self.evaluated) * self.cost_of_training + bounds)
 
@@ -93,6 +104,8 @@ class _Comparison:
         training = config.training
         before = self.plan.done
         if read_evaluation(folder).get("checkpoint_step") == training.steps:
+            check_same_data(read_record(folder), self.dataset.info.to_dict(), folder)
+            check_same(read_config(folder), config, folder)
             self.plan.advance(self.cost_of_training, skip=True)
             return
         self.console.rule(f"training {folder.name}: {self.plan}")
@@ -105,10 +118,10 @@ class _Comparison:
             self.console.print(str(self.plan), style="cyan")
 
         train(config, folder, self.console, on_log)
-        self._advance_to(before, training.steps)
+        self.plan.advance(before + self.cost_of_training - self.plan.done)
 
     def _advance_to(self, before: int, step: int, skip: bool = False) -> None:
-        done = before + self.cost_of_training * step // self.config.training.steps
+        done = before + self.cost_of_steps * step // self.config.training.steps
         self.plan.advance(done - self.plan.done, skip)
 
     def _restore(self, trained: T) -> model_lib.Variables:
