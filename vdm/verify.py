@@ -274,7 +274,7 @@ def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     ):
         error = np.max(np.abs(np.asarray(measured, np.float64).reshape(-1, 1) - exact) / size) / EPS
         # A handful of roundings, and a device's exp and log1p may be a few spacings off.
-        yield Check(f"{name}, largest error/ε", 0.0, error, tolerance=16)
+        yield Check(f"{name}, largest error / EPS", 0.0, error, tolerance=16)
 
 
 def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
