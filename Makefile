@@ -1,11 +1,14 @@
-# Two commands do everything on a machine with Python 3.11+ and make: `make train` and `make test`.
+# `make train` trains the default, `make verify` and `make test` check the package: on a machine with Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint
+.PHONY: train verify test lint
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
+
+verify: .venv/installed
+	$(BIN)/python -m vdm.verify
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -3,9 +3,10 @@
 import os
 import tempfile
 
-# Compiled programs are shared between the tests of a session, and with the programs they start.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Compiled programs are shared between the workers of a session, and with the programs they start.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel).
