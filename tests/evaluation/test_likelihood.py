@@ -15,6 +15,7 @@ from vdm.evaluation.likelihood import (
     Estimates,
     Evaluation,
     Evaluator,
+    image_bounds,
     image_noise,
     stratum,
     summarize,
@@ -207,3 +208,15 @@ def test_importance_sampled_times_leave_the_mean() -> None:
 @functools.cache
 def _evaluator(name: str) -> Evaluator:
     return Evaluator(fresh(name)[0], parallel.make_mesh(1), NUM)
+
+
+def test_devices_exchange_nothing() -> None:
+    """The compiled program of eight devices has no collective: each has its images."""
+    model, variables = fresh("linear")
+    mesh = parallel.make_mesh(8)
+    batch = {"image": np.zeros((8, *SHAPE), np.uint8), "index": np.arange(8, dtype=np.int32)}
+    program = jax.jit(functools.partial(image_bounds, model))
+    text = program.lower(variables, jax.random.key(0), parallel.shard_batch(batch, mesh), 3).compile().as_text()
+    assert "while" in text
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+        assert collective not in text

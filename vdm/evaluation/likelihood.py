@@ -178,7 +178,6 @@ def image_bounds(
     if offsets is None:
         offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
     gamma = functools.partial(model.gamma, variables)
-    rows = jnp.arange(keys.shape[0])
 
     def add_draw(d: Array, sums: tuple[Bound, Array]) -> tuple[Bound, Array]:
         total, by_time = sums
@@ -190,11 +189,13 @@ def image_bounds(
         bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
         loss = bound.diffusion * density
         one_draw = jnp.stack([jnp.ones_like(loss), loss, jnp.square(loss)], axis=-1)
-        by_time = by_time.at[rows, jnp.floor(t * TIME_BINS).astype(jnp.int32)].add(one_draw)
+        # An elementwise sum and not a scatter, which devices would have to exchange.
+        here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
+        by_time += here[:, :, None] * one_draw[:, None, :]
         return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time
 
-    zero = Bound(*(jnp.zeros(rows.shape) for _ in range(3)))
-    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*rows.shape, TIME_BINS, 3))))
+    zero = Bound(*(jnp.zeros(keys.shape) for _ in range(3)))
+    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*keys.shape, TIME_BINS, 3))))
 
 
 def image_noise(
