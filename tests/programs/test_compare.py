@@ -164,7 +164,7 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
     assert saved["num_draws"] == saved["plan"]["calls_per_image"]
     assert "network calls an image" in " ".join(out.getvalue().split())
     evaluate.variance(4)
-    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["rows"]) == 4
+    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["lines"]) == 4
     assert (folder / "whole" / "inf" / "plots" / "estimator_variance.png").stat().st_size > 0
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="stderr"):
