@@ -6,11 +6,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from test_likelihood import DIMS, NUM, _evaluator, exact_terms, fresh, images
+from test_likelihood import DIMS, NUM, _evaluator, exact_steps, exact_terms, fresh, images
 
+from vdm import parallel
 from vdm.errors import InputError
 from vdm.evaluation import cost
-from vdm.evaluation.likelihood import TIME_BINS
+from vdm.evaluation.likelihood import TIME_BINS, Evaluator
 
 UNIFORM = np.full(TIME_BINS, 1 / TIME_BINS)
 Levels = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -97,6 +98,37 @@ def test_unbiased_and_as_precise_as_stated() -> None:
         assert plan.calls < plan.iid_calls / 2
 
 
+@pytest.mark.parametrize("num_steps", [5, 50])
+def test_discrete_time_too_is_unbiased_and_precise(num_steps: int) -> None:
+    """Against the closed form of the sum over the steps."""
+    target = 0.03
+    results = [
+        cost.evaluate_to(_evaluator("linear"), fresh("linear")[1], images(), jax.random.key(seed), target, num_steps)
+        for seed in range(12)
+    ]
+    errors = np.array([r.diffusion for r, _ in results]) - exact_steps(num_steps).sum(1).mean() / (DIMS * np.log(2))
+    stated = np.sqrt(np.mean([r.noise_stderr**2 for r, _ in results if r.noise_stderr is not None]))
+    assert abs(errors.mean()) < 4 * stated / np.sqrt(len(errors))
+    assert 0.4 * target < stated < 1.1 * target
+    assert all(result.num_steps == num_steps for result, _ in results)
+
+
+def test_the_pilot_is_no_larger_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its network calls, counted with the rows that fill up its batches, are those of the plan."""
+    evaluator = Evaluator(fresh("linear")[0], parallel.make_mesh(1), 100)
+    calls = []
+    estimates = Evaluator.estimates
+
+    def counted(self, variables, source, key, num_draws, *, rounds, max_images=0, **rest):
+        batches = -(-(max_images or len(source)) // self.batch_size)
+        calls.append(num_draws * rounds * batches * self.batch_size)
+        return estimates(self, variables, source, key, num_draws, rounds=rounds, max_images=max_images, **rest)
+
+    monkeypatch.setattr(Evaluator, "estimates", counted)
+    _, plan = cost.evaluate_to(evaluator, fresh("linear")[1], images(), jax.random.key(0), 0.1)
+    assert calls[0] == plan.pilot_calls * NUM
+
+
 def test_importance_does_not_pay_where_the_noise_is_even() -> None:
     rng = np.random.default_rng(0)
     even = cost.Pilot(*(1 + 0.3 * rng.normal(size=(2, 200, TIME_BINS))), 0.0)
@@ -104,6 +136,18 @@ def test_importance_does_not_pay_where_the_noise_is_even() -> None:
     assert plan.probabilities is None
     # Noise 0.09 alone: 0.09 / (10 · 0.05²) draws with the margin of 1.1², in two rounds.
     assert abs(plan.calls - 0.09 * cost.MARGIN**2 / 0.025) <= 3
+
+
+def test_all_of_a_few_steps_are_taken_where_that_costs_less() -> None:
+    """Losses that differ much by step and have little noise: no sampling of steps comes near their sum."""
+    rng = np.random.default_rng(0)
+    by_step = np.repeat([1.0, 30.0, 2.0, 10.0], TIME_BINS // 4)
+    steep = cost.Pilot(*(by_step + 0.3 * rng.normal(size=(2, 200, TIME_BINS))), 0.0)
+    for num_steps in (4, 5, 12):
+        plan = cost.make_plan(steep, num_images=10, target=0.1, num_steps=num_steps)
+        assert plan.probabilities is None
+        assert plan.num_draws <= num_steps
+    assert cost.make_plan(steep, num_images=10, target=0.1, num_steps=5).num_draws in (4, 5)
 
 
 def test_a_target_out_of_reach_is_refused() -> None:

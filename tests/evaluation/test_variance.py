@@ -58,6 +58,14 @@ def test_the_least_variance_is_that_of_the_best_schedule() -> None:
     assert 0 < report.least < min(line.iid for line in report.lines)
 
 
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    model, variables = fresh("linear")
+    report = variance.variance_report(
+        model, variables, parallel.make_mesh(1), images(), jax.random.key(1), batch_size=64, max_images=3, rounds=3
+    )
+    assert (report.batch_size, report.num_images, report.rounds) == (3, 3, 3)
+
+
 def test_schedules_share_their_end_points() -> None:
     model, variables = fresh("learned_monotone")
     table = variance.with_equal_ends(model, variables)

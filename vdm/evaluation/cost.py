@@ -5,6 +5,7 @@ stratified within each image; where the pilot shows that it pays, they are impor
 before the first draw that counts, and the pilot's draws do not count, so the estimate is unbiased.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ def evaluate_to(
     """The bound on the images of `source` with a `noise_stderr` of about `target` bits/dim, and its plan."""
     pilot_key, key = jax.random.split(key)
     pilot = run_pilot(evaluator, variables, source, pilot_key, num_steps)
-    plan = make_plan(pilot, len(source), target)
+    plan = make_plan(pilot, len(source), target, num_steps)
     estimates = evaluator.estimates(
         variables,
         source,
@@ -135,14 +136,16 @@ def run_pilot(
     evaluator: Evaluator, variables: Variables, source: Source, key: PRNGKeyArray, num_steps: int | None
 ) -> Pilot:
     """Draws of the first `PILOT_IMAGES` images, one in every bin of times, twice; each image has its own offset."""
-    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random(PILOT_IMAGES)
-    estimates = evaluator.estimates(
+    num = min(PILOT_IMAGES, len(source))
+    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random(num)
+    # Not filled up to the batch of the evaluation proper: that would be many times the work.
+    estimates = evaluator.resized(num).estimates(
         variables,
         source,
         key,
         TIME_BINS,
         rounds=2,
-        max_images=PILOT_IMAGES,
+        max_images=num,
         num_steps=num_steps,
         # The padding's index, −1, gets the last one.
         offsets=lambda r, index: offsets[index],
@@ -155,27 +158,30 @@ def run_pilot(
     return Pilot(first, second, float(variance))
 
 
-def make_plan(pilot: Pilot, num_images: int, target: float) -> Plan:
+def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | None = None) -> Plan:
     """The density and the fewest draws whose expected standard error is below `target`.
 
     Stratified times leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
-    stays uniform. Raises `InputError` if more than `MAX_DRAWS` draws an image would be needed.
+    stays uniform. With few steps, sums over all of them leave nothing but that noise. Raises `InputError` if more than
+    `MAX_DRAWS` draws an image would be needed.
     """
     allowed = (target / MARGIN) ** 2 * num_images * ROUNDS
     spread = np.sqrt(pilot.noise)
     importance = 0.9 * spread / spread.sum() + 0.1 / TIME_BINS
     uniform = np.full(TIME_BINS, 1 / TIME_BINS)
-    fewest = {name: _fewest(pilot, p, allowed) for name, p in (("uniform", uniform), ("importance", importance))}
-    pays = fewest["importance"] < fewest["uniform"]
-    num_draws = min(fewest.values())
+    plain = _fewest(pilot, uniform, allowed)
+    if num_steps is not None:
+        noise = float(np.mean(pilot.noise)) + pilot.reconstruction_variance
+        plain = min(plain, num_steps * max(1, math.ceil(noise / allowed / num_steps)))
+    weighted = _fewest(pilot, importance, allowed)
+    num_draws = min(plain, weighted)
     if num_draws > MAX_DRAWS:
         raise InputError(f"--stderr={target:g}: would take over {MAX_DRAWS} draws an image; give a larger one")
-    pilot_images = min(PILOT_IMAGES, num_images)
     return Plan(
-        importance if pays else None,
+        importance if weighted < plain else None,
         num_draws,
         iid_calls=max(pilot.one_draw_variance / (num_images * target**2), 1.0),
-        pilot_calls=2 * TIME_BINS * pilot_images / num_images,
+        pilot_calls=pilot.first.size * 2 / num_images,
     )
 
 

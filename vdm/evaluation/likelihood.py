@@ -1,5 +1,6 @@
 """Bits/dim of a set of images: each exactly once, several noise draws each, with standard errors."""
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,10 @@ class Estimates(NamedTuple):
     terms: Float[np.ndarray, "rounds 3 images"]
     """(reconstruction, prior, diffusion) of each image, means over the draws."""
     by_time: Float[np.ndarray, "rounds images bins 3"]
-    """Number, sum and sum of squares of the one-draw diffusion losses in each of the `TIME_BINS`."""
+    """Number, sum and sum of squares of the one-draw diffusion losses in each of the `TIME_BINS`.
+
+    Importance-sampled ones count 1/p(t) times: sums stand for uniform times.
+    """
     num_draws: int
     """Draws of a round."""
     num_steps: int | None
@@ -81,7 +85,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates the variables of one model, with one compilation for continuous time and one for all T.
+    """Evaluates the variables of one model; compiled once a batch size, for continuous time and for all T.
 
     Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices. The times of
     an image's draws are stratified, t_d = (d + u)/draws with a u of its own, so images stay independent and the
@@ -93,6 +97,12 @@ class Evaluator:
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
         self._batch_bound = jax.jit(functools.partial(image_bounds, model))
+
+    def resized(self, batch_size: int) -> "Evaluator":
+        """The same evaluator, with its compiled programs, for batches of another size."""
+        other = copy.copy(self)
+        other.batch_size = parallel.round_up(batch_size, self.mesh)
+        return other
 
     def __call__(
         self,
@@ -135,15 +145,14 @@ class Evaluator:
         total = min(len(source), max_images) if max_images else len(source)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         exact_sum = num_steps is not None and num_draws % num_steps == 0 and probabilities is None
-        if offsets is None and exact_sum:
-            # Away from the edges of the steps, where float32 could miss one.
-            offsets = _middle
+        if offsets is None:
+            # The middle is away from the edges of the steps, where float32 could miss one.
+            offsets = _middle if exact_sum else functools.partial(_uniform, key)
         terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             mask, parts = batch["mask"], []
             for r in range(rounds):
-                if offsets is not None:
-                    batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
                 with jax.default_matmul_precision(PRECISION):
                     result = self._batch_bound(
                         variables,
@@ -172,23 +181,23 @@ def image_bounds(
     num_steps: Integer[ArrayLike, ""] | None = None,
     probabilities: Float[Array, " bins"] | None = None,
 ) -> tuple[Bound, Float[Array, "batch bins 3"]]:
-    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`."""
+    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`.
+
+    A batch has "image", "index" and the "offset" u of its stratified times.
+    """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
-    offsets = batch.get("offset")
-    if offsets is None:
-        offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
     gamma = functools.partial(model.gamma, variables)
 
     def add_draw(d: Array, sums: tuple[Bound, Array]) -> tuple[Bound, Array]:
         total, by_time = sums
-        t, density = stratum(offsets, d, num_draws), jnp.ones(())
+        t, density = stratum(batch["offset"], d, num_draws), jnp.ones(1)
         if probabilities is not None:
             t, density = timesteps.importance(t, probabilities)
         gamma_t, weight = noise_levels(gamma, t, num_steps)
         draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
         bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
         loss = bound.diffusion * density
-        one_draw = jnp.stack([jnp.ones_like(loss), loss, jnp.square(loss)], axis=-1)
+        one_draw = jnp.stack([jnp.ones_like(loss), loss, jnp.square(loss)], axis=-1) / density.reshape(-1, 1)
         # An elementwise sum and not a scatter, which devices would have to exchange.
         here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
         by_time += here[:, :, None] * one_draw[:, None, :]
@@ -249,8 +258,17 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
         estimates.exact_sum,
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
-        variance=float(np.nanmean(square) - np.nanmean(mean) ** 2),
+        variance=float(second.sum() / count.sum() / unit**2 - (first.sum() / count.sum() / unit) ** 2),
     )
+
+
+def _uniform(key: PRNGKeyArray, r: int, index: np.ndarray) -> np.ndarray:
+    """A u of its own for each image and round: stream 0 of the image's key."""
+
+    def one(index: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, r), index), 0))
+
+    return np.asarray(jax.vmap(one)(jnp.asarray(index)))
 
 
 def _middle(r: int, index: np.ndarray) -> np.ndarray:

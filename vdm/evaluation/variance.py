@@ -43,6 +43,11 @@ class Report:
     """The variance by schedule, and the least that any schedule between the same end points has."""
 
     lines: list[Variance]
+    batch_size: int
+    """Images in a batch over which times were stratified."""
+    num_images: int
+    rounds: int
+    """Draws of each image."""
     least: float
     """With independent times, (bits/dim)²: see `_least`."""
 
@@ -74,13 +79,15 @@ def variance_report(
     rounds: int,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """One line a schedule, from `rounds` draws of each of the first `max_images` images: whole batches of `batch_size`.
+    """One line a schedule for the continuous-time bound, of any model.
 
+    From `rounds` draws of each of the first `max_images` images (0: all) that make whole batches of `batch_size`.
     Times are stratified over each batch, as in training. One image's time is then uniform, and independent from round
     to round, so the same draws give the variance with independent times; images and noise are those of every schedule.
     """
-    batch_size = min(batch_size, len(source))
-    num = min(max_images or len(source), len(source)) // batch_size * batch_size
+    num = min(max_images or len(source), len(source))
+    batch_size = min(batch_size, num)
+    num -= num % batch_size
     table = with_equal_ends(model, variables)
     starts = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((rounds, num // batch_size))
 
@@ -105,7 +112,7 @@ def variance_report(
         lines.append(_summary(name, estimates.terms.sum(axis=1) / unit, batch_size))
         if name == LINEAR:
             least = _least(estimates, unit)
-    return Report(lines, least)
+    return Report(lines, batch_size, num, rounds, least)
 
 
 def _least(estimates: Estimates, unit: float) -> float:

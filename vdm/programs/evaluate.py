@@ -29,7 +29,7 @@ def parse_steps(text: str) -> list[int | None]:
     """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else."""
     result: list[int | None] = []
     for word in text.split(","):
-        if word != "inf" and not (word.isdigit() and 1 <= int(word) <= MAX_STEPS):
+        if word != "inf" and not (word.isdecimal() and 1 <= int(word) <= MAX_STEPS):
             raise InputError(f"--T={text}: {word!r} is neither inf nor a number from 1 to {MAX_STEPS}")
         result.append(None if word == "inf" else int(word))
     return result
@@ -106,7 +106,7 @@ class Evaluate:
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         result = report.to_dict()
-        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step, "rounds": rounds} | result)
+        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
         path = self.workdir / "plots" / "estimator_variance.png"
         plots.estimator_variance(path, result["lines"], *_curves(self.model, self.variables))
         table = Table(
