@@ -105,7 +105,7 @@ def test_what_it_leaves(folder: Path) -> None:
     # 20 draws: 18 = 6 of each of 3 terms, 20 of 40 steps, 20 times.
     assert [(row["num_draws"], row["exact_sum"]) for row in infinite] == [(18, True), (20, False), (20, False)]
     assert record["num_images"] == NUM
-    assert record["versions"]["jax"]
+    assert record["last_session"]["versions"]["jax"]
     assert (path / "comparison.png").stat().st_size > 0
     assert f"{own[0]['bits_per_dim']:.3f}" in (path / "comparison.md").read_text()
     assert read_config(path / "T_3").objective.num_steps == 3
