@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 
 from vdm import model as model_lib
@@ -15,6 +16,7 @@ from vdm.evaluation.likelihood import (
     Estimates,
     Evaluation,
     Evaluator,
+    control_variates,
     image_bounds,
     image_noise,
     stratum,
@@ -103,8 +105,8 @@ def test_first_images_only() -> None:
 def estimates(terms: np.ndarray) -> Estimates:
     """Of (rounds, 3, images) in nats, every loss in the same bin of times."""
     rounds, _, num = terms.shape
-    by_time = np.zeros((rounds, num, TIME_BINS, 3), np.float32)
-    by_time[:, :, 0] = np.stack([np.ones((rounds, num)), terms[:, 2], terms[:, 2] ** 2], axis=-1)
+    by_time = np.zeros((rounds, num, TIME_BINS, 5), np.float32)
+    by_time[:, :, 0, :3] = np.stack([np.ones((rounds, num)), terms[:, 2], terms[:, 2] ** 2], axis=-1)
     return Estimates(terms, by_time, 1, None, False)
 
 
@@ -227,6 +229,16 @@ def test_importance_sampled_times_leave_the_mean() -> None:
 @functools.cache
 def _evaluator(name: str) -> Evaluator:
     return Evaluator(fresh(name)[0], parallel.make_mesh(1), NUM)
+
+
+def test_control_variates_have_mean_zero() -> None:
+    """Whatever x: over 20 000 draws of ε."""
+    x = jnp.broadcast_to(jnp.linspace(-1, 0.5, DIMS).reshape(1, *SHAPE), (20_000, *SHAPE))
+    variates = control_variates(x, jax.random.normal(jax.random.key(0), x.shape))
+    oracle.assert_mean(variates, 0.0)
+    # And they are what they say: half a χ²'s variance is D/2, that of ⟨ε, x⟩ is ‖x‖².
+    expected = [DIMS / 2, float(np.square(np.linspace(-1, 0.5, DIMS)).sum())]
+    np.testing.assert_allclose(np.var(variates, axis=0), expected, rtol=0.06)
 
 
 def test_devices_exchange_nothing() -> None:

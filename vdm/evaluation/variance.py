@@ -122,7 +122,7 @@ def _least(estimates: Estimates, unit: float) -> float:
     (∫ √E[l²] dγ)². The linear schedule's bins of time are equal bins of γ.
     """
     rounds = len(estimates.terms)
-    count, _, second = np.moveaxis(estimates.by_time.astype(np.float64).sum(axis=(0, 1)), -1, 0)
+    count, _, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
     filled = count > 0
     square = np.mean(np.sqrt(second[filled] / count[filled])) ** 2
     diffusion = estimates.terms[:, 2]

@@ -109,9 +109,11 @@ class Evaluate:
         write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
         path = self.workdir / "plots" / "estimator_variance.png"
         plots.estimator_variance(path, result["lines"], *_curves(self.model, self.variables))
-        table = Table(
-            title="variance of the bits/dim of one draw", caption=f"{rounds} draws an image, step {self.step}"
+        caption = (
+            f"continuous time, step {self.step}, {report.num_images} images with {rounds} draws each; "
+            f"stratified over batches of {report.batch_size}"
         )
+        table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
         for column in ("schedule", "independent times", "stratified times", "bound, bits/dim"):
             table.add_column(column, justify="left" if column == "schedule" else "right")
         for line in report.lines:
