@@ -29,9 +29,12 @@ def main() -> None:
     parallel.setup()
     from rich.console import Console
 
+    from vdm.errors import InputError
     from vdm.programs.evaluate import Evaluate, parse_steps
 
     given = flags.FLAGS
+    if given.variance is not None and (given.T is not None or given.stderr is not None):
+        raise InputError("--variance: goes without --T and --stderr; it is of continuous time")
     steps = None if given.T is None else parse_steps(given.T)
     evaluate = Evaluate(config, workdir, given.checkpoint, Console(highlight=False))
     if given.variance is None:

@@ -1,4 +1,4 @@
-"""Discrete- against continuous-time models of 28×28 grey images: four of them, three quarters of an hour on two CPU cores.
+"""Discrete- against continuous-time models of 28×28 grey images: four of them, an hour on two CPU cores.
 
 Any npz of this size by --config.data.name=npz:PATH.
 """

@@ -12,8 +12,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel).
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
 
-import jax  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import jax
+from jaxtyping import install_import_hook
 
 install_import_hook("vdm", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")

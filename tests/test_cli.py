@@ -58,6 +58,12 @@ def test_bad_command_lines(args: list[str], mentions: list[str], tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_comparison_of_what_are_no_steps(tmp_path: Path) -> None:
+    result = run("compare.py", f"--workdir={tmp_path / 'run'}", "--config.comparison.trained=('a',)")
+    assert_refused(result, "comparison.trained=('a',)")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_config_file_that_fails_or_makes_something_else(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     assert_refused(run("train.py", f"--config={tmp_path / 'broken.py'}"), "broken.py")
@@ -116,6 +122,9 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     evaluated = run("evaluate.py", workdir, "--config.evaluation.draws=3")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "±" in evaluated.stdout
+    several = run("evaluate.py", workdir, "--T=2,inf", "--config.objective.num_steps=None")
+    assert several.returncode == 0, several.stderr
+    assert (trained / "run" / "evaluation_T_2.json").exists()
     sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--trajectory=2")
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
@@ -130,6 +139,8 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
     for field in ("schedule.gamma_min=-20", "network.fourier=(1,2)", "network.channels=8"):
         name = field.split("=")[0]
         assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", f"--config.{field}"), "another config", name)
+    assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=²"), "--T=²", "inf")
+    assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=2", "--variance=3"), "--variance", "--T")
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--num=0"), "sampling.num=0")
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
     assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), "--config.seed=3"), "seed")

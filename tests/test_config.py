@@ -71,6 +71,14 @@ def test_bad_values_are_named(config: Config, message: str) -> None:
         validate(config)
 
 
+@pytest.mark.parametrize("steps", [("a",), (10.5,), (True,)])
+def test_steps_are_integers(steps: tuple) -> None:
+    config = Config()
+    config.comparison.trained = steps  # as the command line sets it
+    with pytest.raises(InputError, match=r"config\.comparison\.trained"):
+        validate(config)
+
+
 def test_wrong_types_in_a_saved_config_are_named() -> None:
     values = to_dict(Config())
     values["training"]["steps"] = "many"

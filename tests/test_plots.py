@@ -85,7 +85,7 @@ def test_the_first_steps_do_not_flatten_the_rest(tmp_path, drawn):
 
 def test_times_leave_out_empty_bins(tmp_path, drawn):
     t, mean, std = np.array([0.125, 0.375, 0.625, 0.875]), np.array([1.0, np.nan, 4.0, 1.0]), np.full(4, 2.0)
-    (axes,) = drawn(plots.times, tmp_path, t, mean, std)
+    (axes,) = drawn(plots.times, tmp_path, t, mean, std, 2.0)
     curve, overall = axes.lines
     assert points(curve) == [(0.125, 1), (0.625, 4), (0.875, 1)]
     assert set(overall.get_ydata()) == {2.0}
@@ -96,7 +96,7 @@ def test_times_leave_out_empty_bins(tmp_path, drawn):
 
 def test_times_of_nothing_become_a_picture(tmp_path):
     empty = np.full(3, np.nan)
-    plots.times(tmp_path / "times.png", np.array([0.2, 0.5, 0.8]), empty, empty)
+    plots.times(tmp_path / "times.png", np.array([0.2, 0.5, 0.8]), empty, empty, 1.0)
     assert_is_picture(tmp_path / "times.png")
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from vdm import bounds, gaussian, likelihoods, samplers, schedules, timesteps, verify
-from vdm.verify import Check
+from vdm.checks import Check
 
 # Few samples, the same checks; what is deterministic keeps its precision.
 SCALE = 1 / 32

@@ -24,11 +24,18 @@ Program = Callable[[], None]
 SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
 
 
+# Optional fields that the command line sets to None; ml_collections has no way to say it.
+_nones: list[str] = []
+
+
 def config() -> Config:
     """The config as given on the command line. Raises `InputError` if the file does not make one."""
     value = flags.FLAGS.config
     if not isinstance(value, Config):
         raise InputError(f"--config={config_file()}: get_config() returned {type(value).__name__}, not vdm's Config")
+    for name in _nones:
+        group, _, field = name.rpartition(".")
+        setattr(getattr(value, group), field, None)
     config_lib.validate(value)
     return value
 
@@ -87,13 +94,20 @@ def _parse(argv: list[str], description: str, default_config: Path | None) -> No
     for name in given:
         if name.startswith("config.") and name.removeprefix("config.") not in fields:
             raise InputError(_unknown_field(name.removeprefix("config."), fields))
+    defaults = config_lib.flatten(Config())
+    _nones[:] = [
+        name.removeprefix("config.")
+        for name, value in given.items()
+        if value == "None" and name.startswith("config.") and defaults[name.removeprefix("config.")] is None
+    ]
+    argv = [a for a in argv if a.lstrip("-") not in {f"config.{name}=None" for name in _nones}]
     folder = given.get("workdir", "runs/digits")
     if default_config is None and "config" not in given:
         read_config(Path(folder))
     default = str(default_config or f"{SAVED_CONFIG}:{folder}")
     try:
-        # Reads the overrides --config.FIELD=VALUE from sys.argv already here.
-        config_flags.DEFINE_config_file("config", default)
+        # Reads the overrides --config.FIELD=VALUE from argv already here.
+        config_flags.DEFINE_config_file("config", default, sys_argv=argv)
         flags.DEFINE_string("workdir", None, "")
         rest = flags.FLAGS(argv)
         flags.FLAGS.config  # noqa: B018 - loads the file

@@ -131,7 +131,7 @@ class EvaluationConfig:
     training_draws: int = 1
     """Noise draws an image in the evaluations during training."""
     max_images: int = 0
-    """Evaluations during training use the first so many test images; 0: all."""
+    """Evaluations during training and the variance report use the first so many test images; 0: all."""
 
 
 @dataclass
@@ -234,10 +234,10 @@ def validate(config: Config) -> None:
         check("data.levels", 2 <= config.data.levels <= 256, "from 2 to 256")
 
 
-def _are_steps(*numbers: int | None) -> bool:
+def _are_steps(*numbers: Any) -> bool:
     """Whether these are numbers of time steps, increasing; a None is fine."""
     given = [n for n in numbers if n is not None]
-    return given == sorted(set(given)) and all(1 <= n <= MAX_STEPS for n in given)
+    return all(type(n) is int and 1 <= n <= MAX_STEPS for n in given) and given == sorted(set(given))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -92,12 +92,16 @@ def schedule(
 
 
 def times(
-    path: Path, t: Float[np.ndarray, " bins"], mean: Float[np.ndarray, " bins"], std: Float[np.ndarray, " bins"]
+    path: Path,
+    t: Float[np.ndarray, " bins"],
+    mean: Float[np.ndarray, " bins"],
+    std: Float[np.ndarray, " bins"],
+    diffusion: float,
 ) -> None:
-    """Writes the one-draw diffusion loss γ'(t)/2·‖ε − ε̂‖² in bits/dim against t: its mean in each bin of t ± `std`.
+    """Writes the one-draw diffusion loss ½·weight·‖ε − ε̂‖² in bits/dim against t: its mean in each bin of t ± `std`.
 
     `t` are the centres of equal bins of [0, 1], `std` is over images and noise. Bins without draws have NaN and are
-    left out. A dotted line marks the mean of the other bins, with none empty the diffusion term of the bound.
+    left out. A dotted line marks the diffusion term of the bound, the mean over t.
     """
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -107,17 +111,15 @@ def times(
     band = np.maximum(mean - std, 0), mean + std
     axes.fill_between(t, *band, color="tab:green", alpha=0.2, linewidth=0, label="± one standard deviation")
     axes.plot(t, mean, color="tab:green", marker=".", label="mean over images and noise")
-    if full.any():
-        label = f"its mean over t is the diffusion term: {mean.mean():.3g}"
-        axes.axhline(mean.mean(), color="black", linestyle=":", label=label)
+    axes.axhline(diffusion, color="black", linestyle=":", label=f"diffusion term, the mean over t: {diffusion:.3g}")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    _label(axes, "Diffusion loss at each time", "γ'(t)/2·‖ε − ε̂‖² in bits/dim", "t (0: data, 1: noise)")
+    _label(axes, "Diffusion loss of one draw at each time", "½·weight·‖ε − ε̂‖² in bits/dim", "t (0: data, 1: noise)")
     _save(figure, path)
 
 
 def variance(path: Path, records: Records) -> None:
-    """Writes the variance of the one-draw estimate of a test image's bits/dim, in (bits/dim)², against the step.
+    """Writes the variance of one draw's diffusion loss, over images, times and noise, in (bits/dim)², against the step.
 
     On a log axis. Evaluations with no "variance", or with None, are left out.
     """
@@ -127,7 +129,7 @@ def variance(path: Path, records: Records) -> None:
     if len(values):
         axes.plot(steps, values, color="tab:red", marker="o", markersize=4, label=f"test, last {values[-1]:.3g}")
     _log_y(axes)
-    _label(axes, "Variance of the one-draw estimate", "variance in (bits/dim)²")
+    _label(axes, "Diffusion loss of one draw: variance over images, times, noise", "(bits/dim)²")
     _save(figure, path)
 
 

@@ -9,10 +9,10 @@ BASE = RNG.normal(2.0, 0.3, size=100)
 
 
 def measurement(trained: int | None, evaluated: int | None, excess: float, draws: int = 50) -> Measurement:
-    return Measurement(trained, evaluated, BASE + excess + 0.01 * RNG.normal(size=100), draws)
+    return Measurement(trained, evaluated, BASE + excess + 0.01 * RNG.normal(size=100), draws, evaluated == 10, "abc")
 
 
-REFERENCE = Measurement(None, None, BASE, 50)
+REFERENCE = Measurement(None, None, BASE, 50, False, "abc")
 MEASUREMENTS = [
     measurement(None, 100, 0.1),
     REFERENCE,

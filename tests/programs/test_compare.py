@@ -20,6 +20,7 @@ from vdm.config import (
     TrainingConfig,
 )
 from vdm.errors import InputError
+from vdm.evaluation.likelihood import Evaluator
 from vdm.programs import compare as program
 from vdm.programs.evaluate import Evaluate, parse_steps
 from vdm.training.rundir import read_config, read_metrics
@@ -90,8 +91,8 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
     assert printed.count("from scratch") == 0
     assert "inf at T_3" not in printed
     assert again == table
-    for name in ("inf_at_inf", "inf_at_T_3", "inf_at_T_40", "T_3_at_T_3"):
-        parts = [np.load(folder / run / "bounds" / f"{name}.npz")["bits"] for run in ("whole", "broken")]
+    for name in ("inf/bounds/inf", "inf/bounds/T_3", "inf/bounds/T_40", "T_3/bounds/T_3"):
+        parts = [np.load(folder / run / f"{name}.npz")["bits"] for run in ("whole", "broken")]
         np.testing.assert_array_equal(*parts)
 
 
@@ -104,7 +105,7 @@ def test_what_it_leaves(folder: Path) -> None:
     # 20 draws: 18 = 6 of each of 3 terms, 20 of 40 steps, 20 times.
     assert [(row["num_draws"], row["exact_sum"]) for row in infinite] == [(18, True), (20, False), (20, False)]
     assert record["num_images"] == NUM
-    assert record["versions"]["jax"]
+    assert record["last_session"]["versions"]["jax"]
     assert (path / "comparison.png").stat().st_size > 0
     assert f"{own[0]['bits_per_dim']:.3f}" in (path / "comparison.md").read_text()
     assert read_config(path / "T_3").objective.num_steps == 3
@@ -138,19 +139,19 @@ def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
 
 
 def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
-    """evaluate.py at the same T, with the same draws of all images; and a T-step model's own T by default."""
-    record = json.loads((folder / "whole" / "comparison.json").read_text())
-    config = read_config(folder / "whole" / "inf")
-    config.evaluation.draws = 20
-    console = Console(file=io.StringIO())
-    results = Evaluate(config, folder / "whole" / "inf", "latest", console).bound([3, None], None)
-    rows = {row["evaluated"]: row for row in record["rows"]["trained at inf, evaluated at T"]}
-    for result in results:
-        row = rows[result.num_steps]
-        # That is over all 300 images, this over the first 24 of them.
-        error = np.hypot(row["stderr"], result.stderr or 0)
-        assert abs(result.total - row["bits_per_dim"]) < 4 * error
-    assert (folder / "whole" / "inf" / "evaluation_T_3.json").exists()
+    """Image by image at the same T, with the same draws, in batches of another size."""
+    path = folder / "whole" / "inf"
+    evaluate = Evaluate(read_config(path), path, "latest", Console(file=io.StringIO()))
+    evaluator = Evaluator(evaluate.model, evaluate.mesh, 16)
+    for num_steps, draws, name in ((3, 18, "T_3"), (None, 20, "inf")):
+        found = evaluator.estimates(
+            evaluate.variables, evaluate.dataset.test, evaluate.key, draws, max_images=NUM, num_steps=num_steps
+        )
+        bits = found.terms.sum(axis=(0, 1)) / (64 * np.log(2))
+        np.testing.assert_allclose(np.load(path / "bounds" / f"{name}.npz")["bits"], bits, rtol=1e-5)
+    results = evaluate.bound([3, None], None)
+    assert [result.num_steps for result in results] == [3, None]
+    assert (path / "evaluation_T_3.json").exists()
     discrete = json.loads((folder / "whole" / "T_3" / "evaluation.json").read_text())
     assert discrete["num_steps"] == 3
 
@@ -164,7 +165,7 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
     assert saved["num_draws"] == saved["plan"]["calls_per_image"]
     assert "network calls an image" in " ".join(out.getvalue().split())
     evaluate.variance(4)
-    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["rows"]) == 4
+    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["lines"]) == 4
     assert (folder / "whole" / "inf" / "plots" / "estimator_variance.png").stat().st_size > 0
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="stderr"):
@@ -175,9 +176,17 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
 
 def test_numbers_of_steps_on_the_command_line() -> None:
     assert parse_steps("5,10,inf") == [5, 10, None]
-    for bad in ("0", "5,", "-3", "1e3", "five", "2000000"):
+    for bad in ("0", "5,", "-3", "1e3", "five", "2000000", "²"):
         with pytest.raises(InputError, match="--T="):
             parse_steps(bad)
+
+
+def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
+    config = tiny(folder)
+    config.comparison.max_images = 1
+    with pytest.raises(InputError, match="standard error"):
+        run(config, folder / "one")
+    assert not (folder / "one" / "inf").exists()
 
 
 def test_it_refuses_a_config_of_one_discrete_model(folder: Path) -> None:

@@ -21,6 +21,10 @@ class Measurement:
     """Bits/dim of each image, a mean over its draws."""
     num_draws: int
     """Network calls an image."""
+    exact_sum: bool
+    """Whether all T terms were summed."""
+    revision: str
+    """Git revision of the code that measured it; empty outside a checkout."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Row:
     """Its standard error, paired."""
     num_draws: int
     exact_sum: bool
-    """Whether all T terms were summed."""
+    revision: str
 
 
 def rows(measurements: Sequence[Measurement]) -> tuple[list[Row], list[Row]]:
@@ -58,10 +62,8 @@ def rows(measurements: Sequence[Measurement]) -> tuple[list[Row], list[Row]]:
             bits, stderr = _mean(m.bits)
             excess, excess_stderr = _mean(m.bits - reference.bits)
             drop, drop_stderr = (None, None) if previous is None else _mean(previous.bits - m.bits)
-            exact = m.evaluated is not None and m.num_draws % m.evaluated == 0
-            result.append(
-                Row(m.trained, m.evaluated, bits, stderr, excess, excess_stderr, drop, drop_stderr, m.num_draws, exact)
-            )
+            numbers = (bits, stderr, excess, excess_stderr, drop, drop_stderr)
+            result.append(Row(m.trained, m.evaluated, *numbers, m.num_draws, m.exact_sum, m.revision))
             previous = m
         return result
 

@@ -1,10 +1,12 @@
 """The bound to a stated precision with the fewest network calls: a pilot, a plan made from it, and its evaluation.
 
 The error in question is that of the draws alone, for the images at hand (`Evaluation.noise_stderr`). Times are
-stratified within each image; where the pilot shows that it pays, they are importance-sampled too. The plan is fixed
-before the first draw that counts, and the pilot's draws do not count, so the estimate is unbiased.
+stratified within each image; where the pilot shows that it pays, they are importance-sampled too; and control variates
+take out part of the noise. The plan is fixed before the first draw that counts, and the pilot's draws do not count, so
+the estimate is unbiased.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,7 +34,13 @@ class Pilot(NamedTuple):
     """Two independent draws of every image at one time in every bin, the same for both: bits/dim."""
 
     first: Curves
+    """The diffusion losses of the first draws, less their control variates."""
     second: Curves
+    """Of the second draws."""
+    controls: Float[np.ndarray, "bins 2"]
+    """The factors of the control variates."""
+    one_draw_variance: float
+    """Variance of one draw of an image's bound at a uniform time, control variates and all: a mean over images."""
     reconstruction_variance: float
     """Variance over its noise of one draw of the reconstruction term, a mean over images."""
 
@@ -42,14 +50,6 @@ class Pilot(NamedTuple):
         variance = np.mean(np.square(self.first - self.second), axis=0) / 2
         padded = np.pad(variance, 1, mode="edge")
         return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-
-    @property
-    def one_draw_variance(self) -> float:
-        """Variance of one draw of an image's bound at a uniform time, a mean over images."""
-        square = np.mean(np.square(self.first) + np.square(self.second)) / 2
-        # The draws are independent, so this is free of their noise; a plain square of means would not be.
-        squared_mean = np.mean(self.first.mean(axis=1) * self.second.mean(axis=1))
-        return float(square - squared_mean) + self.reconstruction_variance
 
     def variance(self, probabilities: Float[np.ndarray, " bins"], num_draws: int) -> float:
         """Variance of the mean of an image's draws, stratified over this density: a mean over images."""
@@ -74,6 +74,8 @@ class Plan:
 
     probabilities: Float[np.ndarray, " bins"] | None
     """Of the bins of times; None: uniform times."""
+    controls: Float[np.ndarray, "bins 2"]
+    """Factors of the control variates."""
     num_draws: int
     """Draws an image in each of the two rounds."""
     iid_calls: float
@@ -117,7 +119,7 @@ def evaluate_to(
     """The bound on the images of `source` with a `noise_stderr` of about `target` bits/dim, and its plan."""
     pilot_key, key = jax.random.split(key)
     pilot = run_pilot(evaluator, variables, source, pilot_key, num_steps)
-    plan = make_plan(pilot, len(source), target)
+    plan = make_plan(pilot, len(source), target, num_steps)
     estimates = evaluator.estimates(
         variables,
         source,
@@ -127,6 +129,7 @@ def evaluate_to(
         progress=progress,
         num_steps=num_steps,
         probabilities=plan.probabilities,
+        controls=plan.controls,
     )
     return summarize(estimates, evaluator.model.num_dims), plan
 
@@ -135,47 +138,80 @@ def run_pilot(
     evaluator: Evaluator, variables: Variables, source: Source, key: PRNGKeyArray, num_steps: int | None
 ) -> Pilot:
     """Draws of the first `PILOT_IMAGES` images, one in every bin of times, twice; each image has its own offset."""
-    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random(PILOT_IMAGES)
-    estimates = evaluator.estimates(
+    num = min(PILOT_IMAGES, len(source))
+    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random(num)
+    # Not filled up to the batch of the evaluation proper: that would be many times the work.
+    estimates = evaluator.resized(num).estimates(
         variables,
         source,
         key,
         TIME_BINS,
         rounds=2,
-        max_images=PILOT_IMAGES,
+        max_images=num,
         num_steps=num_steps,
         # The padding's index, −1, gets the last one.
         offsets=lambda r, index: offsets[index],
     )
     unit = evaluator.model.num_dims * np.log(2)
-    first, second = estimates.by_time[..., 1].astype(np.float64) / unit
+    losses, variates = (
+        estimates.by_time[..., 1].astype(np.float64) / unit,
+        estimates.by_time[..., 3:].astype(np.float64),
+    )
     reconstruction = estimates.terms[:, 0] / unit
     # Means of TIME_BINS draws each.
-    variance = TIME_BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2
-    return Pilot(first, second, float(variance))
+    variance = float(TIME_BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2)
+    # The two draws are independent, so their product is free of the noise that a square of means would have.
+    squared_mean = np.mean(losses[0].mean(axis=1) * losses[1].mean(axis=1))
+    factors = _regress(losses[0] - losses[1], variates[0] - variates[1])
+    first, second = losses - np.sum(factors * variates, axis=-1)
+    return Pilot(
+        first,
+        second,
+        controls=factors * unit,
+        one_draw_variance=float(np.mean(np.square(losses)) - squared_mean) + variance,
+        reconstruction_variance=variance,
+    )
 
 
-def make_plan(pilot: Pilot, num_images: int, target: float) -> Plan:
+def _regress(
+    losses: Float[np.ndarray, "images bins"], variates: Float[np.ndarray, "images bins 2"]
+) -> Float[np.ndarray, "bins 2"]:
+    """Least-squares factors of the variates in each bin, fitted there and in its neighbours."""
+    products = np.einsum("kbi,kbj->bij", variates, variates)
+    moments = np.einsum("kbi,kb->bi", variates, losses)
+
+    def pooled(values: np.ndarray) -> np.ndarray:
+        padded = np.pad(values, [(1, 1)] + [(0, 0)] * (values.ndim - 1))
+        return padded[:-2] + padded[1:-1] + padded[2:]
+
+    return (np.linalg.pinv(pooled(products), hermitian=True) @ pooled(moments)[:, :, None])[:, :, 0]
+
+
+def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | None = None) -> Plan:
     """The density and the fewest draws whose expected standard error is below `target`.
 
     Stratified times leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
-    stays uniform. Raises `InputError` if more than `MAX_DRAWS` draws an image would be needed.
+    stays uniform. With few steps, sums over all of them leave nothing but that noise. Raises `InputError` if more than
+    `MAX_DRAWS` draws an image would be needed.
     """
     allowed = (target / MARGIN) ** 2 * num_images * ROUNDS
     spread = np.sqrt(pilot.noise)
     importance = 0.9 * spread / spread.sum() + 0.1 / TIME_BINS
     uniform = np.full(TIME_BINS, 1 / TIME_BINS)
-    fewest = {name: _fewest(pilot, p, allowed) for name, p in (("uniform", uniform), ("importance", importance))}
-    pays = fewest["importance"] < fewest["uniform"]
-    num_draws = min(fewest.values())
+    plain = _fewest(pilot, uniform, allowed)
+    if num_steps is not None:
+        noise = float(np.mean(pilot.noise)) + pilot.reconstruction_variance
+        plain = min(plain, num_steps * max(1, math.ceil(noise / allowed / num_steps)))
+    weighted = _fewest(pilot, importance, allowed)
+    num_draws = min(plain, weighted)
     if num_draws > MAX_DRAWS:
         raise InputError(f"--stderr={target:g}: would take over {MAX_DRAWS} draws an image; give a larger one")
-    pilot_images = min(PILOT_IMAGES, num_images)
     return Plan(
-        importance if pays else None,
+        importance if weighted < plain else None,
+        pilot.controls,
         num_draws,
         iid_calls=max(pilot.one_draw_variance / (num_images * target**2), 1.0),
-        pilot_calls=2 * TIME_BINS * pilot_images / num_images,
+        pilot_calls=pilot.first.size * 2 / num_images,
     )
 
 

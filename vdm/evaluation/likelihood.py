@@ -1,5 +1,6 @@
 """Bits/dim of a set of images: each exactly once, several noise draws each, with standard errors."""
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
-from vdm import parallel, timesteps
+from vdm import likelihoods, parallel, timesteps
 from vdm.data import evaluation_batches
 from vdm.data.dataset import Source
 from vdm.model import Bound, Draws, Model, Variables, noise_levels
@@ -31,8 +32,12 @@ class Estimates(NamedTuple):
 
     terms: Float[np.ndarray, "rounds 3 images"]
     """(reconstruction, prior, diffusion) of each image, means over the draws."""
-    by_time: Float[np.ndarray, "rounds images bins 3"]
-    """Number, sum and sum of squares of the one-draw diffusion losses in each of the `TIME_BINS`."""
+    by_time: Float[np.ndarray, "rounds images bins 5"]
+    """In each of the `TIME_BINS`, over the draws: their number, the sums of their diffusion losses, of the losses'
+    squares, and of both `control_variates` times the losses' weights.
+
+    Importance-sampled draws count 1/p(t) times: sums stand for uniform times.
+    """
     num_draws: int
     """Draws of a round."""
     num_steps: int | None
@@ -81,7 +86,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates the variables of one model, with one compilation for continuous time and one for all T.
+    """Evaluates the variables of one model; compiled once a batch size, for continuous time and for all T.
 
     Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices. The times of
     an image's draws are stratified, t_d = (d + u)/draws with a u of its own, so images stay independent and the
@@ -93,6 +98,12 @@ class Evaluator:
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
         self._batch_bound = jax.jit(functools.partial(image_bounds, model))
+
+    def resized(self, batch_size: int) -> "Evaluator":
+        """The same evaluator, with its compiled programs, for batches of another size."""
+        other = copy.copy(self)
+        other.batch_size = parallel.round_up(batch_size, self.mesh)
+        return other
 
     def __call__(
         self,
@@ -125,25 +136,26 @@ class Evaluator:
         progress: Progress = lambda done, total: None,
         num_steps: int | None = None,
         probabilities: Float[np.ndarray, " bins"] | None = None,
+        controls: Float[np.ndarray, "bins 2"] | None = None,
         offsets: Callable[[int, np.ndarray], np.ndarray] | None = None,
     ) -> Estimates:
         """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
 
-        With `probabilities`, times are importance-sampled with that density (`timesteps.importance`). `offsets`
-        gives each image's u ∈ [0, 1) from the round and the image's index; by default u is random, or ½ for exact sums.
+        With `probabilities`, times are importance-sampled with that density (`timesteps.importance`). With `controls`,
+        the `control_variates` are subtracted with these factors of their times' bins. `offsets` gives each image's
+        u ∈ [0, 1) from the round and the image's index; by default u is random, or ½ for exact sums.
         """
         total = min(len(source), max_images) if max_images else len(source)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         exact_sum = num_steps is not None and num_draws % num_steps == 0 and probabilities is None
-        if offsets is None and exact_sum:
-            # Away from the edges of the steps, where float32 could miss one.
-            offsets = _middle
+        if offsets is None:
+            # The middle is away from the edges of the steps, where float32 could miss one.
+            offsets = _middle if exact_sum else functools.partial(_uniform, key)
         terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             mask, parts = batch["mask"], []
             for r in range(rounds):
-                if offsets is not None:
-                    batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
                 with jax.default_matmul_precision(PRECISION):
                     result = self._batch_bound(
                         variables,
@@ -151,7 +163,7 @@ class Evaluator:
                         parallel.shard_batch(batch, self.mesh),
                         num_draws,
                         num_steps,
-                        None if probabilities is None else jnp.asarray(probabilities, jnp.float32),
+                        *(None if v is None else jnp.asarray(v, jnp.float32) for v in (probabilities, controls)),
                     )
                 parts.append(jax.device_get(result))
                 done += int(mask.sum())
@@ -171,30 +183,46 @@ def image_bounds(
     num_draws: Integer[ArrayLike, ""],
     num_steps: Integer[ArrayLike, ""] | None = None,
     probabilities: Float[Array, " bins"] | None = None,
-) -> tuple[Bound, Float[Array, "batch bins 3"]]:
-    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`."""
+    controls: Float[Array, "bins 2"] | None = None,
+) -> tuple[Bound, Float[Array, "batch bins 5"]]:
+    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`.
+
+    A batch has "image", "index" and the "offset" u of its stratified times.
+    """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
-    offsets = batch.get("offset")
-    if offsets is None:
-        offsets = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
     gamma = functools.partial(model.gamma, variables)
-    rows = jnp.arange(keys.shape[0])
+    x = likelihoods.encode(batch["image"], model.levels)
 
     def add_draw(d: Array, sums: tuple[Bound, Array]) -> tuple[Bound, Array]:
         total, by_time = sums
-        t, density = stratum(offsets, d, num_draws), jnp.ones(())
+        t, density = stratum(batch["offset"], d, num_draws), jnp.ones(1)
         if probabilities is not None:
             t, density = timesteps.importance(t, probabilities)
         gamma_t, weight = noise_levels(gamma, t, num_steps)
         draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
         bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
-        loss = bound.diffusion * density
-        one_draw = jnp.stack([jnp.ones_like(loss), loss, jnp.square(loss)], axis=-1)
-        by_time = by_time.at[rows, jnp.floor(t * TIME_BINS).astype(jnp.int32)].add(one_draw)
+        # Elementwise sums and not a scatter, which devices would have to exchange.
+        here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
+        variates = weight[:, None] * control_variates(x, draws.eps)
+        if controls is not None:
+            factors = jnp.sum(here[:, :, None] * controls[None], axis=1)
+            bound = bound._replace(diffusion=bound.diffusion - jnp.sum(factors * variates, axis=1) / density)
+        loss = (bound.diffusion * density)[:, None]
+        one_draw = jnp.concatenate([jnp.ones_like(loss), loss, jnp.square(loss), variates], axis=1)
+        by_time += here[:, :, None] * (one_draw / density.reshape(-1, 1))[:, None, :]
         return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time
 
-    zero = Bound(*(jnp.zeros(rows.shape) for _ in range(3)))
-    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*rows.shape, TIME_BINS, 3))))
+    zero = Bound(*(jnp.zeros(keys.shape) for _ in range(3)))
+    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*keys.shape, TIME_BINS, 5))))
+
+
+def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"]) -> Float[Array, "batch 2"]:
+    """[½ (‖ε‖² − D), ⟨ε, x⟩]: mean 0 over ε for every x, and what the noise of ½ ‖ε − ε̂‖² is largely made of.
+
+    For Gaussian data ε − ε̂ = a ε − b (x − mean), so they are then all of its noise, but for that of ⟨ε, mean⟩.
+    """
+    axes = tuple(range(1, x.ndim))
+    return jnp.stack([0.5 * jnp.sum(jnp.square(eps) - 1, axis=axes), jnp.sum(eps * x, axis=axes)], axis=1)
 
 
 def image_noise(
@@ -232,7 +260,7 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
     # Images are independent, so their rounds' variances add.
     noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / rounds) / num) if rounds > 1 else None
     reconstruction, prior, diffusion = (float(term) for term in terms.mean(axis=(0, 2)))
-    count, first, second = np.moveaxis(estimates.by_time.astype(np.float64).sum(axis=(0, 1)), -1, 0)
+    count, first, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
     with np.errstate(invalid="ignore"):
         mean, square = first / count / unit, second / count / unit**2
     return Evaluation(
@@ -248,8 +276,17 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
         estimates.exact_sum,
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
-        variance=float(np.nanmean(square) - np.nanmean(mean) ** 2),
+        variance=float(second.sum() / count.sum() / unit**2 - (first.sum() / count.sum() / unit) ** 2),
     )
+
+
+def _uniform(key: PRNGKeyArray, r: int, index: np.ndarray) -> np.ndarray:
+    """A u of its own for each image and round: stream 0 of the image's key."""
+
+    def one(index: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, r), index), 0))
+
+    return np.asarray(jax.vmap(one)(jnp.asarray(index)))
 
 
 def _middle(r: int, index: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ from jaxtyping import Float, PRNGKeyArray
 
 from vdm import schedules
 from vdm.data.dataset import Source
-from vdm.evaluation.likelihood import Evaluator, Progress
+from vdm.evaluation.likelihood import Estimates, Evaluator, Progress
 from vdm.model import Model, Variables
 from vdm.schedules import Schedule
+
+LINEAR = "log-SNR-linear"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,20 @@ class Variance:
     """The bound itself, the same for all but for noise."""
     bits_per_dim_stderr: float
 
+
+@dataclass(frozen=True)
+class Report:
+    """The variance by schedule, and the least that any schedule between the same end points has."""
+
+    lines: list[Variance]
+    batch_size: int
+    """Images in a batch over which times were stratified."""
+    num_images: int
+    rounds: int
+    """Draws of each image."""
+    least: float
+    """With independent times, (bits/dim)²: see `_least`."""
+
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
         return asdict(self)
@@ -44,7 +60,7 @@ def with_equal_ends(model: Model, variables: Variables) -> dict[str, tuple[Sched
     """The model's own schedule and the fixed ones between its end points: (schedule, its parameters) by name."""
     low, high = (float(model.gamma(variables, jnp.float32(t))) for t in (0, 1))
     fixed = {
-        "log-SNR-linear": schedules.linear(low, high),
+        LINEAR: schedules.linear(low, high),
         "α-cosine": schedules.cosine(low, high),
         "β-linear": schedules.beta_linear(low, high),
     }
@@ -62,14 +78,16 @@ def variance_report(
     max_images: int,
     rounds: int,
     progress: Progress = lambda done, total: None,
-) -> list[Variance]:
-    """One line a schedule, from `rounds` draws of each of the first `max_images` images: whole batches of `batch_size`.
+) -> Report:
+    """One line a schedule for the continuous-time bound, of any model.
 
+    From `rounds` draws of each of the first `max_images` images (0: all) that make whole batches of `batch_size`.
     Times are stratified over each batch, as in training. One image's time is then uniform, and independent from round
     to round, so the same draws give the variance with independent times; images and noise are those of every schedule.
     """
-    batch_size = min(batch_size, len(source))
-    num = min(max_images or len(source), len(source)) // batch_size * batch_size
+    num = min(max_images or len(source), len(source))
+    batch_size = min(batch_size, num)
+    num -= num % batch_size
     table = with_equal_ends(model, variables)
     starts = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((rounds, num // batch_size))
 
@@ -77,7 +95,7 @@ def variance_report(
         # The padding's index is −1; what it gets does not count.
         return (starts[r, index // batch_size] + index % batch_size / batch_size) % 1.0
 
-    result = []
+    lines, least = [], np.nan
     for k, (name, (schedule, params)) in enumerate(table.items()):
         evaluator = Evaluator(replace(model, schedule=schedule), mesh, batch_size)
         estimates = evaluator.estimates(
@@ -90,9 +108,27 @@ def variance_report(
             offsets=offsets,
             progress=functools.partial(_part, progress, k, len(table)),
         )
-        bits = estimates.terms.sum(axis=1) / (model.num_dims * np.log(2))
-        result.append(_summary(name, bits, batch_size))
-    return result
+        unit = model.num_dims * np.log(2)
+        lines.append(_summary(name, estimates.terms.sum(axis=1) / unit, batch_size))
+        if name == LINEAR:
+            least = _least(estimates, unit)
+    return Report(lines, batch_size, num, rounds, least)
+
+
+def _least(estimates: Estimates, unit: float) -> float:
+    """The variance of one draw with the best schedule, from draws with the linear one: `unit` nats are a bit/dim.
+
+    With l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ is least where γ' ∝ 1/√E[l²] (Cauchy–Schwarz), and then
+    (∫ √E[l²] dγ)². The linear schedule's bins of time are equal bins of γ.
+    """
+    rounds = len(estimates.terms)
+    count, _, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
+    filled = count > 0
+    square = np.mean(np.sqrt(second[filled] / count[filled])) ** 2
+    diffusion = estimates.terms[:, 2]
+    # Of an image's mean, without the noise of its draws.
+    squared_mean = np.mean(np.square(diffusion.sum(0)) - np.square(diffusion).sum(0)) / (rounds * (rounds - 1))
+    return float(square - squared_mean + estimates.terms[:, 0].var(axis=0, ddof=1).mean()) / unit**2
 
 
 def _part(progress: Progress, k: int, parts: int, done: int, total: int) -> None:

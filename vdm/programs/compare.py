@@ -18,7 +18,7 @@ from vdm.errors import InputError
 from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
 from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import abstract_state, duration, resolve, train
+from vdm.training.loop import abstract_state, resolve, train
 from vdm.training.rundir import (
     check_same,
     check_same_data,
@@ -27,17 +27,20 @@ from vdm.training.rundir import (
     read_config,
     read_evaluation,
     read_record,
+    replace_text,
     versions,
     write_json,
 )
+from vdm.training.session import duration
 from vdm.training.state import Stream, stream_key
 
 
 def compare(config: Config, workdir: Path, console: Console) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
-    WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; WORKDIR/bounds/ holds the
-    bits/dim of each image, all with the same noise; comparison.json, comparison.md and comparison.png are made of them.
+    WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
+    the bits/dim of each image, all with the same noise; comparison.json, comparison.md and comparison.png are made of
+    them.
     """
     validate(config)
     if config.objective.num_steps is not None:
@@ -73,6 +76,8 @@ class _Comparison:
         self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
         num = len(dataset.test)
         self.num_images = min(num, comparison.max_images) if comparison.max_images else num
+        if self.num_images < 2:
+            raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
         # A training step is a forward and a backward pass: three calls an image. The run ends with its own evaluation.
         self.cost_of_steps = 3 * training.steps * training.batch_size
         self.cost_of_training = self.cost_of_steps + num * config.evaluation.draws
@@ -118,6 +123,9 @@ class _Comparison:
             self.console.print(str(self.plan), style="cyan")
 
         train(config, folder, self.console, on_log)
+        if self.plan.done == before:
+            # All steps were done, and only the run's evaluation was not.
+            self._advance_to(before, training.steps, skip=True)
         self.plan.advance(before + self.cost_of_training - self.plan.done)
 
     def _advance_to(self, before: int, step: int, skip: bool = False) -> None:
@@ -151,25 +159,34 @@ class _Comparison:
         path = self._path(trained, evaluated)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name("partial.npz")
-        np.savez(partial, bits=bits, num_draws=num_draws, steps=self.config.training.steps)
+        saved = {
+            "bits": bits,
+            "num_draws": num_draws,
+            "exact_sum": estimates.exact_sum,
+            "revision": git_revision() or "",
+        }
+        np.savez(partial, steps=self.config.training.steps, **saved)
         partial.replace(path)
         self.plan.advance(self._cost_of_bound(evaluated))
         error = bits.std(ddof=1) / np.sqrt(len(bits))
         self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.plan}", style="bold")
-        return Measurement(trained, evaluated, bits, num_draws)
+        return Measurement(trained, evaluated, **saved)
 
     def _read(self, trained: T, evaluated: T) -> Measurement | None:
         """What was measured before, if it was measured as this config asks."""
         try:
             with np.load(self._path(trained, evaluated)) as file:
-                bits, num_draws, steps = file["bits"], int(file["num_draws"]), int(file["steps"])
-        except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile):
+                saved = {name: file[name].item() for name in ("num_draws", "exact_sum", "revision")}
+                bits, steps = file["bits"], int(file["steps"])
+        except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return None
         wanted = (self.num_images, self._draws(evaluated), self.config.training.steps)
-        return Measurement(trained, evaluated, bits, num_draws) if (len(bits), num_draws, steps) == wanted else None
+        if (len(bits), saved["num_draws"], steps) != wanted:
+            return None
+        return Measurement(trained, evaluated, bits, **saved)
 
     def _path(self, trained: T, evaluated: T) -> Path:
-        return self.workdir / "bounds" / f"{_name(trained)}_at_{_name(evaluated)}.npz"
+        return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
 
     def _draws(self, evaluated: T) -> int:
         return exact_draws(evaluated, self.config.comparison.draws)
@@ -188,13 +205,15 @@ class _Comparison:
             "num_images": self.num_images,
             "config": to_dict(self.config),
             "data": self.dataset.info.to_dict(),
-            "devices": parallel.describe(self.mesh),
-            "versions": versions(),
-            "git_revision": git_revision(),
-            "command": sys.argv,
+            "last_session": {
+                "command": sys.argv,
+                "devices": parallel.describe(self.mesh),
+                "versions": versions(),
+                "git_revision": git_revision(),
+            },
         }
         write_json(self.workdir / "comparison.json", record)
-        (self.workdir / "comparison.md").write_text(table + "\n")
+        replace_text(self.workdir / "comparison.md", table + "\n")
         plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
         self.console.print(f"wrote comparison.json, comparison.md and comparison.png to {self.workdir}/")
         return table

@@ -17,7 +17,7 @@ from vdm.data import Dataset, load
 from vdm.errors import InputError
 from vdm.evaluation.cost import Plan, evaluate_to
 from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
-from vdm.evaluation.variance import Variance, variance_report, with_equal_ends
+from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.loop import abstract_state, resolve, write_evaluation
@@ -29,7 +29,7 @@ def parse_steps(text: str) -> list[int | None]:
     """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else."""
     result: list[int | None] = []
     for word in text.split(","):
-        if word != "inf" and not (word.isdigit() and 1 <= int(word) <= MAX_STEPS):
+        if word != "inf" and not (word.isdecimal() and 1 <= int(word) <= MAX_STEPS):
             raise InputError(f"--T={text}: {word!r} is neither inf nor a number from 1 to {MAX_STEPS}")
         result.append(None if word == "inf" else int(word))
     return result
@@ -88,7 +88,7 @@ class Evaluate:
         self.console.print(_table(results, f"{self.dataset.info.name}, test split, step {self.step}"))
         return results
 
-    def variance(self, rounds: int) -> list[Variance]:
+    def variance(self, rounds: int) -> Report:
         """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
         if rounds < 3:
             raise InputError(f"--variance={rounds}: must be 3 or more")
@@ -105,22 +105,25 @@ class Evaluate:
                 rounds=rounds,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
-        rows = [line.to_dict() for line in report]
-        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step, "rounds": rounds, "rows": rows})
+        result = report.to_dict()
+        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
         path = self.workdir / "plots" / "estimator_variance.png"
-        plots.estimator_variance(path, rows, *_curves(self.model, self.variables))
-        table = Table(
-            title="variance of the bits/dim of one draw", caption=f"{rounds} draws an image, step {self.step}"
+        plots.estimator_variance(path, result["lines"], *_curves(self.model, self.variables))
+        caption = (
+            f"continuous time, step {self.step}, {report.num_images} images with {rounds} draws each; "
+            f"stratified over batches of {report.batch_size}"
         )
+        table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
         for column in ("schedule", "independent times", "stratified times", "bound, bits/dim"):
             table.add_column(column, justify="left" if column == "schedule" else "right")
-        for line in report:
+        for line in report.lines:
             table.add_row(
                 line.schedule,
                 f"{line.iid:.4g} ± {line.iid_stderr:.2g}",
                 f"{line.stratified:.4g} ± {line.stratified_stderr:.2g}",
                 f"{line.bits_per_dim:.4f} ± {line.bits_per_dim_stderr:.4f}",
             )
+        table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
         self.console.print(table)
         return report
 

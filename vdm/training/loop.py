@@ -1,12 +1,10 @@
 """The training loop: from a config and a folder to a trained model, its test bits/dim and its samples."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import grain
@@ -15,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 from vdm import model as model_lib
@@ -28,6 +25,7 @@ from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_cent
 from vdm.evaluation.sampling import ImageSampler
 from vdm.training.checkpoints import Checkpoints, is_disk_full
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
+from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
 
@@ -124,7 +122,7 @@ class _Training:
         # Events of steps from `purge_step` on are hidden.
         with (
             SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step + 1) as self.board,
-            _signals() as self.stop,
+            signals() as self.stop,
         ):
             state = self._steps(state, metrics, iterator)
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
@@ -160,9 +158,9 @@ class _Training:
         step = int(state.step)
         if step < training.steps:
             step_fn = self._compile(state, metrics)
-        with _progress(self.console) as progress:
+        with progress_bar(self.console) as progress:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
-            watch = _Stopwatch()
+            watch = Stopwatch()
             while step < training.steps:
                 state, metrics = step_fn(state, metrics, parallel.shard_batch(next(iterator), self.mesh))
                 parallel.throttle(metrics)
@@ -288,7 +286,7 @@ class _Training:
         plots.terms(folder / "terms.png", records)
         plots.variance(folder / "variance.png", records)
         plots.schedule(folder / "schedule.png", t, gamma)
-        plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std)
+        plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
 
     def _finish(self, state: TrainState, result: Evaluation) -> None:
         """evaluation.json and the last samples."""
@@ -308,62 +306,3 @@ def write_evaluation(
     rest = {"data": dataset.info.to_dict(), "split": "test", "precision": f"float32 ({PRECISION})"}
     planned = {} if plan is None else {"plan": plan.to_dict()}
     write_json(path / name, evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"} | planned)
-
-
-class _Stopwatch:
-    """Seconds since it was made, without the pauses."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._start, self._paused = time.perf_counter(), 0.0
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start - self._paused
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            # A restart inside the pause leaves only what came after it to take off.
-            self._paused += time.perf_counter() - max(start, self._start)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    previous = {int(number): signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def duration(seconds: float) -> str:
-    """5:07, or 1:05:07 with hours."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -86,7 +86,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int):
         self._path = path
         kept = [record for record in read_metrics(path) if record["step"] <= step and record["kind"] != "final"]
-        _replace(path, "".join(json.dumps(record) + "\n" for record in kept))
+        replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one line."""
@@ -164,10 +164,11 @@ def _refuse_differing(old: Config, new: Config, matters: Callable[[str], bool], 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` so that a kill leaves either the old file or the new one."""
-    _replace(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Writes `text` so that a kill leaves either the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)

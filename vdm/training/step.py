@@ -47,10 +47,10 @@ def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, ba
     """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises).
 
     Network, likelihood and the schedule's end points follow the bound. So does the shape of a learned schedule in
-    discrete time. In continuous time it does not move the expected bound, so it follows the gradient of the diffusion
-    loss's variance: that of E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). L² = Σ_i L_i² needs only ∂L_i/∂γ_i
-    and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are weighted with
-    2 L_i and pulled back through the schedule.
+    discrete time. In continuous time it does not move the expected bound, so it follows the gradient of the variance of
+    one draw's diffusion loss L: that of E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). The batch's mean of L_i²
+    needs only ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they
+    are weighted with 2 L_i and pulled back through the schedule.
     """
     draw_key, dropout_key = jax.random.split(key)
     draws = model.draw(draw_key, batch["image"].shape[0])
