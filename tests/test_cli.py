@@ -16,7 +16,7 @@ def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     program, *rest = args
     command = [sys.executable, str(ROOT / program), *map(str, rest)]
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300, env=env)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> None:

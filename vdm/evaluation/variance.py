@@ -15,9 +15,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from vdm import schedules
 from vdm.data.dataset import Source
-from vdm.evaluation.likelihood import Estimates, Evaluator, Progress
+from vdm.evaluation.likelihood import TIME_BINS, Evaluator, Progress
 from vdm.model import Model, Variables
-from vdm.schedules import Schedule
+from vdm.schedules import Schedule, gamma_and_slope
 
 LINEAR = "log-SNR-linear"
 
@@ -49,7 +49,7 @@ class Report:
     rounds: int
     """Draws of each image."""
     least: float
-    """With independent times, (bits/dim)²: see `_least`."""
+    """With independent times, (bits/dim)²."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -82,8 +82,9 @@ def variance_report(
     """One line a schedule for the continuous-time bound, of any model.
 
     From `rounds` draws of each of the first `max_images` images (0: all) that make whole batches of `batch_size`.
-    Times are stratified over each batch, as in training. One image's time is then uniform, and independent from round
-    to round, so the same draws give the variance with independent times; images and noise are those of every schedule.
+    Times are stratified over each batch, as in training; images and noise are the same for every schedule. One image's
+    time is uniform, and independent from round to round, so the linear schedule's draws also give the variance with
+    independent times, of every schedule.
     """
     num = min(max_images or len(source), len(source))
     batch_size = min(batch_size, num)
@@ -95,7 +96,8 @@ def variance_report(
         # The padding's index is −1; what it gets does not count.
         return (starts[r, index // batch_size] + index % batch_size / batch_size) % 1.0
 
-    lines, least = [], np.nan
+    unit = model.num_dims * np.log(2)
+    bits, by_time = {}, np.empty(0)
     for k, (name, (schedule, params)) in enumerate(table.items()):
         evaluator = Evaluator(replace(model, schedule=schedule), mesh, batch_size)
         estimates = evaluator.estimates(
@@ -108,27 +110,59 @@ def variance_report(
             offsets=offsets,
             progress=functools.partial(_part, progress, k, len(table)),
         )
-        unit = model.num_dims * np.log(2)
-        lines.append(_summary(name, estimates.terms.sum(axis=1) / unit, batch_size))
+        bits[name] = estimates.terms.sum(axis=1) / unit
         if name == LINEAR:
-            least = _least(estimates, unit)
+            by_time = estimates.by_time[..., :3].astype(np.float64).sum(axis=1) / [1, unit, unit**2]
+    densities = {name: _mean_slopes(schedule, params) for name, (schedule, params) in table.items()}
+    iid, least = _independent(by_time, bits[LINEAR], densities)
+    lines = [_summary(name, values, batch_size, iid[name]) for name, values in bits.items()]
     return Report(lines, batch_size, num, rounds, least)
 
 
-def _least(estimates: Estimates, unit: float) -> float:
-    """The variance of one draw with the best schedule, from draws with the linear one: `unit` nats are a bit/dim.
+def _mean_slopes(schedule: Schedule, params: Any) -> Float[np.ndarray, " bins"]:
+    """The mean of γ' over each of `TIME_BINS` equal bins of γ, in units of γ(1) − γ(0)."""
+    # Closest at the ends, where slopes may be steepest.
+    t = jnp.asarray(np.sin(np.linspace(0, np.pi / 2, 40_001)) ** 2, jnp.float32)
+    gamma, slope = (np.asarray(v, np.float64) for v in jax.jit(functools.partial(gamma_and_slope, schedule))(params, t))
+    step, middle = np.diff(gamma), (gamma[1:] + gamma[:-1]) / 2
+    span = gamma[-1] - gamma[0]
+    bins = np.minimum(((middle - gamma[0]) / span * TIME_BINS).astype(int), TIME_BINS - 1)
+    return np.bincount(bins, step * (slope[1:] + slope[:-1]) / 2, TIME_BINS) * TIME_BINS / span**2
 
-    With l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ is least where γ' ∝ 1/√E[l²] (Cauchy–Schwarz), and then
-    (∫ √E[l²] dγ)². The linear schedule's bins of time are equal bins of γ.
+
+def _independent(
+    by_time: Float[np.ndarray, "rounds bins 3"],
+    bits: Float[np.ndarray, "rounds images"],
+    densities: dict[str, Float[np.ndarray, " bins"]],
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """The variance of one draw at an independent time, and its jackknife standard error, by schedule; and the least.
+
+    All from draws with the linear schedule, whose bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l,
+    E[L²] = ∫ γ' E[l²] dγ. Draws with steep schedules would hardly ever meet what their variance is made of. It is
+    least where γ' ∝ 1/√E[l²], and then (∫ √E[l²] dγ)² (Cauchy–Schwarz).
     """
-    rounds = len(estimates.terms)
-    count, _, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
-    filled = count > 0
-    square = np.mean(np.sqrt(second[filled] / count[filled])) ** 2
-    diffusion = estimates.terms[:, 2]
-    # Of an image's mean, without the noise of its draws.
-    squared_mean = np.mean(np.square(diffusion.sum(0)) - np.square(diffusion).sum(0)) / (rounds * (rounds - 1))
-    return float(square - squared_mean + estimates.terms[:, 0].var(axis=0, ddof=1).mean()) / unit**2
+    rounds = len(bits)
+    first, second = bits.sum(axis=0), np.square(bits).sum(axis=0)
+    # E[b²] of the linear schedule's whole bound b is that of its diffusion loss L plus a rest, the same for all.
+    rest = np.mean(second) / rounds - by_time[..., 2].sum() / by_time[..., 0].sum()
+
+    def variances(without: int | None) -> np.ndarray:
+        """Of every schedule, then the least; without one of the rounds."""
+        n, left, sums, squares = rounds, by_time.sum(axis=0), first, second
+        if without is not None:
+            n, left = rounds - 1, left - by_time[without]
+            sums, squares = first - bits[without], second - np.square(bits[without])
+        # A bin without draws, of very few in all, counts as the average one.
+        loss = np.where(left[:, 0] > 0, left[:, 2] / np.maximum(left[:, 0], 1), left[:, 2].sum() / left[:, 0].sum())
+        moments = [np.mean(density * loss) for density in densities.values()] + [np.mean(np.sqrt(loss)) ** 2]
+        # The square of an image's mean, without the noise of its draws.
+        return np.array(moments) + rest - np.mean(np.square(sums) - squares) / (n * (n - 1))
+
+    whole = variances(None)
+    parts = np.stack([variances(r) for r in range(rounds)])
+    stderr = np.sqrt((rounds - 1) / rounds * np.square(parts - parts.mean(axis=0)).sum(axis=0))
+    by_name = {name: (float(v), float(e)) for name, v, e in zip(densities, whole[:-1], stderr[:-1], strict=True)}
+    return by_name, float(whole[-1])
 
 
 def _part(progress: Progress, k: int, parts: int, done: int, total: int) -> None:
@@ -136,21 +170,15 @@ def _part(progress: Progress, k: int, parts: int, done: int, total: int) -> None
     progress(k * total + done, parts * total)
 
 
-def _summary(schedule: str, bits: Float[np.ndarray, "rounds images"], batch_size: int) -> Variance:
+def _summary(
+    schedule: str, bits: Float[np.ndarray, "rounds images"], batch_size: int, iid: tuple[float, float]
+) -> Variance:
     rounds, num = bits.shape
     means = bits.reshape(rounds, num // batch_size, batch_size).mean(axis=2)
     mean = bits.mean(axis=1)
-    iid, iid_stderr = _variance(bits)
-    stratified, stratified_stderr = _variance(means)
-    return Variance(
-        schedule,
-        iid,
-        iid_stderr,
-        batch_size * stratified,
-        batch_size * stratified_stderr,
-        float(mean.mean()),
-        float(mean.std(ddof=1) / np.sqrt(rounds)),
-    )
+    stratified, stderr = _variance(means)
+    error = float(mean.std(ddof=1) / np.sqrt(rounds))
+    return Variance(schedule, *iid, batch_size * stratified, batch_size * stderr, float(mean.mean()), error)
 
 
 def _variance(values: Float[np.ndarray, "rounds columns"]) -> tuple[float, float]:
