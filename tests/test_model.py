@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 import vdm.model
+from vdm import predictions
 from vdm.config import DataConfig
 from vdm.errors import InputError
 
@@ -217,3 +218,40 @@ def test_from_config_refuses_parts_it_cannot_build(part, field, value):
     setattr(getattr(config, part), field, value)
     with pytest.raises(InputError, match=rf"config\.{part}\.{field}"):
         vdm.model.from_config(config)
+
+
+@pytest.mark.parametrize("kind", predictions.PREDICTIONS)
+def test_every_prediction_becomes_the_noise(kind):
+    """ε̂ from the raw network by the formula of its kind, float64; energies by finite differences along a direction."""
+    model = tiny.model(prediction=kind)
+    variables = tiny.variables(model)
+    z = jax.random.normal(jax.random.key(0), (NUM, 4, 4, 1))
+    gamma = jnp.linspace(-6, 3, NUM)
+    ours = jax.jit(model.denoise)(variables, z, gamma)
+    g = oracle.f64(gamma).reshape(-1, 1, 1, 1)
+    a, s = oracle.alpha(g), oracle.sigma(g)
+    r = np.sqrt(s**2 + 0.25 * a**2)
+
+    def raw(z):
+        return oracle.f64(
+            jax.jit(model.network.apply)({"params": variables["network"]}, jnp.asarray(z, jnp.float32), gamma)
+        )
+
+    if kind == "energy":
+        step, direction = 1e-3, np.random.default_rng(0).normal(size=z.shape)
+        up, down = (0.5 * (raw(oracle.f64(z) + sign * step * direction) ** 2).sum((1, 2, 3)) for sign in (1, -1))
+        slope = (oracle.f64(ours) * direction).sum((1, 2, 3))
+        # The Fourier features turn by 2⁴π·step = 0.05 over a step, and float32 energies of 10 leave 1e-6 over 2·step.
+        np.testing.assert_allclose(slope, s.ravel() * (up - down) / (2 * step), rtol=0.1, atol=0.1)
+        return
+    value = raw(oracle.f64(z) / r) if kind == "F" else raw(z)
+    expected = {
+        "eps": value,
+        "x": (oracle.f64(z) - a * value) / s,
+        "score": -s * value,
+        "v": s * z + a * value,
+        "u": (z + a * value) / (a + s),
+        "F": s * (z / r) / r - a * 0.5 * value / r,
+    }[kind]
+    # The network magnifies the rounding of z/r; everything else is a few roundings.
+    np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3 * np.max(np.abs(expected)))

@@ -11,6 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from vdm import predictions, weightings
 from vdm.errors import InputError
 
 
@@ -62,6 +63,8 @@ class NetworkConfig:
     """Attention heads; must divide `channels`."""
     dropout: float = 0.1
     """Dropout rate inside residual blocks while training."""
+    prediction: str = "eps"
+    """What the network predicts: `x`, `eps`, `score`, `v`, `u`, `F` or `energy` (see `vdm.predictions`)."""
     fourier: tuple[int, ...] | None = None
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the number of levels ((7, 8) for 256)."""
 
@@ -70,6 +73,8 @@ class NetworkConfig:
 class ObjectiveConfig:
     """What is minimised."""
 
+    weighting: str = "elbo"
+    """w(λ) on the diffusion loss: `elbo` (the bound), `sigmoid(2)`, `edm_monotonic` or any of `vdm.weightings`."""
     num_steps: int | None = None
     """T: the bound of a model of T steps; None: of continuous time, T → ∞."""
     stratified: bool = True
@@ -179,6 +184,7 @@ class Config:
 
 CHOICES = {
     "schedule.name": ("linear", "cosine", "shifted_cosine", "beta_linear", "learned_linear", "learned_monotone"),
+    "network.prediction": predictions.PREDICTIONS,
     "network.attention": ("middle", "everywhere"),
     "optimizer.decay": ("constant", "cosine"),
 }
@@ -189,6 +195,11 @@ AUGMENTATIONS = ("flip", "rotate90", "swap_channels")
 
 def validate(config: Config) -> None:
     """Raises `InputError` for the first field whose value no run could use."""
+    _check_names(config)
+    _check_numbers(config)
+
+
+def _check_names(config: Config) -> None:
     flat = flatten(config)
     for name, allowed in CHOICES.items():
         if flat[name] not in allowed:
@@ -196,6 +207,14 @@ def validate(config: Config) -> None:
     for augmentation in config.data.augmentations:
         if augmentation not in AUGMENTATIONS:
             raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
+    try:
+        weightings.parse(config.objective.weighting)
+    except ValueError as error:
+        raise InputError(f"config.objective.{error}") from error
+
+
+def _check_numbers(config: Config) -> None:
+    flat = flatten(config)
 
     def check(name: str, ok: bool, allowed: str) -> None:
         if not ok:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import bounds, likelihoods, schedules, timesteps
+from vdm import bounds, likelihoods, predictions, schedules, timesteps, weightings
 from vdm.config import Config, ScheduleConfig, validate
 from vdm.errors import InputError
 from vdm.networks import UNet, fourier_exponents
+from vdm.weightings import Weighting
+
+# Predictions whose network adds its input to its output: a zero network is then ε̂ = z, x̂ = z, or ε̂ = σ z by energy.
+# For v, u and F its zero is the denoiser that fits data of the right variance, and for the score ε̂ = 0.
+RESIDUAL = ("eps", "x", "energy")
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
@@ -52,6 +57,10 @@ class Model:
     network: UNet
     shape: tuple[int, ...]
     levels: int
+    prediction: str = "eps"
+    """What the network predicts: one of `predictions.PREDICTIONS`. The energy is ½ ‖its output‖²."""
+    weighting: Weighting = field(default_factory=weightings.elbo)
+    """w(λ) of the training objective; the bound itself is never weighted."""
     num_steps: int | None = None
     """T of a discrete-time model; None: continuous time."""
     stratified: bool = True
@@ -81,9 +90,16 @@ class Model:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch *data"]:
         """ε̂(z, γ), like z; γ scalar or (batch,). Dropout is on when it gets a key."""
-        variables = {"params": variables["network"]}
+        params = {"params": variables["network"]}
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        return jnp.asarray(self.network.apply(variables, z, gamma, condition, dropout_key is not None, rngs=rngs))
+
+        def network(z: Array, gamma: Array) -> Array:
+            value = jnp.asarray(self.network.apply(params, z, gamma, condition, dropout_key is not None, rngs=rngs))
+            if self.prediction != "energy":
+                return value
+            return 0.5 * jnp.sum(jnp.square(value), axis=range(1, value.ndim))
+
+        return predictions.denoiser(network, self.prediction)(z, gamma)
 
     def draw(self, key: PRNGKeyArray, batch_size: int) -> Draws:
         """Times and noise for one estimate of the bound of a (global) batch."""
@@ -156,9 +172,12 @@ def from_config(config: Config) -> Model:
             attention=network.attention,
             heads=network.heads,
             dropout=network.dropout,
+            residual=network.prediction in RESIDUAL,
         ),
         shape=config.data.shape,
         levels=config.data.levels,
+        prediction=network.prediction,
+        weighting=weightings.parse(config.objective.weighting),
         num_steps=config.objective.num_steps,
         stratified=config.objective.stratified,
     )

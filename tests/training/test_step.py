@@ -10,7 +10,7 @@ import pytest
 import tiny
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vdm import schedules
+from vdm import schedules, weightings
 from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.state import init_state, make_optimizer
@@ -119,6 +119,37 @@ def test_shape_follows_the_second_moment(gradients):
     # And this is not the gradient of the bound: the test above could tell.
     for square, bound in zip(*(jax.tree.leaves(g["schedule"]["shape"]) for g in (of_square, of_bound)), strict=True):
         assert np.max(np.abs(square - bound)) > 0.05 * np.max(np.abs(square))
+
+
+@pytest.mark.parametrize("name", ["sigmoid(2)", "edm"])
+def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, variables, batch, name):
+    """Network: the weighted loss; ends: the bound; shape: the second moment of the weighted loss. Plain `jax.grad`."""
+    weighted = dataclasses.replace(model, weighting=weightings.parse(name))
+    draw_key, dropout_key = jax.random.split(KEY)
+    draws = model.draw(draw_key, NUM)
+
+    def terms(variables):
+        gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], draws.t)
+        bound = model.bound_at(variables, batch, draws, gamma_t, slope, dropout_key)
+        return jax.tree.map(lambda term: term / (DIMS * LOG2), bound), weighted.weighting.weight(-gamma_t)
+
+    def both(variables):
+        (bound, w), pull_back = jax.vjp(terms, variables)
+        of = lambda f: pull_back(jax.grad(f)((bound, w)))[0]  # noqa: E731
+        fixed = jax.lax.stop_gradient(w)
+        return (
+            of(lambda bw: jnp.mean(bw[0].reconstruction + bw[0].prior + fixed * bw[0].diffusion)),
+            of(lambda bw: jnp.mean(bw[0].total)),
+            of(lambda bw: jnp.mean((bw[1] * bw[0].diffusion) ** 2)),
+            bound,
+        )
+
+    of_weighted, of_bound, of_square, terms_ = jax.jit(both)(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(weighted, v, KEY, batch))(variables)
+    np.testing.assert_allclose(bound.total, np.mean(terms_.total), rtol=1e-4)
+    assert_trees_close(ours["network"], of_weighted["network"], rtol=1e-3)
+    assert_trees_close(ours["schedule"]["ends"], of_bound["schedule"]["ends"], rtol=1e-3)
+    assert_trees_close(ours["schedule"]["shape"], of_square["schedule"]["shape"], rtol=1e-3)
 
 
 def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):

@@ -13,10 +13,11 @@ NORM_EPSILON = 1e-6
 
 
 class UNet(nn.Module):
-    """ε̂ = z + network([z, Fourier features of z], γ); shapes (batch, height, width, channels) in and out.
+    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
 
     `depth` residual blocks down, one more up, no change of resolution; each block up also sees the output of its
-    mirror image down. The last layer starts at zero, so ε̂ = z at first. Any image size and number of channels.
+    mirror image down. The last layer starts at zero, so the result is z, or 0, at first. Any image size and number of
+    channels.
     """
 
     channels: int
@@ -32,6 +33,8 @@ class UNet(nn.Module):
     dropout: float = 0.0
     groups: int | None = None
     """Groups of every normalisation; None: see `normalize`."""
+    residual: bool = True
+    """Whether z is added to the result."""
 
     @nn.compact
     def __call__(
@@ -41,7 +44,7 @@ class UNet(nn.Module):
         condition: Float[Array, "batch features"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
-        """The predicted noise ε̂. With `train`, dropout draws from the rng stream "dropout"."""
+        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout"."""
         time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
         if condition is not None:
@@ -70,7 +73,8 @@ class UNet(nn.Module):
             h = block(jnp.concatenate([h, skips.pop()], axis=-1), f"up_{i}")
 
         h = nn.swish(normalize(h, "norm_out", self.groups))
-        return z + nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+        h = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+        return z + h if self.residual else h
 
 
 class ResidualBlock(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Integer, PRNGKeyArray
 
-from vdm import bounds
+from vdm import bounds, schedules
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
 from vdm.training.state import TrainState, ema_decay, update_ema
@@ -46,29 +46,34 @@ def empty_metrics() -> Metrics:
 def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, batch: Batch) -> tuple[Bound, Variables]:
     """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises).
 
-    Network, likelihood and the schedule's end points follow the bound. So does the shape of a learned schedule in
-    discrete time. In continuous time it does not move the expected bound, so it follows the gradient of the variance of
-    one draw's diffusion loss L: that of E[L²], as E[L] is constant (Kingma et al. 2021, §I.2). The batch's mean of L_i²
-    needs only ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they
-    are weighted with 2 L_i and pulled back through the schedule.
+    The network follows the bound with its diffusion loss L weighted by w(λ), `model.weighting`. The schedule's end
+    points and the likelihood follow the bound itself; so does the shape of a learned schedule in discrete time. In
+    continuous time it does not move the expected bound, so it follows the gradient of the variance of one draw's
+    weighted loss w L: that of E[(w L)²], as E[w L] is constant (Kingma et al. 2021, §I.2). The batch's mean needs only
+    ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are
+    weighted with 2 w_i L_i and pulled back through the schedule.
     """
     draw_key, dropout_key = jax.random.split(key)
     draws = model.draw(draw_key, batch["image"].shape[0])
     schedule = variables["schedule"]
     (gamma_t, weight), pull_back = jax.vjp(lambda p: model.noise_levels(p, draws.t), schedule)
+    w, w_slope = schedules.value_and_slope(lambda gamma: model.weighting.weight(-gamma), gamma_t)
 
     def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
         bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key)
         bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
-        return jnp.mean(bound.total), bound
+        return jnp.mean(bound.reconstruction + bound.prior + w * bound.diffusion), bound
 
     (gradients, by_gamma, by_weight), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(
         variables, gamma_t, weight
     )
-    (through_levels,) = pull_back((by_gamma, by_weight))
+    # Of w L: w held fixed, so where w > 0 those of L are a division away.
+    inverse = jnp.where(w > 0, 1 / w, 0)
+    (through_levels,) = pull_back((inverse * by_gamma, inverse * by_weight))
     of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
     if "shape" in schedule and model.num_steps is None:
-        twice = 2 * bound.diffusion
+        twice = 2 * w * bound.diffusion
+        by_gamma += w_slope * bound.diffusion / w.size
         (through_variance,) = pull_back((twice * by_gamma, twice * by_weight))
         of_schedule |= {"shape": through_variance["shape"]}
     gradients = {**gradients, "schedule": of_schedule}
