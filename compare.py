@@ -6,7 +6,6 @@ Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, a
 command goes on where it was stopped or killed; finished parts are not redone.
 """
 
-import sys
 from pathlib import Path
 
 from vdm import cli, parallel
@@ -18,14 +17,8 @@ def main() -> None:
     from rich.console import Console
 
     from vdm.programs.compare import compare
-    from vdm.training.loop import Stopped
 
-    console = Console(highlight=False)
-    try:
-        print(compare(config, workdir, console))
-    except Stopped as stopped:
-        console.print(f"{stopped}; run the same command to go on")
-        sys.exit(128 + stopped.signal_number)
+    print(compare(config, workdir, Console(highlight=False)))
 
 
 if __name__ == "__main__":

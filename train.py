@@ -5,7 +5,6 @@
 The same command goes on where a run in that folder was stopped or killed, to the bit.
 """
 
-import sys
 from pathlib import Path
 
 from vdm import cli, parallel
@@ -16,14 +15,10 @@ def main() -> None:
     parallel.setup()
     from rich.console import Console
 
-    from vdm.training.loop import Stopped, train
+    from vdm.training.loop import train
 
     console = Console(highlight=False)
-    try:
-        result = train(config, workdir, console)
-    except Stopped as stopped:
-        console.print(f"{stopped}; run the same command to go on")
-        sys.exit(128 + stopped.signal_number)
+    result = train(config, workdir, console)
     console.print(f"test {result}; everything is in {workdir}/")
 
 

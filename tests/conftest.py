@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 # Compiled programs are shared between the workers of a session, and with the programs they start.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -13,8 +14,19 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("vdm", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True)
+def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Optax mixes int32 counts with Python floats: standard promotion where it is used."""
+    if request.path.parent.name in ("training", "programs"):
+        with jax.numpy_dtype_promotion("standard"):
+            yield
+    else:
+        yield

@@ -5,6 +5,7 @@ callable (z, γ) → ε̂ and `gamma` a callable t → γ(t); x is data encoded 
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from vdm.schedules import value_and_slope
 
 Denoise = Callable[[Array, Array], Array]
 GammaFn = Callable[[Array], Array]
+Nats = TypeVar("Nats", Array, np.ndarray, float)
 
 
 def reconstruction_loss(
@@ -89,9 +91,9 @@ def diffusion_loss_at(
     return 0.5 * weight * _sum(jnp.square(eps - denoise(z_t, gamma_t)))
 
 
-def bits_per_dim(nats: ArrayLike, num_dims: int) -> Array:
-    """nats / (num_dims · ln 2), the unit in which image models are compared."""
-    return jnp.asarray(nats) / (num_dims * np.log(2))
+def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
+    """nats / (num_dims · ln 2), the unit in which image models are compared; in the precision of `nats`."""
+    return nats / (num_dims * np.log(2))
 
 
 def _sum(values: Array) -> Array:

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from vdm import config as config_lib
 from vdm.config import Config
-from vdm.errors import InputError
+from vdm.errors import InputError, Stopped
 from vdm.training.rundir import read_config
 
 Program = Callable[[], None]
@@ -24,18 +24,11 @@ Program = Callable[[], None]
 SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
 
 
-# Optional fields that the command line sets to None; ml_collections has no way to say it.
-_nones: list[str] = []
-
-
 def config() -> Config:
     """The config as given on the command line. Raises `InputError` if the file does not make one."""
     value = flags.FLAGS.config
     if not isinstance(value, Config):
         raise InputError(f"--config={config_file()}: get_config() returned {type(value).__name__}, not vdm's Config")
-    for name in _nones:
-        group, _, field = name.rpartition(".")
-        setattr(getattr(value, group), field, None)
     config_lib.validate(value)
     return value
 
@@ -70,6 +63,9 @@ def run(program: Program, description: str, default_config: Path | None = None) 
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
+    except Stopped as stopped:
+        print(f"{stopped}; run the same command to go on")
+        sys.exit(128 + stopped.signal_number)
     except OSError as error:
         # Files the user named, and disks that fill up; a bug of ours would not be an OSError.
         _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
@@ -90,17 +86,14 @@ def _parse(argv: list[str], description: str, default_config: Path | None) -> No
     given = _given(argv[1:])
     if "config" in given and not os.path.isfile(given["config"]):
         raise InputError(f"--config={given['config']}: no such file")
-    fields = list(config_lib.flatten(Config()))
-    for name in given:
-        if name.startswith("config.") and name.removeprefix("config.") not in fields:
-            raise InputError(_unknown_field(name.removeprefix("config."), fields))
     defaults = config_lib.flatten(Config())
-    _nones[:] = [
-        name.removeprefix("config.")
-        for name, value in given.items()
-        if value == "None" and name.startswith("config.") and defaults[name.removeprefix("config.")] is None
-    ]
-    argv = [a for a in argv if a.lstrip("-") not in {f"config.{name}=None" for name in _nones}]
+    fields = {name: name.removeprefix("config.") for name in given if name.startswith("config.")}
+    for field in fields.values():
+        if field not in defaults:
+            raise InputError(_unknown_field(field, list(defaults)))
+    # Optional fields set to None, which ml_collections has no way to say.
+    nones = {name: field for name, field in fields.items() if given[name] == "None" and defaults[field] is None}
+    argv = [argument for argument in argv if argument.lstrip("-") not in {f"{name}=None" for name in nones}]
     folder = given.get("workdir", "runs/digits")
     if default_config is None and "config" not in given:
         read_config(Path(folder))
@@ -110,7 +103,10 @@ def _parse(argv: list[str], description: str, default_config: Path | None) -> No
         config_flags.DEFINE_config_file("config", default, sys_argv=argv)
         flags.DEFINE_string("workdir", None, "")
         rest = flags.FLAGS(argv)
-        flags.FLAGS.config  # noqa: B018 - loads the file
+        loaded = flags.FLAGS.config
+        for field in nones.values():
+            group, _, name = field.rpartition(".")
+            setattr(getattr(loaded, group), name, None)
     except flags.Error as error:
         # What a config file raises comes wrapped in its traceback: the last line says it.
         message = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong, nothing is broken."""
+"""Exceptions that end a program without anything being broken: wrong input, and a request to stop."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,14 @@ class InputError(ValueError):
     The message is one line that names what was wrong, what was found and what is allowed. The
     programs print it without a traceback and exit with status 2 (`vdm.cli.run`).
     """
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal and has saved a checkpoint."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.signal_number = signal_number
 
 
 def one_line(error: BaseException) -> str:

@@ -102,6 +102,11 @@ def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def num_evaluated(source: Source, max_images: int) -> int:
+    """How many images `source` has, or its first `max_images` if that is positive."""
+    return min(len(source), max_images) if max_images > 0 else len(source)
+
+
 def evaluation_batches(
     source: Source,
     batch_size: int,
@@ -119,7 +124,7 @@ def evaluation_batches(
     Raises `InputError` for a batch size that is not positive or does not divide among the processes.
     """
     local_size = _local_size(batch_size, process_count, "evaluation.batch_size")
-    total = min(len(source), max_images) if max_images > 0 else len(source)
+    total = num_evaluated(source, max_images)
     starts = range(process_index * local_size, -(-total // batch_size) * batch_size, batch_size)
     return (_padded_batch(source, start, local_size, total) for start in starts)
 

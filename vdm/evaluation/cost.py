@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from vdm import bounds
 from vdm.data.dataset import Source
 from vdm.errors import InputError
 from vdm.evaluation.likelihood import TIME_BINS, Evaluation, Evaluator, Progress, summarize
@@ -152,12 +153,10 @@ def run_pilot(
         # The padding's index, −1, gets the last one.
         offsets=lambda r, index: offsets[index],
     )
-    unit = evaluator.model.num_dims * np.log(2)
-    losses, variates = (
-        estimates.by_time[..., 1].astype(np.float64) / unit,
-        estimates.by_time[..., 3:].astype(np.float64),
-    )
-    reconstruction = estimates.terms[:, 0] / unit
+    num_dims = evaluator.model.num_dims
+    in_bits = bounds.bits_per_dim(estimates.by_time.astype(np.float64), num_dims)
+    losses, variates = in_bits[..., 1], in_bits[..., 3:]
+    reconstruction = bounds.bits_per_dim(estimates.terms[:, 0], num_dims)
     # Means of TIME_BINS draws each.
     variance = float(TIME_BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2)
     # The two draws are independent, so their product is free of the noise that a square of means would have.
@@ -167,7 +166,7 @@ def run_pilot(
     return Pilot(
         first,
         second,
-        controls=factors * unit,
+        controls=factors,
         one_draw_variance=float(np.mean(np.square(losses)) - squared_mean) + variance,
         reconstruction_variance=variance,
     )

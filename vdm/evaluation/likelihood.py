@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
-from vdm import likelihoods, parallel, timesteps
-from vdm.data import evaluation_batches
+from vdm import bounds, likelihoods, parallel, timesteps
+from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.model import Bound, Draws, Model, Variables, noise_levels
 
@@ -137,7 +137,7 @@ class Evaluator:
         num_steps: int | None = None,
         probabilities: Float[np.ndarray, " bins"] | None = None,
         controls: Float[np.ndarray, "bins 2"] | None = None,
-        offsets: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        offsets: Callable[[int, np.ndarray], ArrayLike] | None = None,
     ) -> Estimates:
         """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
 
@@ -145,12 +145,13 @@ class Evaluator:
         the `control_variates` are subtracted with these factors of their times' bins. `offsets` gives each image's
         u ∈ [0, 1) from the round and the image's index; by default u is random, or ½ for exact sums.
         """
-        total = min(len(source), max_images) if max_images else len(source)
+        total = num_evaluated(source, max_images)
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         exact_sum = num_steps is not None and num_draws % num_steps == 0 and probabilities is None
         if offsets is None:
             # The middle is away from the edges of the steps, where float32 could miss one.
             offsets = _middle if exact_sum else functools.partial(_uniform, key)
+        fixed = [None if v is None else jnp.asarray(v, jnp.float32) for v in (probabilities, controls)]
         terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             mask, parts = batch["mask"], []
@@ -163,7 +164,7 @@ class Evaluator:
                         parallel.shard_batch(batch, self.mesh),
                         num_draws,
                         num_steps,
-                        *(None if v is None else jnp.asarray(v, jnp.float32) for v in (probabilities, controls)),
+                        *fixed,
                     )
                 parts.append(jax.device_get(result))
                 done += int(mask.sum())
@@ -252,8 +253,7 @@ def bin_centers() -> Float[np.ndarray, " bins"]:
 
 def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
     """Means and standard errors in bits/dim, float64."""
-    unit = num_dims * np.log(2)
-    terms = estimates.terms / unit
+    terms = bounds.bits_per_dim(estimates.terms, num_dims)
     rounds, _, num = terms.shape
     totals = terms.sum(axis=1)
     stderr = float(totals.mean(axis=0).std(ddof=1) / np.sqrt(num)) if num > 1 else None
@@ -261,8 +261,10 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
     noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / rounds) / num) if rounds > 1 else None
     reconstruction, prior, diffusion = (float(term) for term in terms.mean(axis=(0, 2)))
     count, first, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
+    first = bounds.bits_per_dim(first, num_dims)
+    second = bounds.bits_per_dim(bounds.bits_per_dim(second, num_dims), num_dims)
     with np.errstate(invalid="ignore"):
-        mean, square = first / count / unit, second / count / unit**2
+        mean, square = first / count, second / count
     return Evaluation(
         float(totals.mean()),
         reconstruction,
@@ -276,17 +278,18 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
         estimates.exact_sum,
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
-        variance=float(second.sum() / count.sum() / unit**2 - (first.sum() / count.sum() / unit) ** 2),
+        variance=float(second.sum() / count.sum() - (first.sum() / count.sum()) ** 2),
     )
 
 
-def _uniform(key: PRNGKeyArray, r: int, index: np.ndarray) -> np.ndarray:
+@jax.jit
+def _uniform(key: PRNGKeyArray, r: Integer[ArrayLike, ""], index: Integer[ArrayLike, " batch"]) -> Array:
     """A u of its own for each image and round: stream 0 of the image's key."""
 
     def one(index: Array) -> Array:
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, r), index), 0))
 
-    return np.asarray(jax.vmap(one)(jnp.asarray(index)))
+    return jax.vmap(one)(jnp.asarray(index))
 
 
 def _middle(r: int, index: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, PRNGKeyArray
 
-from vdm import schedules
+from vdm import bounds, schedules
+from vdm.data import num_evaluated
 from vdm.data.dataset import Source
 from vdm.evaluation.likelihood import TIME_BINS, Evaluator, Progress
 from vdm.model import Model, Variables
@@ -86,7 +87,7 @@ def variance_report(
     time is uniform, and independent from round to round, so the linear schedule's draws also give the variance with
     independent times, of every schedule.
     """
-    num = min(max_images or len(source), len(source))
+    num = num_evaluated(source, max_images)
     batch_size = min(batch_size, num)
     num -= num % batch_size
     table = with_equal_ends(model, variables)
@@ -96,8 +97,7 @@ def variance_report(
         # The padding's index is −1; what it gets does not count.
         return (starts[r, index // batch_size] + index % batch_size / batch_size) % 1.0
 
-    unit = model.num_dims * np.log(2)
-    bits, by_time = {}, np.empty(0)
+    bits, by_time = {}, {}
     for k, (name, (schedule, params)) in enumerate(table.items()):
         evaluator = Evaluator(replace(model, schedule=schedule), mesh, batch_size)
         estimates = evaluator.estimates(
@@ -110,11 +110,12 @@ def variance_report(
             offsets=offsets,
             progress=functools.partial(_part, progress, k, len(table)),
         )
-        bits[name] = estimates.terms.sum(axis=1) / unit
-        if name == LINEAR:
-            by_time = estimates.by_time[..., :3].astype(np.float64).sum(axis=1) / [1, unit, unit**2]
+        bits[name] = bounds.bits_per_dim(estimates.terms.sum(axis=1), model.num_dims)
+        by_time[name] = estimates.by_time.astype(np.float64).sum(axis=1)
     densities = {name: _mean_slopes(schedule, params) for name, (schedule, params) in table.items()}
-    iid, least = _independent(by_time, bits[LINEAR], densities)
+    count, squares = by_time[LINEAR][..., 0], by_time[LINEAR][..., 2]
+    squares = bounds.bits_per_dim(bounds.bits_per_dim(squares, model.num_dims), model.num_dims)
+    iid, least = _independent(count, squares, bits[LINEAR], densities)
     lines = [_summary(name, values, batch_size, iid[name]) for name, values in bits.items()]
     return Report(lines, batch_size, num, rounds, least)
 
@@ -131,36 +132,36 @@ def _mean_slopes(schedule: Schedule, params: Any) -> Float[np.ndarray, " bins"]:
 
 
 def _independent(
-    by_time: Float[np.ndarray, "rounds bins 3"],
+    count: Float[np.ndarray, "rounds bins"],
+    squares: Float[np.ndarray, "rounds bins"],
     bits: Float[np.ndarray, "rounds images"],
     densities: dict[str, Float[np.ndarray, " bins"]],
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """The variance of one draw at an independent time, and its jackknife standard error, by schedule; and the least.
 
-    All from draws with the linear schedule, whose bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l,
-    E[L²] = ∫ γ' E[l²] dγ. Draws with steep schedules would hardly ever meet what their variance is made of. It is
-    least where γ' ∝ 1/√E[l²], and then (∫ √E[l²] dγ)² (Cauchy–Schwarz).
+    All from draws with the linear schedule: `count` and the sum of L² in each bin, and the whole bounds `bits`. Its
+    bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ. Draws with steep
+    schedules would hardly ever meet what their variance is made of. It is least where γ' ∝ 1/√E[l²], and then
+    (∫ √E[l²] dγ)² (Cauchy–Schwarz).
     """
     rounds = len(bits)
-    first, second = bits.sum(axis=0), np.square(bits).sum(axis=0)
     # E[b²] of the linear schedule's whole bound b is that of its diffusion loss L plus a rest, the same for all.
-    rest = np.mean(second) / rounds - by_time[..., 2].sum() / by_time[..., 0].sum()
+    rest = np.mean(np.square(bits)) - squares.sum() / count.sum()
 
-    def variances(without: int | None) -> np.ndarray:
-        """Of every schedule, then the least; without one of the rounds."""
-        n, left, sums, squares = rounds, by_time.sum(axis=0), first, second
-        if without is not None:
-            n, left = rounds - 1, left - by_time[without]
-            sums, squares = first - bits[without], second - np.square(bits[without])
+    def variances(used: np.ndarray) -> np.ndarray:
+        """Of every schedule, then the least, from these rounds."""
+        number, total, values = count[used].sum(axis=0), squares[used].sum(axis=0), bits[used]
         # A bin without draws, of very few in all, counts as the average one.
-        loss = np.where(left[:, 0] > 0, left[:, 2] / np.maximum(left[:, 0], 1), left[:, 2].sum() / left[:, 0].sum())
+        loss = np.where(number > 0, total / np.maximum(number, 1), total.sum() / number.sum())
         moments = [np.mean(density * loss) for density in densities.values()] + [np.mean(np.sqrt(loss)) ** 2]
         # The square of an image's mean, without the noise of its draws.
-        return np.array(moments) + rest - np.mean(np.square(sums) - squares) / (n * (n - 1))
+        pairs = len(values) * (len(values) - 1)
+        squared_mean = np.mean(np.square(values.sum(axis=0)) - np.square(values).sum(axis=0)) / pairs
+        return np.array(moments) + rest - squared_mean
 
-    whole = variances(None)
-    parts = np.stack([variances(r) for r in range(rounds)])
-    stderr = np.sqrt((rounds - 1) / rounds * np.square(parts - parts.mean(axis=0)).sum(axis=0))
+    everything = np.arange(rounds)
+    whole = variances(everything)
+    stderr = _jackknife(np.stack([variances(np.delete(everything, r)) for r in range(rounds)]))
     by_name = {name: (float(v), float(e)) for name, v, e in zip(densities, whole[:-1], stderr[:-1], strict=True)}
     return by_name, float(whole[-1])
 
@@ -187,5 +188,10 @@ def _variance(values: Float[np.ndarray, "rounds columns"]) -> tuple[float, float
     first, second = values.sum(axis=0), np.square(values).sum(axis=0)
     without = (second - np.square(values) - np.square(first - values) / (rounds - 1)) / (rounds - 2)
     without = without.mean(axis=1)
-    stderr = np.sqrt((rounds - 1) / rounds * np.square(without - without.mean()).sum())
-    return float(values.var(axis=0, ddof=1).mean()), float(stderr)
+    return float(values.var(axis=0, ddof=1).mean()), float(_jackknife(without))
+
+
+def _jackknife(without: Float[np.ndarray, "rounds *values"]) -> Any:
+    """The standard error of an estimate, from what it is without each of the rounds."""
+    rounds = len(without)
+    return np.sqrt((rounds - 1) / rounds * np.square(without - without.mean(axis=0)).sum(axis=0))

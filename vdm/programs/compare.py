@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
+from vdm import bounds, parallel, plots
 from vdm import model as model_lib
-from vdm import parallel, plots
 from vdm.config import Config, to_dict, validate
-from vdm.data import Dataset, load
+from vdm.data import Dataset, load, num_evaluated
 from vdm.errors import InputError
 from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import abstract_state, resolve, train
+from vdm.training.loop import resolve, restore_ema, train
 from vdm.training.rundir import (
     check_same,
     check_same_data,
@@ -31,7 +29,7 @@ from vdm.training.rundir import (
     versions,
     write_json,
 )
-from vdm.training.session import duration
+from vdm.training.session import duration, progress_of
 from vdm.training.state import Stream, stream_key
 
 
@@ -74,15 +72,14 @@ class _Comparison:
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
         self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
         self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
-        num = len(dataset.test)
-        self.num_images = min(num, comparison.max_images) if comparison.max_images else num
+        self.num_images = num_evaluated(dataset.test, comparison.max_images)
         if self.num_images < 2:
             raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
         # A training step is a forward and a backward pass: three calls an image. The run ends with its own evaluation.
         self.cost_of_steps = 3 * training.steps * training.batch_size
-        self.cost_of_training = self.cost_of_steps + num * config.evaluation.draws
-        bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
-        self.plan = _Plan(len(self.evaluated) * self.cost_of_training + bounds)
+        self.cost_of_training = self.cost_of_steps + len(dataset.test) * config.evaluation.draws
+        cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
+        self.plan = _Plan(len(self.evaluated) * self.cost_of_training + cost_of_bounds)
 
     def run(self) -> str:
         measurements = []
@@ -134,8 +131,7 @@ class _Comparison:
 
     def _restore(self, trained: T) -> model_lib.Variables:
         config, folder = self._run(trained)
-        with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-            step, variables = checkpoints.restore_ema(abstract_state(config, self.mesh))
+        step, variables = restore_ema(config, folder, self.mesh)
         if step != config.training.steps:
             raise InputError(f"{folder}: its newest checkpoint is of step {step}, not {config.training.steps}")
         return variables
@@ -144,18 +140,17 @@ class _Comparison:
         """The bound of each image, written to a file of its own."""
         num_draws = self._draws(evaluated)
         what = f"{_name(trained)} at {_name(evaluated)}"
-        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(what)
+        with progress_of(self.console, what) as progress:
             estimates = self.evaluator.estimates(
                 variables,
                 self.dataset.test,
                 stream_key(self.config.seed, Stream.EVALUATION),
                 num_draws,
                 max_images=self.config.comparison.max_images,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=progress,
                 num_steps=evaluated,
             )
-        bits = estimates.terms.sum(axis=(0, 1)) / (self.evaluator.model.num_dims * np.log(2))
+        bits = bounds.bits_per_dim(estimates.terms.sum(axis=(0, 1)), self.evaluator.model.num_dims)
         path = self._path(trained, evaluated)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name("partial.npz")

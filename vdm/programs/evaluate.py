@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from vdm import model as model_lib
@@ -19,9 +18,9 @@ from vdm.evaluation.cost import Plan, evaluate_to
 from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import abstract_state, resolve, write_evaluation
+from vdm.training.loop import resolve, restore_ema, write_evaluation
 from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record, write_json
+from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
 
@@ -49,8 +48,7 @@ class Evaluate:
             check_same_data(record, self.dataset.info.to_dict(), workdir)
         self.model: Model = model_lib.from_config(self.config)
         self.mesh = parallel.make_mesh()
-        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-            self.step, self.variables = checkpoints.restore_ema(abstract_state(self.config, self.mesh), checkpoint)
+        self.step, self.variables = restore_ema(self.config, workdir, self.mesh, checkpoint)
         self.key = stream_key(config.seed, Stream.EVALUATION)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
@@ -64,21 +62,16 @@ class Evaluate:
         results = []
         for num_steps in [self.model.num_steps] if steps is None else steps:
             name = "inf" if num_steps is None else str(num_steps)
-            with Progress(console=self.console, transient=True) as progress:
-                task = progress.add_task(f"evaluating at T = {name}")
-
-                def update(done: int, total: int, task: int = task, progress: Progress = progress) -> None:
-                    progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
-
-                plan = None
+            plan = None
+            with progress_of(self.console, f"evaluating at T = {name}") as progress:
                 if stderr is None:
                     draws = exact_draws(num_steps, self.config.evaluation.draws)
                     result = evaluator(
-                        self.variables, self.dataset.test, self.key, draws, progress=update, num_steps=num_steps
+                        self.variables, self.dataset.test, self.key, draws, progress=progress, num_steps=num_steps
                     )
                 else:
                     result, plan = evaluate_to(
-                        evaluator, self.variables, self.dataset.test, self.key, stderr, num_steps, update
+                        evaluator, self.variables, self.dataset.test, self.key, stderr, num_steps, progress
                     )
             file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
             write_evaluation(self.workdir, result, self.dataset, self.step, file, plan)
@@ -92,18 +85,17 @@ class Evaluate:
         """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
         if rounds < 3:
             raise InputError(f"--variance={rounds}: must be 3 or more")
-        with Progress(console=self.console, transient=True) as progress:
-            task = progress.add_task("variance by schedule")
+        with progress_of(self.console, "variance by schedule") as progress:
             report = variance_report(
                 self.model,
                 self.variables,
                 self.mesh,
                 self.dataset.test,
                 self.key,
-                batch_size=min(self.config.training.batch_size, len(self.dataset.test)),
+                batch_size=self.config.training.batch_size,
                 max_images=self.config.evaluation.max_images,
                 rounds=rounds,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=progress,
             )
         result = report.to_dict()
         write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)

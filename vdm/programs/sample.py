@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from vdm import model as model_lib
 from vdm import parallel, pictures
 from vdm.config import Config, validate
 from vdm.errors import InputError
 from vdm.evaluation.sampling import ImageSampler, frame_steps
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import abstract_state
+from vdm.training.loop import restore_ema
 from vdm.training.rundir import check_same_model, read_config
+from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
 
@@ -26,19 +25,12 @@ def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames
     settings = config.sampling
     batch_size = min(settings.batch_size, settings.num)
     mesh = parallel.make_mesh()
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step, variables = checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
+    step, variables = restore_ema(config, workdir, mesh, checkpoint)
     frames = frame_steps(num_frames, settings.steps) if num_frames else []
     model = model_lib.from_config(config)
     sampler = ImageSampler(model, mesh, batch_size, settings.steps, frames)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("sampling")
-        images, kept = sampler(
-            variables,
-            stream_key(seed, Stream.SAMPLING),
-            settings.num,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    with progress_of(console, "sampling") as progress:
+        images, kept = sampler(variables, stream_key(seed, Stream.SAMPLING), settings.num, progress)
     stem = workdir / "samples" / f"step_{step}_seed_{seed}_T_{settings.steps}"
     grid = stem.with_suffix(".png")
     pictures.grid(images, grid, model.levels)

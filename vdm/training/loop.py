@@ -19,7 +19,7 @@ from vdm import model as model_lib
 from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
-from vdm.errors import InputError
+from vdm.errors import InputError, Stopped
 from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler
@@ -28,14 +28,6 @@ from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
-
-
-class Stopped(Exception):
-    """The run was asked to stop by a signal and has saved a checkpoint."""
-
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped at step {step}")
-        self.signal_number = signal_number
 
 
 class NonFiniteError(InputError):
@@ -91,6 +83,14 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
     model, optimizer = model_lib.from_config(config), make_optimizer(config)
     return parallel.abstract(lambda: init_state(model, optimizer, config.seed), parallel.replicated(mesh))
+
+
+def restore_ema(
+    config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest"
+) -> tuple[int, model_lib.Variables]:
+    """(step, moving average) of a checkpoint of the run in `workdir`; see `Checkpoints.restore_ema`."""
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
 
 
 class _Training:
@@ -193,7 +193,10 @@ class _Training:
                             self._sample(state, f"step_{step:08d}")
                         if evaluate:
                             draws, max_images = evaluation.training_draws, evaluation.max_images
-                            bits = self._evaluate("evaluation", state, draws, max_images).total
+                            result = self._evaluate("evaluation", state, draws, max_images)
+                            bits = result.total
+                            if not last:
+                                self._plot(state, result)
                     if save or evaluate or last or self.stop:
                         self.checkpoints.save(state, metrics, iterator, bits, wait=last or bool(self.stop))
                 self._heed(step)
@@ -261,7 +264,6 @@ class _Training:
         terms = {"reconstruction": result.reconstruction, "prior": result.prior, "diffusion": result.diffusion}
         rest = {"stderr": result.stderr, "variance": result.variance}
         self._record({"kind": kind, "step": step, "bits_per_dim": result.total, **rest, **terms})
-        self._plot(state, result)
         self.console.print(f"step {step}  test {result}", style="bold")
         return result
 
@@ -289,7 +291,8 @@ class _Training:
         plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
 
     def _finish(self, state: TrainState, result: Evaluation) -> None:
-        """evaluation.json and the last samples."""
+        """evaluation.json, the plots and the last samples."""
+        self._plot(state, result)
         write_evaluation(self.run_dir.path, result, self.dataset, int(state.step))
         self._sample(state, "final")
 

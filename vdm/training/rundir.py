@@ -107,30 +107,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def read_config(path: Path) -> Config:
     """The config of the run in `path`. Raises `InputError` if there is none or it cannot be read."""
-    try:
-        return from_dict(json.loads((path / "config.json").read_text()))
-    except FileNotFoundError as error:
-        raise InputError(f"--workdir={path}: has no config.json; train.py makes it") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path / 'config.json'}: not valid JSON ({error})") from error
+    values = _read_json(path / "config.json")
+    if values is None:
+        raise InputError(f"--workdir={path}: has no config.json; train.py makes it")
+    return from_dict(values)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """run.json of the run in `path`, {} if there is none."""
-    return _read_json(path / "run.json")
+    return _read_json(path / "run.json") or {}
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
     """evaluation.json of the run in `path`, {} if there is none."""
-    return _read_json(path / "evaluation.json")
+    return _read_json(path / "evaluation.json") or {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         value: dict[str, Any] = json.loads(path.read_text())
         return value
     except FileNotFoundError:
-        return {}
+        return None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
 
