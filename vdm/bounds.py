@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from vdm import gaussian, likelihoods
+from vdm import gaussian, likelihoods, predictions
 from vdm.schedules import value_and_slope
 
 Denoise = Callable[[Array, Array], Array]
@@ -85,10 +85,18 @@ def diffusion_loss_at(
     weight: Float[Array, " batch"],
     x: Float[Array, "batch *data"],
     eps: Float[Array, "batch *data"],
+    space: str = "eps",
 ) -> Float[Array, " batch"]:
-    """½ weight ‖ε − ε̂(z_t, γ_t)‖² for noise levels and weights from `continuous_levels` or `discrete_levels`."""
+    """½ weight ‖ε − ε̂(z_t, γ_t)‖² for noise levels and weights from `continuous_levels` or `discrete_levels`.
+
+    `space`, one of `predictions.KINDS`, is whose error is squared: that of the target of this kind, times the factor of
+    003 Table 4.3 that makes it the error of ε. It is the same number, with other rounding: in the space of what a
+    network predicts, its error is not carried through a division by α or σ.
+    """
     z_t = gaussian.diffuse(x, eps, gamma_t)
-    return 0.5 * weight * _sum(jnp.square(eps - denoise(z_t, gamma_t)))
+    prediction = predictions.from_pair(*predictions.pair(denoise)(z_t, gamma_t), gamma_t, space)
+    error = _sum(jnp.square(predictions.from_pair(x, eps, gamma_t, space) - prediction))
+    return 0.5 * weight * jnp.square(predictions.error_factor(gamma_t, space, "eps")) * error
 
 
 def bits_per_dim(nats: Nats, num_dims: int) -> Nats:

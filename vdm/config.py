@@ -75,6 +75,8 @@ class ObjectiveConfig:
 
     weighting: str = "elbo"
     """w(λ) on the diffusion loss: `elbo` (the bound), `sigmoid(2)`, `edm_monotonic` or any of `vdm.weightings`."""
+    loss_space: str = "eps"
+    """Whose error is squared: `eps`, `x`, `v`, `score`, `u` or `F`; the same loss, with other rounding."""
     num_steps: int | None = None
     """T: the bound of a model of T steps; None: of continuous time, T → ∞."""
     stratified: bool = True
@@ -149,6 +151,12 @@ class SamplingConfig:
     """Steps T of the sampler: exactly T network calls."""
     batch_size: int = 64
     """Images sampled at a time."""
+    grid: str = "schedule"
+    """Noise levels of the steps: `schedule` (the model's own γ(t)), `uniform` (in γ), `karras` or `cosine`."""
+    clip: str = "none"
+    """What x̂ is kept in: `none`, `static` ([−1, 1]) or `dynamic` (its 99.5th percentile, scaled to [−1, 1])."""
+    zero_terminal_snr: bool = False
+    """Start from pure noise, SNR 0, and not at the SNR of γ(1); for predictions x, v, u and F."""
 
 
 @dataclass
@@ -186,7 +194,10 @@ CHOICES = {
     "schedule.name": ("linear", "cosine", "shifted_cosine", "beta_linear", "learned_linear", "learned_monotone"),
     "network.prediction": predictions.PREDICTIONS,
     "network.attention": ("middle", "everywhere"),
+    "objective.loss_space": predictions.KINDS,
     "optimizer.decay": ("constant", "cosine"),
+    "sampling.grid": ("schedule", "uniform", "karras", "cosine"),
+    "sampling.clip": ("none", "static", "dynamic"),
 }
 # Beyond it float32 times i/T could no longer be told apart well.
 MAX_STEPS = 1_000_000
@@ -211,6 +222,11 @@ def _check_names(config: Config) -> None:
         weightings.parse(config.objective.weighting)
     except ValueError as error:
         raise InputError(f"config.objective.{error}") from error
+    if config.sampling.zero_terminal_snr and config.network.prediction not in predictions.KNOW_X_OF_NOISE:
+        raise InputError(
+            f"config.sampling.zero_terminal_snr: network.prediction={config.network.prediction!r} does not tell x at "
+            f"SNR 0; must be one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
+        )
 
 
 def _check_numbers(config: Config) -> None:

@@ -61,6 +61,8 @@ class Model:
     """What the network predicts: one of `predictions.PREDICTIONS`. The energy is ½ ‖its output‖²."""
     weighting: Weighting = field(default_factory=weightings.elbo)
     """w(λ) of the training objective; the bound itself is never weighted."""
+    loss_space: str = "eps"
+    """Whose error the diffusion loss squares: one of `predictions.KINDS`; see `bounds.diffusion_loss_at`."""
     num_steps: int | None = None
     """T of a discrete-time model; None: continuous time."""
     stratified: bool = True
@@ -81,25 +83,38 @@ class Model:
         """γ(t), with the shape of t: scalar or (batch,)."""
         return self.schedule.gamma(variables["schedule"], t)
 
+    def denoiser(
+        self,
+        variables: Variables,
+        condition: Float[Array, "batch features"] | None = None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> predictions.Denoiser:
+        """The `denoise(z, gamma)` of these variables. Dropout is on when it gets a key.
+
+        At γ = ∞ (α = 0) the network is asked at γ(1), the most noise that it was trained with, and its answer is one
+        about z of pure noise.
+        """
+        params = {"params": variables["network"]}
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+
+        def network(z: Array, gamma: Array) -> Array:
+            gamma = jnp.where(jnp.isinf(gamma), self.gamma(variables, jnp.float32(1)), gamma)
+            value = jnp.asarray(self.network.apply(params, z, gamma, condition, dropout_key is not None, rngs=rngs))
+            if self.prediction != "energy":
+                return value
+            return 0.5 * jnp.sum(jnp.square(value), axis=range(1, value.ndim))
+
+        return predictions.denoiser(network, self.prediction)
+
     def denoise(
         self,
         variables: Variables,
         z: Float[Array, "batch *data"],
         gamma: Array,
         condition: Float[Array, "batch features"] | None = None,
-        dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch *data"]:
-        """ε̂(z, γ), like z; γ scalar or (batch,). Dropout is on when it gets a key."""
-        params = {"params": variables["network"]}
-        rngs = None if dropout_key is None else {"dropout": dropout_key}
-
-        def network(z: Array, gamma: Array) -> Array:
-            value = jnp.asarray(self.network.apply(params, z, gamma, condition, dropout_key is not None, rngs=rngs))
-            if self.prediction != "energy":
-                return value
-            return 0.5 * jnp.sum(jnp.square(value), axis=range(1, value.ndim))
-
-        return predictions.denoiser(network, self.prediction)(z, gamma)
+        """ε̂(z, γ), like z; γ scalar or (batch,)."""
+        return self.denoiser(variables, condition)(z, gamma)
 
     def draw(self, key: PRNGKeyArray, batch_size: int) -> Draws:
         """Times and noise for one estimate of the bound of a (global) batch."""
@@ -133,16 +148,13 @@ class Model:
         """The estimate for given draws and given γ and weights of the diffusion loss at their times."""
         image = batch["image"]
         x = likelihoods.encode(image, self.levels)
-
-        def denoise(z: Array, gamma: Array) -> Array:
-            return self.denoise(variables, z, gamma, batch.get("condition"), dropout_key)
-
+        denoise = self.denoiser(variables, batch.get("condition"), dropout_key)
         return Bound(
             reconstruction=bounds.reconstruction_loss(
                 image, self.gamma(variables, jnp.float32(0)), draws.eps_0, self.levels
             ),
             prior=bounds.prior_loss(x, self.gamma(variables, jnp.float32(1))),
-            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps),
+            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps, self.loss_space),
         )
 
 
@@ -178,6 +190,7 @@ def from_config(config: Config) -> Model:
         levels=config.data.levels,
         prediction=network.prediction,
         weighting=weightings.parse(config.objective.weighting),
+        loss_space=config.objective.loss_space,
         num_steps=config.objective.num_steps,
         stratified=config.objective.stratified,
     )

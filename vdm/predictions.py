@@ -29,6 +29,7 @@ good at both ends predicts v, u or F. At α = 0 (zero terminal SNR) eps, score a
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,7 @@ from jaxtyping import Array, Float
 from vdm import gaussian
 
 Network = Callable[[Array, Array], Array]
+Pair = Callable[[Array, gaussian.Gamma], tuple[Array, Array]]
 
 SIGMA_DATA = 0.5
 """Standard deviation of the data that F is scaled for (Karras et al. 2022, Table 1)."""
@@ -46,6 +48,9 @@ KINDS = ("x", "eps", "score", "v", "u", "F")
 
 PREDICTIONS = (*KINDS, "energy")
 """All predictions: what `denoiser` takes."""
+
+KNOW_X_OF_NOISE = ("x", "v", "u", "F")
+"""The predictions that tell x at α = 0, zero terminal SNR."""
 
 
 def convert(
@@ -123,7 +128,30 @@ def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
     return convert(one, jnp.zeros_like(one), gamma.reshape(-1), source, target).reshape(gamma.shape)
 
 
-def denoiser(network: Network, kind: str) -> Network:
+@dataclass(frozen=True)
+class Denoiser:
+    """A `denoise(z, gamma) -> eps_hat` that knows its x̂ as well, where ε̂ alone does not tell it in float32 (α → 0)."""
+
+    pair: Pair
+    """(z, γ) -> (x̂, ε̂), with α x̂ + σ ε̂ = z."""
+
+    def __call__(self, z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Float[Array, "batch *data"]:
+        """ε̂(z, γ), like z; γ is a scalar or (batch,)."""
+        return self.pair(z, gamma)[1]
+
+
+def pair(denoise: Network) -> Pair:
+    """(z, γ) -> (x̂, ε̂) of any `denoise`: a `Denoiser`'s own, else with x̂ = (z − σ ε̂)/α."""
+    if isinstance(denoise, Denoiser):
+        return denoise.pair
+
+    def through_eps(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
+        return to_pair(denoise(z, jnp.asarray(gamma)), z, gamma, "eps")
+
+    return through_eps
+
+
+def denoiser(network: Network, kind: str) -> Denoiser:
     """The `denoise(z, gamma) -> eps_hat` of a network function (z, γ) -> prediction of kind `kind`.
 
     The result has the shape and dtype of z. A network that predicts "F" is given z/r, of variance 1 for data of
@@ -136,15 +164,15 @@ def denoiser(network: Network, kind: str) -> Network:
     """
     _known("kind", kind, PREDICTIONS)
 
-    def denoise(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Float[Array, "batch *data"]:
+    def linear(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
         value = _output(network, z / _std(gamma, z) if kind == "F" else z, gamma, kind, z.shape)
-        return to_pair(value, z, gamma, kind)[1]
+        return to_pair(value, z, gamma, kind)
 
-    def denoise_by_energy(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Float[Array, "batch *data"]:
-        _, sigma = _alpha_sigma(gamma, z)
-        return sigma * jax.grad(lambda z: _output(network, z, gamma, kind, z.shape[:1]).sum())(z)
+    def energy(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
+        score = -jax.grad(lambda z: _output(network, z, gamma, kind, z.shape[:1]).sum())(z)
+        return to_pair(score, z, gamma, "score")
 
-    return denoise_by_energy if kind == "energy" else denoise
+    return Denoiser(energy if kind == "energy" else linear)
 
 
 def _output(network: Network, z: Array, gamma: gaussian.Gamma, kind: str, shape: tuple[int, ...]) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import samplers, schedules
+from vdm import predictions, samplers, schedules
 
 MEAN, STD, NUM = 0.3, 0.6, 50_000
 GAMMA_0, GAMMA_1 = -6.0, 4.0
@@ -48,7 +48,7 @@ def test_moments_after_every_step(name):
     gammas = samplers.grid(SCHEDULES[name], 12)
     means, variances = exact_moments(oracle.f64(gammas))
     sampler = samplers.ancestral()
-    step = jax.jit(partial(sampler.step, denoise=denoise))
+    step = jax.jit(partial(sampler.step, predict=predictions.pair(denoise)))
     keys, z = samplers.initial_latents(jax.random.key(0), (NUM, 1))
     memory = sampler.init(z)
     for n in range(12):
@@ -64,7 +64,7 @@ def test_x_hat_is_the_mean_of_the_data_given_z():
     sampler = samplers.ancestral()
     keys, z = samplers.initial_latents(jax.random.key(0), (100, 1))
     for gamma_t, gamma_s in ((gammas[0], gammas[1]), (gammas[3], gammas[4])):
-        x_hat = sampler.step(keys, denoise, z, (), gamma_t, gamma_s).x_hat
+        x_hat = sampler.step(keys, predictions.pair(denoise), z, (), gamma_t, gamma_s).x_hat
         var_x = STD**2 * oracle.sigma(gamma_t) ** 2 / (oracle.alpha(gamma_t) ** 2 * STD**2 + oracle.sigma(gamma_t) ** 2)
         # Bayes: precision-weighted mean of N(MEAN, STD²) and the likelihood of z.
         expected = var_x * (MEAN / STD**2 + oracle.alpha(gamma_t) * oracle.f64(z) / oracle.sigma(gamma_t) ** 2)
@@ -93,14 +93,19 @@ def test_whole_loop_has_the_exact_marginal():
 
 
 def test_noise_has_the_posteriors_variance_and_is_fresh():
-    """With ε̂ = 0 from z = 0 a step is noise alone: of variance σ_s² c, independent between images, pixels and steps."""
+    """With x̂ = 0 from z = 0 a step is noise alone: of variance σ_s² c, independent between images, pixels and steps."""
     sampler = samplers.ancestral()
     keys, _ = samplers.initial_latents(jax.random.key(0), (NUM, 2))
     zeros = jnp.zeros((NUM, 2))
     gamma_t, gamma_s = jnp.float32(1.0), jnp.float32(-0.5)
     first, second = (
         sampler.step(
-            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n), lambda z, g: 0 * z, zeros, (), gamma_t, gamma_s
+            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n),
+            lambda z, g: (0 * z, 0 * z),
+            zeros,
+            (),
+            gamma_t,
+            gamma_s,
         ).z
         for n in (1, 2)
     )
@@ -115,4 +120,4 @@ def test_a_step_of_no_length_changes_nothing():
     sampler = samplers.ancestral()
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
     gamma = jnp.float32(-2.0)
-    np.testing.assert_array_equal(sampler.step(keys, denoise, z, (), gamma, gamma).z, z)
+    np.testing.assert_array_equal(sampler.step(keys, predictions.pair(denoise), z, (), gamma, gamma).z, z)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdm import samplers, schedules
+from vdm import predictions, samplers, schedules
 
 GAMMA = partial(schedules.cosine(-9.0, 5.0).gamma, {})
 SHAPE = (5, 2, 3)
@@ -71,7 +71,7 @@ def test_the_loop_is_the_python_loop():
     memory = sampler.init(z)
     for n in range(num_steps):
         step_keys = jax.vmap(lambda k, n=n: jax.random.fold_in(k, n + 1))(keys)
-        result = sampler.step(step_keys, denoise, z, memory, gammas[n], gammas[n + 1])
+        result = sampler.step(step_keys, predictions.pair(denoise), z, memory, gammas[n], gammas[n + 1])
         z, memory = result.z, result.memory
         # The same float32 operations, compiled apart.
         np.testing.assert_allclose(frames[n], result.x_hat, rtol=1e-4, atol=1e-5)

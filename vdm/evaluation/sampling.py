@@ -9,7 +9,23 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import likelihoods, parallel, samplers
+from vdm.bounds import GammaFn
+from vdm.config import SamplingConfig
+from vdm.gaussian import Gamma
 from vdm.model import Model, Variables
+from vdm.predictions import Denoiser
+
+CLIPPING = {"none": lambda denoise: denoise, "static": samplers.clipping.static, "dynamic": samplers.clipping.dynamic}
+
+
+def make_grid(gamma: GammaFn, config: SamplingConfig) -> Float[Array, " points"]:
+    """The γ grid that a config describes, for a model's γ(t)."""
+    if config.grid == "schedule":
+        gammas = samplers.grid(gamma, config.steps)
+    else:
+        ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
+        gammas = getattr(samplers.grids, config.grid)(*ends, config.steps)
+    return samplers.grids.zero_terminal_snr(gammas) if config.zero_terminal_snr else gammas
 
 
 class ImageSampler:
@@ -18,19 +34,20 @@ class ImageSampler:
     Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices.
     """
 
-    def __init__(self, model: Model, mesh: Mesh, batch_size: int, num_steps: int, frames: Sequence[int] = ()):
-        """`batch_size` images a call, rounded up to a multiple of the mesh's devices.
+    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, frames: Sequence[int] = ()):
+        """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
 
         `frames` are the steps (0 the noisiest) whose guesses x̂ are kept.
         """
-        self.batch_size = parallel.round_up(batch_size, mesh)
+        self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
         sharding = parallel.batch_sharding(mesh)
 
         def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array]:
-            def denoise(z: Array, gamma: Array) -> Array:
-                return model.denoise(variables, jax.lax.with_sharding_constraint(z, sharding), gamma)
+            def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
+                return model.denoiser(variables).pair(jax.lax.with_sharding_constraint(z, sharding), gamma)
 
-            gammas = samplers.grid(lambda t: model.gamma(variables, t), num_steps)
+            denoise = CLIPPING[config.clip](Denoiser(pair))
+            gammas = make_grid(lambda t: model.gamma(variables, t), config)
             shape = (self.batch_size, *model.shape)
             z_0, kept = samplers.sample_trajectory(key, denoise, samplers.ancestral(), gammas, shape, frames, first)
             return likelihoods.mode(z_0, gammas[-1], model.levels), kept

@@ -23,12 +23,11 @@ def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames
         raise InputError(f"--seed={seed} --trajectory={num_frames}: must be 0 or more")
     check_same_model(read_config(workdir), config, workdir)
     settings = config.sampling
-    batch_size = min(settings.batch_size, settings.num)
     mesh = parallel.make_mesh()
     step, variables = restore_ema(config, workdir, mesh, checkpoint)
     frames = frame_steps(num_frames, settings.steps) if num_frames else []
     model = model_lib.from_config(config)
-    sampler = ImageSampler(model, mesh, batch_size, settings.steps, frames)
+    sampler = ImageSampler(model, mesh, settings, frames)
     with progress_of(console, "sampling") as progress:
         images, kept = sampler(variables, stream_key(seed, Stream.SAMPLING), settings.num, progress)
     stem = workdir / "samples" / f"step_{step}_seed_{seed}_T_{settings.steps}"

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from vdm.bounds import Denoise, GammaFn
+from vdm import predictions
+from vdm.bounds import Denoise
 
 Memory = Any
 Keys = Key[Array, " batch"]
@@ -26,12 +27,15 @@ class Step(NamedTuple):
 
 
 class StepFn(Protocol):
-    """(keys, denoise, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step."""
+    """(keys, predict, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step.
+
+    `predict` is (z, γ) -> (x̂, ε̂), one network call.
+    """
 
     def __call__(
         self,
         keys: Keys,
-        denoise: Denoise,
+        predict: predictions.Pair,
         z: Float[Array, "batch *data"],
         memory: Memory,
         gamma_t: Float[Array, ""],
@@ -44,13 +48,6 @@ class Sampler(NamedTuple):
 
     init: Callable[[Float[Array, "batch *data"]], Memory]
     step: StepFn
-
-
-def grid(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
-    """γ(i/T) for i = T … 0: shape (T+1,), from γ(1) down to γ(0)."""
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}: must be 1 or more")
-    return jax.vmap(gamma)(jnp.arange(num_steps, -1, -1, dtype=jnp.float32) / num_steps)
 
 
 def sample(
@@ -86,6 +83,7 @@ def sample_trajectory(
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
     keys, z_1 = initial_latents(key, shape, first)
+    predict = predictions.pair(denoise)
     # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
     frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
 
@@ -93,7 +91,7 @@ def sample_trajectory(
         z, memory, frames = carry
         i, gamma_t, gamma_s, frame = inputs
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i + 1)
-        result = sampler.step(step_keys, denoise, z, memory, gamma_t, gamma_s)
+        result = sampler.step(step_keys, predict, z, memory, gamma_t, gamma_s)
         if len(steps):
             # Steps after the last chosen one fall outside and are dropped.
             frames = frames.at[frame].set(result.x_hat, mode="drop")

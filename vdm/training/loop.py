@@ -110,7 +110,7 @@ class _Training:
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
-        self.sampler = ImageSampler(self.model, self.mesh, config.sampling.batch_size, config.sampling.steps)
+        self.sampler = ImageSampler(self.model, self.mesh, config.sampling)
         self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
         self.gamma = jax.jit(self.model.gamma)
         run.write_record(parallel.describe(self.mesh))

@@ -1,0 +1,96 @@
+"""Grids against their definitions in float64, and sampling from pure noise where α = 0."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from vdm import gaussian, predictions, samplers
+from vdm.samplers import grids
+
+ENDS = [(-13.3, 5.0), (-7.5, 20.0), (-20.0, 3.0)]
+
+
+def by_definition(name: str, gamma_0: float, gamma_1: float, num_steps: int) -> np.ndarray:
+    """Even steps of what the grid is uniform in, put back into γ, in float64."""
+    forward, back = {
+        "uniform": (lambda g: g, lambda f: f),
+        "karras": (lambda g: np.exp(g / 2) ** (1 / 7), lambda f: 2 * np.log(f**7)),
+        "cosine": (lambda g: np.arctan(np.exp(g / 2)), lambda f: 2 * np.log(np.tan(f))),
+    }[name]
+    # The end points as float32 has them.
+    ends = [forward(oracle.f64(np.float32(gamma))) for gamma in (gamma_1, gamma_0)]
+    return back(np.linspace(*ends, num_steps + 1))
+
+
+@pytest.mark.parametrize("name", ["uniform", "karras", "cosine"])
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("num_steps", [1, 2, 17, 250])
+def test_grids_are_uniform_in_what_they_say(name, ends, num_steps):
+    gammas = jax.jit(partial(getattr(grids, name), num_steps=num_steps))(*ends)
+    assert gammas.dtype == jnp.float32
+    assert (gammas[0], gammas[-1]) == (np.float32(ends[1]), np.float32(ends[0]))
+    assert (np.diff(gammas) < 0).all()
+    # A few roundings of numbers up to 20; karras takes the log of a number times 14.
+    np.testing.assert_allclose(gammas, by_definition(name, *ends, num_steps), atol=4e-5)
+
+
+@pytest.mark.parametrize("name", ["uniform", "karras", "cosine"])
+def test_steps_below_one_are_refused(name):
+    with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
+        getattr(grids, name)(-7.0, 5.0, 0)
+
+
+def gaussian_x(z, gamma, mean, std):
+    """E[x|z] of Gaussian data, also at α = 0."""
+    gain = gaussian.alpha(gamma) * std**2 / (gaussian.alpha(gamma) ** 2 * std**2 + jax.nn.sigmoid(gamma))
+    return mean + gain * (z - gaussian.alpha(gamma) * mean)
+
+
+@pytest.mark.parametrize("kind", predictions.KNOW_X_OF_NOISE)
+def test_zero_terminal_snr_has_no_error_of_the_start(kind):
+    """From SNR 0 the first step lands on N(α_s E[x], σ_s²), and the variance comes right as the steps do.
+
+    From a finite γ(1), z₁ ~ N(0, 1) misses the mean α₁ E[x]: with γ(1) = 1 by a half, and what is left of it at the end
+    is the more the fewer the steps.
+    """
+    mean, std, num = 0.9, 0.1, 20_000
+
+    def network(z, gamma):
+        gamma = gaussian.expand(gamma, z)
+        x = gaussian_x(gaussian_input(z, gamma), gamma, mean, std)
+        eps = jnp.where(
+            jnp.isinf(gamma),
+            gaussian_input(z, gamma),
+            (gaussian_input(z, gamma) - gaussian.alpha(gamma) * x) / gaussian.sigma(gamma),
+        )
+        return predictions.from_pair(x, eps, gamma.reshape(()), kind)
+
+    def gaussian_input(z, gamma):
+        # A network of F is given z/r.
+        if kind != "F":
+            return z
+        return z * jnp.sqrt(jax.nn.sigmoid(gamma) + predictions.SIGMA_DATA**2 * jax.nn.sigmoid(-gamma))
+
+    denoise = predictions.denoiser(network, kind)
+    gammas = grids.uniform(-9.0, 1.0, 100)
+    sample = jax.jit(partial(samplers.sample, denoise=denoise, sampler=samplers.ancestral(), shape=(num, 1)))
+    z_0 = sample(jax.random.key(0), gammas=grids.zero_terminal_snr(gammas))
+    assert np.isfinite(z_0).all()
+    oracle.assert_mean(z_0, mean * oracle.alpha(-9.0))
+    finite = sample(jax.random.key(0), gammas=gammas)
+    assert abs(finite.mean() - mean) > abs(z_0.mean() - mean)
+
+    first = sample(jax.random.key(1), gammas=jnp.asarray([jnp.inf, -0.5]))
+    oracle.assert_mean(first, oracle.alpha(-0.5) * mean)
+    oracle.assert_mean((first - oracle.alpha(-0.5) * mean) ** 2, oracle.sigma(-0.5) ** 2)
+
+
+def test_eps_alone_does_not_tell_x_at_zero_snr():
+    """What the config refuses: it is not finite, and not silently wrong."""
+    x_hat, eps_hat = predictions.pair(lambda z, gamma: 0.5 * z)(jnp.ones((2, 3)), jnp.inf)
+    assert not np.isfinite(x_hat).any()
+    assert (eps_hat == 0.5).all()
