@@ -148,7 +148,7 @@ def test_dropout_only_with_a_key():
     model = tiny.model(dropout=0.5)
     variables = tiny.variables(model)
     z = jax.random.normal(jax.random.key(1), (NUM, 4, 4, 1))
-    denoise = jax.jit(lambda key: model.denoise(variables, z, jnp.float32(0.3), dropout_key=key))
+    denoise = jax.jit(lambda key: model.denoiser(variables, None, key)(z, jnp.float32(0.3)))
     plain = denoise(None)
     np.testing.assert_array_equal(plain, denoise(None))
     one, two = denoise(jax.random.key(0)), denoise(jax.random.key(1))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from vdm import gaussian, likelihoods, predictions
+from vdm import gaussian, likelihoods, predictions, timesteps
 from vdm.schedules import value_and_slope
 
 Denoise = Callable[[Array, Array], Array]
@@ -77,6 +77,16 @@ def discrete_levels(
     steps = jnp.asarray(num_steps, jnp.float32)
     gamma_s, gamma_t = gamma((i - 1).astype(jnp.float32) / steps), gamma(i.astype(jnp.float32) / steps)
     return gamma_t, steps * jnp.expm1(gamma_t - gamma_s)
+
+
+def levels(gamma: GammaFn, t: Float[Array, " batch"], num_steps: Integer[ArrayLike, ""] | None) -> tuple[Array, Array]:
+    """(γ, weight) of the diffusion loss at times t ∈ [0, 1), each (batch,): of the step that t lies in, of T steps.
+
+    T = `num_steps` may be traced; None: `continuous_levels`.
+    """
+    if num_steps is None:
+        return continuous_levels(gamma, t)
+    return discrete_levels(gamma, timesteps.to_steps(t, num_steps), num_steps)
 
 
 def diffusion_loss_at(

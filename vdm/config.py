@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from vdm import predictions, weightings
+from vdm import predictions, proposals, weightings
 from vdm.errors import InputError
 
 
@@ -79,8 +79,10 @@ class ObjectiveConfig:
     """Whose error is squared: `eps`, `x`, `v`, `score`, `u` or `F`; the same loss, with other rounding."""
     num_steps: int | None = None
     """T: the bound of a model of T steps; None: of continuous time, T → ∞."""
+    proposal: str = "uniform"
+    """Noise levels of a batch: `uniform` times, `adaptive`, `importance`, `log_normal(-1.2, 1.2)`, `logit_normal`."""
     stratified: bool = True
-    """Times of a batch: one shared uniform offset (True) or independent draws (False)."""
+    """Noise levels of a batch: one shared uniform offset (True) or independent draws (False)."""
 
 
 @dataclass
@@ -161,7 +163,7 @@ class SamplingConfig:
 
 @dataclass
 class ComparisonConfig:
-    """compare.py: discrete-time models against the continuous-time one."""
+    """compare.py: discrete-time models against the continuous-time one; with --by=objective, objectives."""
 
     trained: tuple[int, ...] = (5, 10, 25, 50, 100, 250)
     """T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T."""
@@ -171,6 +173,18 @@ class ComparisonConfig:
     """Network calls an image for each bound; those with T up to this are exact sums over all T terms."""
     max_images: int = 0
     """Bounds are of the first so many test images; 0: all."""
+    predictions: tuple[str, ...] = ("eps", "v", "x", "F")
+    """--by=objective: what networks predict."""
+    weightings: tuple[str, ...] = ("elbo", "sigmoid(2)", "edm_monotonic", "simple")
+    """--by=objective: the weightings they are trained with."""
+    proposals: tuple[str, ...] = ("uniform",)
+    """--by=objective: the noise levels they are trained at."""
+    seeds: int = 3
+    """--by=objective: runs of each, with the seeds seed, seed + 1, …."""
+    samples: int = 1000
+    """--by=objective: images drawn from each, with the settings of `sampling`."""
+    gradients: int = 64
+    """--by=objective: training batches over which the gradient's noise is measured."""
 
 
 @dataclass
@@ -218,14 +232,26 @@ def _check_names(config: Config) -> None:
     for augmentation in config.data.augmentations:
         if augmentation not in AUGMENTATIONS:
             raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
+    _check_objective(config)
+    sampling, prediction = config.sampling, config.network.prediction
+    if sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
+        raise InputError(
+            f"config.sampling.zero_terminal_snr: network.prediction={prediction!r} does not tell x at SNR 0; must be "
+            f"one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
+        )
+
+
+def _check_objective(config: Config) -> None:
+    objective, schedule = config.objective, config.schedule
     try:
-        weightings.parse(config.objective.weighting)
+        weightings.parse(objective.weighting)
+        proposals.check(objective.proposal, schedule.gamma_min, schedule.gamma_max, objective.num_steps)
     except ValueError as error:
         raise InputError(f"config.objective.{error}") from error
-    if config.sampling.zero_terminal_snr and config.network.prediction not in predictions.KNOW_X_OF_NOISE:
+    if objective.proposal != "uniform" and schedule.name == "learned_monotone" and objective.num_steps is None:
         raise InputError(
-            f"config.sampling.zero_terminal_snr: network.prediction={config.network.prediction!r} does not tell x at "
-            f"SNR 0; must be one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
+            f"config.objective.proposal={objective.proposal!r}: schedule.name='learned_monotone' learns itself where "
+            "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
         )
 
 
@@ -240,7 +266,7 @@ def _check_numbers(config: Config) -> None:
         "network.channels", "network.depth", "network.heads", "schedule.hidden",
         "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints",
         "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
-        "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws",
+        "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws", "comparison.seeds",
     ):  # fmt: skip
         check(name, flat[name] >= 1, "1 or more")
     for name in (

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from vdm import bounds, likelihoods, predictions, schedules, timesteps, weightings
+from vdm import bounds, likelihoods, predictions, proposals, schedules, timesteps, weightings
 from vdm.config import Config, ScheduleConfig, validate
 from vdm.errors import InputError
 from vdm.networks import UNet, fourier_exponents
+from vdm.proposals import Proposal
 from vdm.weightings import Weighting
 
 # Predictions whose network adds its input to its output: a zero network is then ε̂ = z, x̂ = z, or ε̂ = σ z by energy.
@@ -66,6 +66,8 @@ class Model:
     num_steps: int | None = None
     """T of a discrete-time model; None: continuous time."""
     stratified: bool = True
+    proposal: Proposal = field(default_factory=proposals.uniform)
+    """Noise levels of training batches; evaluation has its own."""
 
     @property
     def num_dims(self) -> int:
@@ -123,18 +125,11 @@ class Model:
         shape = (batch_size, *self.shape)
         return Draws(times(key_t, batch_size), jax.random.normal(key_eps, shape), jax.random.normal(key_eps_0, shape))
 
-    def noise_levels(self, schedule_params: schedules.Params, t: Float[Array, " batch"]) -> tuple[Array, Array]:
-        """(γ, weight) that the diffusion loss takes at times t, each (batch,): see `bounds.continuous_levels`.
-
-        In discrete time, those of the step that t lies in: `bounds.discrete_levels`.
-        """
-        return noise_levels(functools.partial(self.schedule.gamma, schedule_params), t, self.num_steps)
-
     def bound(self, variables: Variables, key: PRNGKeyArray, batch: Batch) -> Bound:
         """A one-draw, unbiased estimate of the bound of this model, T-step or continuous: nats, each term (batch,)."""
         draws = self.draw(key, batch["image"].shape[0])
-        gamma_t, weight = self.noise_levels(variables["schedule"], draws.t)
-        return self.bound_at(variables, batch, draws, gamma_t, weight)
+        gamma = functools.partial(self.gamma, variables)
+        return self.bound_at(variables, batch, draws, *bounds.levels(gamma, draws.t, self.num_steps))
 
     def bound_at(
         self,
@@ -156,15 +151,6 @@ class Model:
             prior=bounds.prior_loss(x, self.gamma(variables, jnp.float32(1))),
             diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps, self.loss_space),
         )
-
-
-def noise_levels(
-    gamma: bounds.GammaFn, t: Float[Array, " batch"], num_steps: Integer[ArrayLike, ""] | None
-) -> tuple[Array, Array]:
-    """(γ, weight) of the diffusion loss at times t ∈ [0, 1), each (batch,): T steps (may be traced), or None for ∞."""
-    if num_steps is None:
-        return bounds.continuous_levels(gamma, t)
-    return bounds.discrete_levels(gamma, timesteps.to_steps(t, num_steps), num_steps)
 
 
 def from_config(config: Config) -> Model:
@@ -193,6 +179,7 @@ def from_config(config: Config) -> Model:
         loss_space=config.objective.loss_space,
         num_steps=config.objective.num_steps,
         stratified=config.objective.stratified,
+        proposal=proposals.parse(config.objective.proposal),
     )
 
 

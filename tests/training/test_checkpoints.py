@@ -98,10 +98,10 @@ def test_comes_back_to_the_bit_with_the_data_position(tmp_path: Path, iterator: 
 def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devices: int) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(at_step(1), empty_metrics(), iterator, wait=True)
-        step, ema = checkpoints.restore_ema(abstract(devices=devices))
-    assert step == 1
-    assert len(jax.tree.leaves(ema)[0].sharding.device_set) == devices
-    assert_same(ema, at_step(1).ema)
+        state = checkpoints.restore_one(abstract(devices=devices))
+    assert state.step == 1
+    assert len(jax.tree.leaves(state.ema)[0].sharding.device_set) == devices
+    assert_same(state, at_step(1))
 
 
 def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
@@ -110,13 +110,13 @@ def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
             checkpoints.save(at_step(step), empty_metrics(), iterator, bits, wait=True)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert checkpoints.steps() == [2, 4, 5]
-        assert checkpoints.restore_ema(abstract(), "best")[0] == 2
-        assert checkpoints.restore_ema(abstract(), "latest")[0] == 5
-        step, ema = checkpoints.restore_ema(abstract(), "4")
-        assert_same(ema, at_step(4).ema)
+        assert checkpoints.restore_one(abstract(), "best").step == 2
+        assert checkpoints.restore_one(abstract(), "latest").step == 5
+        state = checkpoints.restore_one(abstract(), "4")
+        assert_same(state, at_step(4))
         for which in ("3", "first"):
             with pytest.raises(InputError, match=which):
-                checkpoints.restore_ema(abstract(), which)
+                checkpoints.restore_one(abstract(), which)
 
 
 def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: Any) -> None:
@@ -132,7 +132,7 @@ def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: An
         assert "step 2" in restored[2][0]
         # Its step can be made and saved again.
         checkpoints.save(at_step(2), empty_metrics(), iterator, wait=True)
-        assert checkpoints.restore_ema(abstract())[0] == 2
+        assert checkpoints.restore_one(abstract()).step == 2
     assert (tmp_path / "checkpoints_unreadable" / "2").is_dir()
 
 
@@ -142,7 +142,7 @@ def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path,
             checkpoints.save(at_step(step), empty_metrics(), iterator, wait=True)
     damage(tmp_path / "c" / "2")
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints, pytest.raises(InputError, match=r"\[1\]"):
-        checkpoints.restore_ema(abstract())
+        checkpoints.restore_one(abstract())
     assert (tmp_path / "c" / "2").is_dir()
 
 
@@ -152,7 +152,7 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) 
         with pytest.raises(InputError, match=r"another architecture: .*has shape \(4,\), the config makes \(8,\)"):
             checkpoints.restore(abstract(channels=8), abstract_metrics(), iterator)
         with pytest.raises(InputError, match="has shape none"):
-            checkpoints.restore_ema(abstract(depth=2))
+            checkpoints.restore_one(abstract(depth=2))
         assert checkpoints.steps() == [1]
 
 
@@ -200,4 +200,4 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, iterator: Any
     assert "disk is full" in result.stdout
     assert "STEPS [1]" in result.stdout
     with Checkpoints(folder, keep=3) as checkpoints:
-        assert_same(checkpoints.restore_ema(abstract())[1], at_step(1).ema)
+        assert_same(checkpoints.restore_one(abstract()).ema, at_step(1).ema)

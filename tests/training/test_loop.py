@@ -123,6 +123,8 @@ def run_program(folder: Path, workdir: Path, stops: Sequence[tuple[int, int]] = 
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
     env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
     command = [sys.executable, str(ROOT / "train.py"), f"--workdir={workdir}", *flags(folder)]
+    # An adaptive proposal's state belongs to the checkpoint as well.
+    command += ["--config.objective.num_steps=50", "--config.objective.proposal=adaptive"]
     command += ["--config.training.log_every=1"] if stops else []
     statuses = []
     for stop in [*stops, None]:

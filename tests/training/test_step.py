@@ -10,7 +10,7 @@ import pytest
 import tiny
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vdm import schedules, weightings
+from vdm import proposals, schedules, timesteps, weightings
 from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.state import init_state, make_optimizer
@@ -61,7 +61,7 @@ def state(model, config, variables):
 @pytest.fixture(scope="module")
 def loss(model):
     """Compiled (variables, key, batch) -> (bound, gradients) of the step."""
-    return jax.jit(lambda variables, key, batch: loss_and_gradients(model, variables, key, batch))
+    return jax.jit(lambda variables, key, batch: loss_and_gradients(model, variables, {}, key, batch)[:2])
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +145,46 @@ def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, var
         )
 
     of_weighted, of_bound, of_square, terms_ = jax.jit(both)(variables)
-    bound, ours = jax.jit(lambda v: loss_and_gradients(weighted, v, KEY, batch))(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(weighted, v, {}, KEY, batch)[:2])(variables)
     np.testing.assert_allclose(bound.total, np.mean(terms_.total), rtol=1e-4)
     assert_trees_close(ours["network"], of_weighted["network"], rtol=1e-3)
     assert_trees_close(ours["schedule"]["ends"], of_bound["schedule"]["ends"], rtol=1e-3)
     assert_trees_close(ours["schedule"]["shape"], of_square["schedule"]["shape"], rtol=1e-3)
+
+
+def test_a_proposal_changes_the_noise_levels_and_not_the_objective(batch):
+    """Loss and gradient are those of the drawn times over their density; the losses without it go to their bins."""
+    model = dataclasses.replace(
+        tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0), proposal=proposals.adaptive(),
+        weighting=weightings.parse("sigmoid(1)"),
+    )  # fmt: skip
+    variables = tiny.variables(model)
+    before = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
+    draw_key, dropout_key = jax.random.split(KEY)
+    draws = model.draw(draw_key, NUM)
+    t, density = timesteps.importance(draws.t, proposals.probabilities(before, 1))
+    assert np.ptp(density) > 0.5
+
+    def terms(variables):
+        gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], t)
+        bound = model.bound_at(variables, batch, draws, gamma_t, slope / density, dropout_key)
+        return jax.tree.map(lambda term: term / (DIMS * LOG2), bound), gamma_t
+
+    def weighted(variables):
+        bound, gamma_t = terms(variables)
+        w = jax.lax.stop_gradient(jax.nn.sigmoid(1 + gamma_t))
+        return jnp.mean(bound.reconstruction + bound.prior + w * bound.diffusion), (bound, w)
+
+    theirs, (bound, w) = jax.jit(jax.grad(weighted, has_aux=True))(variables)
+    ends = jax.jit(jax.grad(lambda v: jnp.mean(terms(v)[0].total)))(variables)["schedule"]
+    total, ours, after = jax.jit(lambda v, state: loss_and_gradients(model, v, state, KEY, batch))(variables, before)
+    np.testing.assert_allclose(total.diffusion, np.mean(bound.diffusion), rtol=1e-4)
+    assert_trees_close(ours["network"], theirs["network"], rtol=1e-3)
+    assert_trees_close(ours["schedule"], ends, rtol=1e-3)
+    k = np.floor(np.float64(t) * proposals.BINS).astype(int)
+    losses = np.bincount(k, w * bound.diffusion * density, proposals.BINS)
+    np.testing.assert_allclose(after.total, 0.99 * before.total + losses, rtol=1e-4)
+    np.testing.assert_allclose(after.draws, 99 + np.bincount(k, minlength=proposals.BINS), rtol=1e-6)
 
 
 def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):
@@ -168,7 +203,7 @@ def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):
         return jnp.mean(bound.total) / (DIMS * LOG2)
 
     value, theirs = jax.jit(jax.value_and_grad(mean_bound))(variables)
-    bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, v, KEY, batch))(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, v, {}, KEY, batch)[:2])(variables)
     np.testing.assert_allclose(bound.total, value, rtol=1e-4)
     assert_trees_close(ours, theirs, rtol=1e-3)
 
@@ -179,7 +214,7 @@ def test_schedules_without_a_shape_or_without_parameters(name, batch):
         schedule=getattr(schedules, name)(-7.0, 4.0), network=tiny.model().network, shape=(4, 4, 1), levels=17
     )
     variables = jax.eval_shape(model.init, KEY)
-    bound, gradients = jax.eval_shape(lambda v: loss_and_gradients(model, v, KEY, batch), variables)
+    bound, gradients = jax.eval_shape(lambda v: loss_and_gradients(model, v, {}, KEY, batch)[:2], variables)
     assert jax.tree.structure(gradients) == jax.tree.structure(variables)
     assert all(term.shape == () for term in bound)
 
@@ -224,7 +259,7 @@ def test_the_same_on_eight_devices(model, variables, gradients, batch):
     """With the batch sharded over them: bound and gradients differ by the order of float32 sums alone."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    loss = jax.jit(lambda v, b: loss_and_gradients(model, v, KEY, b), in_shardings=(whole, split))
+    loss = jax.jit(lambda v, b: loss_and_gradients(model, v, {}, KEY, b)[:2], in_shardings=(whole, split))
     bound, sharded = loss(jax.device_put(variables, whole), jax.device_put(batch, split))
     (expected_bound, expected), _ = gradients
     np.testing.assert_allclose(np.array(bound), np.array(expected_bound), rtol=1e-5)
@@ -257,15 +292,15 @@ def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config,
     terms = dict.fromkeys(TERMS, 1.0)
     variables = {"network": {"w": jnp.ones(2)}, "schedule": {}, "likelihood": {}}
 
-    def given(model, variables, key, batch):
+    def given(model, variables, proposal, key, batch):
         gradient = {"network": {"w": jnp.full(2, terms["gradient"])}, "schedule": {}, "likelihood": {}}
-        return Bound(*(jnp.float32(terms[name]) for name in TERMS[:3])), gradient
+        return Bound(*(jnp.float32(terms[name]) for name in TERMS[:3])), gradient, proposal
 
     monkeypatch.setattr(step_module, "loss_and_gradients", given)
     optimizer = make_optimizer(config)
     step = make_train_step(model, optimizer, config)
     key = jax.random.key_data(jax.random.key(0))
-    state = step_module.TrainState(jnp.int32(0), variables, optimizer.init(variables), variables, key)
+    state = step_module.TrainState(jnp.int32(0), variables, optimizer.init(variables), variables, key, {})
     state, metrics = step(state, empty_metrics(), {})
     assert metrics.bad_step == 0
     terms[term] = value

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 from vdm import bounds, likelihoods, parallel, timesteps
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
-from vdm.model import Bound, Draws, Model, Variables, noise_levels
+from vdm.model import Bound, Draws, Model, Variables
 
 PRECISION = "highest"
 """Precision of matrix products while evaluating: float32 proper, not TF32 or bfloat16."""
@@ -199,7 +199,7 @@ def image_bounds(
         t, density = stratum(batch["offset"], d, num_draws), jnp.ones(1)
         if probabilities is not None:
             t, density = timesteps.importance(t, probabilities)
-        gamma_t, weight = noise_levels(gamma, t, num_steps)
+        gamma_t, weight = bounds.levels(gamma, t, num_steps)
         draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
         bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
         # Elementwise sums and not a scatter, which devices would have to exchange.

@@ -1,7 +1,6 @@
 """compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
 
 import sys
-import time
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,20 +15,10 @@ from vdm.data import Dataset, load, num_evaluated
 from vdm.errors import InputError
 from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
-from vdm.training.loop import resolve, restore_ema, train
-from vdm.training.rundir import (
-    check_same,
-    check_same_data,
-    git_revision,
-    lock,
-    read_config,
-    read_evaluation,
-    read_record,
-    replace_text,
-    versions,
-    write_json,
-)
-from vdm.training.session import duration, progress_of
+from vdm.programs.sweep import Work, cost_of_training, restore_last, train_once
+from vdm.training.loop import resolve
+from vdm.training.rundir import git_revision, lock, replace_text, versions, write_json
+from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
 
@@ -48,26 +37,10 @@ def compare(config: Config, workdir: Path, console: Console) -> str:
         return _Comparison(resolve(config, dataset), dataset, workdir, console).run()
 
 
-class _Plan:
-    """How much of the work is done, in network calls, and how long the rest takes at the pace of this session."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.skipped, self.start = total, 0, 0, time.monotonic()
-
-    def advance(self, cost: int, skip: bool = False) -> None:
-        self.done += cost
-        self.skipped += cost if skip else 0
-
-    def __str__(self) -> str:
-        pace = (self.done - self.skipped) / (time.monotonic() - self.start)
-        left = duration((self.total - self.done) / pace) if pace else "unknown time"
-        return f"comparison {100 * self.done // self.total}% done, {left} left"
-
-
 class _Comparison:
     def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
-        comparison, training = config.comparison, config.training
+        comparison = config.comparison
         self.mesh = parallel.make_mesh()
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
         self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
@@ -75,24 +48,22 @@ class _Comparison:
         self.num_images = num_evaluated(dataset.test, comparison.max_images)
         if self.num_images < 2:
             raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
-        # A training step is a forward and a backward pass: three calls an image. The run ends with its own evaluation.
-        self.cost_of_steps = 3 * training.steps * training.batch_size
-        self.cost_of_training = self.cost_of_steps + len(dataset.test) * config.evaluation.draws
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
-        self.plan = _Plan(len(self.evaluated) * self.cost_of_training + cost_of_bounds)
+        self.work = Work(len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds)
 
     def run(self) -> str:
         measurements = []
         for trained, several in self.evaluated.items():
-            self._train(trained)
+            run = self._run(trained)
+            train_once(*run, self.dataset, self.work, self.console)
             variables = None
             for evaluated in several:
                 measurement = self._read(trained, evaluated)
                 if measurement is None:
-                    variables = self._restore(trained) if variables is None else variables
+                    variables = restore_last(*run, self.mesh).ema if variables is None else variables
                     measurement = self._measure(variables, trained, evaluated)
                 else:
-                    self.plan.advance(self._cost_of_bound(evaluated), skip=True)
+                    self.work.advance(self._cost_of_bound(evaluated), skip=True)
                 measurements.append(measurement)
         return self._write(measurements)
 
@@ -100,41 +71,6 @@ class _Comparison:
         """Config and folder of one model's run."""
         objective = replace(self.config.objective, num_steps=trained)
         return replace(self.config, objective=objective), self.workdir / _name(trained)
-
-    def _train(self, trained: T) -> None:
-        config, folder = self._run(trained)
-        training = config.training
-        before = self.plan.done
-        if read_evaluation(folder).get("checkpoint_step") == training.steps:
-            check_same_data(read_record(folder), self.dataset.info.to_dict(), folder)
-            check_same(read_config(folder), config, folder)
-            self.plan.advance(self.cost_of_training, skip=True)
-            return
-        self.console.rule(f"training {folder.name}: {self.plan}")
-
-        def on_log(step: int) -> None:
-            if self.plan.done == before:
-                # Where this session began.
-                self._advance_to(before, max(step - training.log_every, 0), skip=True)
-            self._advance_to(before, step)
-            self.console.print(str(self.plan), style="cyan")
-
-        train(config, folder, self.console, on_log)
-        if self.plan.done == before:
-            # All steps were done, and only the run's evaluation was not.
-            self._advance_to(before, training.steps, skip=True)
-        self.plan.advance(before + self.cost_of_training - self.plan.done)
-
-    def _advance_to(self, before: int, step: int, skip: bool = False) -> None:
-        done = before + self.cost_of_steps * step // self.config.training.steps
-        self.plan.advance(done - self.plan.done, skip)
-
-    def _restore(self, trained: T) -> model_lib.Variables:
-        config, folder = self._run(trained)
-        step, variables = restore_ema(config, folder, self.mesh)
-        if step != config.training.steps:
-            raise InputError(f"{folder}: its newest checkpoint is of step {step}, not {config.training.steps}")
-        return variables
 
     def _measure(self, variables: model_lib.Variables, trained: T, evaluated: T) -> Measurement:
         """The bound of each image, written to a file of its own."""
@@ -162,9 +98,9 @@ class _Comparison:
         }
         np.savez(partial, steps=self.config.training.steps, **saved)
         partial.replace(path)
-        self.plan.advance(self._cost_of_bound(evaluated))
+        self.work.advance(self._cost_of_bound(evaluated))
         error = bits.std(ddof=1) / np.sqrt(len(bits))
-        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.plan}", style="bold")
+        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.work}", style="bold")
         return Measurement(trained, evaluated, **saved)
 
     def _read(self, trained: T, evaluated: T) -> Measurement | None:

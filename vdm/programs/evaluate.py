@@ -18,7 +18,7 @@ from vdm.evaluation.cost import Plan, evaluate_to
 from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
-from vdm.training.loop import resolve, restore_ema, write_evaluation
+from vdm.training.loop import resolve, restore, write_evaluation
 from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
@@ -48,7 +48,8 @@ class Evaluate:
             check_same_data(record, self.dataset.info.to_dict(), workdir)
         self.model: Model = model_lib.from_config(self.config)
         self.mesh = parallel.make_mesh()
-        self.step, self.variables = restore_ema(self.config, workdir, self.mesh, checkpoint)
+        state = restore(self.config, workdir, self.mesh, checkpoint)
+        self.step, self.variables = int(state.step), state.ema
         self.key = stream_key(config.seed, Stream.EVALUATION)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:

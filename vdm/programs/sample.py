@@ -10,7 +10,7 @@ from vdm import parallel, pictures
 from vdm.config import Config, validate
 from vdm.errors import InputError
 from vdm.evaluation.sampling import ImageSampler, frame_steps
-from vdm.training.loop import restore_ema
+from vdm.training.loop import restore
 from vdm.training.rundir import check_same_model, read_config
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
@@ -24,13 +24,13 @@ def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames
     check_same_model(read_config(workdir), config, workdir)
     settings = config.sampling
     mesh = parallel.make_mesh()
-    step, variables = restore_ema(config, workdir, mesh, checkpoint)
+    state = restore(config, workdir, mesh, checkpoint)
     frames = frame_steps(num_frames, settings.steps) if num_frames else []
     model = model_lib.from_config(config)
     sampler = ImageSampler(model, mesh, settings, frames)
     with progress_of(console, "sampling") as progress:
-        images, kept = sampler(variables, stream_key(seed, Stream.SAMPLING), settings.num, progress)
-    stem = workdir / "samples" / f"step_{step}_seed_{seed}_T_{settings.steps}"
+        images, kept = sampler(state.ema, stream_key(seed, Stream.SAMPLING), settings.num, progress)
+    stem = workdir / "samples" / f"step_{state.step}_seed_{seed}_T_{settings.steps}"
     grid = stem.with_suffix(".png")
     pictures.grid(images, grid, model.levels)
     np.savez_compressed(stem.with_suffix(".npz"), images=images)

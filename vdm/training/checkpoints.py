@@ -128,8 +128,8 @@ class Checkpoints:
             raise InputError(f"{self.directory}: none of the checkpoints {sorted(unreadable)} can be read ({why})")
         return None
 
-    def restore_ema(self, like: TrainState, which: str = "latest") -> tuple[int, Any]:
-        """(step, moving average of the variables) of the checkpoint `latest`, `best` or a step's number.
+    def restore_one(self, like: TrainState, which: str = "latest") -> TrainState:
+        """The state in the checkpoint `latest`, `best` or of a step's number.
 
         Raises `InputError` if there is no such checkpoint, it cannot be read, or it has another architecture.
         """
@@ -137,7 +137,7 @@ class Checkpoints:
         self._check_architecture(step, like)
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            return step, self._manager.restore(step, args=args)["state"].ema
+            return self._manager.restore(step, args=args)["state"]
         except Exception as error:
             others = [s for s in self.steps() if s != step]
             raise InputError(

@@ -85,12 +85,10 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     return parallel.abstract(lambda: init_state(model, optimizer, config.seed), parallel.replicated(mesh))
 
 
-def restore_ema(
-    config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest"
-) -> tuple[int, model_lib.Variables]:
-    """(step, moving average) of a checkpoint of the run in `workdir`; see `Checkpoints.restore_ema`."""
+def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest") -> TrainState:
+    """The state in a checkpoint of the run in `workdir`; see `Checkpoints.restore_one`."""
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_ema(abstract_state(config, mesh), checkpoint)
+        return checkpoints.restore_one(abstract_state(config, mesh), checkpoint)
 
 
 class _Training:

@@ -37,6 +37,8 @@ class TrainState(NamedTuple):
     """Moving average of all variables, the schedule's too."""
     key: Integer[Array, " words"]
     """Raw data of the key from which step n takes fold_in(key, n)."""
+    proposal: Any
+    """State of the model's proposal: the loss by noise level, of an adaptive one."""
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
@@ -48,6 +50,7 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int)
         opt_state=optimizer.init(variables),
         ema=jax.tree.map(jnp.copy, variables),
         key=jax.random.key_data(stream_key(seed, Stream.TRAINING)),
+        proposal=model.proposal.init(),
     )
 
 

@@ -1,7 +1,8 @@
 """One training step: the gradient of the bound, the variance gradient of the schedule's shape, and the update."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Integer, PRNGKeyArray
 from vdm import bounds, schedules
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
+from vdm.proposals import Levels
 from vdm.training.state import TrainState, ema_decay, update_ema
 
 # The parts that a non-finite value is reported in.
@@ -43,8 +45,10 @@ def empty_metrics() -> Metrics:
     return Metrics(none(), Bound(zero(), zero(), zero()), zero(), none(), none())
 
 
-def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, batch: Batch) -> tuple[Bound, Variables]:
-    """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises).
+def loss_and_gradients(
+    model: Model, variables: Variables, proposal: Any, key: PRNGKeyArray, batch: Batch
+) -> tuple[Bound, Variables, Any]:
+    """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises, proposal's next state).
 
     The network follows the bound with its diffusion loss L weighted by w(λ), `model.weighting`. The schedule's end
     points and the likelihood follow the bound itself; so does the shape of a learned schedule in discrete time. In
@@ -56,7 +60,13 @@ def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, ba
     draw_key, dropout_key = jax.random.split(key)
     draws = model.draw(draw_key, batch["image"].shape[0])
     schedule = variables["schedule"]
-    (gamma_t, weight), pull_back = jax.vjp(lambda p: model.noise_levels(p, draws.t), schedule)
+
+    def levels_of(schedule: Any) -> tuple[tuple[Array, Array], Levels]:
+        gamma = functools.partial(model.schedule.gamma, schedule)
+        levels = model.proposal.draw(proposal, draws.t, gamma, model.num_steps)
+        return (levels.gamma, levels.weight), levels
+
+    (gamma_t, weight), pull_back, levels = jax.vjp(levels_of, schedule, has_aux=True)
     w, w_slope = schedules.value_and_slope(lambda gamma: model.weighting.weight(-gamma), gamma_t)
 
     def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
@@ -77,7 +87,8 @@ def loss_and_gradients(model: Model, variables: Variables, key: PRNGKeyArray, ba
         (through_variance,) = pull_back((twice * by_gamma, twice * by_weight))
         of_schedule |= {"shape": through_variance["shape"]}
     gradients = {**gradients, "schedule": of_schedule}
-    return Bound(*(jnp.mean(term) for term in bound)), gradients
+    proposal = model.proposal.update(proposal, levels, w * bound.diffusion)
+    return Bound(*(jnp.mean(term) for term in bound)), gradients, proposal
 
 
 def make_train_step(
@@ -87,7 +98,7 @@ def make_train_step(
 
     def train_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        bound, gradients = loss_and_gradients(model, state.variables, key, batch)
+        bound, gradients, proposal = loss_and_gradients(model, state.variables, state.proposal, key, batch)
         grad_norm = optax.tree.norm(gradients["network"])
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
@@ -104,6 +115,6 @@ def make_train_step(
             bad_step=jnp.where(newly_bad, step, metrics.bad_step),
             bad_term=jnp.where(newly_bad, jnp.argmin(finite), metrics.bad_term),
         )
-        return TrainState(step, variables, opt_state, ema, state.key), metrics
+        return TrainState(step, variables, opt_state, ema, state.key, proposal), metrics
 
     return train_step

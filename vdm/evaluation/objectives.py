@@ -1,0 +1,113 @@
+"""Objectives side by side: bound, sample quality and gradient noise by prediction, weighting and proposal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Objective(NamedTuple):
+    """What tells two groups of runs apart."""
+
+    prediction: str
+    weighting: str
+    proposal: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to."""
+
+    objective: Objective
+    seed: int
+    bits_per_dim: float
+    """The bound on the test images, whatever was minimised."""
+    mmd: float
+    """MMD² of its samples from training images: `vdm.evaluation.quality`."""
+    gradient_noise: float
+    """tr Cov(g)/‖E g‖² of a batch at the end: `vdm.training.gradient_noise`."""
+    curve: tuple[tuple[int, float], ...]
+    """(step, bits/dim of test images) while training."""
+
+
+MEASURES = {
+    "bits_per_dim": ("test bound, bits/dim", 1.0, 3),
+    "mmd": ("1000 MMD² of samples", 1000.0, 2),
+    "gradient_noise": ("gradient noise to signal", 1.0, 2),
+}
+"""Field, its title, the factor it is shown with, the digits."""
+
+
+def statistics(outcomes: Sequence[Outcome], field: str) -> tuple[float, float]:
+    """(mean over seeds, standard deviation over seeds: NaN of one)."""
+    values = np.array([getattr(outcome, field) for outcome in outcomes])
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan
+
+
+def group(outcomes: Sequence[Outcome]) -> dict[Objective, list[Outcome]]:
+    """By objective, in the order of their first appearance."""
+    groups: dict[Objective, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.objective, []).append(outcome)
+    return groups
+
+
+def markdown(outcomes: Sequence[Outcome], noise: float) -> str:
+    """A table for each measure: predictions across, weightings (and proposals) down; mean ± std over seeds.
+
+    `noise` is the noise floor of MMD².
+    """
+    groups = group(outcomes)
+    columns = list(dict.fromkeys(objective.prediction for objective in groups))
+    rows = list(dict.fromkeys((objective.weighting, objective.proposal) for objective in groups))
+    several = len({proposal for _, proposal in rows}) > 1
+    lines: list[str] = []
+    for field, (title, factor, digits) in MEASURES.items():
+        note = f" (noise floor {factor * noise:.{digits}f})" if field == "mmd" else ""
+        lines += ["", f"| {title}{note} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for weighting, proposal in rows:
+            cells = []
+            for prediction in columns:
+                members = groups.get(Objective(prediction, weighting, proposal))
+                mean, std = statistics(members, field) if members else (np.nan, np.nan)
+                cells.append(f"{factor * mean:.{digits}f} ± {factor * std:.{digits}f}" if members else "")
+            name = f"{weighting}, {proposal}" if several else weighting
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines[1:])
+
+
+def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
+    """The step at which a loss curve first comes down to `level`, straight between its points; ∞ if it does not."""
+    previous = None
+    for step, loss in curve:
+        if loss <= level:
+            if previous is None:
+                return float(step)
+            share = (previous[1] - level) / (previous[1] - loss)
+            return previous[0] + share * (step - previous[0])
+        previous = (step, loss)
+    return np.inf
+
+
+def mean_curve(outcomes: Sequence[Outcome]) -> list[tuple[int, float]]:
+    """Mean over the seeds of their curves, which have the same steps."""
+    steps = [step for step, _ in outcomes[0].curve]
+    losses = np.mean([[loss for _, loss in outcome.curve] for outcome in outcomes], axis=0)
+    return list(zip(steps, losses.tolist(), strict=True))
+
+
+def speed_ups(outcomes: Sequence[Outcome]) -> dict[Objective, float]:
+    """Steps that the runs of a proposal need to come to the final loss of those with the first proposal, as a ratio.
+
+    Of the mean curves over seeds, with the same prediction and weighting; below 1 it is faster.
+    """
+    groups = group(outcomes)
+    first = next(iter(groups)).proposal
+    ratios = {}
+    for objective, members in groups.items():
+        base = groups.get(objective._replace(proposal=first))
+        if objective.proposal != first and base:
+            curve = mean_curve(base)
+            ratios[objective] = steps_to_reach(mean_curve(members), curve[-1][1]) / curve[-1][0]
+    return ratios

@@ -1,0 +1,141 @@
+"""compare.py --by=objective: runs that differ in prediction, weighting, proposal and seed, and what each came to."""
+
+import itertools
+import json
+import re
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from vdm import model as model_lib
+from vdm import parallel
+from vdm.config import Config, to_dict, validate
+from vdm.data import Dataset, load
+from vdm.errors import InputError
+from vdm.evaluation.objectives import Objective, Outcome, markdown, speed_ups
+from vdm.evaluation.quality import Quality
+from vdm.evaluation.sampling import ImageSampler
+from vdm.programs.sweep import Work, cost_of_training, restore_last, train_once
+from vdm.training.gradient_noise import gradient_noise
+from vdm.training.loop import resolve
+from vdm.training.rundir import git_revision, lock, read_evaluation, read_metrics, replace_text, versions, write_json
+from vdm.training.session import progress_of
+from vdm.training.state import Stream, stream_key
+
+
+def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
+    """Runs the parts that are not done yet; returns the Markdown tables.
+
+    WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget; outcome.json in each has what
+    was measured, objectives.json and objectives.md are made of them. Raises `InputError` for bad input.
+    """
+    validate(config)
+    c = config.comparison
+    runs = {}
+    for prediction, weighting, proposal in itertools.product(c.predictions, c.weightings, c.proposals):
+        for seed in range(config.seed, config.seed + c.seeds):
+            objective = replace(config.objective, weighting=weighting, proposal=proposal)
+            network = replace(config.network, prediction=prediction)
+            run = replace(config, network=network, objective=objective, seed=seed)
+            try:
+                validate(run)
+            except InputError as error:
+                raise InputError(f"config.comparison: {error}") from error
+            runs[Objective(prediction, weighting, proposal), seed] = run
+    dataset = load(config.data)
+    with lock(workdir):
+        return _Objectives(config, dataset, workdir, console).run(runs)
+
+
+class _Objectives:
+    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
+        self.mesh = parallel.make_mesh(config.training.batch_size)
+        self.sampling = replace(config.sampling, num=config.comparison.samples)
+        self.quality = Quality(dataset.train, resolve(config, dataset).data.levels or 0)
+
+    def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
+        c, batch_size = self.config.comparison, self.config.training.batch_size
+        cost_of_measuring = c.samples * self.sampling.steps + 3 * c.gradients * batch_size
+        work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
+        outcomes = []
+        for (objective, seed), run in runs.items():
+            config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
+            train_once(config, folder, self.dataset, work, self.console)
+            measured = self._read(folder)
+            work.advance(cost_of_measuring, skip=measured is not None)
+            measured = measured or self._measure(config, folder)
+            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
+            outcome = Outcome(
+                objective,
+                seed,
+                read_evaluation(folder)["bits_per_dim"]["total"],
+                measured["mmd"],
+                measured["gradient_noise"],
+                tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
+            )
+            outcomes.append(outcome)
+            self.console.print(
+                f"{folder.name}: {outcome.bits_per_dim:.4f} bits/dim, MMD² {outcome.mmd:.2e}, gradient noise "
+                f"{outcome.gradient_noise:.2f}; {work}",
+                style="bold",
+            )
+        return self._write(outcomes)
+
+    def _settings(self) -> dict[str, object]:
+        """What the measurements depend on beside the run."""
+        c = self.config.comparison
+        return {"sampling": asdict(self.sampling), "gradients": c.gradients, "steps": self.config.training.steps}
+
+    def _read(self, folder: Path) -> dict[str, float] | None:
+        """What was measured before, if it was measured as this config asks."""
+        try:
+            saved = json.loads((folder / "outcome.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return saved if saved["settings"] == self._settings() else None
+
+    def _measure(self, config: Config, folder: Path) -> dict[str, float]:
+        state = restore_last(config, folder, self.mesh)
+        model = model_lib.from_config(config)
+        key = stream_key(config.seed, Stream.SAMPLING)
+        with progress_of(self.console, f"sampling {folder.name}") as progress:
+            images, _ = ImageSampler(model, self.mesh, self.sampling)(state.ema, key, self.sampling.num, progress)
+        batches = (config.training.batch_size, config.comparison.gradients)
+        key = stream_key(config.seed, Stream.EVALUATION)
+        noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
+        measured = {"mmd": self.quality(images), "gradient_noise": noise}
+        write_json(folder / "outcome.json", {**measured, "settings": self._settings(), "revision": git_revision()})
+        return measured
+
+    def _write(self, outcomes: list[Outcome]) -> str:
+        noise = self.quality.noise(self.config.comparison.samples)
+        table = markdown(outcomes, noise)
+        ratios = {"-".join(objective): ratio for objective, ratio in speed_ups(outcomes).items()}
+        if ratios:
+            table += "\n\n| steps to the final loss of the first proposal, as a ratio | |\n|---|---|"
+            table += "".join(f"\n| {name} | {ratio:.2f} |" for name, ratio in ratios.items())
+        record = {
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "noise_floor_of_mmd": noise,
+            "steps_ratios": ratios,
+            "config": to_dict(self.config),
+            "data": self.dataset.info.to_dict(),
+            "last_session": {
+                "command": sys.argv,
+                "devices": parallel.describe(self.mesh),
+                "versions": versions(),
+                "git_revision": git_revision(),
+            },
+        }
+        write_json(self.workdir / "objectives.json", record)
+        replace_text(self.workdir / "objectives.md", table + "\n")
+        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/")
+        return table
+
+
+def folder_name(objective: Objective, seed: int) -> str:
+    """A run's folder: of the objective's texts only letters, digits and dots."""
+    return "-".join(re.sub(r"[^\w.]+", "_", text).strip("_") for text in (*objective, f"seed_{seed}"))
