@@ -1,5 +1,6 @@
 """What the programs share: flags, the config, help, and errors as one line with exit status 2."""
 
+import argparse
 import ast
 import difflib
 import inspect
@@ -68,8 +69,25 @@ def run(program: Program, description: str, default_config: Path | None = None) 
         sys.exit(128 + stopped.signal_number)
     except OSError as error:
         # Files the user named, and disks that fill up; a bug of ours would not be an OSError.
-        _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+        _fail(os_error(error))
     sys.exit(0)
+
+
+class Parser(argparse.ArgumentParser):
+    """Of the commands without a config, `python -m vdm.…`: help is the description as it stands, errors as of `run`."""
+
+    def __init__(self, prog: str, description: str | None):
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+        sys.exit(2)
+
+
+def os_error(error: OSError) -> str:
+    """FILE: what is wrong with it."""
+    return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

@@ -11,7 +11,6 @@ the 22 in the table one in every fifteen seeds or so: a miss that other seeds do
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import jax
 from rich.console import Console
@@ -19,18 +18,13 @@ from rich.progress import track
 from rich.table import Table
 
 from vdm.checks import TOPICS, Check
+from vdm.cli import Parser
 
 
 def verify(seed: int, scale: float = 1.0, only: Sequence[str] | None = None) -> list[Check]:
     """The checks of the topics named in `only`, or of all `TOPICS`; `scale` multiplies the number of samples."""
     keys = dict(zip(TOPICS, jax.random.split(jax.random.key(seed), len(TOPICS)), strict=True))
     return [check for name in only or TOPICS for check in TOPICS[name](keys[name], scale)]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _seed(text: str) -> int:
@@ -41,8 +35,7 @@ def _seed(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit status, 1 if a check misses and else 0."""
-    parser = _Parser(prog="python -m vdm.verify", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser("python -m vdm.verify", __doc__)
     parser.add_argument("--seed", type=_seed, default=0, help="of all randomness (default: 0)")
     seed = parser.parse_args(argv).seed
     console = Console(highlight=False)

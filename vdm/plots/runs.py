@@ -1,8 +1,7 @@
-"""Plots as PNG files: of a run its loss, the terms of its bound, its noise schedule; of several runs, comparisons.
+"""Plots of runs: of one its loss, the terms of its bound, its noise schedule; of several, comparisons.
 
 `records` are the lines of metrics.jsonl: dicts with "kind" ("train", "evaluation" or "final"), "step", "bits_per_dim"
-and the terms of the bound in bits/dim; evaluations have "stderr" too, and newer ones "variance". Drawn with
-matplotlib's Agg canvas and no global state, so on any thread and without a display. Folders are made where missing.
+and the terms of the bound in bits/dim; evaluations have "stderr" too, and newer ones "variance".
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +11,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+
+from vdm.plots.axes import annotate, log_y, save
 
 Records = Sequence[dict[str, Any]]
 Rows = Sequence[Mapping[str, Any]]
 
 TERMS = ("reconstruction", "prior", "diffusion")
 COLORS = {"reconstruction": "tab:blue", "prior": "tab:orange", "diffusion": "tab:green"}
-DPI = 130
 
 
 def loss(path: Path, records: Records) -> None:
@@ -46,8 +44,8 @@ def loss(path: Path, records: Records) -> None:
         last = f"test, last {test_values[-1]:.3f} ± {errors[-1]:.3f}"
         axes.errorbar(test_steps, test_values, errors, color="tab:red", marker="o", markersize=4, capsize=3, label=last)
     _limit(axes, np.concatenate([values, test_values]))
-    _label(axes, "Variational bound", "bits/dim")
-    _save(figure, path)
+    annotate(axes, "Variational bound", "bits/dim")
+    save(figure, path)
 
 
 def terms(path: Path, records: Records) -> None:
@@ -64,10 +62,10 @@ def terms(path: Path, records: Records) -> None:
             steps, values = _series(test, name)
             label = f"test, last {values[-1]:.3g}"
             axes.plot(steps, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
-        _log_y(axes)
-        _label(axes, name, "bits/dim")
+        log_y(axes)
+        annotate(axes, name, "bits/dim")
     figure.suptitle("Variational bound by term")
-    _save(figure, path)
+    save(figure, path)
 
 
 def schedule(
@@ -87,8 +85,8 @@ def schedule(
     right.set_yscale("log")
     right.set_ylim(np.exp(-low), np.exp(-high))
     right.set_ylabel("SNR = exp(−γ)")
-    _label(axes, title, "γ = −log SNR", "t (0: data, 1: noise)")
-    _save(figure, path)
+    annotate(axes, title, "γ = −log SNR", "t (0: data, 1: noise)")
+    save(figure, path)
 
 
 def times(
@@ -114,8 +112,8 @@ def times(
     axes.axhline(diffusion, color="black", linestyle=":", label=f"diffusion term, the mean over t: {diffusion:.3g}")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    _label(axes, "Diffusion loss of one draw at each time", "½·weight·‖ε − ε̂‖² in bits/dim", "t (0: data, 1: noise)")
-    _save(figure, path)
+    annotate(axes, "Diffusion loss of one draw at each time", "½·weight·‖ε − ε̂‖² in bits/dim", "t (0: data, 1: noise)")
+    save(figure, path)
 
 
 def variance(path: Path, records: Records) -> None:
@@ -128,9 +126,9 @@ def variance(path: Path, records: Records) -> None:
     steps, values = _series(_tests([r for r in records if r.get("variance") is not None]), "variance")
     if len(values):
         axes.plot(steps, values, color="tab:red", marker="o", markersize=4, label=f"test, last {values[-1]:.3g}")
-    _log_y(axes)
-    _label(axes, "Diffusion loss of one draw: variance over images, times, noise", "(bits/dim)²")
-    _save(figure, path)
+    log_y(axes)
+    annotate(axes, "Diffusion loss of one draw: variance over images, times, noise", "(bits/dim)²")
+    save(figure, path)
 
 
 def comparison(path: Path, rows: Rows) -> None:
@@ -153,7 +151,7 @@ def comparison(path: Path, rows: Rows) -> None:
     left, *right = figure.subplots(1, 1 if best is None else 2, squeeze=False)[0]
     _steps_axis(left, steps, None if best is None else infinity)
     for axes in right:
-        _log_y(axes)
+        log_y(axes)
         _steps_axis(axes, steps)
     positive = []
     for (label, part), color, marker in zip(series.items(), ("tab:blue", "tab:red"), ("o", "s"), strict=True):
@@ -173,14 +171,14 @@ def comparison(path: Path, rows: Rows) -> None:
                 under = {"transform": axes.get_xaxis_transform(), "color": color, "label": "excess ≤ 0"}
                 axes.plot(T[excess <= 0], np.full((excess <= 0).sum(), 0.02), "v", **under)
             positive += list(zip(excess[excess > 0], T[excess > 0], strict=True))
-    _label(left, "Bits/dim by number of time steps", "bits/dim", "T")
+    annotate(left, "Bits/dim by number of time steps", "bits/dim", "T")
     for axes in right:
         if positive:
             highest, at = max(positive)
             axes.plot(steps, highest * at / np.array(steps), color="grey", linestyle="--", label="falls as 1/T")
             axes.set_ylim(min(positive)[0] / 2, highest * 2)
-        _label(axes, f"Excess over trained and evaluated at ∞ ({best:.3f})", "excess in bits/dim", "T")
-    _save(figure, path)
+        annotate(axes, f"Excess over trained and evaluated at ∞ ({best:.3f})", "excess in bits/dim", "T")
+    save(figure, path)
 
 
 def estimator_variance(
@@ -199,8 +197,8 @@ def estimator_variance(
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     colors = {name: left.plot(t, gamma, linewidth=2, label=name)[0].get_color() for name, gamma in curves.items()}
     left.set_xlim(t[0], t[-1])
-    _label(left, "Noise schedules", "γ = −log SNR", "t (0: data, 1: noise)")
-    _log_y(right)
+    annotate(left, "Noise schedules", "γ = −log SNR", "t (0: data, 1: noise)")
+    log_y(right)
     right.set_axisbelow(True)
     places, width = np.arange(len(table)), 0.4
     for name, label, color, side in (("iid", "i.i.d.", "silver", -1), ("stratified", "stratified", "dimgrey", 1)):
@@ -216,15 +214,8 @@ def estimator_variance(
     if heights:
         # A bar on a log axis has no foot of its own; above, room for the numbers and the legend.
         right.set_ylim(min(heights) / 3, max(heights) * 3)
-    _label(right, "Variance of the one-draw estimate", "variance in (bits/dim)²", "")
-    _save(figure, path)
-
-
-class _PlainLogFormatter(LogFormatter):
-    """0.03 for 3 × 10⁻², on the ticks that matplotlib's own formatter labels."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
+    annotate(right, "Variance of the one-draw estimate", "variance in (bits/dim)²", "")
+    save(figure, path)
 
 
 def _of_kind(records: Records, kind: str) -> Records:
@@ -254,12 +245,6 @@ def _limit(axes: Axes, values: np.ndarray) -> None:
         axes.set_ylim(low - margin, high + margin)
 
 
-def _log_y(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_PlainLogFormatter())
-    axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.5)))
-
-
 def _steps_axis(axes: Axes, steps: Sequence[int], infinity: int | None = None) -> None:
     """A log axis with a tick at each number of steps and no others, but for ∞, set apart at the place `infinity`."""
     axes.set_xscale("log")
@@ -269,18 +254,3 @@ def _steps_axis(axes: Axes, steps: Sequence[int], infinity: int | None = None) -
         axes.set_xticks([*steps, infinity], [*map(str, steps), "∞"])
         axes.axvline(infinity / 2, color="black", linestyle=":")
     axes.set_xticks([], minor=True)
-
-
-def _label(axes: Axes, title: str, y: str, x: str = "step") -> None:
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(which="both", alpha=0.25)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI)

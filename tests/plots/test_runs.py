@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
 
+from plots.picture import assert_is_picture
 from vdm import plots
 
 
@@ -28,20 +27,6 @@ def bars(schedule, iid, stratified):
     return {"schedule": schedule, "iid": iid, "stratified": stratified, **errors}
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """(plot, folder, *arguments) -> the panels of the figure, laid out but not written."""
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
-
-    def draw(plot, folder, *arguments):
-        plot(folder / "plot.png", *arguments)
-        figures[-1].canvas.draw()
-        return figures[-1].axes
-
-    return draw
-
-
 def points(line):
     """[(x, y), …] of a line, without its NaN."""
     return [(x, y) for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)]
@@ -54,14 +39,6 @@ def series(axes):
 
 def labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels(which="both")]
-
-
-def assert_is_picture(path):
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert min(image.size) > 300
-        assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
 @pytest.mark.parametrize("plot", [plots.loss, plots.terms, plots.variance])
