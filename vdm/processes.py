@@ -1,0 +1,111 @@
+"""Other diffusion processes as rescalings of the variance-preserving one (A.4 of De Sousa Ribeiro & Glocker 2024).
+
+At equal γ = −log SNR every Gaussian process makes the same latent but for a factor, Eq. A.44 and A.45: y = c z with
+z = α x + σ ε. So a network of one process answers in every other, for its x and ε are the same, Eq. A.47, and it has
+there the same bound in continuous time and the same deterministic samples, Eq. A.48. Only the number that each process
+calls its noise level differs:
+
+    process               y                time                c
+    variance exploding    x + s ε          s = e^{γ/2}         1/α
+    flow                  (1−t) x + t ε    t = sigmoid(γ/2)    1/(α + σ)
+
+`view` shows a `denoise` of this library to a program that works in such a process; `adopt` makes a `denoise` of a
+network trained in one, so that all bounds and samplers work with it:
+
+    velocity = view(denoise, flow(), "u")                # dy/dt = velocity(y, t)
+    denoise = adopt(network, variance_exploding(), "x")  # network(y, s) -> x̂
+
+For γ in [−20, 20] float32 gives c and the time to a spacing of themselves. Back from the time comes γ: in variance
+exploding to a spacing of γ, in flow to about 1e-7/(1−t), for so well does a float32 t tell how far it is from 1. That
+is 3e-5 at γ = 10, 3e-3 at γ = 20, and from γ = 33.3 on t is 1. What a prediction leaves open at the ends is said in
+`vdm.predictions`: an "x" tells no ε as γ → −∞, an "eps" no x as γ → +∞, a "u" both everywhere.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from vdm import gaussian, predictions
+from vdm.predictions import Denoiser, Network
+
+KINDS = ("x", "eps", "u")
+"""The predictions that are the same number in every process: x, ε and the velocity ε − x.
+
+A score is not: of y it is −ε/(cσ). Divided by −1/(cσ), in variance exploding −1/s, it is an "eps".
+"""
+
+
+class Process(NamedTuple):
+    """A process as elementwise functions, each with the shape of its argument."""
+
+    scale: Callable[[ArrayLike], Array]
+    """γ -> c > 0, where y = c z = cα x + cσ ε is the process's latent."""
+    time: Callable[[ArrayLike], Array]
+    """γ -> the process's own measure of noise, increasing."""
+    gamma: Callable[[ArrayLike], Array]
+    """time -> γ, the inverse of `time`."""
+
+
+def variance_exploding() -> Process:
+    """y = x + s ε with time s = σ/α = e^{γ/2}: Song & Ermon (2019), and EDM (Karras et al. 2022), where s is called σ.
+
+    EDM's denoiser D(y, s) is of kind "x", and its ODE dy/ds = (y − D)/s.
+    """
+    return Process(
+        scale=lambda gamma: 1 / gaussian.alpha(gamma),
+        time=lambda gamma: jnp.exp(jnp.asarray(gamma) / 2),
+        gamma=lambda time: 2 * jnp.log(jnp.asarray(time)),
+    )
+
+
+def flow() -> Process:
+    """y = (1−t) x + t ε: linear interpolation, of flow matching and rectified flow (Liu et al. 2023), data at t = 0.
+
+    The velocity of its ODE dy/dt = u(y, t) is of kind "u". Where t runs from noise to data (Lipman et al. 2023), give
+    1 − t, and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model knows only the stretch between the times of its
+    schedule's γ(0) and γ(1).
+    """
+    return Process(
+        scale=lambda gamma: 1 / (gaussian.alpha(gamma) + gaussian.sigma(gamma)),
+        time=lambda gamma: jax.nn.sigmoid(jnp.asarray(gamma) / 2),
+        gamma=lambda time: 2 * jax.scipy.special.logit(jnp.asarray(time)),
+    )
+
+
+def view(denoise: Network, process: Process, kind: str) -> Network:
+    """(y, time) -> the prediction of kind `kind` that `denoise` makes of z = y/c, Eq. A.47; one call of it.
+
+    `time` is a scalar or (batch,), the result like y. A `Denoiser` is asked for its own x̂. Raises ValueError for a kind
+    not in `KINDS`.
+    """
+    _known(kind)
+    predict = predictions.pair(denoise)
+
+    def network(y: Float[Array, "batch *data"], time: gaussian.Gamma) -> Float[Array, "batch *data"]:
+        gamma = process.gamma(time)
+        return predictions.from_pair(*predict(y / gaussian.expand(process.scale(gamma), y), gamma), gamma, kind)
+
+    return network
+
+
+def adopt(network: Network, process: Process, kind: str) -> Denoiser:
+    """The `denoise` of a network function (y, time) -> prediction of kind `kind`: y = c z and time are given to it.
+
+    `time` comes as the caller's γ does, a scalar or (batch,). Raises ValueError for a kind not in `KINDS`; the result
+    does when the network's output has not the shape of y.
+    """
+    _known(kind)
+
+    def rescaled(z: Array, gamma: Array) -> Array:
+        return network(gaussian.expand(process.scale(gamma), z) * z, process.time(gamma))
+
+    return predictions.denoiser(rescaled, kind)
+
+
+def _known(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
