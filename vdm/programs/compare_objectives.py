@@ -34,16 +34,21 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
     validate(config)
     c = config.comparison
     runs = {}
-    for prediction, weighting, proposal in itertools.product(c.predictions, c.weightings, c.proposals):
-        for seed in range(config.seed, config.seed + c.seeds):
-            objective = replace(config.objective, weighting=weighting, proposal=proposal)
-            network = replace(config.network, prediction=prediction)
-            run = replace(config, network=network, objective=objective, seed=seed)
-            try:
-                validate(run)
-            except InputError as error:
-                raise InputError(f"config.comparison: {error}") from error
-            runs[Objective(prediction, weighting, proposal), seed] = run
+    seeds = range(config.seed, config.seed + c.seeds)
+    # Seed by seed: what there is of an unfinished comparison is a comparison.
+    for seed, *texts in itertools.product(seeds, c.predictions, c.weightings, c.proposals):
+        objective = Objective(*texts)
+        run = replace(
+            config,
+            network=replace(config.network, prediction=objective.prediction),
+            objective=replace(config.objective, weighting=objective.weighting, proposal=objective.proposal),
+            seed=seed,
+        )
+        try:
+            validate(run)
+        except InputError as error:
+            raise InputError(f"config.comparison: {error}") from error
+        runs[objective, seed] = run
     dataset = load(config.data)
     with lock(workdir):
         return _Objectives(config, dataset, workdir, console).run(runs)
@@ -54,13 +59,15 @@ class _Objectives:
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.sampling = replace(config.sampling, num=config.comparison.samples)
-        self.quality = Quality(dataset.train, resolve(config, dataset).data.levels or 0)
+        self.quality = Quality(dataset.train, dataset.info.levels)
+        self.noise = self.quality.noise(config.comparison.samples)
 
     def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
         c, batch_size = self.config.comparison, self.config.training.batch_size
         cost_of_measuring = c.samples * self.sampling.steps + 3 * c.gradients * batch_size
         work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
-        outcomes = []
+        outcomes: list[Outcome] = []
+        table = ""
         for (objective, seed), run in runs.items():
             config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
             train_once(config, folder, self.dataset, work, self.console)
@@ -82,7 +89,9 @@ class _Objectives:
                 f"{outcome.gradient_noise:.2f}; {work}",
                 style="bold",
             )
-        return self._write(outcomes)
+            table = self._write(outcomes)
+        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/")
+        return table
 
     def _settings(self) -> dict[str, object]:
         """What the measurements depend on beside the run."""
@@ -111,15 +120,14 @@ class _Objectives:
         return measured
 
     def _write(self, outcomes: list[Outcome]) -> str:
-        noise = self.quality.noise(self.config.comparison.samples)
-        table = markdown(outcomes, noise)
+        table = markdown(outcomes, self.noise)
         ratios = {"-".join(objective): ratio for objective, ratio in speed_ups(outcomes).items()}
         if ratios:
             table += "\n\n| steps to the final loss of the first proposal, as a ratio | |\n|---|---|"
             table += "".join(f"\n| {name} | {ratio:.2f} |" for name, ratio in ratios.items())
         record = {
             "outcomes": [asdict(outcome) for outcome in outcomes],
-            "noise_floor_of_mmd": noise,
+            "noise_floor_of_mmd": self.noise,
             "steps_ratios": ratios,
             "config": to_dict(self.config),
             "data": self.dataset.info.to_dict(),
@@ -132,7 +140,6 @@ class _Objectives:
         }
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
-        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/")
         return table
 
 
