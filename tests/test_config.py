@@ -14,6 +14,8 @@ from vdm.config import (
     DataConfig,
     NetworkConfig,
     ObjectiveConfig,
+    SamplingConfig,
+    ScheduleConfig,
     TrainingConfig,
     flatten,
     from_dict,
@@ -64,6 +66,25 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(objective=ObjectiveConfig(num_steps=0)), "config.objective.num_steps=0"),
         (Config(comparison=ComparisonConfig(trained=(10, 5))), "config.comparison.trained=(10, 5): must be increasing"),
         (Config(comparison=ComparisonConfig(evaluated=(0,))), "config.comparison.evaluated=(0,)"),
+        (Config(comparison=ComparisonConfig(samples=1)), "config.comparison.samples=1: must be 2 or more"),
+        (Config(objective=ObjectiveConfig(weighting="edn")), "weighting='edn': must be one of elbo, simple, sigmoid"),
+        (Config(objective=ObjectiveConfig(loss_space="energy")), "not one of x, eps, score, v, u, F"),
+        (Config(objective=ObjectiveConfig(proposal="normal")), "must be one of uniform, adaptive, importance"),
+        (Config(objective=ObjectiveConfig(proposal="adaptive")), "'learned_monotone' learns itself where"),
+        (
+            Config(objective=ObjectiveConfig(proposal="log_normal", num_steps=10)),
+            "with num_steps=10 must be one of uniform, adaptive, importance",
+        ),
+        (
+            Config(objective=ObjectiveConfig(proposal="log_normal(9, 0.1)"), schedule=ScheduleConfig(name="linear")),
+            "has 0 of its mass from gamma_min=-13.3 to gamma_max=5.0",
+        ),
+        (Config(sampling=SamplingConfig(clip="hard")), "config.sampling.clip='hard': not one of none, static, dynamic"),
+        (Config(sampling=SamplingConfig(grid="lin")), "not one of schedule, uniform, karras, cosine"),
+        (
+            Config(sampling=SamplingConfig(zero_terminal_snr=True)),
+            "network.prediction='eps' does not tell x at SNR 0; must be one of x, v, u, F",
+        ),
     ],
 )
 def test_bad_values_are_named(config: Config, message: str) -> None:

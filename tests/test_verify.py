@@ -32,7 +32,8 @@ BUGS = [
     (gaussian, "transition", "expm1(gamma_s - gamma_t)", "expm1(gamma_t - gamma_s)", "posterior"),
     (gaussian, "posterior", "(var_s / var_t)", "(var_s / var_t) ** 0.5", "posterior"),
     (gaussian, "posterior_from_eps", "alpha(gamma_s) / alpha(gamma_t)", "alpha(gamma_t) / alpha(gamma_t)", "posterior"),
-    (gaussian, "posterior_from_eps", "jax.nn.sigmoid(gamma_s) * c", "jax.nn.sigmoid(gamma_t) * c", "ancestral"),
+    (gaussian, "posterior_from_eps", "jax.nn.sigmoid(gamma_s) * c", "jax.nn.sigmoid(gamma_t) * c", "posterior"),
+    (gaussian, "posterior", "return mean, var_s * c", "return mean, var_t * c", "ancestral"),
     (likelihoods, "encode", "/ levels", "/ (levels - 1)", "ends"),
     (likelihoods, "log_prob", "(2 * d - delta)", "(2 * d + delta)", "ends"),
     (bounds, "prior_loss", "jax.nn.softplus", "0.5 * jax.nn.softplus", "ends"),
@@ -50,7 +51,7 @@ BUGS = [
         "invariance",
     ),
     (timesteps, "stratified", "+ jnp.arange", "* jnp.arange", "diffusion"),
-    (samplers, "grid", "jnp.arange(num_steps, -1, -1", "jnp.arange(num_steps, 0, -1", "ancestral"),
+    (samplers.grids, "_times", "np.arange(num_steps, -1, -1", "np.arange(num_steps, 0, -1", "ancestral"),
     (samplers, "ancestral", "jnp.sqrt(var)", "var", "ancestral"),
 ]
 

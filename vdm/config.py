@@ -285,6 +285,8 @@ def _check_numbers(config: Config) -> None:
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
     check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
     check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
+    for name in ("comparison.samples", "comparison.gradients"):
+        check(name, flat[name] >= 2, "2 or more")
     for name in ("comparison.trained", "comparison.evaluated"):
         check(name, _are_steps(*flat[name]), f"increasing numbers from 1 to {MAX_STEPS}")
     check("objective.num_steps", _are_steps(config.objective.num_steps), f"from 1 to {MAX_STEPS}, or None")

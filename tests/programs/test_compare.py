@@ -22,6 +22,7 @@ from vdm.config import (
 from vdm.errors import InputError
 from vdm.evaluation.likelihood import Evaluator
 from vdm.programs import compare as program
+from vdm.programs import sweep
 from vdm.programs.evaluate import Evaluate, parse_steps
 from vdm.training.rundir import read_config, read_metrics
 
@@ -62,7 +63,7 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
     assert printed.count("% done") >= 8
     assert "100% done, 0:00 left" in printed
 
-    measure, train = program._Comparison._measure, program.train
+    measure, train = program._Comparison._measure, sweep.train
 
     def measure_or_cut(self, variables, trained, evaluated):
         if evaluated == 40:
@@ -83,7 +84,7 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
         return train(config, workdir, console, cut)
 
     with monkeypatch.context() as patch:
-        patch.setattr(program, "train", train_or_cut)
+        patch.setattr(sweep, "train", train_or_cut)
         with pytest.raises(Cut):
             run(tiny(folder), folder / "broken")
     again, printed = run(tiny(folder), folder / "broken")

@@ -75,6 +75,6 @@ def _squared_distances(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dim
 
 
 @jax.jit
-def _mean_kernel(x: Float[Array, "n dims"], y: Float[Array, "m dims"], median: float) -> Array:
+def _mean_kernel(x: Float[Array, "n dims"], y: Float[Array, "m dims"], median: ArrayLike) -> Array:
     distances = _squared_distances(x, y) / median
     return jnp.mean(sum(jnp.exp(-distances / (2 * scale)) for scale in SCALES) / len(SCALES))

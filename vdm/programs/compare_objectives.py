@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import math
 import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -49,6 +51,8 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
         except InputError as error:
             raise InputError(f"config.comparison: {error}") from error
         runs[objective, seed] = run
+    if not runs:
+        raise InputError("config.comparison: predictions, weightings and proposals must each have one or more")
     dataset = load(config.data)
     with lock(workdir):
         return _Objectives(config, dataset, workdir, console).run(runs)
@@ -80,7 +84,7 @@ class _Objectives:
                 seed,
                 read_evaluation(folder)["bits_per_dim"]["total"],
                 measured["mmd"],
-                measured["gradient_noise"],
+                math.inf if measured["gradient_noise"] is None else measured["gradient_noise"],
                 tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
             )
             outcomes.append(outcome)
@@ -98,7 +102,7 @@ class _Objectives:
         c = self.config.comparison
         return {"sampling": asdict(self.sampling), "gradients": c.gradients, "steps": self.config.training.steps}
 
-    def _read(self, folder: Path) -> dict[str, float] | None:
+    def _read(self, folder: Path) -> dict[str, Any] | None:
         """What was measured before, if it was measured as this config asks."""
         try:
             saved = json.loads((folder / "outcome.json").read_text())
@@ -106,7 +110,7 @@ class _Objectives:
             return None
         return saved if saved["settings"] == self._settings() else None
 
-    def _measure(self, config: Config, folder: Path) -> dict[str, float]:
+    def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         state = restore_last(config, folder, self.mesh)
         model = model_lib.from_config(config)
         key = stream_key(config.seed, Stream.SAMPLING)
@@ -115,7 +119,7 @@ class _Objectives:
         batches = (config.training.batch_size, config.comparison.gradients)
         key = stream_key(config.seed, Stream.EVALUATION)
         noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
-        measured = {"mmd": self.quality(images), "gradient_noise": noise}
+        measured = {"mmd": self.quality(images), "gradient_noise": _finite(noise)}
         write_json(folder / "outcome.json", {**measured, "settings": self._settings(), "revision": git_revision()})
         return measured
 
@@ -126,9 +130,9 @@ class _Objectives:
             table += "\n\n| steps to the final loss of the first proposal, as a ratio | |\n|---|---|"
             table += "".join(f"\n| {name} | {ratio:.2f} |" for name, ratio in ratios.items())
         record = {
-            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "outcomes": [asdict(o) | {"gradient_noise": _finite(o.gradient_noise)} for o in outcomes],
             "noise_floor_of_mmd": self.noise,
-            "steps_ratios": ratios,
+            "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
             "config": to_dict(self.config),
             "data": self.dataset.info.to_dict(),
             "last_session": {
@@ -141,6 +145,11 @@ class _Objectives:
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
         return table
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def folder_name(objective: Objective, seed: int) -> str:

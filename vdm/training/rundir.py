@@ -28,7 +28,7 @@ FREE = (
 # Fields that decide what a checkpoint's arrays mean; dropout acts in training only.
 MODEL = (
     "schedule.", "data.shape", "data.levels", "network.channels", "network.depth", "network.attention",
-    "network.heads", "network.fourier", "network.prediction",
+    "network.heads", "network.fourier", "network.prediction", "objective.proposal",
 )  # fmt: skip
 
 

@@ -1,0 +1,135 @@
+"""The comparison of objectives as a whole, tiny: what it leaves, that it goes on where it stopped, what is refused."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from vdm.config import (
+    ComparisonConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from vdm.data import load
+from vdm.errors import InputError
+from vdm.evaluation.quality import Quality
+from vdm.programs import compare_objectives as program
+from vdm.training.rundir import read_config
+
+RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("objectives")
+
+
+def tiny(folder: Path) -> Config:
+    return Config(
+        seed=3,
+        data=DataConfig(name="digits", data_dir=str(folder / "data")),
+        schedule=ScheduleConfig(name="learned_linear", gamma_min=-7.0),
+        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
+        training=TrainingConfig(
+            steps=6, batch_size=8, log_every=2, evaluate_every=3, checkpoint_every=2, sample_every=0
+        ),
+        evaluation=EvaluationConfig(batch_size=100, draws=1, max_images=100),
+        sampling=SamplingConfig(num=4, steps=2, batch_size=8),
+        comparison=ComparisonConfig(
+            predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1,
+            samples=8, gradients=3,
+        ),
+    )  # fmt: skip
+
+
+def run(config: Config, workdir: Path) -> tuple[str, str]:
+    out = io.StringIO()
+    return program.compare_objectives(config, workdir, Console(file=out, width=200)), out.getvalue()
+
+
+class Cut(Exception):
+    """Stands for a kill."""
+
+
+def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, printed = run(tiny(folder), folder / "whole")
+    assert "100% done, 0:00 left" in printed
+    measure = program._Objectives._measure
+
+    def measure_or_cut(self, config, path):
+        if path.name == RUNS[1]:
+            raise Cut
+        return measure(self, config, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program._Objectives, "_measure", measure_or_cut)
+        with pytest.raises(Cut):
+            run(tiny(folder), folder / "broken")
+    # What there is of it is a table already.
+    assert "| sigmoid(2) | " in (folder / "broken" / "objectives.md").read_text()
+    again, printed = run(tiny(folder), folder / "broken")
+    assert printed.count("training v-") == 1
+    assert again == table
+    left, right = (json.loads((folder / name / "objectives.json").read_text()) for name in ("whole", "broken"))
+    assert left["outcomes"] == right["outcomes"]
+
+
+def test_what_it_leaves(folder: Path) -> None:
+    whole = folder / "whole"
+    record = json.loads((whole / "objectives.json").read_text())
+    assert [program.folder_name(program.Objective(*o["objective"]), o["seed"]) for o in record["outcomes"]] == list(
+        RUNS
+    )
+    for outcome, name in zip(record["outcomes"], RUNS, strict=True):
+        config = read_config(whole / name)
+        assert config.seed == 3
+        assert [config.network.prediction, config.objective.weighting, config.objective.proposal] == outcome[
+            "objective"
+        ]
+        evaluation = json.loads((whole / name / "evaluation.json").read_text())
+        assert outcome["bits_per_dim"] == evaluation["bits_per_dim"]["total"]
+        assert [step for step, _ in outcome["curve"]] == [3, 6]
+        assert outcome["gradient_noise"] is None or outcome["gradient_noise"] > 0
+    quality = Quality(load(tiny(folder).data).train, 17)
+    np.testing.assert_allclose(record["noise_floor_of_mmd"], quality.noise(8), rtol=1e-6)
+    # Hardly trained: far from data.
+    assert all(outcome["mmd"] > 3 * quality.noise(8) for outcome in record["outcomes"])
+    assert set(record["steps_ratios"]) == {"v-sigmoid(2)-adaptive"}
+
+
+def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
+    config = tiny(folder)
+    config.sampling.steps = 3
+    _, printed = run(config, folder / "whole")
+    assert "training" not in printed
+    assert json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())["settings"]["sampling"]["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "message"),
+    [
+        ("predictions", ("v", "w"), "config.network.prediction='w': not one of x, eps"),
+        ("weightings", ("elbo", "sigmoid(k=)"), "weighting='sigmoid"),
+        ("proposals", ("adaptive", "best"), "proposal='best': must be one of uniform"),
+        ("weightings", (), "must each have one or more"),
+    ],
+)
+def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str, values: tuple, message: str) -> None:
+    config = tiny(folder)
+    config = replace(config, comparison=replace(config.comparison, **{axis: values}))
+    with pytest.raises(InputError, match=r"config\.comparison"):
+        run(config, folder / "refused")
+    with pytest.raises(InputError, match=message):
+        run(config, folder / "refused")
+    assert not (folder / "refused").exists()
