@@ -13,8 +13,6 @@ are left out of w where a docstring says so, for they only rescale the gradient.
 A `monotone` weighting does not increase with λ. Then L_w is an average of ELBOs of noisier data: `elbo_mixture`.
 """
 
-import ast
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+
+from vdm import parsing
 
 LogSNR = Float[ArrayLike, "*shape"]
 
@@ -199,24 +199,9 @@ CONSTRUCTORS: dict[str, Callable[..., Weighting]] = {
 def parse(text: str) -> Weighting:
     """The weighting that a config's string names: "elbo", "sigmoid(2)", "min_snr(gamma=5)", "edm(-0.4, p_std=1.0)".
 
-    Raises ValueError for an unknown name, with the valid ones, and for parameters it does not take, with those it does.
+    ValueError: see `parsing.call`.
     """
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        positional = [float(ast.literal_eval(value)) for value in call.args]
-        named = {keyword.arg or "**": float(ast.literal_eval(keyword.value)) for keyword in call.keywords}
-    except (SyntaxError, TypeError, ValueError, OverflowError):
-        raise ValueError(f"weighting={text!r}: must be a name, or a name with numbers such as sigmoid(2)") from None
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    if name not in CONSTRUCTORS:
-        raise ValueError(f"weighting={text!r}: must be one of {', '.join(CONSTRUCTORS)}")
-    try:
-        return CONSTRUCTORS[name](*positional, **named)
-    except (TypeError, ValueError) as error:
-        parameters = inspect.signature(CONSTRUCTORS[name]).parameters.values()
-        takes = ", ".join(f"{p.name}={p.default}" for p in parameters)
-        raise ValueError(f"weighting={text!r}: {error}; it is {name}({takes})") from None
+    return parsing.call(text, CONSTRUCTORS, "weighting")
 
 
 def _sech_half(lam: LogSNR) -> Array:
