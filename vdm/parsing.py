@@ -3,21 +3,22 @@
 import ast
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str) -> T:
+def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str, value: Callable[[Any], Any] = float) -> T:
     """What the constructor named in `text` returns for the numbers in `text`; `what` names the text in errors.
 
-    Raises ValueError for an unknown name, with the valid ones, and for parameters it does not take, with those it does.
+    Every parameter is a Python literal or a bare word, which is a string, put through `value`. Raises ValueError for an
+    unknown name, with the valid ones, and for parameters it does not take, with those it does.
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
         parsed = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        positional = [float(ast.literal_eval(value)) for value in parsed.args]
-        named = {keyword.arg or "**": float(ast.literal_eval(keyword.value)) for keyword in parsed.keywords}
+        positional = [value(_literal(each)) for each in parsed.args]
+        named = {keyword.arg or "**": value(_literal(keyword.value)) for keyword in parsed.keywords}
     except (SyntaxError, TypeError, ValueError, OverflowError):
         example = next(iter(constructors))
         raise ValueError(
@@ -32,3 +33,7 @@ def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str) -> 
         parameters = inspect.signature(constructors[name]).parameters.values()
         takes = ", ".join(f"{p.name}={p.default}" for p in parameters)
         raise ValueError(f"{what}={text!r}: {error}; it is {name}({takes})") from None
+
+
+def _literal(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -89,6 +89,23 @@ def test_chosen_frames_are_those_of_the_whole_trajectory(steps):
     np.testing.assert_allclose(z_0, whole_z_0, rtol=1e-5, atol=1e-6)
 
 
+def test_other_parts_of_a_step_may_be_kept():
+    key, gammas = jax.random.key(3), samplers.grid(GAMMA, 4)
+    args = key, denoise, samplers.ancestral(), gammas, SHAPE
+    z_0, latents = samplers.sample_trajectory(*args, (0, 3), keep=lambda step: step.z)
+    np.testing.assert_array_equal(latents[1], z_0)
+    first = samplers.sample(key, denoise, samplers.ancestral(), gammas[:2], SHAPE)
+    np.testing.assert_allclose(latents[0], first, rtol=1e-5, atol=1e-6)
+
+
+def test_sampling_from_the_same_latents_is_sampling():
+    key, gammas = jax.random.key(3), samplers.grid(GAMMA, 4)
+    _, z_1 = samplers.initial_latents(key, SHAPE, 7)
+    args = key, denoise, samplers.ancestral(), gammas
+    np.testing.assert_array_equal(samplers.sample_from(*args, z_1, 7), samplers.sample(*args, SHAPE, 7))
+    assert np.all(samplers.sample_from(*args, z_1 + 1, 7) != samplers.sample(*args, SHAPE, 7))
+
+
 def test_sample_is_the_trajectorys_end():
     key, gammas = jax.random.key(3), samplers.grid(GAMMA, 6)
     z_0 = jax.jit(lambda key, gammas: samplers.sample(key, denoise, samplers.ancestral(), gammas, SHAPE))(key, gammas)

@@ -1,22 +1,67 @@
 """Samplers: pairs of pure functions (init, step) over a γ grid, and the one loop that runs them all.
 
 gammas = samplers.grid(gamma, num_steps)
-z_0 = samplers.sample(key, denoise, samplers.ancestral(), gammas, shape)
+z_0 = samplers.sample(key, denoise, samplers.ddim(eta=0.0), gammas, shape)
+
+All have the marginals q(z_t) of the model in the limit of many steps, but `ddpm("none")` and clipped ones; `SAMPLERS`
+has them by name, `parse` reads "dpm_solver_pp(2)".
 """
 
+from collections.abc import Callable
+
+from vdm import parsing
 from vdm.samplers import clipping, grids
 from vdm.samplers.ancestral import ancestral
+from vdm.samplers.ddim import ddim
+from vdm.samplers.ddpm import ddpm
+from vdm.samplers.dpm_solver import dpm_solver_pp
+from vdm.samplers.edm import euler, heun
 from vdm.samplers.grids import grid
-from vdm.samplers.loop import Sampler, Step, initial_latents, sample, sample_trajectory
+from vdm.samplers.latents import invert, slerp
+from vdm.samplers.loop import Sampler, Step, initial_latents, sample, sample_from, sample_trajectory
+from vdm.samplers.predictor_corrector import predictor_corrector
+from vdm.samplers.unipc import unipc
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    f.__name__: f for f in (ancestral, ddpm, ddim, euler, heun, dpm_solver_pp, unipc, predictor_corrector)
+}
+
+
+def parse(text: str) -> Sampler:
+    """The sampler that a string names: "ancestral", "ddim(eta=0.5)", "dpm_solver_pp(2)", "ddpm(large)".
+
+    ValueError: see `parsing.call`.
+    """
+    # Literals as they are: an order is an int, a variance a word.
+    return parsing.call(text, SAMPLERS, "sampler", value=lambda literal: literal)
+
+
+def describe() -> dict[str, str]:
+    """By name, what each sampler is and where it is from, in one line: the first of its docstring."""
+    return {name: (constructor.__doc__ or "").partition("\n")[0] for name, constructor in SAMPLERS.items()}
+
 
 __all__ = [
+    "SAMPLERS",
     "Sampler",
     "Step",
     "ancestral",
     "clipping",
+    "ddim",
+    "ddpm",
+    "describe",
+    "dpm_solver_pp",
+    "euler",
     "grid",
     "grids",
+    "heun",
     "initial_latents",
+    "invert",
+    "parse",
+    "predictor_corrector",
     "sample",
+    "sample_from",
     "sample_trajectory",
+    "slerp",
+    "unipc",
 ]

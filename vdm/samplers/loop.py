@@ -1,6 +1,7 @@
 """The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -48,6 +49,8 @@ class Sampler(NamedTuple):
 
     init: Callable[[Float[Array, "batch *data"]], Memory]
     step: StepFn
+    calls: int = 1
+    """Network calls a step."""
 
 
 def sample(
@@ -74,15 +77,41 @@ def sample_trajectory(
     shape: Sequence[int],
     steps: Sequence[int],
     first: int | Array = 0,
+    keep: Callable[[Step], Array] = attrgetter("x_hat"),
 ) -> tuple[Float[Array, "batch *data"], Float[Array, "kept batch *data"]]:
     """(z₀, x̂ at the chosen steps): `steps` are increasing indices 0 … T−1, 0 the noisiest.
 
-    Only the chosen frames are kept in memory.
+    `keep` chooses something else of the shape of z from a step: z_s with `lambda step: step.z`. Only the chosen frames
+    are kept in memory. Raises ValueError for other steps.
     """
+    keys, z_1 = initial_latents(key, shape, first)
+    return _run(keys, denoise, sampler, gammas, z_1, steps, keep)
+
+
+def sample_from(
+    key: PRNGKeyArray,
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Float[Array, " points"],
+    z_1: Float[Array, "batch *data"],
+    first: int | Array = 0,
+) -> Float[Array, "batch *data"]:
+    """As `sample`, from given latents z₁: with the z₁ of `initial_latents(key, …)` the same images."""
+    return _run(_image_keys(key, z_1.shape[0], first), denoise, sampler, gammas, z_1)[0]
+
+
+def _run(
+    keys: Keys,
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Float[Array, " points"],
+    z_1: Float[Array, "batch *data"],
+    steps: Sequence[int] = (),
+    keep: Callable[[Step], Array] = attrgetter("x_hat"),
+) -> tuple[Float[Array, "batch *data"], Float[Array, "kept batch *data"]]:
     num_steps = gammas.shape[0] - 1
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
-    keys, z_1 = initial_latents(key, shape, first)
     predict = predictions.pair(denoise)
     # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
     frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
@@ -94,10 +123,10 @@ def sample_trajectory(
         result = sampler.step(step_keys, predict, z, memory, gamma_t, gamma_s)
         if len(steps):
             # Steps after the last chosen one fall outside and are dropped.
-            frames = frames.at[frame].set(result.x_hat, mode="drop")
+            frames = frames.at[frame].set(keep(result), mode="drop")
         return (result.z, result.memory, frames), None
 
-    frames = jnp.zeros((len(steps), *shape))
+    frames = jnp.zeros((len(steps), *z_1.shape), z_1.dtype)
     inputs = (jnp.arange(num_steps), gammas[:-1], gammas[1:], jnp.asarray(frame_of_step))
     (z_0, _, frames), _ = jax.lax.scan(body, (z_1, sampler.init(z_1), frames), inputs)
     return z_0, frames
@@ -107,9 +136,13 @@ def initial_latents(
     key: PRNGKeyArray, shape: Sequence[int], first: int | Array = 0
 ) -> tuple[Keys, Float[Array, "batch *data"]]:
     """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(shape[0]))
+    keys = _image_keys(key, shape[0], first)
     starts = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 0)
     return keys, normal_per_image(starts, shape)
+
+
+def _image_keys(key: PRNGKeyArray, num: int, first: int | Array) -> Keys:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
 
 
 def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:

@@ -1,0 +1,35 @@
+"""DDIM: the processes that share the marginals q(z_t|x) and differ in how much noise a step replaces."""
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from vdm import gaussian
+from vdm.predictions import Pair
+from vdm.samplers import options
+from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+
+
+def ddim(eta: ArrayLike = 0.0) -> Sampler:
+    """DDIM (Song, Meng & Ermon 2021, Eq. 12; 001 Eq. 12–16): ε̂ is kept in part, and in part replaced by fresh noise.
+
+    z_s = α_s x̂ + √(σ_s² − v) ε̂ + √v ε with v = η² β̃ and β̃ = σ_s² c, c = −expm1(γ_s − γ_t). (001 Eq. 16 has a
+    parenthesis too far right, and its §3.4 σ² = η β̃.) η from 0 to 1 may be traced: 0 is the probability-flow ODE by
+    Euler's rule, 1 is `ancestral`.
+
+    First order, one call a step, stochastic unless η = 0. Starts from γ = ∞ too. Raises ValueError for a Python number
+    outside [0, 1].
+    """
+    options.check_range("eta", eta, 0.0, 1.0)
+
+    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, eps_hat = predict(z, gamma_t)
+        # Up the grid, where `latents.invert` goes, nothing is drawn.
+        change = jnp.minimum(gamma_s - gamma_t, 0)
+        fresh = eta**2 * -jnp.expm1(change)
+        # 1 − fresh, with nothing to cancel at η = 1.
+        kept = (1 - eta**2) + eta**2 * jnp.exp(change)
+        noise = jnp.sqrt(kept) * eps_hat + jnp.sqrt(fresh) * normal_per_image(keys, z.shape)
+        return Step(gaussian.alpha(gamma_s) * x_hat + gaussian.sigma(gamma_s) * noise, x_hat, memory)
+
+    return Sampler(init=lambda z: (), step=step)

@@ -1,0 +1,43 @@
+"""DDPM: the posterior mean at x̂, with either of two noises or with none."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from vdm import gaussian
+from vdm.predictions import Pair
+from vdm.samplers import options
+from vdm.samplers.ancestral import ancestral
+from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+
+_VARIANCES: dict[str, Callable[[Array, Array], Array]] = {
+    "large": lambda gamma_s, gamma_t: gaussian.transition(gamma_s, gamma_t)[1],
+    "none": lambda gamma_s, gamma_t: jnp.zeros_like(gamma_t),
+}
+
+
+def ddpm(variance: str = "large") -> Sampler:
+    """DDPM's sampler (Ho et al. 2020, Alg. 2): the mean of q(z_s|z_t, x̂), plus noise of a chosen variance.
+
+    z_s = α_s/α_t (z_t − σ_t c ε̂) + √v ε with c = −expm1(γ_s − γ_t), and v
+
+    - "small": σ_s² c, called β̃, exact for data that are one point: the same as `ancestral`;
+    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); 000 Eq. 1.16. It is σ̂ of the DDIM paper and of
+      001 §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
+    - "none": 0, the greedy search of 000 Eq. 1.15. No sampler of the model: the variance lost is never put back.
+
+    First order, one call a step, stochastic but for "none". Starts from γ = ∞ too. Raises ValueError for another
+    variance.
+    """
+    options.check_choice("variance", variance, ("small", *_VARIANCES))
+    if variance == "small":
+        return ancestral()
+
+    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, _ = predict(z, gamma_t)
+        mean, _ = gaussian.posterior(z, x_hat, gamma_s, gamma_t)
+        noise = jnp.sqrt(_VARIANCES[variance](gamma_s, gamma_t)) * normal_per_image(keys, z.shape)
+        return Step(mean + noise, x_hat, memory)
+
+    return Sampler(init=lambda z: (), step=step)

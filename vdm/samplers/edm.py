@@ -1,0 +1,67 @@
+"""EDM's solvers of the probability-flow ODE, in y = z/α and s = σ/α = e^{γ/2}, where it is dy/ds = ε̂; with churn."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from vdm import gaussian
+from vdm.predictions import Pair
+from vdm.samplers import options
+from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+
+_MOST_CHURN = float(np.sqrt(2) - 1)
+
+
+def euler(
+    churn: ArrayLike = 0.0, s_min: ArrayLike = 0.0, s_max: ArrayLike = np.inf, s_noise: ArrayLike = 1.0
+) -> Sampler:
+    """Euler's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2 without lines 7–8): `ddim(0)` when churn is 0.
+
+    First order, one call a step, stochastic when churn > 0. For churn and γ = ∞ see `heun`.
+    """
+    return _solver(churn, s_min, s_max, s_noise, second_order=False)
+
+
+def heun(
+    churn: ArrayLike = 0.0, s_min: ArrayLike = 0.0, s_max: ArrayLike = np.inf, s_noise: ArrayLike = 1.0
+) -> Sampler:
+    """Heun's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2).
+
+    y_s = ŷ + (s_s − ŝ)(ε̂(ŷ, ŝ) + ε̂(y', s_s))/2, y' Euler's y_s; s_s > 0 at γ(0), so that no step has to be Euler's.
+    Before it noise is added: where s_min ≤ s_t ≤ s_max, to ŝ = (1 + churn) s_t, with the standard deviation
+    s_noise √(ŝ² − s_t²). `churn` is the paper's S_churn/N, at most √2 − 1. The network is then called above γ_t: with
+    (1 + churn) s_max ≤ e^{γ(1)/2} never above the γ it knows.
+
+    Second order, two calls a step, stochastic when churn > 0; all four arguments may be traced. From γ = ∞, where y is
+    infinite, the first step is Euler's and without churn. Raises ValueError for a Python number out of range.
+    """
+    return _solver(churn, s_min, s_max, s_noise, second_order=True)
+
+
+def _solver(churn: ArrayLike, s_min: ArrayLike, s_max: ArrayLike, s_noise: ArrayLike, second_order: bool) -> Sampler:
+    options.check_range("churn", churn, 0.0, _MOST_CHURN)
+    for name, value in (("s_min", s_min), ("s_max", s_max), ("s_noise", s_noise)):
+        options.check_range(name, value, 0.0, np.inf)
+
+    def churned(keys: Keys, z: Array, gamma: Array) -> tuple[Array, Array]:
+        """(ẑ, γ̂): a draw of q(z_γ̂|z_γ), the forward process itself when s_noise = 1."""
+        s = jnp.exp(gamma / 2)
+        where = (s >= s_min) & (s <= s_max) & jnp.isfinite(gamma)
+        higher = gamma + 2 * jnp.log1p(jnp.where(where, jnp.minimum(churn, _MOST_CHURN).astype(gamma.dtype), 0))
+        signal, var = gaussian.transition(gamma, higher)
+        noise = s_noise * jnp.sqrt(var) * normal_per_image(keys, z.shape)
+        return jnp.where(where, signal * z + noise, z), higher
+
+    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        z, gamma = churned(keys, z, gamma_t)
+        x_hat, eps_hat = predict(z, gamma)
+        z_s = gaussian.alpha(gamma_s) * x_hat + gaussian.sigma(gamma_s) * eps_hat
+        if second_order:
+            _, eps_hat_s = predict(z_s, gamma_s)
+            # α_s (s_s − ŝ).
+            length = -gaussian.sigma(gamma_s) * jnp.expm1((gamma - gamma_s) / 2)
+            z_s += jnp.where(jnp.isfinite(gamma), length * (eps_hat_s - eps_hat) / 2, 0)
+        return Step(z_s, x_hat, memory)
+
+    return Sampler(init=lambda z: (), step=step, calls=2 if second_order else 1)

@@ -1,0 +1,48 @@
+"""Deterministic samplers as maps between images and latents: data to z₁, and from one z₁ to another."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vdm import gaussian
+from vdm.bounds import Denoise
+from vdm.samplers.ddim import ddim
+from vdm.samplers.loop import Sampler, sample_from
+
+
+def invert(
+    denoise: Denoise, z_0: Float[Array, "batch *data"], gammas: Float[Array, " points"], sampler: Sampler | None = None
+) -> Float[Array, "batch *data"]:
+    """z₁ of data z₀: a deterministic sampler, `ddim(0)` unless given, up the same grid (001 §4.2).
+
+    `gammas` is the grid for sampling, from γ(1) to γ(0), and z₀ is at γ(0): α₀ x, with noise σ₀ ε if the model is to
+    see what it was trained on. `sample_from` brings z₁ back to z₀ up to the solver's error, O(1/T) for DDIM. Any
+    sampler of this package that draws nothing inverts, but `ddpm("none")`, which is not the ODE; `ddim` alone goes up
+    to γ = ∞.
+    """
+    # Of a deterministic sampler no key is ever used.
+    return sample_from(jax.random.key(0), denoise, sampler or ddim(), gammas[::-1], z_0)
+
+
+def slerp(
+    a: Float[Array, "batch *data"], b: Float[Array, "batch *data"], weight: Float[Array, ""] | Float[Array, " batch"]
+) -> Float[Array, "batch *data"]:
+    """Spherical interpolation sin((1 − w)θ)/sin θ a + sin(wθ)/sin θ b, θ the angle between a and b, image by image.
+
+    Of latents, whose norms are all about √D, it keeps the norm, as a straight line between them does not
+    (Song, Meng & Ermon 2021, Eq. 67). `weight` is a scalar or one an image, 0 at a and 1 at b, and may be traced. Where
+    a and b are parallel it is the straight line; between opposite ones there is no shortest way, and the result is
+    arbitrary.
+    """
+    axes, weight = tuple(range(1, a.ndim)), gaussian.expand(weight, a)
+
+    def norm(values: Array) -> Array:
+        return jnp.sqrt(jnp.sum(jnp.square(values), axis=axes, keepdims=True))
+
+    unit_a, unit_b = a / norm(a), b / norm(b)
+    # arccos of the scalar product would be √EPS off for nearly parallel images.
+    theta = 2 * jnp.arctan2(norm(unit_a - unit_b), norm(unit_a + unit_b))
+    parallel = theta < 1e-3
+    theta = jnp.where(parallel, 1, theta)
+    weights = [jnp.where(parallel, part, jnp.sin(part * theta) / jnp.sin(theta)) for part in (1 - weight, weight)]
+    return weights[0] * a + weights[1] * b
