@@ -79,6 +79,8 @@ def test_paper_settings_of_cifar10() -> None:
             Config(objective=ObjectiveConfig(proposal="log_normal(9, 0.1)"), schedule=ScheduleConfig(name="linear")),
             "has 0 of its mass from gamma_min=-13.3 to gamma_max=5.0",
         ),
+        (Config(sampling=SamplingConfig(sampler="ddim(2)")), "config.sampling.sampler='ddim(2)': eta=2"),
+        (Config(sampling=SamplingConfig(sampler="plms")), "must be one of ancestral, ddpm, ddim, euler"),
         (Config(sampling=SamplingConfig(clip="hard")), "config.sampling.clip='hard': not one of none, static, dynamic"),
         (Config(sampling=SamplingConfig(grid="lin")), "not one of schedule, uniform, karras, cosine"),
         (

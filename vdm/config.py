@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from vdm import predictions, proposals, weightings
+from vdm import predictions, proposals, samplers, weightings
 from vdm.errors import InputError
 
 
@@ -145,14 +145,16 @@ class EvaluationConfig:
 
 @dataclass
 class SamplingConfig:
-    """Ancestral sampling."""
+    """How images are drawn."""
 
     num: int = 64
     """Images in a grid."""
     steps: int = 250
-    """Steps T of the sampler: exactly T network calls."""
+    """Steps T of the sampler."""
     batch_size: int = 64
     """Images sampled at a time."""
+    sampler: str = "ancestral"
+    """`ancestral`, `ddpm(large)`, `ddim(0.5)`, `heun`, `dpm_solver_pp(2)`, `unipc`, … (see `vdm.samplers`)."""
     grid: str = "schedule"
     """Noise levels of the steps: `schedule` (the model's own γ(t)), `uniform` (in γ), `karras` or `cosine`."""
     clip: str = "none"
@@ -234,6 +236,10 @@ def _check_names(config: Config) -> None:
             raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
     _check_objective(config)
     sampling, prediction = config.sampling, config.network.prediction
+    try:
+        samplers.parse(sampling.sampler)
+    except ValueError as error:
+        raise InputError(f"config.sampling.{error}") from error
     if sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
         raise InputError(
             f"config.sampling.zero_terminal_snr: network.prediction={prediction!r} does not tell x at SNR 0; must be "

@@ -1,4 +1,4 @@
-"""Images from a model: ancestral sampling as one compiled program over the mesh, in batches."""
+"""Images from a model: sampling as one compiled program over the mesh, in batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -40,7 +40,7 @@ class ImageSampler:
         `frames` are the steps (0 the noisiest) whose guesses x̂ are kept.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
-        sharding = parallel.batch_sharding(mesh)
+        sharding, sampler = parallel.batch_sharding(mesh), samplers.parse(config.sampler)
 
         def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array]:
             def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
@@ -49,7 +49,7 @@ class ImageSampler:
             denoise = CLIPPING[config.clip](Denoiser(pair))
             gammas = make_grid(lambda t: model.gamma(variables, t), config)
             shape = (self.batch_size, *model.shape)
-            z_0, kept = samplers.sample_trajectory(key, denoise, samplers.ancestral(), gammas, shape, frames, first)
+            z_0, kept = samplers.sample_trajectory(key, denoise, sampler, gammas, shape, frames, first)
             return likelihoods.mode(z_0, gammas[-1], model.levels), kept
 
         self._run = jax.jit(run)
