@@ -1,4 +1,4 @@
-"""Objectives on Fashion-MNIST (compare.py --by=objective; the README says how to get an npz of it): one seed."""
+"""Objectives on Fashion-MNIST (compare.py --by=objective; the README says how to get an npz of it): one short run each."""
 
 from configs import objectives_digits
 from vdm.config import ComparisonConfig, Config, DataConfig
@@ -8,8 +8,13 @@ def get_config() -> Config:
     config = objectives_digits.get_config()
     config.data = DataConfig(name="npz:fashion_mnist.npz", shape=(28, 28, 1), levels=256)
     config.schedule.gamma_min = -13.3
-    config.training.batch_size = 32
-    config.evaluation.batch_size = 250
-    config.evaluation.max_images = 250
-    config.comparison = ComparisonConfig(seeds=1, samples=250, gradients=16)
+    config.network.dropout = 0.0
+    config.training.steps = 300
+    config.training.batch_size = 16
+    config.training.evaluate_every = 150
+    config.evaluation.batch_size = 128
+    config.evaluation.draws = 1
+    config.evaluation.training_draws = 1
+    config.evaluation.max_images = 256
+    config.comparison = ComparisonConfig(weightings=("elbo", "sigmoid(2)"), seeds=1, samples=128, gradients=16)
     return config
