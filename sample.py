@@ -1,31 +1,77 @@
-"""Draw images from a trained model by ancestral sampling: a PNG grid and an npz file in WORKDIR/samples.
+"""Draw images from a trained model with any sampler, into WORKDIR/samples: as npz files, and as pictures.
 
 python sample.py --workdir=runs/digits --num=64 --steps=250 --seed=1 --trajectory=10
+python sample.py --workdir=runs/digits --num=50000 --sampler='dpm_solver_pp(2)' --steps=25 --grid=uniform
+python sample.py --workdir=runs/digits --sampler=ddim --interpolate=9
+python sample.py --workdir=runs/digits --sampler=ddim --reconstruct=16
 """
 
 from absl import flags
 
-from vdm import cli, parallel
+from vdm import cli, parallel, samplers
+from vdm.config import CHOICES
+
+LISTED = "".join(f"\n      {name}: {line}" for name, line in samplers.describe().items())
 
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
-flags.DEFINE_integer("num", None, "Number of images (default: config.sampling.num).")
-flags.DEFINE_integer("steps", None, "Steps T of the sampler (default: config.sampling.steps).")
+flags.DEFINE_integer(
+    "num", None, "Number of images (default: config.sampling.num); images that are there are not drawn again."
+)
+flags.DEFINE_integer(
+    "steps", None, "Steps of the sampler (default: config.sampling.steps, at most the steps that the model has)."
+)
 flags.DEFINE_integer("seed", 0, "Seed; image k of a seed is always the same (default: 0).")
+flags.DEFINE_string(
+    "sampler", None, f"One of these, also with options: ddim(0.5) (default: config.sampling.sampler).{LISTED}"
+)
+flags.DEFINE_float("eta", None, "How much of its noise ddim replaces, from 0 to 1: --sampler=ddim --eta=0.5.")
+flags.DEFINE_enum(
+    "grid", None, CHOICES["sampling.grid"],
+    "Noise levels of the steps (default: config.sampling.grid).",
+)  # fmt: skip
+flags.DEFINE_enum(
+    "clip", None, CHOICES["sampling.clip"],
+    "What x̂ is kept in (default: config.sampling.clip).",
+)  # fmt: skip
 flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
+flags.DEFINE_integer(
+    "interpolate", None, "Instead, go from one latent to another in so many images: rows of pairs, and an animation."
+)
+flags.DEFINE_integer(
+    "reconstruct", None, "Instead, invert so many test images by DDIM and sample from their latents; prints the error."
+)
 
 
 def main() -> None:
-    config, workdir, values = cli.config(), cli.workdir(), flags.FLAGS
-    config.sampling.num = config.sampling.num if values.num is None else values.num
-    config.sampling.steps = config.sampling.steps if values.steps is None else values.steps
+    config, workdir, given = cli.config(), cli.workdir(), flags.FLAGS
     parallel.setup()
     from rich.console import Console
 
-    from vdm.programs.sample import sample
+    from vdm.errors import InputError
+    from vdm.evaluation.sampling import with_steps_of
+    from vdm.programs.sample import Sample, with_eta
 
-    sample(config, workdir, values.checkpoint, values.seed, values.trajectory, Console(highlight=False))
+    for name in ("num", "sampler", "grid", "clip"):
+        if given[name].value is not None:
+            setattr(config.sampling, name, given[name].value)
+    if given.eta is not None:
+        config.sampling.sampler = with_eta(config.sampling.sampler, given.eta)
+    if given.steps is None:
+        config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
+    else:
+        config.sampling.steps = given.steps
+    instead = [name for name in ("interpolate", "reconstruct") if given[name].value is not None]
+    if len(instead) + (given.trajectory != 0) > 1:
+        raise InputError("--trajectory, --interpolate, --reconstruct: one at a time")
+    sample = Sample(config, workdir, given.checkpoint, given.seed, Console(highlight=False))
+    if given.interpolate is not None:
+        sample.interpolation(given.interpolate)
+    elif given.reconstruct is not None:
+        sample.reconstruction(given.reconstruct)
+    else:
+        sample.images(given.trajectory)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vdm import samplers
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -38,6 +40,8 @@ def test_help_lists_flags_and_fields_with_their_meaning(program: str) -> None:
         assert text in result.stdout
     if program == "sample.py":
         assert "--trajectory" in result.stdout
+        for name, line in samplers.describe().items():
+            assert f"      {name}: {line}\n" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -128,10 +132,29 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--trajectory=2")
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
-    stem = "step_2_seed_5_T_3"
-    assert {f"{stem}.png", f"{stem}.npz", f"{stem}.gif", f"{stem}_strip.png", "final.png"} <= names
-    with np.load(trained / "run" / "samples" / f"{stem}.npz") as file:
+    stem = "step_2_seed_5_T_3_ancestral"
+    assert {stem, f"{stem}.png", f"{stem}.gif", f"{stem}_strip.png", "final.png"} <= names
+    with np.load(trained / "run" / "samples" / stem / "shard_00000.npz") as file:
         assert file["images"].shape == (3, 4, 4, 1)
+    made_again = run("sample.py", workdir, "--sampler=ddim", "--eta=0", "--steps=4", "--reconstruct=2")
+    assert made_again.returncode == 0, made_again.stderr
+    assert "mean absolute error of 2 reconstructions" in made_again.stdout
+    assert (trained / "run" / "samples" / "step_2_seed_0_T_4_ddim_0.0_reconstruction.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "mentions"),
+    [
+        (["--eta=0.5"], ["--eta=0.5", "ancestral", "--sampler=ddim"]),
+        (["--sampler=ddim", "--eta=1.5"], ["eta=1.5", "from 0 to 1"]),
+        (["--sampler=dimm"], ["'dimm'", "ddim", "dpm_solver_pp"]),
+        (["--grid=linear"], ["grid", "linear", "karras"]),
+        (["--steps=0"], ["sampling.steps=0", "1 or more"]),
+        (["--interpolate=3", "--reconstruct=2"], ["--interpolate", "one at a time"]),
+    ],
+)
+def test_sampling_that_is_refused(trained: Path, flags: list[str], mentions: list[str]) -> None:
+    assert_refused(run("sample.py", f"--workdir={trained / 'run'}", *flags), *mentions)
 
 
 def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:

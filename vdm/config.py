@@ -148,9 +148,9 @@ class SamplingConfig:
     """How images are drawn."""
 
     num: int = 64
-    """Images in a grid."""
+    """Images drawn."""
     steps: int = 250
-    """Steps T of the sampler."""
+    """Steps of the sampler; a model of T steps (objective.num_steps) takes at most T on its own grid."""
     batch_size: int = 64
     """Images sampled at a time."""
     sampler: str = "ancestral"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, predictions
 from vdm.config import Config, DataConfig, NetworkConfig, SamplingConfig, ScheduleConfig
-from vdm.evaluation.sampling import ImageSampler, frame_steps, make_grid
+from vdm.errors import InputError
+from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, frame_steps, make_grid, with_steps_of
 from vdm.model import Model, Variables
 
 SHAPE, LEVELS, STEPS = (4, 4, 1), 17, 6
@@ -102,3 +103,45 @@ def test_progress_counts_images() -> None:
     sampler(variables, jax.random.key(0), 5, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert jnp.ones(()).dtype == jnp.float32
+
+
+def test_images_from_any_first_one_on() -> None:
+    model, variables = trained()
+    sampler = ImageSampler(model, parallel.make_mesh(2), SamplingConfig(6, STEPS, 4, sampler="ddim(0.5)"))
+    images, _ = sampler(variables, jax.random.key(3), 6)
+    # Batches begin elsewhere: one pixel in a hundred may be rounded to another level.
+    assert np.mean(sampler(variables, jax.random.key(3), 3, first=2)[0] != images[2:5]) < 1e-2
+    assert sampler._run._cache_size() == 1
+
+
+def test_a_discrete_model_is_asked_at_its_own_levels_and_no_more_of_them() -> None:
+    model, variables = trained()
+    model = replace(model, num_steps=10)
+    config = SamplingConfig(num=2, steps=4, batch_size=2)
+    gammas = make_grid(lambda t: model.gamma(variables, t), config, model.num_steps)
+    np.testing.assert_allclose(gammas, -7 + 11 * np.array([10, 8, 5, 3, 0]) / 10, atol=2e-6)
+    many = replace(config, steps=11)
+    with pytest.raises(InputError, match=r"sampling\.steps=11: the model has 10 steps; must be from 1 to 10"):
+        ImageSampler(model, parallel.make_mesh(1), many)
+    assert with_steps_of(many, model.num_steps).steps == 10
+    assert with_steps_of(many, None).steps == 11
+    assert with_steps_of(replace(many, grid="uniform"), model.num_steps).steps == 11
+    ImageSampler(model, parallel.make_mesh(1), replace(many, grid="uniform"))
+
+
+def test_latents_that_are_not_finite_are_told_with_sampler_and_step() -> None:
+    """A network that fails below γ = −2: the third of four steps of a linear schedule from 4 to −7 starts at −1.5."""
+    model, variables = trained()
+
+    class Failing(Model):
+        def denoiser(self, variables, condition=None, dropout_key=None):
+            def pair(z, gamma):
+                x_hat, eps_hat = Model.denoiser(self, variables).pair(z, gamma)
+                return jnp.where(gamma < -2, jnp.nan, x_hat), eps_hat
+
+            return predictions.Denoiser(pair)
+
+    failing = Failing(**vars(model))
+    sampler = ImageSampler(failing, parallel.make_mesh(1), SamplingConfig(3, 4, 2, sampler="ddim(1.0)"))
+    with pytest.raises(NonFiniteLatents, match=r"sampler ddim\(1\.0\): z of image 0 .* step 4 of 4 on \(2 of 2"):
+        sampler(variables, jax.random.key(3), 3)

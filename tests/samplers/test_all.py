@@ -55,6 +55,12 @@ def test_calls_are_what_the_sampler_says(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_which_samplers_draw_noise(name):
+    deterministic = name in DETERMINISTIC | {"ddpm(none)"}
+    assert samplers.is_deterministic(samplers.parse(name), GAMMAS) is deterministic
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_image_does_not_depend_on_the_batch_but_on_the_key(name):
     key, run = jax.random.key(3), runner(name)
     five = run(key, gammas=GAMMAS, shape=SHAPE)

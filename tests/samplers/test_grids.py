@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import gaussian, predictions, samplers
+from vdm import gaussian, predictions, samplers, schedules
 from vdm.samplers import grids
 
 ENDS = [(-13.3, 5.0), (-7.5, 20.0), (-20.0, 3.0)]
@@ -42,6 +42,31 @@ def test_grids_are_uniform_in_what_they_say(name, ends, num_steps):
 def test_steps_below_one_are_refused(name):
     with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
         getattr(grids, name)(-7.0, 5.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "model_steps"), [(1, 1), (1, 10), (3, 10), (4, 10), (5, 10), (7, 9), (250, 1000)]
+)
+def test_a_subsequence_has_the_nearest_of_the_models_own_levels(num_steps, model_steps):
+    gamma = partial(schedules.cosine(-9.0, 5.0).gamma, {})
+    own = np.asarray(grids.grid(gamma, model_steps))[::-1]
+    gammas = np.asarray(grids.subsequence(gamma, num_steps, model_steps))
+    assert gammas.shape == (num_steps + 1,)
+    # Levels that the model has seen, but for their last bits, its two ends among them.
+    indices = [int(np.argmin(np.abs(own - level))) for level in gammas]
+    np.testing.assert_allclose(gammas, own[indices], rtol=1e-6, atol=1e-6)
+    assert (indices[0], indices[-1]) == (model_steps, 0)
+    assert np.all(np.diff(indices) < 0)
+    even = np.linspace(model_steps, 0, num_steps + 1)
+    assert np.abs(indices - even).max() <= 0.5 + 1e-9
+    if model_steps % num_steps == 0:
+        np.testing.assert_array_equal(gammas, grids.grid(gamma, num_steps))
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 11])
+def test_a_subsequence_of_more_steps_than_there_are_is_refused(num_steps):
+    with pytest.raises(ValueError, match=f"num_steps={num_steps}: must be from 1 to 10"):
+        grids.subsequence(lambda t: t, num_steps, 10)
 
 
 def gaussian_x(z, gamma, mean, std):

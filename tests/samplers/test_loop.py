@@ -167,3 +167,26 @@ def test_refuses_frames_that_are_not_steps_in_order(steps):
         samplers.sample_trajectory(
             jax.random.key(0), denoise, samplers.ancestral(), samplers.grid(GAMMA, 4), SHAPE, steps
         )
+
+
+def test_the_step_after_which_an_image_is_not_finite_is_told():
+    """From γ ≤ −2 on for image 1, from the start for image 3, never for the others."""
+    z_1 = jnp.ones((5, 2)).at[3, 1].set(jnp.inf)
+
+    def failing(z, gamma):
+        return jnp.where((gamma <= -2) & (jnp.arange(5) == 1)[:, None], jnp.nan, denoise(z, gamma))
+
+    gammas = jnp.asarray([4.0, 1.0, -1.9, -2.0, -3.0, -5.0])
+    run = jax.jit(lambda key, z_1: samplers.run(key, failing, samplers.ancestral(), gammas, z_1))
+    result = run(jax.random.key(0), z_1)
+    assert result.bad_step.tolist() == [-1, 3, -1, 0, -1]
+    assert np.isfinite(result.z_0).all(axis=1).tolist() == [True, False, True, False, True]
+
+
+def test_what_is_not_asked_for_is_not_computed():
+    lowered = jax.jit(lambda key: samplers.sample(key, denoise, samplers.ancestral(), samplers.grid(GAMMA, 9), SHAPE))
+    assert "is-finite" not in lowered.lower(jax.random.key(0)).compile().as_text()
+    checked = jax.jit(
+        lambda key: samplers.run(key, denoise, samplers.ancestral(), samplers.grid(GAMMA, 9), jnp.ones(SHAPE))
+    )
+    assert "is-finite" in checked.lower(jax.random.key(0)).compile().as_text()

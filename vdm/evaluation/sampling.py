@@ -1,6 +1,7 @@
 """Images from a model: sampling as one compiled program over the mesh, in batches."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +12,29 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from vdm import likelihoods, parallel, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
+from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.model import Model, Variables
 from vdm.predictions import Denoiser
 
 CLIPPING = {"none": lambda denoise: denoise, "static": samplers.clipping.static, "dynamic": samplers.clipping.dynamic}
 
+SHOWN = 64
+"""Images in a picture; of the first so many frames are kept."""
 
-def make_grid(gamma: GammaFn, config: SamplingConfig) -> Float[Array, " points"]:
-    """The γ grid that a config describes, for a model's γ(t)."""
-    if config.grid == "schedule":
+
+class NonFiniteLatents(InputError):
+    """A sampler left the finite numbers: its name, and the step at which it did."""
+
+
+def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = None) -> Float[Array, " points"]:
+    """The γ grid that a config describes, for a model's γ(t).
+
+    A discrete model of `model_steps` steps takes some of its own on grid "schedule": ValueError if it has too few.
+    """
+    if config.grid == "schedule" and model_steps is not None:
+        gammas = samplers.grids.subsequence(gamma, config.steps, model_steps)
+    elif config.grid == "schedule":
         gammas = samplers.grid(gamma, config.steps)
     else:
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
@@ -28,29 +42,75 @@ def make_grid(gamma: GammaFn, config: SamplingConfig) -> Float[Array, " points"]
     return samplers.grids.zero_terminal_snr(gammas) if config.zero_terminal_snr else gammas
 
 
+def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
+    """The settings with as many steps as asked for, but no more than a discrete model has on its own grid."""
+    if model_steps is None or config.grid != "schedule":
+        return config
+    return replace(config, steps=min(config.steps, model_steps))
+
+
+def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
+    """Raises `InputError` for more steps than a discrete model has on its own grid."""
+    if with_steps_of(config, model_steps) != config:
+        raise InputError(
+            f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
+            "on its own grid, or config.sampling.grid another than schedule"
+        )
+
+
+def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_steps: int, first: int = 0) -> None:
+    """Raises `NonFiniteLatents` if by `bad_step` (see `samplers.Run`) an image, `first` the first of them, went bad."""
+    bad = np.flatnonzero(bad_step >= 0)
+    if bad.size:
+        k = bad[np.argmin(bad_step[bad])]
+        raise NonFiniteLatents(
+            f"sampler {sampler}: z of image {first + k} is not finite from step {bad_step[k] + 1} of {num_steps} on "
+            f"({bad.size} of {len(bad_step)} images are not)"
+        )
+
+
+class ModelSampling:
+    """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, and its γ grid."""
+
+    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig):
+        """Raises `InputError` for more steps than the model has."""
+        check_steps(config, model.num_steps)
+        self.model, self.config, self.sampler = model, config, samplers.parse(config.sampler)
+        self.sharding = parallel.batch_sharding(mesh)
+
+    def denoiser(self, variables: Variables) -> Denoiser:
+        """The batch is spread over the mesh."""
+
+        def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
+            return self.model.denoiser(variables).pair(jax.lax.with_sharding_constraint(z, self.sharding), gamma)
+
+        return CLIPPING[self.config.clip](Denoiser(pair))
+
+    def gammas(self, variables: Variables) -> Float[Array, " points"]:
+        return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
+
+
 class ImageSampler:
     """Draws images from the variables of one model, with one compilation.
 
-    Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices.
+    Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices. There is
+    nothing to donate: z₁ is made inside the program, whose loop reuses its memory.
     """
 
     def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, frames: Sequence[int] = ()):
         """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
 
-        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept.
+        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `SHOWN` images. Raises
+        `InputError` for more steps than the model has.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
-        sharding, sampler = parallel.batch_sharding(mesh), samplers.parse(config.sampler)
+        self.config, of_model = config, ModelSampling(model, mesh, config)
 
-        def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array]:
-            def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
-                return model.denoiser(variables).pair(jax.lax.with_sharding_constraint(z, sharding), gamma)
-
-            denoise = CLIPPING[config.clip](Denoiser(pair))
-            gammas = make_grid(lambda t: model.gamma(variables, t), config)
-            shape = (self.batch_size, *model.shape)
-            z_0, kept = samplers.sample_trajectory(key, denoise, sampler, gammas, shape, frames, first)
-            return likelihoods.mode(z_0, gammas[-1], model.levels), kept
+        def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array, Array]:
+            denoise, gammas = of_model.denoiser(variables), of_model.gammas(variables)
+            _, z_1 = samplers.initial_latents(key, (self.batch_size, *model.shape), first)
+            z_0, kept, bad_step = samplers.run(key, denoise, of_model.sampler, gammas, z_1, frames, first)
+            return likelihoods.mode(z_0, gammas[-1], model.levels), kept, bad_step
 
         self._run = jax.jit(run)
 
@@ -60,15 +120,21 @@ class ImageSampler:
         key: PRNGKeyArray,
         num: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept num height width channels"]]:
-        """(`num` images with integer values 0 … levels−1, the kept x̂ in about [−1, 1])."""
-        images, frames = [], []
-        for first in range(0, num, self.batch_size):
-            image, kept = jax.device_get(self._run(variables, key, jnp.asarray(first)))
-            images.append(image)
-            frames.append(kept)
-            progress(min(first + self.batch_size, num), num)
-        return np.concatenate(images)[:num].astype(np.uint8), np.concatenate(frames, axis=1)[:, :num]
+        first: int = 0,
+    ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept shown height width channels"]]:
+        """(images `first` … `first` + `num` − 1, integer values 0 … levels−1; their kept x̂ in about [−1, 1]).
+
+        Raises `NonFiniteLatents`.
+        """
+        images, frames, config = [], [], self.config
+        for done in range(0, num, self.batch_size):
+            image, kept, bad_step = self._run(variables, key, jnp.asarray(first + done))
+            check_finite(np.asarray(bad_step)[: num - done], config.sampler, config.steps, first + done)
+            images.append(np.asarray(image).astype(np.uint8))
+            if done < SHOWN:
+                frames.append(np.asarray(kept))
+            progress(min(done + self.batch_size, num), num)
+        return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, SHOWN)]
 
 
 def frame_steps(num_frames: int, num_steps: int) -> list[int]:

@@ -18,7 +18,7 @@ from vdm.data import Dataset, load
 from vdm.errors import InputError
 from vdm.evaluation.objectives import Objective, Outcome, markdown, speed_ups
 from vdm.evaluation.quality import Quality
-from vdm.evaluation.sampling import ImageSampler
+from vdm.evaluation.sampling import ImageSampler, with_steps_of
 from vdm.programs.sweep import Work, cost_of_training, restore_last, train_once
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.loop import resolve
@@ -62,7 +62,8 @@ class _Objectives:
     def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
         self.mesh = parallel.make_mesh(config.training.batch_size)
-        self.sampling = replace(config.sampling, num=config.comparison.samples)
+        sampling = replace(config.sampling, num=config.comparison.samples)
+        self.sampling = with_steps_of(sampling, config.objective.num_steps)
         self.quality = Quality(dataset.train, dataset.info.levels)
         self.noise = self.quality.noise(config.comparison.samples)
 

@@ -1,44 +1,164 @@
 """sample.py: images from a run's checkpoint."""
 
+import hashlib
+import re
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
 from vdm import model as model_lib
 from vdm import parallel, pictures
 from vdm.config import Config, validate
+from vdm.data import load
 from vdm.errors import InputError
-from vdm.evaluation.sampling import ImageSampler, frame_steps
-from vdm.training.loop import restore
-from vdm.training.rundir import check_same_model, read_config
+from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
+from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_steps
+from vdm.model import Variables
+from vdm.programs import shards
+from vdm.training.loop import resolve, restore
+from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
+ROWS, COLUMNS = 8, 16
+"""Pairs of an interpolation; images in the picture of a reconstruction."""
 
-def sample(config: Config, workdir: Path, checkpoint: str, seed: int, num_frames: int, console: Console) -> Path:
-    """Draws images from the moving average of a checkpoint into WORKDIR/samples; returns the path of the grid."""
-    validate(config)
-    if seed < 0 or num_frames < 0:
-        raise InputError(f"--seed={seed} --trajectory={num_frames}: must be 0 or more")
-    check_same_model(read_config(workdir), config, workdir)
-    settings = config.sampling
-    mesh = parallel.make_mesh()
-    state = restore(config, workdir, mesh, checkpoint)
-    frames = frame_steps(num_frames, settings.steps) if num_frames else []
-    model = model_lib.from_config(config)
-    sampler = ImageSampler(model, mesh, settings, frames)
-    with progress_of(console, "sampling") as progress:
-        images, kept = sampler(state.ema, stream_key(seed, Stream.SAMPLING), settings.num, progress)
-    stem = workdir / "samples" / f"step_{state.step}_seed_{seed}_T_{settings.steps}"
-    grid = stem.with_suffix(".png")
-    pictures.grid(images, grid, model.levels)
-    np.savez_compressed(stem.with_suffix(".npz"), images=images)
-    written = [grid, stem.with_suffix(".npz")]
-    if frames:
-        written += [stem.with_name(stem.name + "_strip.png"), stem.with_suffix(".gif")]
-        pictures.strip(kept[:, :8], written[2])
-        pictures.animation(kept, written[3])
-    for path in written:
-        console.print(f"wrote {path}")
-    return grid
+
+def with_eta(sampler: str, eta: float) -> str:
+    """A config's `ddim` with this η. Raises `InputError` for another sampler."""
+    if sampler.partition("(")[0].strip() != "ddim":
+        raise InputError(f"--eta={eta}: sampler {sampler} has no eta; must go with --sampler=ddim")
+    return f"ddim({eta!r})"
+
+
+class Sample:
+    """A checkpoint of the run in `workdir`, to draw images with the settings of `config.sampling`."""
+
+    def __init__(self, config: Config, workdir: Path, checkpoint: str, seed: int, console: Console):
+        """Raises `InputError` if config and checkpoint do not belong together, or the model has fewer steps."""
+        validate(config)
+        if not 0 <= seed < 2**32:
+            raise InputError(f"--seed={seed}: must be from 0 to 2**32 - 1")
+        check_same_model(read_config(workdir), config, workdir)
+        check_steps(config.sampling, config.objective.num_steps)
+        self.config, self.settings, self.workdir, self.console = config, config.sampling, workdir, console
+        self.mesh, self.model = parallel.make_mesh(), model_lib.from_config(config)
+        state = restore(config, workdir, self.mesh, checkpoint)
+        self.variables: Variables = state.ema
+        self.step, self.seed, self.key = int(state.step), seed, stream_key(seed, Stream.SAMPLING)
+        self.stem = workdir / "samples" / stem(config, self.step, seed)
+
+    def images(self, num_frames: int = 0) -> Path:
+        """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
+
+        Beside it a PNG of the first `SHOWN`, and with `num_frames` a strip and an animation of their guesses x̂.
+        """
+        if num_frames < 0:
+            raise InputError(f"--trajectory={num_frames}: must be 0 or more")
+        settings, num = self.settings, self.settings.num
+        steps = frame_steps(num_frames, settings.steps) if num_frames else []
+        sampler = ImageSampler(self.model, self.mesh, settings, steps)
+        frames: list[np.ndarray] = []
+
+        def draw(first: int, count: int) -> np.ndarray:
+            images, kept = sampler(
+                self.variables, self.key, count, lambda done, total: progress(first + done, num), first
+            )
+            if first == 0:
+                frames.append(kept)
+            return images
+
+        with progress_of(self.console, "sampling") as progress:
+            drawn = shards.stream(self.stem, num, self._record(), draw)
+            if steps and not frames:
+                # The first images were there, but not their frames.
+                frames.append(sampler(self.variables, self.key, min(num, SHOWN))[1])
+        first = next(shards.read(self.stem))
+        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.model.levels)
+        written = [self._path(".png")]
+        if steps:
+            written += [self._path("_strip.png"), self._path(".gif")]
+            pictures.strip(frames[0][:, :ROWS], written[1])
+            pictures.animation(frames[0], written[2])
+        self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz")
+        self._wrote(written)
+        return self.stem
+
+    def interpolation(self, num_frames: int) -> Path:
+        """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
+        if num_frames < 2:
+            raise InputError(f"--interpolate={num_frames}: must be 2 or more")
+        latents = Latents(self.model, self.mesh, self.settings, self.variables)
+        with progress_of(self.console, "interpolating") as progress:
+            images = latents.interpolate(self.key, min(self.settings.num, ROWS), num_frames, progress)
+        frames = to_frames(images, self.model.levels)
+        written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
+        pictures.strip(frames, written[0])
+        pictures.animation(frames, written[1])
+        self._wrote(written)
+        return written[0]
+
+    def reconstruction(self, num: int) -> float:
+        """The mean absolute error, in grey levels, of the first `num` test images made anew from their latents.
+
+        It is printed; a PNG has the first `COLUMNS` images in a row above their reconstructions.
+        """
+        dataset = load(self.config.data)
+        if not 1 <= num <= len(dataset.test):
+            raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
+        check_same_model(read_config(self.workdir), resolve(self.config, dataset), self.workdir)
+        record = read_record(self.workdir)
+        if self.config.data.name == record.get("data", {}).get("name"):
+            check_same_data(record, dataset.info.to_dict(), self.workdir)
+        images = np.stack([dataset.test[k] for k in range(num)])
+        latents = Latents(self.model, self.mesh, self.settings, self.variables)
+        with progress_of(self.console, "reconstructing") as progress:
+            again = latents.reconstruct(images, progress)
+        error = mean_absolute_error(images, again)
+        rows = np.stack([images, again], axis=1)[:COLUMNS]
+        pictures.strip(to_frames(rows, self.model.levels), self._path("_reconstruction.png"))
+        self.console.print(
+            f"mean absolute error of {num} reconstructions: {error:.4g} of {self.model.levels} grey levels"
+        )
+        self._wrote([self._path("_reconstruction.png")])
+        return error
+
+    def _path(self, suffix: str) -> Path:
+        return self.stem.with_name(self.stem.name + suffix)
+
+    def _record(self) -> dict[str, Any]:
+        """All that image k depends on."""
+        s = self.settings
+        return {
+            "checkpoint_step": self.step,
+            "weights": _digest(self.variables),
+            "seed": self.seed,
+            "sampler": s.sampler,
+            "steps": s.steps,
+            "grid": s.grid,
+            "clip": s.clip,
+            "zero_terminal_snr": s.zero_terminal_snr,
+        }
+
+    def _wrote(self, paths: list[Path]) -> None:
+        for path in paths:
+            self.console.print(f"wrote {path}")
+
+
+def stem(config: Config, step: int, seed: int) -> str:
+    """The name of the samples of a checkpoint, seed and settings: step_1000_seed_0_T_250_ddim_0.5, …."""
+    s = config.sampling
+    parts = [f"step_{step}_seed_{seed}_T_{s.steps}", re.sub(r"[^\w.=-]+", "_", s.sampler).strip("_")]
+    parts += [s.grid] * (s.grid != "schedule") + [f"clip_{s.clip}"] * (s.clip != "none")
+    return "_".join(parts + ["zero_snr"] * s.zero_terminal_snr)
+
+
+def _digest(variables: Variables) -> str:
+    """Of a model trained anew to the same step the images are others."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return "sha256:" + digest.hexdigest()[:16]

@@ -14,11 +14,12 @@ from vdm.samplers import clipping, grids
 from vdm.samplers.ancestral import ancestral
 from vdm.samplers.ddim import ddim
 from vdm.samplers.ddpm import ddpm
+from vdm.samplers.devices import pmapped
 from vdm.samplers.dpm_solver import dpm_solver_pp
 from vdm.samplers.edm import euler, heun
 from vdm.samplers.grids import grid
-from vdm.samplers.latents import invert, slerp
-from vdm.samplers.loop import Sampler, Step, initial_latents, sample, sample_from, sample_trajectory
+from vdm.samplers.latents import invert, is_deterministic, slerp
+from vdm.samplers.loop import Run, Sampler, Step, initial_latents, run, sample, sample_from, sample_trajectory
 from vdm.samplers.predictor_corrector import predictor_corrector
 from vdm.samplers.unipc import unipc
 
@@ -43,6 +44,7 @@ def describe() -> dict[str, str]:
 
 __all__ = [
     "SAMPLERS",
+    "Run",
     "Sampler",
     "Step",
     "ancestral",
@@ -57,8 +59,11 @@ __all__ = [
     "heun",
     "initial_latents",
     "invert",
+    "is_deterministic",
     "parse",
+    "pmapped",
     "predictor_corrector",
+    "run",
     "sample",
     "sample_from",
     "sample_trajectory",

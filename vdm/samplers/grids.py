@@ -1,8 +1,8 @@
 """Grids of noise levels γ that a sampler goes down: shape (T+1,), from γ(1) to γ(0), both exact.
 
-`grid` is uniform in the time of the model's own schedule; `uniform`, `karras` and `cosine` are uniform in a function of
-γ between the same end points, so that a model trained with one schedule is sampled with another. End points may be
-traced; the number of steps is static.
+`grid` is uniform in the time of the model's own schedule, `subsequence` takes some of the steps of a discrete model;
+`uniform`, `karras` and `cosine` are uniform in a function of γ between the same end points, so that a model trained
+with one schedule is sampled with another. End points may be traced; the number of steps is static.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,19 @@ from vdm.bounds import GammaFn
 def grid(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
     """γ(i/T) for i = T … 0: the grid of the T-step model. Raises ValueError unless num_steps ≥ 1."""
     return jax.vmap(gamma)(_times(num_steps))
+
+
+def subsequence(gamma: GammaFn, num_steps: int, model_steps: int) -> Float[Array, " points"]:
+    """The grid of num_steps of the steps of a discrete model: γ(i/T) at indices i from T = model_steps down to 0.
+
+    The indices are the whole numbers nearest to even ones (001 §3.2), every T/num_steps-th where that is whole: `grid`.
+    The model has then seen every γ that it is asked at. Raises ValueError unless 1 ≤ num_steps ≤ model_steps.
+    """
+    if not 1 <= num_steps <= model_steps:
+        raise ValueError(f"num_steps={num_steps}: must be from 1 to {model_steps}, the steps of the model")
+    # Of two nearest the upper, in whole numbers.
+    indices = (2 * np.arange(num_steps, -1, -1) * model_steps + num_steps) // (2 * num_steps)
+    return jax.vmap(gamma)(jnp.asarray(indices.astype(np.float32) / model_steps))
 
 
 def uniform(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int) -> Float[Array, " points"]:

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
 from vdm import predictions
 from vdm.bounds import Denoise
 
 Memory = Any
 Keys = Key[Array, " batch"]
+Carry = tuple[Array, Memory, Array, Array]
 
 
 class Step(NamedTuple):
@@ -53,6 +54,16 @@ class Sampler(NamedTuple):
     """Network calls a step."""
 
 
+class Run(NamedTuple):
+    """What a run down the grid gives."""
+
+    z_0: Float[Array, "batch *data"]
+    frames: Float[Array, "kept batch *data"]
+    """What was kept of the chosen steps."""
+    bad_step: Integer[Array, " batch"]
+    """The first step, 0 … T−1, after which an image's z was not finite; −1: it always was."""
+
+
 def sample(
     key: PRNGKeyArray,
     denoise: Denoise,
@@ -84,8 +95,8 @@ def sample_trajectory(
     `keep` chooses something else of the shape of z from a step: z_s with `lambda step: step.z`. Only the chosen frames
     are kept in memory. Raises ValueError for other steps.
     """
-    keys, z_1 = initial_latents(key, shape, first)
-    return _run(keys, denoise, sampler, gammas, z_1, steps, keep)
+    _, z_1 = initial_latents(key, shape, first)
+    return run(key, denoise, sampler, gammas, z_1, steps, first, keep)[:2]
 
 
 def sample_from(
@@ -97,18 +108,26 @@ def sample_from(
     first: int | Array = 0,
 ) -> Float[Array, "batch *data"]:
     """As `sample`, from given latents z₁: with the z₁ of `initial_latents(key, …)` the same images."""
-    return _run(_image_keys(key, z_1.shape[0], first), denoise, sampler, gammas, z_1)[0]
+    return run(key, denoise, sampler, gammas, z_1, first=first).z_0
 
 
-def _run(
-    keys: Keys,
+def run(
+    key: PRNGKeyArray,
     denoise: Denoise,
     sampler: Sampler,
     gammas: Float[Array, " points"],
     z_1: Float[Array, "batch *data"],
     steps: Sequence[int] = (),
+    first: int | Array = 0,
     keep: Callable[[Step], Array] = attrgetter("x_hat"),
-) -> tuple[Float[Array, "batch *data"], Float[Array, "kept batch *data"]]:
+) -> Run:
+    """`sample_from` and `sample_trajectory` in one, and where z ceased to be finite: all that the loop can tell.
+
+    The loop's carry reuses its buffers; a caller who needs z₁ no more donates it (`jax.jit(…, donate_argnames="z_1")`).
+    What is not used of the result is not computed under jit. Raises ValueError for other steps than
+    `sample_trajectory` takes.
+    """
+    keys = _image_keys(key, z_1.shape[0], first)
     num_steps = gammas.shape[0] - 1
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
@@ -116,20 +135,23 @@ def _run(
     # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
     frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
 
-    def body(carry: tuple[Array, Memory, Array], inputs: tuple[Array, ...]) -> tuple[tuple[Array, Memory, Array], None]:
-        z, memory, frames = carry
+    def body(carry: Carry, inputs: tuple[Array, ...]) -> tuple[Carry, None]:
+        z, memory, frames, bad_step = carry
         i, gamma_t, gamma_s, frame = inputs
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i + 1)
         result = sampler.step(step_keys, predict, z, memory, gamma_t, gamma_s)
         if len(steps):
             # Steps after the last chosen one fall outside and are dropped.
             frames = frames.at[frame].set(keep(result), mode="drop")
-        return (result.z, result.memory, frames), None
+        finite = jnp.all(jnp.isfinite(result.z), axis=range(1, z.ndim))
+        bad_step = jnp.where(finite | (bad_step >= 0), bad_step, i)
+        return (result.z, result.memory, frames, bad_step), None
 
     frames = jnp.zeros((len(steps), *z_1.shape), z_1.dtype)
-    inputs = (jnp.arange(num_steps), gammas[:-1], gammas[1:], jnp.asarray(frame_of_step))
-    (z_0, _, frames), _ = jax.lax.scan(body, (z_1, sampler.init(z_1), frames), inputs)
-    return z_0, frames
+    bad_step = jnp.full(z_1.shape[0], -1, jnp.int32)
+    inputs = (jnp.arange(num_steps, dtype=jnp.int32), gammas[:-1], gammas[1:], jnp.asarray(frame_of_step))
+    (z_0, _, frames, bad_step), _ = jax.lax.scan(body, (z_1, sampler.init(z_1), frames, bad_step), inputs)
+    return Run(z_0, frames, bad_step)
 
 
 def initial_latents(

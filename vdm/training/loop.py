@@ -22,7 +22,7 @@ from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped
 from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
-from vdm.evaluation.sampling import ImageSampler
+from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
 from vdm.training.checkpoints import Checkpoints, is_disk_full
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
@@ -108,7 +108,7 @@ class _Training:
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
-        self.sampler = ImageSampler(self.model, self.mesh, config.sampling)
+        self.sampler = ImageSampler(self.model, self.mesh, with_steps_of(config.sampling, self.model.num_steps))
         self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
         self.gamma = jax.jit(self.model.gamma)
         run.write_record(parallel.describe(self.mesh))
@@ -274,7 +274,12 @@ class _Training:
     def _sample(self, state: TrainState, name: str) -> None:
         key = stream_key(self.config.seed, Stream.SAMPLING)
         step = int(state.step)
-        images, _ = self.sampler(state.ema, key, self.config.sampling.num, lambda done, total: self._heed(step))
+        try:
+            images, _ = self.sampler(state.ema, key, self.config.sampling.num, lambda done, total: self._heed(step))
+        except NonFiniteLatents as error:
+            # A sampler may fail on a model that is young; training need not.
+            self.console.print(f"warning: step {step}: no samples: {error}", style="yellow")
+            return
         pictures.grid(images, self.run_dir.path / "samples" / f"{name}.png", self.model.levels)
 
     def _plot(self, state: TrainState, result: Evaluation) -> None:

@@ -1,0 +1,199 @@
+"""sample.py's program: shards that resume, interpolations, reconstructions, and what it refuses."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+import tiny
+from PIL import Image
+from rich.console import Console
+
+from vdm import parallel, predictions
+from vdm.config import SamplingConfig, to_dict
+from vdm.data import Dataset
+from vdm.data.dataset import DatasetInfo
+from vdm.errors import InputError
+from vdm.evaluation import sampling
+from vdm.model import Model
+from vdm.programs import sample as program
+from vdm.programs import shards
+from vdm.programs.sample import Sample, with_eta
+from vdm.training.rundir import write_json
+
+STEPS, SIZE = 3, 4
+
+Make = Callable[..., Sample]
+
+
+class Cut(Exception):
+    """Stands for a kill."""
+
+
+class Toy(Model):
+    """Compiled in no time: the denoiser of data N(0, 0.6²), times a number."""
+
+    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Denoiser:
+        def pair(z: jax.Array, gamma: Any) -> tuple[jax.Array, jax.Array]:
+            eps_hat = variables["network"]["scale"] * oracle.gaussian_eps(z, gamma, 0.0, 0.6)
+            return predictions.to_pair(eps_hat, z, gamma, "eps")
+
+        return predictions.Denoiser(pair)
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    params = tiny.model().schedule.init(jax.random.key(0))
+    return {"network": {"scale": jnp.float32(1)}, "schedule": params, "likelihood": {}}
+
+
+@pytest.fixture
+def make(tmp_path: Path, variables: Any, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A sample of settings, of a run without a checkpoint: its variables are given. Shards of four images."""
+    config = tiny.config()
+    config.sampling = SamplingConfig(num=10, steps=STEPS, batch_size=8, sampler="ddim(0.5)")
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / "config.json", to_dict(config))
+    monkeypatch.setattr(shards, "SHARD", SIZE)
+    mesh = parallel.make_mesh(2)
+    monkeypatch.setattr(program.parallel, "make_mesh", lambda: mesh)
+    toy = Toy(**vars(tiny.model()))
+    monkeypatch.setattr(program.model_lib, "from_config", lambda config: toy)
+
+    def make(variables: Any = variables, num_steps: int | None = None, **settings: Any) -> Sample:
+        monkeypatch.setattr(program, "restore", lambda *args: SimpleNamespace(ema=variables, step=7))
+        changed = replace(config, sampling=replace(config.sampling, **settings))
+        changed.objective = replace(config.objective, num_steps=num_steps)
+        return Sample(changed, tmp_path / "run", "latest", 0, Console(file=io.StringIO()))
+
+    return make
+
+
+def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make().images(num_frames=2)
+    assert folder.name == "step_7_seed_0_T_3_ddim_0.5"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "settings.json", "shard_00000.npz", "shard_00001.npz", "shard_00002.npz"
+    ]  # fmt: skip
+    whole = list(shards.read(folder))
+    assert [part.shape for part in whole] == [(4, 4, 4, 1), (4, 4, 4, 1), (2, 4, 4, 1)]
+    images = np.concatenate(whole)
+    assert len({image.tobytes() for image in images}) == 10
+    for suffix in (".png", "_strip.png", ".gif"):
+        assert folder.with_name(folder.name + suffix).stat().st_size > 0
+
+    folder.rename(folder.with_name("whole"))
+    calls: list[tuple[int, int]] = []
+    draw = sampling.ImageSampler.__call__
+
+    def draw_or_cut(self, variables, key, num, progress, first):
+        calls.append((first, num))
+        if len(calls) == 2:
+            raise Cut
+        return draw(self, variables, key, num, progress, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling.ImageSampler, "__call__", draw_or_cut)
+        with pytest.raises(Cut):
+            make().images()
+        assert sorted(path.name for path in folder.iterdir()) == ["settings.json", "shard_00000.npz"]
+        written = (folder / "shard_00000.npz").stat().st_mtime_ns
+        # One image fewer is a shorter last shard, drawn again when there are to be more.
+        make(num=9).images()
+        make().images()
+    # Never more than a shard at a time, and none twice but the short one.
+    assert calls == [(0, 4), (4, 4), (4, 4), (8, 1), (8, 2)]
+    assert (folder / "shard_00000.npz").stat().st_mtime_ns == written
+    again = np.concatenate(list(shards.read(folder)))
+    # Batches of a shard are filled up: all are of the same size, and so the same to the bit.
+    np.testing.assert_array_equal(again, images)
+
+    calls.clear()
+    make(num=3).images(num_frames=2)
+    assert sum(len(part) for part in shards.read(folder)) == 10
+    assert folder.with_name(folder.name + "_strip.png").stat().st_size > 0
+
+
+def test_images_of_other_settings_or_weights_are_not_mixed(make: Make, variables: Any) -> None:
+    stem = "step_7_seed_0_T_3_ddim_0.5"
+    assert make(num=2).images().name == stem
+    assert make(clip="static").stem.name == stem + "_clip_static"
+    assert make(grid="karras").stem.name == stem + "_karras"
+    assert make(sampler="heun(churn=0.1)", steps=2).stem.name == "step_7_seed_0_T_2_heun_churn=0.1"
+    moved = jax.tree.map(lambda x: x + 0.1, variables)
+    with pytest.raises(InputError, match=r"other settings: weights 'sha256:\w+' there, 'sha256:\w+' here"):
+        make(moved, num=2).images()
+
+
+def test_what_is_no_shard_is_refused(make: Make) -> None:
+    folder = make(num=2).images()
+    (folder / "shard_00000.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=r"shard_00000\.npz: not a shard of samples"):
+        make(num=2).images()
+    (folder / "settings.json").unlink()
+    with pytest.raises(InputError, match="without settings"):
+        make(num=2).images()
+
+
+def test_latents_that_are_not_finite_stop_it_with_nothing_written(make: Make, variables: Any) -> None:
+    broken = variables | {"network": jax.tree.map(lambda x: x * np.nan, variables["network"])}
+    sample = make(broken, num=2)
+    with pytest.raises(InputError, match=r"sampler ddim\(0\.5\): z of image 0 is not finite from step 1 of 3 on"):
+        sample.images()
+    with pytest.raises(InputError, match=r"sampler unipc: .*step 1 of 3"):
+        make(broken, num=2, sampler="unipc").interpolation(2)
+    assert not sample.stem.parent.exists()
+
+
+def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[np.ndarray] = []
+    monkeypatch.setattr(program.pictures, "animation", lambda frames, path: made.append(frames))
+    sample = make(num=3, sampler="ddim")
+    path = sample.interpolation(5)
+    (frames,) = made
+    assert frames.shape == (5, 3, 4, 4, 1)
+    assert path.name == "step_7_seed_0_T_3_ddim_interpolation.png"
+    with Image.open(path) as picture:
+        assert picture.size[0] > picture.size[1]
+    images = np.concatenate(list(shards.read(make(num=6, sampler="ddim").images()))) / 8 - 1
+    for frame, ends in ((0, images[::2]), (4, images[1::2])):
+        # Other batches: a value may be rounded to the next level.
+        assert np.mean(np.abs(frames[frame] - ends) > 1e-6) < 2e-2
+    assert np.mean(np.abs(frames[2] - frames[0]) > 1e-6) > 0.2
+
+
+def test_reconstructions_come_nearer_with_more_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.asarray(tiny.images(20))
+    info = DatasetInfo("noise", "1", (4, 4, 1), 17, 0, 20, "", "", "")
+    monkeypatch.setattr(program, "load", lambda config: Dataset(info, images[:0], images))
+    errors = [make(sampler="ddim", steps=steps).reconstruction(20) for steps in (2, 50)]
+    assert errors[0] > 2
+    assert errors[1] < 0.5
+    sample = make(sampler="ddim", steps=2)
+    assert sample.stem.with_name(sample.stem.name + "_reconstruction.png").exists()
+    for num in (0, 21):
+        with pytest.raises(InputError, match=f"--reconstruct={num}: must be from 1 to 20"):
+            sample.reconstruction(num)
+
+
+def test_refusals(make: Make) -> None:
+    with pytest.raises(InputError, match=r"sampler='ancestral': draws noise.*must be deterministic: ddim"):
+        make(sampler="ancestral").interpolation(3)
+    for num in (1, -1):
+        with pytest.raises(InputError, match=f"--interpolate={num}: must be 2 or more"):
+            make(sampler="ddim").interpolation(num)
+    with pytest.raises(InputError, match="--trajectory=-1"):
+        make().images(-1)
+    with pytest.raises(InputError, match=r"steps=5: the model has 4 steps"):
+        make(steps=5, num_steps=4)
+    assert make(steps=4, num_steps=4).settings.steps == 4
+    with pytest.raises(InputError, match=r"--eta=0\.5: sampler heun has no eta"):
+        with_eta("heun", 0.5)
+    assert with_eta("ddim(0.1)", 0.5) == "ddim(0.5)"

@@ -1,0 +1,105 @@
+"""Deterministic samplers of a model as maps: latents to images, and images to latents and back."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
+
+from vdm import gaussian, likelihoods, parallel, samplers
+from vdm.config import SamplingConfig
+from vdm.errors import InputError
+from vdm.evaluation.sampling import ModelSampling, check_finite
+from vdm.model import Model, Variables
+
+Progress = Callable[[int, int], None]
+
+
+class Latents:
+    """Interpolates between the latents of images, and inverts images, with one compilation each."""
+
+    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, variables: Variables):
+        """Raises `InputError` for a sampler that draws noise, and for more steps than the model has."""
+        self.model, self.mesh, self.config, self.variables = model, mesh, config, variables
+        self._of_model = ModelSampling(model, mesh, config)
+        gammas = jax.jit(self._of_model.gammas)(variables)
+        if not samplers.is_deterministic(self._of_model.sampler, gammas):
+            raise InputError(
+                f"config.sampling.sampler={config.sampler!r}: draws noise at every step, so that no image follows from "
+                "its latents; must be deterministic: ddim, euler, heun, dpm_solver_pp, unipc"
+            )
+
+    def interpolate(
+        self, key: PRNGKeyArray, num_pairs: int, num_frames: int, progress: Progress = lambda done, total: None
+    ) -> UInt8[np.ndarray, "frames pairs height width channels"]:
+        """Row k goes from image 2k of the key to image 2k + 1, through `num_frames` latents slerped between theirs.
+
+        Raises `NonFiniteLatents`.
+        """
+        batch = parallel.round_up(num_pairs, self.mesh)
+        _, z_1 = samplers.initial_latents(key, (2 * batch, *self.model.shape))
+        frames, slerp, decode = [], jax.jit(samplers.slerp), jax.jit(self._decode)
+        for done, weight in enumerate(np.linspace(0, 1, num_frames, dtype=np.float32), 1):
+            image, bad_step = decode(self.variables, slerp(z_1[::2], z_1[1::2], weight))
+            check_finite(np.asarray(bad_step)[:num_pairs], self.config.sampler, self.config.steps)
+            frames.append(np.asarray(image).astype(np.uint8)[:num_pairs])
+            progress(done, num_frames)
+        return np.stack(frames)
+
+    def reconstruct(
+        self, images: UInt8[np.ndarray, "num height width channels"], progress: Progress = lambda done, total: None
+    ) -> UInt8[np.ndarray, "num height width channels"]:
+        """The images that the sampler makes of the latents of `images`, which DDIM finds: up the grid, from z₀ = α₀ x.
+
+        Raises `NonFiniteLatents`.
+        """
+        num = len(images)
+        batch = parallel.round_up(min(self.config.batch_size, num), self.mesh)
+        run, parts = jax.jit(self._there_and_back), []
+        for done in range(0, num, batch):
+            part = images[done : done + batch]
+            # The last batch is filled with its last image.
+            filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+            image, bad_up, bad_down = run(self.variables, filled)
+            check_finite(np.asarray(bad_up), "ddim, inverting", self.config.steps, done)
+            check_finite(np.asarray(bad_down), self.config.sampler, self.config.steps, done)
+            parts.append(np.asarray(image).astype(np.uint8))
+            progress(min(done + batch, num), num)
+        return np.concatenate(parts)[:num]
+
+    def _decode(
+        self, variables: Variables, z_1: Float[Array, "batch *data"]
+    ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"]]:
+        """(images, steps at which they ceased to be finite)."""
+        z_0, bad_step = self._run(variables, z_1, self._of_model.sampler, up=False)
+        return likelihoods.mode(z_0, self._of_model.gammas(variables)[-1], self.model.levels), bad_step
+
+    def _there_and_back(
+        self, variables: Variables, images: UInt8[Array, "batch *data"]
+    ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"], Integer[Array, " batch"]]:
+        gamma_0 = self._of_model.gammas(variables)[-1]
+        z_0 = gaussian.alpha(gamma_0) * likelihoods.encode(images, self.model.levels)
+        z_1, bad_up = self._run(variables, z_0, samplers.ddim(), up=True)
+        image, bad_down = self._decode(variables, z_1)
+        return image, bad_up, bad_down
+
+    def _run(
+        self, variables: Variables, z: Float[Array, "batch *data"], sampler: samplers.Sampler, up: bool
+    ) -> tuple[Float[Array, "batch *data"], Integer[Array, " batch"]]:
+        gammas = self._of_model.gammas(variables)
+        # Of a deterministic sampler no key is ever used.
+        run = samplers.run(
+            jax.random.key(0), self._of_model.denoiser(variables), sampler, gammas[::-1] if up else gammas, z
+        )
+        return run.z_0, run.bad_step
+
+
+def to_frames(images: UInt8[np.ndarray, "*shape"], levels: int) -> Float[np.ndarray, "*shape"]:
+    """Values 0 … levels−1 as black −1 to white 1, float32: what `pictures.strip` and `animation` draw."""
+    return images.astype(np.float32) * (2 / (levels - 1)) - 1
+
+
+def mean_absolute_error(images: UInt8[np.ndarray, "num *data"], others: UInt8[np.ndarray, "num *data"]) -> float:
+    """In grey levels, the mean over all images and values."""
+    return float(np.mean(np.abs(images.astype(np.int32) - others.astype(np.int32))))
