@@ -1,4 +1,4 @@
-"""Objectives on Fashion-MNIST (compare.py --by=objective; the README says how to get an npz of it): one short run each."""
+"""Objectives on Fashion-MNIST (compare.py --by=objective): one short run each; the README says how to get an npz."""
 
 from configs import objectives_digits
 from vdm.config import ComparisonConfig, Config, DataConfig

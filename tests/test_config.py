@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,14 @@ def test_paper_settings_of_cifar10() -> None:
             Config(objective=ObjectiveConfig(proposal="log_normal(9, 0.1)"), schedule=ScheduleConfig(name="linear")),
             "has 0 of its mass from gamma_min=-13.3 to gamma_max=5.0",
         ),
+        (
+            Config(
+                objective=ObjectiveConfig(proposal="log_normal"),
+                schedule=ScheduleConfig(gamma_min=5.0, gamma_max=-13.0),
+            ),
+            "config.schedule.gamma_max=-13.0: must be above gamma_min=5.0",
+        ),
+        (Config(objective=ObjectiveConfig(weighting="sigmoid(True)")), "weighting='sigmoid(True)': must be a name"),
         (Config(sampling=SamplingConfig(sampler="ddim(2)")), "config.sampling.sampler='ddim(2)': eta=2"),
         (Config(sampling=SamplingConfig(sampler="plms")), "must be one of ancestral, ddpm, ddim, euler"),
         (Config(sampling=SamplingConfig(clip="hard")), "config.sampling.clip='hard': not one of none, static, dynamic"),
@@ -113,3 +123,15 @@ def test_flatten_has_every_leaf_once() -> None:
     flat = flatten(Config())
     assert flat["training.steps"] == Config().training.steps
     assert not any(hasattr(value, "__dataclass_fields__") for value in flat.values())
+
+
+def test_checking_a_config_touches_no_device() -> None:
+    """The programs check before they set up the devices, which must come first."""
+    code = (
+        "from jax._src import xla_bridge; from vdm import config, proposals\n"
+        "for name in proposals.PROPOSALS:\n"
+        "    config.validate(config.Config(schedule=config.ScheduleConfig(name='linear'),\n"
+        "                                  objective=config.ObjectiveConfig(proposal=name)))\n"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -224,6 +224,8 @@ def validate(config: Config) -> None:
     """Raises `InputError` for the first field whose value no run could use."""
     _check_names(config)
     _check_numbers(config)
+    _check_objective(config)
+    _check_sampling(config)
 
 
 def _check_names(config: Config) -> None:
@@ -234,17 +236,6 @@ def _check_names(config: Config) -> None:
     for augmentation in config.data.augmentations:
         if augmentation not in AUGMENTATIONS:
             raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
-    _check_objective(config)
-    sampling, prediction = config.sampling, config.network.prediction
-    try:
-        samplers.parse(sampling.sampler)
-    except ValueError as error:
-        raise InputError(f"config.sampling.{error}") from error
-    if sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
-        raise InputError(
-            f"config.sampling.zero_terminal_snr: network.prediction={prediction!r} does not tell x at SNR 0; must be "
-            f"one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
-        )
 
 
 def _check_objective(config: Config) -> None:
@@ -258,6 +249,19 @@ def _check_objective(config: Config) -> None:
         raise InputError(
             f"config.objective.proposal={objective.proposal!r}: schedule.name='learned_monotone' learns itself where "
             "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
+        )
+
+
+def _check_sampling(config: Config) -> None:
+    sampling, prediction = config.sampling, config.network.prediction
+    try:
+        samplers.parse(sampling.sampler)
+    except ValueError as error:
+        raise InputError(f"config.sampling.{error}") from error
+    if sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
+        raise InputError(
+            f"config.sampling.zero_terminal_snr: network.prediction={prediction!r} does not tell x at SNR 0; must be "
+            f"one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
         )
 
 

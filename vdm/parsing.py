@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str, value: Callable[[Any], Any] = float) -> T:
+def number(literal: Any) -> float:
+    """An int, a float, or the words inf and nan as a float. Raises ValueError for anything else."""
+    if type(literal) not in (int, float) and literal not in ("inf", "nan"):
+        raise ValueError(f"{literal!r} is not a number")
+    return float(literal)
+
+
+def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str, value: Callable[[Any], Any] = number) -> T:
     """What the constructor named in `text` returns for the numbers in `text`; `what` names the text in errors.
 
     Every parameter is a Python literal or a bare word, which is a string, put through `value`. Raises ValueError for an

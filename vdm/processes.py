@@ -16,9 +16,9 @@ network trained in one, so that all bounds and samplers work with it:
     denoise = adopt(network, variance_exploding(), "x")  # network(y, s) -> x̂
 
 For γ in [−20, 20] float32 gives c and the time to a spacing of themselves. Back from the time comes γ: in variance
-exploding to a spacing of γ, in flow to about 1e-7/(1−t), for so well does a float32 t tell how far it is from 1. That
-is 3e-5 at γ = 10, 3e-3 at γ = 20, and from γ = 33.3 on t is 1. What a prediction leaves open at the ends is said in
-`vdm.predictions`: an "x" tells no ε as γ → −∞, an "eps" no x as γ → +∞, a "u" both everywhere.
+exploding to a spacing of γ or of 1, whichever is larger, in flow to a few 1e-7/(1−t), for so well does a float32 t tell
+how far it is from 1. That is 3e-5 at γ = 10, 3e-3 at γ = 20, and from γ = 33.3 on t is 1. What a prediction leaves open
+at the ends is said in `vdm.predictions`: an "x" tells no ε as γ → −∞, an "eps" no x as γ → +∞, a "u" both everywhere.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
@@ -33,6 +34,9 @@ FLOOR = 0.1
 
 LEAST_MASS = 1e-3
 """Of a normal density within the end points: in a far tail float32 loses it."""
+
+LEAST_STD = 0.01
+"""Of log σ/α: where a density is steeper float32 loses the gradients of end points."""
 
 
 class Levels(NamedTuple):
@@ -80,8 +84,8 @@ def importance() -> Proposal:
 def log_normal(mean: float = -1.2, std: float = 1.2) -> Proposal:
     """log σ/α ~ N(mean, std²), so γ ~ N(2 mean, (2 std)²), within the schedule's end points: EDM (Karras et al. 2022).
 
-    In continuous time only; the end points must leave it more than `LEAST_MASS` of its mass. Raises ValueError unless
-    both are finite and std > 0.
+    In continuous time only; the end points must leave it `LEAST_MASS` of its mass or more. Raises ValueError unless
+    both are finite and std ≥ `LEAST_STD`.
     """
     return _normal(mean, std)
 
@@ -117,8 +121,9 @@ def check(text: str, gamma_min: float, gamma_max: float, num_steps: int | None) 
             f"proposal={text!r}: a density over γ, for continuous time; with num_steps={num_steps} must be one of "
             "uniform, adaptive, importance"
         )
-    mass = float(_mass(*normal, jnp.float32(gamma_min), jnp.float32(gamma_max)))
-    if mass < LEAST_MASS:
+    # Not with jax: a config is checked before the devices are set up.
+    low, high = scipy.special.ndtr((np.array([gamma_min, gamma_max]) - normal[0]) / normal[1])
+    if (mass := high - low) < LEAST_MASS:
         raise ValueError(
             f"proposal={text!r}: γ ~ N({normal[0]:g}, {normal[1]:g}²) has {mass:.1g} of its mass from "
             f"gamma_min={gamma_min} to gamma_max={gamma_max}; must be {LEAST_MASS} or more"
@@ -167,8 +172,8 @@ def _histogram(power: int) -> Proposal:
 def _normal(mean: float, std: float) -> Proposal:
     if not np.isfinite(mean):
         raise ValueError(f"mean={mean}: must be finite")
-    if not 0 < std < np.inf:
-        raise ValueError(f"std={std}: must be above 0 and finite")
+    if not LEAST_STD <= std < np.inf:
+        raise ValueError(f"std={std}: must be {LEAST_STD} or more and finite")
 
     def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> Levels:
         if num_steps is not None:

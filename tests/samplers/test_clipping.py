@@ -48,6 +48,15 @@ def test_nothing_changes_where_x_hat_is_in_range(clip):
     np.testing.assert_array_equal(clip(inside)(Z, GAMMA), inside(Z, GAMMA))
 
 
+@pytest.mark.parametrize("clip", [clipping.static, clipping.dynamic])
+def test_at_zero_snr_x_hat_is_clipped_and_eps_hat_is_z(clip):
+    """There α = 0, and x̂ says nothing of ε̂."""
+    v = predictions.denoiser(lambda z, gamma: 3 * jnp.sin(5 * z), "v")
+    x_hat, eps_hat = clip(v).pair(Z, jnp.inf)
+    assert 0.5 < np.abs(x_hat).max() <= 1
+    np.testing.assert_array_equal(eps_hat, Z)
+
+
 @pytest.mark.parametrize("percentile", [0.0, 101.0, float("nan")])
 def test_bad_percentiles_are_refused(percentile):
     with pytest.raises(ValueError, match=r"percentile=.*: must be above 0 and at most 100"):

@@ -266,6 +266,28 @@ def test_the_same_on_eight_devices(model, variables, gradients, batch):
     assert_trees_close(sharded, expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["adaptive", "importance", "log_normal"])
+def test_a_proposal_is_the_same_on_eight_devices(name, batch):
+    """Its noise levels are those of the global batch, and its next state is on every device the same."""
+    model = dataclasses.replace(
+        tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0), proposal=proposals.parse(name)
+    )
+    variables, state = tiny.variables(model), model.proposal.init()
+    if name != "log_normal":
+        state = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    f = lambda v, s, b: loss_and_gradients(model, v, s, KEY, b)  # noqa: E731
+    bound, gradient, after = jax.jit(f)(variables, state, batch)
+    placed = jax.device_put(variables, whole), jax.device_put(state, whole), jax.device_put(batch, split)
+    bound_8, gradient_8, after_8 = jax.jit(f)(*placed)
+    np.testing.assert_allclose(np.array(bound_8), np.array(bound), rtol=1e-5)
+    assert_trees_close(gradient_8, gradient, rtol=1e-3)
+    for left, right in zip(jax.tree.leaves(after_8), jax.tree.leaves(after), strict=True):
+        assert left.sharding.is_fully_replicated
+        np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("part", "bad"),
     [("reconstruction", ("schedule", "ends", "below")), ("diffusion", ("network", "conv_out", "bias"))],

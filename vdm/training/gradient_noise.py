@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from vdm import parallel
-from vdm.data import evaluation_batches
 from vdm.data.dataset import Source
 from vdm.model import Model, Variables
 from vdm.training.step import loss_and_gradients
@@ -28,24 +27,22 @@ def gradient_noise(
 ) -> float:
     """tr Cov(g)/‖E g‖² of the network's gradient g of one batch, at fixed variables: noise to signal of a step.
 
-    Over `num` ≥ 2 batches with times, noise and dropout of their own: the first num · batch_size images of `source`, or
-    all of them, again and again. Relative, because weightings differ by factors that Adam divides out. Both parts are
+    Over `num` ≥ 2 independent batches, each a random choice of `source` (with at least `batch_size` images) with times,
+    noise and dropout of its own. Relative, because weightings differ by factors that Adam divides out. Both parts are
     unbiased; their ratio is as good as `num` lets it be.
     """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     grads = jax.jit(
         lambda variables, key, batch: loss_and_gradients(model, variables, proposal, key, batch)[1]["network"]
     )
-    total, square, n = None, 0.0, 0
-    while n < num:
-        for batch in evaluation_batches(source, batch_size, max_images=len(source) // batch_size * batch_size):
-            if n == num:
-                break
-            image = parallel.shard_batch({"image": batch["image"]}, mesh)
-            gradient = grads(variables, jax.random.fold_in(key, n), image)
-            parallel.throttle(gradient)
-            total = gradient if total is None else jax.tree.map(jnp.add, total, gradient)
-            square += float(optax.tree.norm(gradient, squared=True))
-            n += 1
+    total, square = None, 0.0
+    for n in range(num):
+        chosen = rng.choice(len(source), batch_size, replace=False)
+        batch = parallel.shard_batch({"image": np.stack([source[int(k)] for k in chosen])}, mesh)
+        gradient = grads(variables, jax.random.fold_in(key, n), batch)
+        parallel.throttle(gradient)
+        total = gradient if total is None else jax.tree.map(jnp.add, total, gradient)
+        square += float(optax.tree.norm(gradient, squared=True))
     return noise_to_signal(float(optax.tree.norm(total, squared=True)), square, num)
 
 
