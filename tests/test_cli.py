@@ -1,5 +1,6 @@
 """The programs as a user meets them: help, and bad input as one line with exit status 2."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -129,6 +130,19 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     several = run("evaluate.py", workdir, "--T=2,inf", "--config.objective.num_steps=None")
     assert several.returncode == 0, several.stderr
     assert (trained / "run" / "evaluation_T_2.json").exists()
+    ode = run("evaluate.py", workdir, "--ode=2", "--images=3", "--probes=1", "--tolerance=0.01")
+    assert ode.returncode == 0, ode.stderr
+    assert "its own kind only" in ode.stdout
+    record = json.loads((trained / "run" / "evaluation_ode.json").read_text())
+    assert [record[name] for name in ("num_images", "num_draws", "num_probes", "tolerance")] == [3, 2, 1, 0.01]
+    terms = record["bits_per_dim"]
+    total = sum(terms[name] for name in ("reconstruction", "latent", "dequantization"))
+    assert terms["total"] == pytest.approx(total)
+    assert terms["importance_weighted"] is None
+    assert record["variational"]["num_images"] == 3
+    assert record["difference"]["mean"] == pytest.approx(total - record["variational"]["bits_per_dim"]["total"])
+    assert 0 < record["network_calls_per_draw"]["mean"] <= record["network_calls_per_draw"]["max"]
+    assert (record["split"], record["checkpoint_step"], record["weights"]) == ("test", 2, "ema")
     sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--trajectory=2")
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
@@ -164,6 +178,14 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
         assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", f"--config.{field}"), "another config", name)
     assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=²"), "--T=²", "inf")
     assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=2", "--variance=3"), "--variance", "--T")
+    for flags, mentions in (
+        (["--ode=1", "--T=2"], ["--ode", "--T"]),
+        (["--images=3"], ["--images", "--ode"]),
+        (["--ode=0"], ["--ode=0", "1 or more"]),
+        (["--ode=1", "--tolerance=0"], ["--tolerance=0", "above 0"]),
+        (["--ode=1", "--config.objective.num_steps=5"], ["num_steps=5", "None"]),
+    ):
+        assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", *flags), *mentions)
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--num=0"), "sampling.num=0")
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
     assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), "--config.seed=3"), "seed")

@@ -233,6 +233,22 @@ def test_the_network_sees_the_whole_batch():
     np.testing.assert_allclose(many, [expected, expected], rtol=0, atol=1e-3)
 
 
+def test_the_networks_variables_may_be_traced():
+    """ε̂ = a z has div f = ½ D σ (a − σ): log p(z₀) without a solver, for each a of one compiled program."""
+
+    def log_prob(slope, z, probes):
+        return probability_flow.log_likelihood(lambda z, gamma: slope * z, z, GAMMA_0, GAMMA_1, probes).log_prob
+
+    z, probes = Z32[:2], rademacher(jax.random.key(0), (2, 2), 1)
+    function = jax.jit(log_prob)
+    gamma = np.linspace(GAMMA_0, GAMMA_1, 20_001)
+    for slope in (0.5, 0.9):
+        rate = np.trapezoid(oracle.sigma(gamma) * (slope - oracle.sigma(gamma)) / 2, gamma)
+        expected = log_noise(oracle.f64(z) * np.exp(rate)) + 2 * rate
+        # A few tolerances of 1e-4 in two dimensions.
+        np.testing.assert_allclose(function(jnp.float32(slope), z, probes), expected, rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize("num", [1, 4])
 def test_num_calls_are_the_networks_calls(num):
     calls = []

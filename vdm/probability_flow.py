@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
@@ -277,9 +278,13 @@ def _solve(
     dtype = state[0].dtype
     gamma_start, gamma_end, tolerance = (jnp.asarray(value, dtype) for value in (start, end, tolerance))
 
+    # The network's variables may be tracers of a jit around us, which the rule below, called while a loop is batched,
+    # could not close over: they become inputs.
+    closed = jax.make_jaxpr(field)(state[0], jnp.broadcast_to(gamma_start, state[0].shape[:1]), probes)
+
     # diffrax solves for one example, under vmap; the network still sees the batch, whose conditions it may hold.
     @custom_vmap
-    def derivative(state: State, gamma: Array, probes: Any) -> State:
+    def derivative(consts: list[Any], state: State, gamma: Array, probes: Any) -> State:
         # Never computed: for the shapes only.
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state)
 
@@ -288,13 +293,15 @@ def _solve(
         def widen(leaf: Array, is_batched: bool) -> Array:
             return leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
 
-        state, gamma, probes = jax.tree.map(widen, inputs, tuple(batched))
-        result = field(state[0], gamma, probes)
+        consts, *rest = inputs
+        state, gamma, probes = jax.tree.map(widen, tuple(rest), tuple(batched[1:]))
+        evaluate = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))
+        result = tuple(evaluate(*jax.tree.leaves((state[0], gamma, probes))))
         return result, jax.tree.map(lambda _: True, result)
 
     def solve(state: State, probes: Any) -> tuple[State, Array]:
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda gamma, state, _: derivative(state, gamma, probes)),
+            diffrax.ODETerm(lambda gamma, state, _: derivative(closed.consts, state, gamma, probes)),
             diffrax.Tsit5(),
             gamma_start,
             gamma_end,

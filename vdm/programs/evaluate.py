@@ -1,5 +1,6 @@
 """evaluate.py: bits/dim of a run's checkpoint on the test split."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from vdm.data import Dataset, load
 from vdm.errors import InputError
 from vdm.evaluation.cost import Plan, evaluate_to
 from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
+from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
-from vdm.training.loop import resolve, restore, write_evaluation
+from vdm.training.loop import measured, resolve, restore, write_evaluation
 from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
+
+ODE_TOLERANCE = 1e-4
+"""--tolerance by default."""
 
 
 def parse_steps(text: str) -> list[int | None]:
@@ -82,6 +87,35 @@ class Evaluate:
         self.console.print(_table(results, f"{self.dataset.info.name}, test split, step {self.step}"))
         return results
 
+    def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
+        """The bounds of `vdm.evaluation.ode` on all test images or the first so many: two lines, evaluation_ode.json.
+
+        Raises `InputError` for a flag out of its range, a model of discrete time, and an image without a solution.
+        """
+        tolerance = ODE_TOLERANCE if tolerance is None else tolerance
+        for flag, value, least in (("ode", draws, 1), ("probes", probes, 0), ("images", images, 1)):
+            if value is not None and value < least:
+                raise InputError(f"--{flag}={value}: must be {least} or more")
+        if not 0 < tolerance < math.inf:
+            raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
+        settings = self.config.evaluation
+        evaluator = OdeEvaluator(self.model, self.mesh, settings.batch_size, probes, tolerance)
+        with progress_of(self.console, "solving the ODE") as progress:
+            result = evaluate_ode(
+                evaluator,
+                self.variables,
+                self.dataset.test,
+                self.key,
+                num_draws=draws,
+                variational_draws=settings.draws,
+                batch_size=settings.batch_size,
+                max_images=images or 0,
+                progress=progress,
+            )
+        write_json(self.workdir / "evaluation_ode.json", result.to_dict() | measured(self.dataset, self.step))
+        self.console.print(_both(result), soft_wrap=True)
+        return result
+
     def variance(self, rounds: int) -> Report:
         """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
         if rounds < 3:
@@ -135,6 +169,20 @@ def _account(result: Evaluation, plan: Plan, target: float) -> str:
         f"noise ± {result.noise_stderr:.4f} bits/dim (asked for {target:g}) with {plan.times} times: {plan.calls} "
         f"network calls an image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
         f"{plan.iid_calls:.0f}: {saving:.1f} times as many ({whole:.1f} with the pilot)"
+    )
+
+
+def _both(result: OdeEvaluation) -> str:
+    """The ODE's bound and the variational bound, a line each."""
+    own, probes = result.variational, result.num_probes
+    divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
+    error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
+    return (
+        f"ODE {result}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
+        f"{result.dequantization:.4f}; {result.num_images} images, draws an image: {result.num_draws}, {divergence}, "
+        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls})\n"
+        f"variational bound {own}, same images, draws an image: {own.num_draws}; ODE − bound "
+        f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
     )
 
 

@@ -309,6 +309,16 @@ def write_evaluation(
     plan: Plan | None = None,
 ) -> None:
     """evaluation.json: the numbers, what they are numbers of, and how many draws were planned, if they were."""
-    rest = {"data": dataset.info.to_dict(), "split": "test", "precision": f"float32 ({PRECISION})"}
     planned = {} if plan is None else {"plan": plan.to_dict()}
-    write_json(path / name, evaluation.to_dict() | rest | {"checkpoint_step": step, "weights": "ema"} | planned)
+    write_json(path / name, evaluation.to_dict() | measured(dataset, step) | planned)
+
+
+def measured(dataset: Dataset, step: int) -> dict[str, Any]:
+    """What the numbers of an evaluation are numbers of."""
+    return {
+        "data": dataset.info.to_dict(),
+        "split": "test",
+        "precision": f"float32 ({PRECISION})",
+        "checkpoint_step": step,
+        "weights": "ema",
+    }

@@ -1,0 +1,286 @@
+"""Bits/dim of a set of images by the probability-flow ODE, next to the variational bound of the same images.
+
+Both bound −log P(x) with the same q(z₀|x) and p(x|z₀); they differ in p(z₀). The variational bound is that of the model
+that ancestral sampling draws from; the ODE has a density of its own (`vdm.probability_flow`). With P the data, q_γ the
+density of z_γ and ε* = E[ε|z_γ] the exact denoiser, means over the data are −E log P(x) plus
+
+    decoder  E KL(q(x|z₀) ‖ p(x|z₀)),  the gap of dequantization: p(x|z₀) takes the dimensions as independent, and
+                                       every level as equally likely,
+    prior    KL(q_{γ₁} ‖ N(0, I)),
+    network  ½ ∫ E‖ε̂ − ε*‖² dγ               of the variational bound,
+             ½ ∫ E⟨ε̂ − ε*, ε_p − ε*⟩ dγ      of the ODE, with ε_p = −σ ∇ log p_γ of the ODE's own density p_γ.
+
+The last line is Lu et al. (2022) in γ; it follows from d KL(q_γ ‖ p_γ)/dγ = E⟨f_q − f_p, ∇ log q_γ − ∇ log p_γ⟩ of
+two flows f = ½ σ (ε − σ z). So for the exact denoiser the two means are the same, and they tend to −E log P(x) as γ₀
+falls and γ₁ grows. For a learned one they are numbers of two models, the same only as far as ε̂ is the score of its own
+flow; the difference may have either sign. Papers mostly report the ODE as the lower one. Uniform dequantization
+(`probability_flow.uniform_bound`) would measure a third model, and be worse wherever the model knows that its data are
+integers: σ₀ well below half a bin.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from vdm import bounds, parallel, probability_flow
+from vdm.data import evaluation_batches, num_evaluated
+from vdm.data.dataset import Source
+from vdm.errors import InputError
+from vdm.evaluation.likelihood import PRECISION, Estimates, Evaluation, Evaluator, Progress, image_noise
+from vdm.evaluation.likelihood import summarize as summarize_bound
+from vdm.model import Model, Variables
+
+EXACT_DIMS, DEFAULT_PROBES = 16, 8
+"""By default the divergence is exact, at a tangent a dimension, up to so many dimensions; with so many probes above."""
+
+TERMS = ("reconstruction", "latent", "dequantization")
+
+
+class UnsolvedError(InputError):
+    """An image's ODE has no solution within the solver's limits, or the network is not finite there."""
+
+
+class OdeEstimates(NamedTuple):
+    """What was measured, draw by draw and image by image."""
+
+    terms: Float[np.ndarray, "draws 3 images"]
+    """(reconstruction, latent, dequantization) of `probability_flow.DiscreteBound`, in nats."""
+    num_calls: Integer[np.ndarray, "draws images"]
+    """Network calls of each solve."""
+
+
+@dataclass(frozen=True)
+class OdeEvaluation:
+    """The ODE's bound on a set of images, in bits/dim: means over images and draws of z₀."""
+
+    total: float
+    reconstruction: float
+    """−log p(x|z₀)."""
+    latent: float
+    """−log p(z₀)."""
+    dequantization: float
+    """log q(z₀|x)."""
+    stderr: float | None
+    """Standard error of `total` for images like these: over images, noise included; None of one image."""
+    noise_stderr: float | None
+    """Standard error of `total` for these very images, from the draws alone; None of a single draw."""
+    importance_weighted: float | None
+    """The bound with all draws of an image in one logarithm; None of a single draw or a divergence by probes."""
+    num_images: int
+    num_draws: int
+    num_probes: int
+    """Of Hutchinson's divergence; 0: exact."""
+    tolerance: float
+    """Error of a solver's step, for each dimension."""
+    mean_calls: float
+    """Network calls of one draw of an image, each with a tangent for every probe or dimension."""
+    max_calls: int
+    variational: Evaluation
+    """The variational bound on the same images."""
+    difference: float
+    """`total` less that of `variational`."""
+    difference_stderr: float | None
+    """Its standard error over the images, each with its own difference; None of one image."""
+
+    def __str__(self) -> str:
+        return f"{self.total:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}") + " bits/dim"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as in `evaluation_ode.json`."""
+        names = ("total", *TERMS, "stderr", "noise_stderr", "importance_weighted")
+        return {
+            "kind": "probability-flow ODE: compares with numbers of this kind alone",
+            "bits_per_dim": {name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in ("num_images", "num_draws", "num_probes", "tolerance")},
+            "network_calls_per_draw": {"mean": self.mean_calls, "max": self.max_calls},
+            "variational": self.variational.to_dict(),
+            "difference": {"mean": self.difference, "stderr": self.difference_stderr},
+        }
+
+
+class OdeEvaluator:
+    """The ODE's bound with the variables of one model; compiled once a batch size.
+
+    Draw d of image k takes its noise from fold_in(key, k), so the result does not depend on batch size or devices; ε₀
+    is that of the same draw of `Evaluator`. Every device solves its share of a batch by itself, and waits for the
+    slowest image of its share only.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        mesh: Mesh,
+        batch_size: int,
+        num_probes: int | None = None,
+        tolerance: float = 1e-4,
+        max_steps: int = 1000,
+    ):
+        """`batch_size` images and tangents a network call: fewer images the more tangents each has, but one a device.
+
+        `num_probes` 0 is the exact divergence; None that up to `EXACT_DIMS` dimensions, `DEFAULT_PROBES` above. Raises
+        `InputError` for a model of discrete time: its bound is that of T steps, and has no ODE.
+        """
+        if model.num_steps is not None:
+            raise InputError(f"config.objective.num_steps={model.num_steps}: must be None for the ODE, continuous time")
+        if num_probes is None:
+            num_probes = 0 if model.num_dims <= EXACT_DIMS else DEFAULT_PROBES
+        self.model, self.mesh = model, mesh
+        self.num_probes, self.tolerance, self.max_steps = num_probes, tolerance, max_steps
+        self.batch_size = parallel.round_up(max(1, batch_size // (num_probes or model.num_dims)), mesh)
+        share, whole = parallel.batch_sharding(mesh).spec, parallel.replicated(mesh).spec
+        self._batch_bound = jax.jit(
+            jax.shard_map(
+                partial(image_bounds, model, num_probes, tolerance, max_steps),
+                mesh=mesh,
+                in_specs=(whole, whole, whole, share),
+                out_specs=share,
+                check_vma=False,
+            )
+        )
+
+    def __call__(
+        self,
+        variables: Variables,
+        source: Source,
+        key: PRNGKeyArray,
+        num_draws: int,
+        max_images: int = 0,
+        progress: Progress = lambda done, total: None,
+    ) -> OdeEstimates:
+        """`num_draws` draws of every image of `source`, or of its first `max_images`.
+
+        Raises `UnsolvedError` with the first image and draw that could not be solved.
+        """
+        total, done = num_evaluated(source, max_images), 0
+        processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        terms, num_calls = [], []
+        # Padding would be solved too.
+        batch_size = min(self.batch_size, parallel.round_up(total, self.mesh))
+        for batch in evaluation_batches(source, batch_size, max_images=max_images, **processes):
+            mask, draws = batch["mask"], []
+            for d in range(num_draws):
+                with jax.default_matmul_precision(PRECISION):
+                    result = self._batch_bound(variables, key, jnp.asarray(d), parallel.shard_batch(batch, self.mesh))
+                draws.append([value[mask] for value in jax.device_get(result)])
+                self._check(draws[-1][0], batch["index"][mask], d)
+                done += int(mask.sum())
+                progress(done, total * num_draws)
+            terms.append(np.stack([one[0].T for one in draws]).astype(np.float64))
+            num_calls.append(np.stack([one[1] for one in draws]))
+        return OdeEstimates(np.concatenate(terms, axis=2), np.concatenate(num_calls, axis=1))
+
+    def _check(self, terms: Float[np.ndarray, "images 3"], index: np.ndarray, d: int) -> None:
+        unsolved = index[~np.all(np.isfinite(terms), axis=1)]
+        if unsolved.size:
+            raise UnsolvedError(
+                f"image {unsolved[0]} (draw {d}): no solution of the ODE within {self.max_steps} steps of at least "
+                f"{probability_flow.MIN_STEP:g} in γ at tolerance {self.tolerance:g}: a larger one may do, if the "
+                "network is finite"
+            )
+
+
+def image_bounds(
+    model: Model,
+    num_probes: int,
+    tolerance: float,
+    max_steps: int,
+    variables: Variables,
+    key: PRNGKeyArray,
+    d: Integer[Array, ""],
+    batch: dict[str, Array],
+) -> tuple[Float[Array, "batch 3"], Integer[Array, " batch"]]:
+    """`probability_flow.gaussian_bound` of draw d of each image: its terms in nats, and the network calls.
+
+    A batch has "image" and "index". `num_probes` 0 is the exact divergence.
+    """
+    # Evaluator's ε₀ of its first round.
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 0), batch["index"])
+    eps_0 = image_noise(keys, 2 * d + 2, model.shape)
+    probes = None
+    if num_probes:
+        # A round that no Evaluator gets to.
+        probe_key = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), d)
+        one = partial(probability_flow.rademacher, probe_key, (1, *model.shape), num_probes)
+        probes = jax.vmap(one)(batch["index"])[:, 0]
+    bound = probability_flow.gaussian_bound(
+        model.denoiser(variables),
+        batch["image"],
+        eps_0,
+        model.gamma(variables, jnp.float32(0)),
+        model.gamma(variables, jnp.float32(1)),
+        model.levels,
+        probes,
+        tolerance,
+        max_steps,
+    )
+    return jnp.stack([getattr(bound, name) for name in TERMS], axis=1), bound.num_calls
+
+
+def evaluate_ode(
+    evaluator: OdeEvaluator,
+    variables: Variables,
+    source: Source,
+    key: PRNGKeyArray,
+    *,
+    num_draws: int,
+    variational_draws: int,
+    batch_size: int,
+    max_images: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> OdeEvaluation:
+    """Both bounds on the images of `source` (or its first `max_images`), with so many draws an image of each.
+
+    `batch_size` images a network call for the variational bound; `progress` is that of the ODE, which takes far longer.
+    Raises as `OdeEvaluator`.
+    """
+    ode = evaluator(variables, source, key, num_draws, max_images, progress)
+    variational = Evaluator(evaluator.model, evaluator.mesh, batch_size).estimates(
+        variables, source, key, variational_draws, max_images=max_images
+    )
+    return summarize(ode, variational, evaluator.model.num_dims, evaluator.num_probes, evaluator.tolerance)
+
+
+def summarize(
+    ode: OdeEstimates, variational: Estimates, num_dims: int, num_probes: int, tolerance: float
+) -> OdeEvaluation:
+    """Means and standard errors in bits/dim, float64, of estimates of the same images."""
+    terms = bounds.bits_per_dim(ode.terms, num_dims)
+    draws, _, num = terms.shape
+    totals = terms.sum(axis=1)
+    images = totals.mean(axis=0)
+    differences = images - bounds.bits_per_dim(variational.terms, num_dims).sum(axis=1).mean(axis=0)
+    noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / draws) / num) if draws > 1 else None
+    weighted = None
+    if draws > 1 and num_probes == 0:
+        nats = probability_flow.importance_weighted(jnp.asarray(ode.terms.sum(axis=1), jnp.float32))
+        weighted = bounds.bits_per_dim(float(np.mean(nats)), num_dims)
+    reconstruction, latent, dequantization = (float(term) for term in terms.mean(axis=(0, 2)))
+    return OdeEvaluation(
+        float(images.mean()),
+        reconstruction,
+        latent,
+        dequantization,
+        stderr=_stderr(images),
+        noise_stderr=noise_stderr,
+        importance_weighted=weighted,
+        num_images=num,
+        num_draws=draws,
+        num_probes=num_probes,
+        tolerance=tolerance,
+        mean_calls=float(ode.num_calls.mean()),
+        max_calls=int(ode.num_calls.max()),
+        variational=summarize_bound(variational, num_dims),
+        difference=float(differences.mean()),
+        difference_stderr=_stderr(differences),
+    )
+
+
+def _stderr(values: Float[np.ndarray, " images"]) -> float | None:
+    """Standard error of the mean; None of one value."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
