@@ -94,6 +94,14 @@ def test_a_folder_without_a_run(program: str, tmp_path: Path) -> None:
     assert_refused(run(program, f"--workdir={tmp_path / 'nothing'}"), "nothing", "train.py")
 
 
+def test_a_comparison_of_samplers_needs_a_run(tmp_path: Path) -> None:
+    assert_refused(run("compare.py", "--by=sampler"), "--by=sampler", "--run")
+    assert_refused(run("compare.py", "--by=objective", f"--run={tmp_path}"), str(tmp_path), "config.json")
+    assert_refused(run("compare.py", "--by=sampler", f"--run={tmp_path / 'nothing'}"), "nothing", "train.py")
+    # Of a program without that flag it is none.
+    assert_refused(run("train.py", "--run=nothing"), "Unknown command line flag 'run'")
+
+
 def test_flags_may_be_given_as_two_words(tmp_path: Path) -> None:
     assert_refused(run("evaluate.py", "--workdir", tmp_path / "nothing"), "nothing", "train.py")
 
@@ -169,6 +177,20 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
 )
 def test_sampling_that_is_refused(trained: Path, flags: list[str], mentions: list[str]) -> None:
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", *flags), *mentions)
+
+
+def test_samplers_compared_on_a_run(trained: Path) -> None:
+    fields = ["samplers=('heun@karras',)", "calls=(2,)", "noises=('ddim(0)',)", "noise_steps=(2,)", "samples=8"]
+    flags = [f"--config.comparison.{field}" for field in (*fields, "reference_calls=3")]
+    result = run("compare.py", "--by=sampler", f"--run={trained / 'run'}", *flags)
+    assert result.returncode == 0, result.stderr
+    table = (trained / "run" / "samplers" / "samplers.md").read_text()
+    assert result.stdout.endswith(table)
+    for text in ("| ddim(0) | ", "| heun@karras | ", "| ancestral | "):
+        assert text in table
+    assert_refused(run("compare.py", f"--run={trained / 'run'}"), "--by=steps", "--run")
+    broken = run("compare.py", "--by=sampler", f"--run={trained / 'run'}", "--config.network.channels=8")
+    assert_refused(broken, "another config", "network.channels")
 
 
 def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:

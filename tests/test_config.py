@@ -69,6 +69,18 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(comparison=ComparisonConfig(trained=(10, 5))), "config.comparison.trained=(10, 5): must be increasing"),
         (Config(comparison=ComparisonConfig(evaluated=(0,))), "config.comparison.evaluated=(0,)"),
         (Config(comparison=ComparisonConfig(samples=1)), "config.comparison.samples=1: must be 2 or more"),
+        (Config(comparison=ComparisonConfig(calls=(10, 5))), "config.comparison.calls=(10, 5): must be increasing"),
+        (Config(comparison=ComparisonConfig(noise_steps=(0,))), "config.comparison.noise_steps=(0,)"),
+        (Config(comparison=ComparisonConfig(reference_calls=0)), "config.comparison.reference_calls=0: must be from 1"),
+        (
+            Config(comparison=ComparisonConfig(samplers=("plms",))),
+            "comparison.samplers: sampler='plms': must be",
+        ),
+        (Config(comparison=ComparisonConfig(noises=("ddim(2)",))), "config.comparison.noises: sampler='ddim(2)': eta"),
+        (
+            Config(comparison=ComparisonConfig(samplers=("heun@edm",))),
+            "grid='edm' in 'heun@edm': must be one of schedule, uniform, karras, cosine",
+        ),
         (Config(objective=ObjectiveConfig(weighting="edn")), "weighting='edn': must be one of elbo, simple, sigmoid"),
         (Config(objective=ObjectiveConfig(loss_space="energy")), "not one of x, eps, score, v, u, F"),
         (Config(objective=ObjectiveConfig(proposal="normal")), "must be one of uniform, adaptive, importance"),

@@ -50,7 +50,8 @@ def workdir() -> Path:
 def run(program: Program, description: str, default_config: Path | None = None) -> NoReturn:
     """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
 
-    Without a default config, the config is that of the run in --workdir.
+    Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
+    given, that of the run there.
     """
     # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
     sys.unraisablehook = lambda unraisable: None
@@ -112,10 +113,11 @@ def _parse(argv: list[str], description: str, default_config: Path | None) -> No
     # Optional fields set to None, which ml_collections has no way to say.
     nones = {name: field for name, field in fields.items() if given[name] == "None" and defaults[field] is None}
     argv = [argument for argument in argv if argument.lstrip("-") not in {f"{name}=None" for name in nones}]
-    folder = given.get("workdir", "runs/digits")
-    if default_config is None and "config" not in given:
+    folder = given.get("run", given.get("workdir", "runs/digits"))
+    saved = default_config is None or ("run" in given and "run" in flags.FLAGS)
+    if saved and "config" not in given:
         read_config(Path(folder))
-    default = str(default_config or f"{SAVED_CONFIG}:{folder}")
+    default = f"{SAVED_CONFIG}:{folder}" if saved else str(default_config)
     try:
         # Reads the overrides --config.FIELD=VALUE from argv already here.
         config_flags.DEFINE_config_file("config", default, sys_argv=argv)

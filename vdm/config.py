@@ -165,7 +165,7 @@ class SamplingConfig:
 
 @dataclass
 class ComparisonConfig:
-    """compare.py: discrete-time models against the continuous-time one; with --by=objective, objectives."""
+    """compare.py: discrete-time models against the continuous-time one; with --by, objectives or samplers."""
 
     trained: tuple[int, ...] = (5, 10, 25, 50, 100, 250)
     """T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T."""
@@ -184,9 +184,22 @@ class ComparisonConfig:
     seeds: int = 3
     """--by=objective: runs of each, with the seeds seed, seed + 1, …."""
     samples: int = 1000
-    """--by=objective: images drawn from each, with the settings of `sampling`."""
+    """--by=objective and sampler: images drawn from each, with the settings of `sampling`."""
     gradients: int = 64
     """--by=objective: training batches over which the gradient's noise is measured."""
+    samplers: tuple[str, ...] = (
+        "ancestral", "ddpm(large)", "ddim(0)", "heun", "dpm_solver_pp(2)", "dpm_solver_pp(3)", "dpm_solver_pp(2, True)",
+        "unipc", "predictor_corrector", "heun@karras", "dpm_solver_pp(2)@uniform", "dpm_solver_pp(2)@karras",
+    )  # fmt: skip
+    """--by=sampler: samplers, each as SAMPLER or SAMPLER@GRID, where its grid is not that of `sampling`."""
+    calls: tuple[int, ...] = (5, 10, 20, 50, 100)
+    """--by=sampler: network calls an image that they are given; a sampler of two calls a step takes half the steps."""
+    reference_calls: int = 1000
+    """--by=sampler: calls of `ancestral` whose quality the others are to reach."""
+    noises: tuple[str, ...] = ("ddim(0)", "ddim(0.2)", "ddim(0.5)", "ddim(1)", "ddpm(large)")
+    """--by=sampler: samplers for a table of their own, by how much noise a step draws."""
+    noise_steps: tuple[int, ...] = (10, 20, 50, 1000)
+    """--by=sampler: the steps in that table."""
 
 
 @dataclass
@@ -212,7 +225,7 @@ CHOICES = {
     "network.attention": ("middle", "everywhere"),
     "objective.loss_space": predictions.KINDS,
     "optimizer.decay": ("constant", "cosine"),
-    "sampling.grid": ("schedule", "uniform", "karras", "cosine"),
+    "sampling.grid": samplers.grids.GRIDS,
     "sampling.clip": ("none", "static", "dynamic"),
 }
 # Beyond it float32 times i/T could no longer be told apart well.
@@ -253,6 +266,12 @@ def _check_objective(config: Config) -> None:
 
 
 def _check_sampling(config: Config) -> None:
+    for name, texts in (("samplers", config.comparison.samplers), ("noises", config.comparison.noises)):
+        for text in texts:
+            try:
+                samplers.parse_on_grid(text)
+            except ValueError as error:
+                raise InputError(f"config.comparison.{name}: {error}") from error
     sampling, prediction = config.sampling, config.network.prediction
     try:
         samplers.parse(sampling.sampler)
@@ -297,8 +316,9 @@ def _check_numbers(config: Config) -> None:
     check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
     for name in ("comparison.samples", "comparison.gradients"):
         check(name, flat[name] >= 2, "2 or more")
-    for name in ("comparison.trained", "comparison.evaluated"):
+    for name in ("comparison.trained", "comparison.evaluated", "comparison.calls", "comparison.noise_steps"):
         check(name, _are_steps(*flat[name]), f"increasing numbers from 1 to {MAX_STEPS}")
+    check("comparison.reference_calls", _are_steps(config.comparison.reference_calls), f"from 1 to {MAX_STEPS}")
     check("objective.num_steps", _are_steps(config.objective.num_steps), f"from 1 to {MAX_STEPS}, or None")
     if config.data.shape is not None:
         check("data.shape", len(config.data.shape) == 3 and min(config.data.shape) >= 1,

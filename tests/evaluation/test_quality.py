@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vdm.evaluation.quality import SCALES, Quality
+from vdm.evaluation.quality import SCALES, Quality, jackknife
 
 SHAPE, LEVELS = (3, 3, 1), 256
 
@@ -77,3 +77,43 @@ def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
 def test_one_image_is_refused(quality: Quality) -> None:
     with pytest.raises(ValueError, match="images: 1 of them; must be 2 or more"):
         quality(images(1, 0))
+
+
+def test_the_estimate_is_the_same_and_leaves_each_image_out(quality: Quality) -> None:
+    samples = images(12, 1, mean=140.0)
+    estimate = quality.estimate(samples)
+    np.testing.assert_allclose(estimate.mmd, quality(samples), rtol=1e-12)
+    expected = [quality(np.delete(samples, i, axis=0)) for i in range(12)]
+    # Float32 means of kernels, up to 1 each.
+    np.testing.assert_allclose(estimate.without, expected, atol=1e-6)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    without = (values.sum() - values) / 19
+    np.testing.assert_allclose(jackknife(without), values.std(ddof=1) / np.sqrt(20), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("mean", "std", "most"), [(150.0, 30.0, 1.15), (128.0, 30.0, 1.6)])
+def test_the_standard_error_is_that_of_replicates(quality: Quality, mean: float, std: float, most: float) -> None:
+    """Of worse images to a tenth or so; of images as good as data, where the jackknife is high, by up to √2."""
+    estimates = [quality.estimate(images(100, seed, mean, std)) for seed in range(1, 201)]
+    spread = np.std([e.mmd for e in estimates], ddof=1)
+    stated = np.sqrt(np.mean([e.stderr**2 for e in estimates]))
+    # A deviation from 200 draws is known to 1/√398: within three of them.
+    assert 1 - 3 / np.sqrt(398) < stated / spread < most + 3 / np.sqrt(398)
+
+
+def test_paired_images_have_differences_known_better(quality: Quality) -> None:
+    """The same draws a little brighter: the difference varies less than independent errors say, and as stated."""
+    pairs = [[quality.estimate(images(60, seed, mean)) for mean in (140.0, 145.0)] for seed in range(1, 201)]
+    spread = np.std([b.mmd - a.mmd for a, b in pairs], ddof=1)
+    stated = np.sqrt(np.mean([jackknife(b.without - a.without) ** 2 for a, b in pairs]))
+    independent = np.sqrt(np.mean([a.stderr**2 + b.stderr**2 for a, b in pairs]))
+    assert abs(stated / spread - 1) < 3 / np.sqrt(398) + 0.1
+    assert stated < independent / 2
+
+
+def test_too_few_images_for_an_error_are_refused(quality: Quality) -> None:
+    with pytest.raises(ValueError, match="images: 2 of them; must be 3 or more"):
+        quality.estimate(images(2, 0))

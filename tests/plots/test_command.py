@@ -8,7 +8,7 @@ import pytest
 
 from plots.picture import assert_is_picture
 from vdm.plots import __main__ as command
-from vdm.plots import objectives
+from vdm.plots import objectives, samplers
 
 
 @pytest.mark.parametrize("figure", command.FIGURES)
@@ -25,13 +25,16 @@ def test_figures_are_written(tmp_path, capsys, figure, flags):
 def test_the_range_reaches_the_figures(tmp_path, monkeypatch):
     calls = []
     for name in command.FIGURES:
-        monkeypatch.setattr(objectives, name, lambda *arguments, name=name: calls.append((name, *arguments)))
+        module = samplers if name == "trajectories" else objectives
+        monkeypatch.setattr(module, name, lambda *arguments, name=name: calls.append((name, *arguments)))
     monkeypatch.chdir(tmp_path)
     command.main(["schedules", "--gamma_min=-7", "--gamma_max", "3"])
     command.main(["weightings", "--gamma_min=-7", "--gamma_max=3"])
+    command.main(["trajectories", "--gamma_min=-7", "--gamma_max=3"])
     assert [(name, str(path), *ends) for name, path, *ends in calls] == [
         ("schedules", "schedules.png", -7, 3),
         ("weightings", "weightings.png", -3, 7),
+        ("trajectories", "trajectories.png", -7, 3),
     ]
 
 
@@ -39,7 +42,7 @@ def test_the_range_reaches_the_figures(tmp_path, monkeypatch):
     ("flags", "mentions"),
     [
         ([], ["figure"]),
-        (["curves"], ["'curves'", "schedules", "weightings"]),
+        (["curves"], ["'curves'", "schedules", "weightings", "trajectories"]),
         (["schedules", "--gamma_max=-14"], ["--gamma_min=-13.3 --gamma_max=-14", "-20 to 20"]),
         (["weightings", "--gamma_min=5"], ["--gamma_min=5 --gamma_max=5"]),
         (["schedules", "--gamma_min=nan"], ["--gamma_min=nan"]),

@@ -35,6 +35,15 @@ def test_every_sampler_is_here():
     assert {name.split("(")[0] for name in NAMES} == set(samplers.SAMPLERS)
 
 
+def test_a_name_may_carry_a_grid():
+    assert samplers.parse_on_grid("dpm_solver_pp(2, True)@karras") == ("dpm_solver_pp(2, True)", "karras")
+    assert samplers.parse_on_grid("heun", "uniform") == ("heun", "uniform")
+    assert samplers.parse_on_grid("heun@schedule", "uniform") == ("heun", "schedule")
+    for text, message in (("heun@", "grid=''"), ("heun@edm", "grid='edm'"), ("hein@karras", "sampler='hein'")):
+        with pytest.raises(ValueError, match=message):
+            samplers.parse_on_grid(text)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_calls_are_what_the_sampler_says(name):
     calls, sampler = [], samplers.parse(name)

@@ -1,18 +1,19 @@
-"""Draws what objectives are made of, between the end points of γ = −log SNR, as a PNG file.
+"""Draws what objectives are made of, and samplers at work, between the end points of γ = −log SNR, as a PNG file.
 
-python -m vdm.plots schedules|weightings [--out=FIGURE.png] [--gamma_min=-13.3] [--gamma_max=5]
+python -m vdm.plots schedules|weightings|trajectories [--out=FIGURE.png] [--gamma_min=-13.3] [--gamma_max=5]
 
 schedules: α, σ² and log-SNR by time, and the density of noise levels, of fixed schedules, EDM and flow matching.
 weightings: w(λ) of every weighting, and the distribution of the ELBOs that the monotone ones average.
+trajectories: a density of two modes turned to noise and back, by DDPM and by DDIM.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from vdm.cli import Parser, os_error
-from vdm.plots import objectives
+from vdm.plots import objectives, samplers
 
-FIGURES = ("schedules", "weightings")
+FIGURES = ("schedules", "weightings", "trajectories")
 
 # Where the weightings are accurate in float32, and far beyond what images need.
 LIMIT = 20.0
@@ -34,10 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if out.suffix != ".png":
         parser.error(f"--out={out}: must end in .png")
     try:
-        if given.figure == "schedules":
-            objectives.schedules(out, low, high)
-        else:
-            objectives.weightings(out, -high, -low)
+        match given.figure:
+            case "schedules":
+                objectives.schedules(out, low, high)
+            case "weightings":
+                objectives.weightings(out, -high, -low)
+            case _:
+                samplers.trajectories(out, low, high)
     except OSError as error:
         parser.error(f"--out={out}: {os_error(error)}")
     print(out)

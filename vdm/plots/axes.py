@@ -19,6 +19,10 @@ class PlainLogFormatter(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
+# Colours of Okabe and Ito, which the colour-blind tell apart.
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = "black", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+
+
 def log_y(axes: Axes) -> None:
     """Makes the vertical axis logarithmic."""
     axes.set_yscale("log")

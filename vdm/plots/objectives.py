@@ -12,16 +12,13 @@ from scipy.special import expit, logit, ndtr, ndtri
 
 from vdm import schedules as schedules_lib
 from vdm import weightings as weightings_lib
-from vdm.plots.axes import annotate, log_y, save
+from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, annotate, log_y, save
 from vdm.samplers import grids
 from vdm.weightings import Weighting
 
 POINTS = 2001
 TIME = "t (0: data, 1: noise)"
 LOG_SNR = "λ = log SNR (left: noise, right: data)"
-
-# Colours of Okabe and Ito, which the colour-blind tell apart.
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = "black", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 
 SCHEDULE_STYLES: dict[str, dict[str, Any]] = {
     "linear": {"color": BLACK},

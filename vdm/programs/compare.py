@@ -1,6 +1,5 @@
 """compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
 
-import sys
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,9 +14,9 @@ from vdm.data import Dataset, load, num_evaluated
 from vdm.errors import InputError
 from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
-from vdm.programs.sweep import Work, cost_of_training, restore_last, train_once
+from vdm.programs.sweep import Work, cost_of_training, restore_last, session_record, train_once
 from vdm.training.loop import resolve
-from vdm.training.rundir import git_revision, lock, replace_text, versions, write_json
+from vdm.training.rundir import git_revision, lock, replace_text, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -136,12 +135,7 @@ class _Comparison:
             "num_images": self.num_images,
             "config": to_dict(self.config),
             "data": self.dataset.info.to_dict(),
-            "last_session": {
-                "command": sys.argv,
-                "devices": parallel.describe(self.mesh),
-                "versions": versions(),
-                "git_revision": git_revision(),
-            },
+            "last_session": session_record(self.mesh),
         }
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")

@@ -1,10 +1,7 @@
 """compare.py --by=objective: runs that differ in prediction, weighting, proposal and seed, and what each came to."""
 
 import itertools
-import json
 import math
-import re
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,19 @@ from vdm.errors import InputError
 from vdm.evaluation.objectives import Objective, Outcome, markdown, speed_ups
 from vdm.evaluation.quality import Quality
 from vdm.evaluation.sampling import ImageSampler, with_steps_of
-from vdm.programs.sweep import Work, cost_of_training, restore_last, train_once
+from vdm.programs.sweep import (
+    Work,
+    cost_of_training,
+    file_name,
+    read_measured,
+    restore_last,
+    session_record,
+    train_once,
+    write_measured,
+)
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.loop import resolve
-from vdm.training.rundir import git_revision, lock, read_evaluation, read_metrics, replace_text, versions, write_json
+from vdm.training.rundir import lock, read_evaluation, read_metrics, replace_text, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -76,7 +82,7 @@ class _Objectives:
         for (objective, seed), run in runs.items():
             config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
             train_once(config, folder, self.dataset, work, self.console)
-            measured = self._read(folder)
+            measured = read_measured(folder / "outcome.json", self._settings())
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
             evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
@@ -98,18 +104,10 @@ class _Objectives:
         self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/")
         return table
 
-    def _settings(self) -> dict[str, object]:
+    def _settings(self) -> dict[str, Any]:
         """What the measurements depend on beside the run."""
         c = self.config.comparison
         return {"sampling": asdict(self.sampling), "gradients": c.gradients, "steps": self.config.training.steps}
-
-    def _read(self, folder: Path) -> dict[str, Any] | None:
-        """What was measured before, if it was measured as this config asks."""
-        try:
-            saved = json.loads((folder / "outcome.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return saved if saved["settings"] == self._settings() else None
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         state = restore_last(config, folder, self.mesh)
@@ -121,7 +119,7 @@ class _Objectives:
         key = stream_key(config.seed, Stream.EVALUATION)
         noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
         measured = {"mmd": self.quality(images), "gradient_noise": _finite(noise)}
-        write_json(folder / "outcome.json", {**measured, "settings": self._settings(), "revision": git_revision()})
+        write_measured(folder / "outcome.json", measured, self._settings())
         return measured
 
     def _write(self, outcomes: list[Outcome]) -> str:
@@ -136,12 +134,7 @@ class _Objectives:
             "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
             "config": to_dict(self.config),
             "data": self.dataset.info.to_dict(),
-            "last_session": {
-                "command": sys.argv,
-                "devices": parallel.describe(self.mesh),
-                "versions": versions(),
-                "git_revision": git_revision(),
-            },
+            "last_session": session_record(self.mesh),
         }
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
@@ -154,5 +147,5 @@ def _finite(value: float) -> float | None:
 
 
 def folder_name(objective: Objective, seed: int) -> str:
-    """A run's folder: of the objective's texts only letters, digits and dots."""
-    return "-".join(re.sub(r"[^\w.]+", "_", text).strip("_") for text in (*objective, f"seed_{seed}"))
+    """A run's folder."""
+    return file_name(*objective, f"seed_{seed}")

@@ -1,16 +1,30 @@
-"""What programs that train several runs share: one plan of all the work, and each run trained once."""
+"""What comparisons share: one plan of all the work, each run trained once, each measurement made once, records."""
 
+import json
+import re
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 from rich.console import Console
 
+from vdm import parallel
 from vdm.config import Config
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.training.loop import restore, train
-from vdm.training.rundir import check_same, check_same_data, read_config, read_evaluation, read_record
+from vdm.training.rundir import (
+    check_same,
+    check_same_data,
+    git_revision,
+    read_config,
+    read_evaluation,
+    read_record,
+    versions,
+    write_json,
+)
 from vdm.training.session import duration
 from vdm.training.state import TrainState
 
@@ -76,3 +90,32 @@ def restore_last(config: Config, folder: Path, mesh: Mesh) -> TrainState:
     if state.step != config.training.steps:
         raise InputError(f"{folder}: its newest checkpoint is of step {state.step}, not {config.training.steps}")
     return state
+
+
+def read_measured(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What `write_measured` wrote there with the same settings, else None."""
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return saved if saved.get("settings") == settings else None
+
+
+def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back)."""
+    write_json(path, {**measured, "settings": settings, "revision": git_revision()})
+
+
+def session_record(mesh: Mesh) -> dict[str, Any]:
+    """What a comparison's record says of the session that wrote it."""
+    return {
+        "command": sys.argv,
+        "devices": parallel.describe(mesh),
+        "versions": versions(),
+        "git_revision": git_revision(),
+    }
+
+
+def file_name(*texts: str) -> str:
+    """The texts joined by hyphens, of each only letters, digits and dots."""
+    return "-".join(re.sub(r"[^\w.]+", "_", text).strip("_") for text in texts)

@@ -37,6 +37,19 @@ def parse(text: str) -> Sampler:
     return parsing.call(text, SAMPLERS, "sampler", value=lambda literal: literal)
 
 
+def parse_on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
+    """("heun", "karras") of "heun@karras": the sampler's text and its grid, one of `grids.GRIDS`.
+
+    Without an @ the grid is the one given. ValueError for another grid, and for what `parse` refuses.
+    """
+    sampler, at, named = text.partition("@")
+    name = named if at else grid
+    if name not in grids.GRIDS:
+        raise ValueError(f"grid={name!r} in {text!r}: must be one of {', '.join(grids.GRIDS)}")
+    parse(sampler)
+    return sampler, name
+
+
 def describe() -> dict[str, str]:
     """By name, what each sampler is and where it is from, in one line: the first of its docstring."""
     return {name: (constructor.__doc__ or "").partition("\n")[0] for name, constructor in SAMPLERS.items()}
@@ -61,6 +74,7 @@ __all__ = [
     "invert",
     "is_deterministic",
     "parse",
+    "parse_on_grid",
     "pmapped",
     "predictor_corrector",
     "run",

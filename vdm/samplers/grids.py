@@ -15,6 +15,9 @@ from jaxtyping import Array, Float
 
 from vdm.bounds import GammaFn
 
+GRIDS = ("schedule", "uniform", "karras", "cosine")
+"""What configs call the grids; `schedule` is `grid`, uniform in the time of the model's own schedule."""
+
 
 def grid(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
     """γ(i/T) for i = T … 0: the grid of the T-step model. Raises ValueError unless num_steps ≥ 1."""

@@ -109,7 +109,7 @@ def read_config(path: Path) -> Config:
     """The config of the run in `path`. Raises `InputError` if there is none or it cannot be read."""
     values = _read_json(path / "config.json")
     if values is None:
-        raise InputError(f"--workdir={path}: has no config.json; train.py makes it")
+        raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
     return from_dict(values)
 
 

@@ -1,0 +1,39 @@
+"""The benchmark of samplers, tiny: what it prints; no figure of time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "benchmarks" / "sampler.py"), *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
+
+
+def test_sampler() -> None:
+    small = ("--channels=4", "--depth=1", "--steps=2", "--batch_size=2", "--repeats=1", "--devices=1")
+    result = run("--samplers=heun", *small)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)["cases"]["digits"]
+    heun = figures["samplers"]["heun"]
+    assert heun["calls"] == 4
+    assert heun["images_per_second"] * heun["seconds"] == 2
+    assert heun["overhead"] > 0
+    counts = {name: found["compiled"] for name, found in figures["compilations"].items()}
+    assert counts["first"] > 0
+    # η and seed are traced; each number of steps is another shape.
+    assert counts["eta"] == counts["seed"] == 0
+    assert counts["steps"] >= 2
+
+
+def test_bad_options_are_one_line() -> None:
+    for option, mention in (("--samplers=plms", "must be one of ancestral"), ("--cases=mnist", "'mnist'")):
+        result = run(option)
+        assert result.returncode == 2
+        assert mention in result.stderr
+        assert "Traceback" not in result.stderr

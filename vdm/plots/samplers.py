@@ -1,0 +1,191 @@
+"""Plots of samplers: their quality by network calls, and their paths from noise to data in one dimension."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from vdm import gaussian, oracles, samplers
+from vdm.evaluation.samplers import Outcome, by_sampler
+from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, PlainLogFormatter, annotate, log_y, save
+from vdm.samplers import Sampler, grids
+
+# Grids of one sampler share its colour.
+COLORS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "grey", "#8B4513", "#F0E442")
+GRID_STYLES = {"": "-", "uniform": ":", "karras": "--", "cosine": "-.", "schedule": "-"}
+MARKERS = "osD^v<>Ph*"
+
+MODES, STD, WEIGHTS = (-0.7, 0.5), 0.1, (0.4, 0.6)
+BETWEEN = -0.1
+"""Where one mode ends and the other begins."""
+STEPS, PATHS = 100, 20
+SHADES = 10
+EXTENT = 2.9
+
+
+def quality(path: Path, outcomes: Sequence[Outcome], reference: Outcome | None, floor: float) -> None:
+    """Writes MMD² of samples against network calls, both on log axes, a line a sampler with its standard errors.
+
+    Below `floor`, what real images have by chance, is a grey band; an outcome below a third of it, or below 0, is a
+    triangle at the lower edge. A dotted line is the reference.
+    """
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    axes = figure.subplots()
+    log_y(axes)
+    axes.set_xscale("log")
+    lowest = floor / 3
+    axes.set_ylim(lowest, 2 * max(floor, *(o.mmd for o in outcomes)))
+    groups = by_sampler(outcomes)
+    colors: dict[str, int] = {}
+    for text, members in groups.items():
+        sampler, _, grid = text.partition("@")
+        index = colors.setdefault(sampler, len(colors))
+        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+        style |= {"linestyle": GRID_STYLES[grid], "linewidth": 1.4, "markersize": 4.5, "capsize": 2, "label": text}
+        calls, mmd = np.array([o.calls for o in members]), np.array([o.mmd for o in members])
+        seen = mmd > lowest
+        axes.errorbar(calls, np.where(seen, mmd, np.nan), [o.stderr for o in members], **style)
+        if not seen.all():
+            place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+            axes.plot(calls[~seen], np.full((~seen).sum(), 0.01), "v", color=style["color"], **place)
+    axes.axhspan(0, floor, color="lightgrey", zorder=0, label="noise floor")
+    if reference is not None:
+        name = f"{reference.sampler}, {reference.calls} calls"
+        axes.axhline(reference.mmd, color=BLACK, linestyle=":", linewidth=1, label=name)
+    ticks = sorted({o.calls for o in outcomes})
+    # Two numbers of calls that are nearly the same are one tick.
+    ticks = [n for n, after in zip(ticks, [*ticks[1:], np.inf], strict=True) if after > 1.3 * n]
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.xaxis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=True))
+    axes.set_xticks([], minor=True)
+    annotate(axes, "Quality of samples", "MMD² from training images", "network calls an image", legend=False)
+    figure.legend(loc="outside right upper", fontsize="small")
+    save(figure, path)
+
+
+class Paths(NamedTuple):
+    """Paths in one dimension over a grid of noise levels, from data (first) to noise (last)."""
+
+    t: Float[np.ndarray, " points"]
+    """Time of the cosine schedule, from 0 to 1."""
+    gamma: Float[np.ndarray, " points"]
+    forward: Float[np.ndarray, "points paths"]
+    """Draws of the process q, each from data of its own (002 Fig. 3)."""
+    ddpm: Float[np.ndarray, "points paths"]
+    """Ancestral sampling, all from one z₁ (002 Fig. 8)."""
+    ddim: Float[np.ndarray, "points paths"]
+    """DDIM from evenly spread quantiles of z₁ (002 Fig. 9)."""
+    ddim_of_one: Float[np.ndarray, " points"]
+    """DDIM from the z₁ of `ddpm`."""
+
+
+def bimodal() -> oracles.Oracle:
+    """Two narrow modes in one dimension."""
+    return oracles.mixture(np.array(WEIGHTS), np.array(MODES)[:, None], np.full(len(MODES), STD))
+
+
+def paths(gamma_min: float, gamma_max: float, num: int = PATHS, seed: int = 0, start: float = -0.1) -> Paths:
+    """`num` paths each of the forward process, of DDPM from the one z₁ `start`, and of DDIM: with the exact denoiser.
+
+    Raises ValueError unless gamma_min < gamma_max.
+    """
+    if not gamma_min < gamma_max:
+        raise ValueError(f"gamma_min={gamma_min}: must be below gamma_max={gamma_max}")
+    oracle, key = bimodal(), jax.random.key(seed)
+    down = grids.cosine(gamma_min, gamma_max, STEPS)
+    quantiles = jnp.asarray((np.arange(num) + 0.5) / num, jnp.float32)
+    spread = jax.scipy.stats.norm.ppf(quantiles)[:, None]
+    one = jnp.full((1, 1), start)
+    keys = jax.random.split(key, 3)
+    walk = partial(_walk, oracle)
+    found = (
+        _forward(keys[0], oracle.sample(keys[1], num), down[::-1]),
+        walk(samplers.ancestral(), keys[2], jnp.repeat(one, num, axis=0), down)[::-1],
+        walk(samplers.ddim(0.0), keys[2], spread, down)[::-1],
+        walk(samplers.ddim(0.0), keys[2], one, down)[::-1],
+    )
+    forward, ddpm, ddim, ddim_of_one = (np.asarray(z)[..., 0] for z in found)
+    t = np.arange(STEPS + 1) / STEPS
+    return Paths(t, np.asarray(down[::-1]), forward, ddpm, ddim, ddim_of_one[:, 0])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _walk(
+    oracle: oracles.Oracle, sampler: Sampler, key: Array, z_1: Float[Array, "paths 1"], gammas: Float[Array, " points"]
+) -> Float[Array, "points paths 1"]:
+    """z at every level of the grid: of samplers without memory, each step a grid of its own."""
+
+    def step(z: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        step_key, gamma_t, gamma_s = inputs
+        z = samplers.sample_from(step_key, oracle.denoise, sampler, jnp.stack([gamma_t, gamma_s]), z)
+        return z, z
+
+    steps = jax.random.split(key, gammas.size - 1), gammas[:-1], gammas[1:]
+    return jnp.concatenate([z_1[None], jax.lax.scan(step, z_1, steps)[1]])
+
+
+@jax.jit
+def _forward(key: Array, x: Float[Array, "paths 1"], gammas: Float[Array, " points"]) -> Float[Array, "points paths 1"]:
+    """z at every level of an increasing grid, each from the one before: draws of q(z_t|z_s)."""
+
+    def step(z: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        step_key, gamma_s, gamma_t = inputs
+        signal, var = gaussian.transition(gamma_s, gamma_t)
+        z = signal * z + jnp.sqrt(var) * jax.random.normal(step_key, z.shape)
+        return z, z
+
+    keys = jax.random.split(key, gammas.size)
+    z_0 = gaussian.diffuse(x, jax.random.normal(keys[0], x.shape), gammas[0])
+    return jnp.concatenate([z_0[None], jax.lax.scan(step, z_0, (keys[1:], gammas[:-1], gammas[1:]))[1]])
+
+
+def density(gamma: Float[np.ndarray, " points"], z: Float[np.ndarray, " values"]) -> Float[np.ndarray, "points values"]:
+    """p(z_t) of the bimodal data at each γ."""
+    log_marginal = jax.vmap(bimodal().log_marginal, in_axes=(None, 0))
+    return np.exp(np.asarray(log_marginal(jnp.asarray(z, jnp.float32)[:, None], jnp.asarray(gamma, jnp.float32))))
+
+
+def trajectories(path: Path, gamma_min: float, gamma_max: float) -> None:
+    """Writes paths of the forward process, DDPM and DDIM over the density p(z_t) of data with two modes.
+
+    As Figs. 3, 8 and 9 of 002. A path has the colour of the mode at its data end. Raises ValueError unless
+    gamma_min < gamma_max.
+    """
+    found = paths(gamma_min, gamma_max)
+    values = np.linspace(-EXTENT, EXTENT, 281)
+    shade = density(found.gamma, values)
+    figure = Figure(figsize=(11, 4.1), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    # Shades by the height relative to that at the same time, which grows where the modes narrow.
+    relative = shade / shade.max(axis=1, keepdims=True)
+    cmap = LinearSegmentedColormap.from_list("density", ["white", "#A8A8A8"])
+    titles = (
+        "Forward: data become noise",
+        "DDPM: from one z₁ to either mode",
+        "DDIM: every z₁ has one x",
+    )
+    for axes, title, several in zip(panels, titles, (found.forward, found.ddpm, found.ddim), strict=True):
+        axes.contourf(found.t, values, relative.T, levels=np.linspace(0, 1, SHADES), cmap=cmap)
+        _lines(axes, found.t, several)
+        axes.set_xlim(0, 1)
+        annotate(axes, title, "$z_t$" if axes is panels[0] else "", "t (0: data, 1: noise)")
+        axes.grid(visible=False)
+    panels[1].plot(1, found.ddpm[-1, 0], "o", color=BLACK, markersize=7, clip_on=False, zorder=5)
+    panels[2].plot(found.t, found.ddim_of_one, color=BLACK, linewidth=2.4, label="from the z₁ of the middle panel")
+    panels[2].plot(1, found.ddim_of_one[-1], "o", color=BLACK, markersize=7, clip_on=False, zorder=5)
+    panels[2].legend(loc="upper left", fontsize="small")
+    panels[0].set_ylim(-EXTENT, EXTENT)
+    save(figure, path)
+
+
+def _lines(axes: Axes, t: np.ndarray, several: Float[np.ndarray, "points paths"]) -> None:
+    for z in several.T:
+        axes.plot(t, z, color=BLUE if z[0] < BETWEEN else RED, linewidth=0.9)
