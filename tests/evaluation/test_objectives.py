@@ -40,7 +40,16 @@ def test_steps_to_reach_is_straight_between_points() -> None:
     assert steps_to_reach(curve, 0.5) == np.inf
 
 
+def test_ratios_are_of_the_seeds_and_steps_that_both_have() -> None:
+    """Uniform seed 1 has no partner; its curve has a step more than adaptive's."""
+    base = [outcome("eps", "uniform", 0, 1.0, ((10, 3.0), (15, 9.0), (20, 2.0))), outcome("eps", "uniform", 1, 1.0)]
+    own = outcome("eps", "adaptive", 0, 1.0, ((10, 2.5), (20, 1.5)))
+    assert speed_ups([*base, own]) == {Objective("eps", "elbo", "adaptive"): 0.75}
+    assert speed_ups([*base, outcome("eps", "adaptive", 0, 1.0, ())]) == {}
+    assert speed_ups([*base, outcome("eps", "adaptive", 2, 1.0)]) == {}
+
+
 def test_ratios_are_of_mean_curves_to_the_first_proposals_end() -> None:
     """Uniform ends at (2 + 4)/2 = 3 after 20 steps; adaptive goes from 4 at 10 to 2 at 20: 3 at 15."""
-    faster = outcome("eps", "adaptive", 0, 1.0, ((10, 4.0), (20, 2.0)))
-    assert speed_ups([*OUTCOMES, faster]) == {Objective("eps", "elbo", "adaptive"): 0.75}
+    faster = [outcome("eps", "adaptive", seed, 1.0, ((10, 3.0 + 2 * seed), (20, 2.0))) for seed in (0, 1)]
+    assert speed_ups([*OUTCOMES, *faster]) == {Objective("eps", "elbo", "adaptive"): 0.75}

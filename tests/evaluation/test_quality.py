@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vdm.errors import InputError
 from vdm.evaluation.quality import SCALES, Quality, jackknife
 
 SHAPE, LEVELS = (3, 3, 1), 256
@@ -72,6 +73,12 @@ def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
     assert quality(images(200, 5, std=45.0)) > 4 * floor
     # More images, less noise.
     assert quality.noise(300) < quality.noise(30)
+
+
+@pytest.mark.parametrize("num", [1, 20])
+def test_images_without_distances_are_refused(num: int) -> None:
+    with pytest.raises(InputError, match=f"images that differ: of {num} training images"):
+        Quality(np.zeros((num, *SHAPE), np.uint8), LEVELS)
 
 
 def test_one_image_is_refused(quality: Quality) -> None:

@@ -90,24 +90,22 @@ def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
     return np.inf
 
 
-def mean_curve(outcomes: Sequence[Outcome]) -> list[tuple[int, float]]:
-    """Mean over the seeds of their curves, which have the same steps."""
-    steps = [step for step, _ in outcomes[0].curve]
-    losses = np.mean([[loss for _, loss in outcome.curve] for outcome in outcomes], axis=0)
-    return list(zip(steps, losses.tolist(), strict=True))
-
-
 def speed_ups(outcomes: Sequence[Outcome]) -> dict[Objective, float]:
     """Steps that the runs of a proposal need to come to the final loss of those with the first proposal, as a ratio.
 
-    Of the mean curves over seeds, with the same prediction and weighting; below 1 it is faster.
+    Of mean curves over the seeds that both have, at the steps that all have, with the same prediction and weighting;
+    below 1 it is faster, down to a curve's first point. Objectives without such curves are left out.
     """
     groups = group(outcomes)
-    first = next(iter(groups)).proposal
     ratios = {}
+    first = next(iter(groups)).proposal
     for objective, members in groups.items():
-        base = groups.get(objective._replace(proposal=first))
-        if objective.proposal != first and base:
-            curve = mean_curve(base)
-            ratios[objective] = steps_to_reach(mean_curve(members), curve[-1][1]) / curve[-1][0]
+        base = {outcome.seed: dict(outcome.curve) for outcome in groups.get(objective._replace(proposal=first), [])}
+        own = {outcome.seed: dict(outcome.curve) for outcome in members if outcome.seed in base}
+        curves = [curve for seed in own for curve in (own[seed], base[seed])]
+        steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+        if objective.proposal != first and steps:
+            goal = np.mean([base[seed][steps[-1]] for seed in own])
+            mean = [(step, float(np.mean([curve[step] for curve in own.values()]))) for step in steps]
+            ratios[objective] = steps_to_reach(mean, float(goal)) / steps[-1]
     return ratios

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Integer
 
 from vdm.data import num_evaluated
 from vdm.data.dataset import Source
+from vdm.errors import InputError
 
 SCALES = (1 / 16, 1 / 8, 1 / 4)
 """Squared widths of the Gaussian kernels, in units of the median squared distance of two real images.
@@ -58,7 +59,9 @@ class Quality:
         # Neighbours may belong together (crops of one photograph): pairs from all over.
         order = np.random.default_rng(0).permutation(num)
         distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
-        self.median = float(np.median(distances))
+        self.median = float(np.median(distances)) if distances.size else 0.0
+        if not self.median > 0:
+            raise InputError(f"MMD needs images that differ: of {num} training images most pairs are equal")
 
     def __call__(self, images: Integer[np.ndarray, "num height width channels"]) -> float:
         """The unbiased estimate of MMD² (it may be negative). Raises ValueError for fewer than two images."""

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, samplers
 from vdm.config import Config, to_dict, validate
 from vdm.data import Dataset, load
 from vdm.errors import InputError
+from vdm.evaluation.likelihood import Evaluator, exact_draws
 from vdm.evaluation.objectives import Objective, Outcome, markdown, speed_ups
 from vdm.evaluation.quality import Quality
 from vdm.evaluation.sampling import ImageSampler, with_steps_of
@@ -28,7 +29,7 @@ from vdm.programs.sweep import (
 )
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.loop import resolve
-from vdm.training.rundir import lock, read_evaluation, read_metrics, replace_text, write_json
+from vdm.training.rundir import lock, read_metrics, replace_text, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -59,6 +60,8 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
         runs[objective, seed] = run
     if not runs:
         raise InputError("config.comparison: predictions, weightings and proposals must each have one or more")
+    if len({folder_name(*run) for run in runs}) < len(runs):
+        raise InputError("config.comparison: predictions, weightings and proposals must each have different ones")
     dataset = load(config.data)
     with lock(workdir):
         return _Objectives(config, dataset, workdir, console).run(runs)
@@ -75,7 +78,9 @@ class _Objectives:
 
     def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
         c, batch_size = self.config.comparison, self.config.training.batch_size
-        cost_of_measuring = c.samples * self.sampling.steps + 3 * c.gradients * batch_size
+        calls = samplers.parse(self.sampling.sampler).calls * self.sampling.steps
+        bound = len(self.dataset.test) * exact_draws(self.config.objective.num_steps, self.config.evaluation.draws)
+        cost_of_measuring = c.samples * calls + 3 * c.gradients * batch_size + bound
         work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
         outcomes: list[Outcome] = []
         table = ""
@@ -89,7 +94,7 @@ class _Objectives:
             outcome = Outcome(
                 objective,
                 seed,
-                read_evaluation(folder)["bits_per_dim"]["total"],
+                measured["bits_per_dim"],
                 measured["mmd"],
                 math.inf if measured["gradient_noise"] is None else measured["gradient_noise"],
                 tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
@@ -106,8 +111,10 @@ class _Objectives:
 
     def _settings(self) -> dict[str, Any]:
         """What the measurements depend on beside the run."""
-        c = self.config.comparison
-        return {"sampling": asdict(self.sampling), "gradients": c.gradients, "steps": self.config.training.steps}
+        c = self.config
+        sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
+        rest = {"gradients": c.comparison.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
+        return {"sampling": sampling} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         state = restore_last(config, folder, self.mesh)
@@ -118,7 +125,12 @@ class _Objectives:
         batches = (config.training.batch_size, config.comparison.gradients)
         key = stream_key(config.seed, Stream.EVALUATION)
         noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
-        measured = {"mmd": self.quality(images), "gradient_noise": _finite(noise)}
+        # Not from evaluation.json, which evaluate.py writes anew with other draws.
+        evaluator = Evaluator(model, self.mesh, config.evaluation.batch_size)
+        draws = exact_draws(model.num_steps, config.evaluation.draws)
+        bound = evaluator(state.ema, self.dataset.test, key, draws, num_steps=model.num_steps)
+        quality = self.quality(images)
+        measured = {"bits_per_dim": bound.total, "mmd": quality, "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured
 

@@ -117,5 +117,5 @@ def session_record(mesh: Mesh) -> dict[str, Any]:
 
 
 def file_name(*texts: str) -> str:
-    """The texts joined by hyphens, of each only letters, digits and dots."""
-    return "-".join(re.sub(r"[^\w.]+", "_", text).strip("_") for text in texts)
+    """The texts joined by hyphens, of each only letters, digits, dots and minus signs."""
+    return "-".join(re.sub(r"[^\w.-]+", "_", text).strip("_") for text in texts)

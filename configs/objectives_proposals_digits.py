@@ -1,0 +1,16 @@
+"""Adaptive against uniform noise levels on the digits (compare.py --by=objective), with a fixed schedule."""
+
+from configs import objectives_digits
+from vdm.config import ComparisonConfig, Config
+
+
+def get_config() -> Config:
+    config = objectives_digits.get_config()
+    config.schedule.name = "linear"
+    # A rate that falls to 0 at the last step would make all runs end together.
+    config.optimizer.decay = "constant"
+    config.training.evaluate_every = 20
+    config.comparison = ComparisonConfig(
+        predictions=("eps",), weightings=("elbo",), proposals=("uniform", "adaptive", "importance"), samples=100
+    )
+    return config
