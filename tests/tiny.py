@@ -1,5 +1,6 @@
 """Models small enough to compile in a second or two, with variables that are not at their start."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vdm.model
-from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
+from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
 def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any) -> Config:
@@ -17,6 +18,21 @@ def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any)
         schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.0, gamma_max=4.0, hidden=5),
         network=NetworkConfig(**({"channels": 8, "depth": 1, "dropout": 0.0} | network)),
     )
+
+
+def run_config(folder: Path, steps: int, **training: int) -> Config:
+    """A run on the embedded digits of a network of 4 channels and one block: `steps` steps of 8 images, no samples."""
+    rest = {"batch_size": 8, "checkpoint_every": 2, "sample_every": 0} | training
+    return Config(
+        data=DataConfig(name="digits", data_dir=str(folder / "data")),
+        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
+        training=TrainingConfig(steps=steps, **rest),
+    )
+
+
+class Cut(Exception):
+    """Stands for a kill."""
 
 
 def model(*args: Any, **kwargs: Any) -> vdm.model.Model:

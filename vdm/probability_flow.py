@@ -101,7 +101,10 @@ def sample(
     tolerance: ArrayLike = 1e-4,
     max_steps: int = 1000,
 ) -> Solution:
-    """z₀ at γ₀ of the flow through z₁ at γ₁; with z₁ ~ N(0, I) a draw of p(z₀). γ₀ and γ₁ are scalars."""
+    """z₀ at γ₀ of the flow through z₁ at γ₁; with z₁ ~ N(0, I) a draw of p(z₀). γ₀ and γ₁ are scalars.
+
+    The flow knows no direction: with γ₀ for γ₁ and γ₁ for γ₀ it is `encode`.
+    """
     (z_0,), num_calls = _solve(partial(_velocity, denoise), (z_1,), (), gamma_1, gamma_0, tolerance, max_steps)
     return Solution(z_0, num_calls)
 
@@ -115,8 +118,7 @@ def encode(
     max_steps: int = 1000,
 ) -> Solution:
     """z₁ at γ₁ of the flow through z₀ at γ₀: the inverse of `sample`. γ₀ and γ₁ are scalars."""
-    (z_1,), num_calls = _solve(partial(_velocity, denoise), (z_0,), (), gamma_0, gamma_1, tolerance, max_steps)
-    return Solution(z_1, num_calls)
+    return sample(denoise, z_0, gamma_0, gamma_1, tolerance, max_steps)
 
 
 def log_likelihood(

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from rich.console import Console
 
-from vdm.config import (
-    ComparisonConfig,
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.errors import InputError
 from vdm.evaluation.likelihood import Evaluator
 from vdm.programs import compare as program
@@ -34,19 +25,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compare")
 
 
-def tiny(folder: Path) -> Config:
-    return Config(
-        data=DataConfig(name="digits", data_dir=str(folder / "data")),
-        schedule=ScheduleConfig(gamma_min=-7.0, hidden=8),
-        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
-        training=TrainingConfig(
-            steps=STEPS, batch_size=8, log_every=2, evaluate_every=0, checkpoint_every=2, sample_every=0
-        ),
-        evaluation=EvaluationConfig(batch_size=NUM, draws=1),
-        sampling=SamplingConfig(num=4, steps=2, batch_size=4),
-        comparison=ComparisonConfig(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM),
-    )
+def small(folder: Path) -> Config:
+    config = tiny.run_config(folder, STEPS, log_every=2, evaluate_every=0)
+    config.schedule = ScheduleConfig(gamma_min=-7.0, hidden=8)
+    config.evaluation = EvaluationConfig(batch_size=NUM, draws=1)
+    config.sampling = SamplingConfig(num=4, steps=2, batch_size=4)
+    config.comparison = ComparisonConfig(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)
+    return config
 
 
 def run(config: Config, workdir: Path) -> tuple[str, str]:
@@ -54,12 +39,8 @@ def run(config: Config, workdir: Path) -> tuple[str, str]:
     return program.compare(config, workdir, Console(file=out, width=200)), out.getvalue()
 
 
-class Cut(Exception):
-    """Stands for a kill."""
-
-
 def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, printed = run(tiny(folder), folder / "whole")
+    table, printed = run(small(folder), folder / "whole")
     assert printed.count("% done") >= 8
     assert "100% done, 0:00 left" in printed
 
@@ -67,27 +48,27 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
 
     def measure_or_cut(self, variables, trained, evaluated):
         if evaluated == 40:
-            raise Cut
+            raise tiny.Cut
         return measure(self, variables, trained, evaluated)
 
     with monkeypatch.context() as patch:
         patch.setattr(program._Comparison, "_measure", measure_or_cut)
-        with pytest.raises(Cut):
-            run(tiny(folder), folder / "broken")
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "broken")
 
     def train_or_cut(config, workdir, console, on_log):
         def cut(step):
             on_log(step)
             if step == 4:
-                raise Cut
+                raise tiny.Cut
 
         return train(config, workdir, console, cut)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "train", train_or_cut)
-        with pytest.raises(Cut):
-            run(tiny(folder), folder / "broken")
-    again, printed = run(tiny(folder), folder / "broken")
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "broken")
+    again, printed = run(small(folder), folder / "broken")
     assert "resuming at step 2" in printed or "resuming at step 4" in printed
     assert printed.count("from scratch") == 0
     assert "inf at T_3" not in printed
@@ -122,7 +103,7 @@ def test_models_share_start_and_data(folder: Path) -> None:
 
 
 def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(folder: Path) -> None:
-    config = tiny(folder)
+    config = small(folder)
     _, printed = run(config, folder / "whole")
     assert "training" not in printed
     config.comparison.evaluated = (3, 10, 40)
@@ -133,7 +114,7 @@ def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(
 
 
 def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
-    config = tiny(folder)
+    config = small(folder)
     config.optimizer.learning_rate = 3e-3
     with pytest.raises(InputError, match=r"learning_rate 0.01 there, 0.003 here"):
         run(config, folder / "whole")
@@ -183,7 +164,7 @@ def test_numbers_of_steps_on_the_command_line() -> None:
 
 
 def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
-    config = tiny(folder)
+    config = small(folder)
     config.comparison.max_images = 1
     with pytest.raises(InputError, match="standard error"):
         run(config, folder / "one")
@@ -191,7 +172,7 @@ def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
 
 
 def test_it_refuses_a_config_of_one_discrete_model(folder: Path) -> None:
-    config = tiny(folder)
+    config = small(folder)
     config.objective.num_steps = 10
     with pytest.raises(InputError, match=r"comparison\.trained"):
         run(config, folder / "refused")

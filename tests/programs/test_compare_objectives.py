@@ -7,24 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from rich.console import Console
 
-from vdm.config import (
-    ComparisonConfig,
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from vdm import parallel
+from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.data import load
 from vdm.errors import InputError
+from vdm.evaluation.likelihood import Evaluator
 from vdm.evaluation.quality import Quality
+from vdm.model import from_config
 from vdm.programs import compare_objectives as program
+from vdm.training.loop import restore
 from vdm.training.rundir import read_config
+from vdm.training.state import Stream, stream_key
 
 RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
 
@@ -34,23 +30,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("objectives")
 
 
-def tiny(folder: Path) -> Config:
-    return Config(
-        seed=3,
-        data=DataConfig(name="digits", data_dir=str(folder / "data")),
-        schedule=ScheduleConfig(name="learned_linear", gamma_min=-7.0),
-        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
-        training=TrainingConfig(
-            steps=6, batch_size=8, log_every=2, evaluate_every=3, checkpoint_every=2, sample_every=0
-        ),
-        evaluation=EvaluationConfig(batch_size=100, draws=1, max_images=100),
-        sampling=SamplingConfig(num=4, steps=2, batch_size=8),
-        comparison=ComparisonConfig(
-            predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1,
-            samples=8, gradients=3,
-        ),
+def small(folder: Path) -> Config:
+    config = tiny.run_config(folder, 6, log_every=2, evaluate_every=3)
+    config.seed = 3
+    config.schedule = ScheduleConfig(name="learned_linear", gamma_min=-7.0)
+    config.evaluation = EvaluationConfig(batch_size=100, draws=1, max_images=100)
+    config.sampling = SamplingConfig(num=4, steps=2, batch_size=8)
+    config.comparison = ComparisonConfig(
+        predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1,
+        samples=8, gradients=3,
     )  # fmt: skip
+    return config
 
 
 def run(config: Config, workdir: Path) -> tuple[str, str]:
@@ -58,26 +48,22 @@ def run(config: Config, workdir: Path) -> tuple[str, str]:
     return program.compare_objectives(config, workdir, Console(file=out, width=200)), out.getvalue()
 
 
-class Cut(Exception):
-    """Stands for a kill."""
-
-
 def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure = program._Objectives._measure
 
     def measure_or_cut(self, config, path):
         if path.name == RUNS[1]:
-            raise Cut
+            raise tiny.Cut
         return measure(self, config, path)
 
     with monkeypatch.context() as patch:
         patch.setattr(program._Objectives, "_measure", measure_or_cut)
-        with pytest.raises(Cut):
-            run(tiny(folder), folder / "whole")
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "whole")
     # What there is of it is a table already.
     first = (folder / "whole" / "objectives.md").read_text()
     assert "| sigmoid(2) | " in first
-    table, printed = run(tiny(folder), folder / "whole")
+    table, printed = run(small(folder), folder / "whole")
     # Both were trained, and the first was measured.
     assert "training v-" not in printed
     assert "100% done, 0:00 left" in printed
@@ -85,7 +71,7 @@ def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch
     # Measured again, everything is the same.
     for name in RUNS:
         (folder / "whole" / name / "outcome.json").unlink()
-    again, _ = run(tiny(folder), folder / "whole")
+    again, _ = run(small(folder), folder / "whole")
     assert again == table
 
 
@@ -105,7 +91,7 @@ def test_what_it_leaves(folder: Path) -> None:
         assert outcome["bits_per_dim"] == evaluation["bits_per_dim"]["total"]
         assert [step for step, _ in outcome["curve"]] == [3, 6]
         assert outcome["gradient_noise"] is None or outcome["gradient_noise"] > 0
-    quality = Quality(load(tiny(folder).data).train, 17)
+    quality = Quality(load(small(folder).data).train, 17)
     np.testing.assert_allclose(record["noise_floor_of_mmd"], quality.noise(8), rtol=1e-6)
     # Hardly trained: far from data.
     assert all(outcome["mmd"] > 3 * quality.noise(8) for outcome in record["outcomes"])
@@ -113,10 +99,16 @@ def test_what_it_leaves(folder: Path) -> None:
 
 
 def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
-    config = tiny(folder)
-    config.sampling.steps = 3
+    config = small(folder)
+    config.sampling.steps, config.evaluation.draws = 3, 2
     _, printed = run(config, folder / "whole")
     assert "training" not in printed
+    # The run's own evaluation is of one draw: not the bound that is asked for now.
+    found = json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())
+    state = restore(read_config(folder / "whole" / RUNS[0]), folder / "whole" / RUNS[0], parallel.make_mesh())
+    evaluator = Evaluator(from_config(read_config(folder / "whole" / RUNS[0])), parallel.make_mesh(), 100)
+    key = stream_key(3, Stream.EVALUATION)
+    assert found["bits_per_dim"] == evaluator(state.ema, load(config.data).test, key, 2).total
     assert json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())["settings"]["sampling"]["steps"] == 3
 
 
@@ -131,7 +123,7 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
     ],
 )
 def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str, values: tuple, message: str) -> None:
-    config = tiny(folder)
+    config = small(folder)
     config = replace(config, comparison=replace(config.comparison, **{axis: values}))
     with pytest.raises(InputError, match=r"config\.comparison"):
         run(config, folder / "refused")

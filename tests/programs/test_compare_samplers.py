@@ -8,19 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 from rich.console import Console
 
-from vdm.config import (
-    ComparisonConfig,
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.errors import InputError
 from vdm.evaluation.quality import Quality
 from vdm.evaluation.sampling import ImageSampler
@@ -37,22 +28,14 @@ QUIET = Console(file=io.StringIO())
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samplers")
-    config = Config(
-        seed=3,
-        data=DataConfig(name="digits", data_dir=str(folder / "data")),
-        schedule=ScheduleConfig(name="linear", gamma_min=-7.0),
-        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
-        training=TrainingConfig(
-            steps=4, batch_size=8, log_every=4, evaluate_every=0, checkpoint_every=2, sample_every=0
-        ),
-        evaluation=EvaluationConfig(batch_size=100, draws=1, max_images=100),
-        sampling=SamplingConfig(num=4, steps=2, batch_size=8, clip="static"),
-        comparison=ComparisonConfig(
-            samplers=("heun@karras",), calls=(2, 5), noises=("ddim(0)",), noise_steps=(2,), reference_calls=4,
-            samples=10,
-        ),
-    )  # fmt: skip
+    config = tiny.run_config(folder, 4, log_every=4, evaluate_every=0)
+    config.seed = 3
+    config.schedule = ScheduleConfig(name="linear", gamma_min=-7.0)
+    config.evaluation = EvaluationConfig(batch_size=100, draws=1, max_images=100)
+    config.sampling = SamplingConfig(num=4, steps=2, batch_size=8, clip="static")
+    config.comparison = ComparisonConfig(
+        samplers=("heun@karras",), calls=(2, 5), noises=("ddim(0)",), noise_steps=(2,), reference_calls=4, samples=10
+    )
     # Before the fixture of conftest.py that does this for tests.
     with jax.numpy_dtype_promotion("standard"):
         train(config, folder / "run", QUIET)
@@ -65,10 +48,6 @@ def run(folder: Path, workdir: str, **comparison) -> tuple[str, str]:
     out = io.StringIO()
     table = program.compare_samplers(config, folder / "run", folder / workdir, "latest", Console(file=out, width=200))
     return table, out.getvalue()
-
-
-class Cut(Exception):
-    """Stands for a kill."""
 
 
 def test_cells_are_each_measured_once_the_cheapest_first() -> None:
@@ -93,12 +72,12 @@ def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch
 
     def measure_or_cut(self, cell):
         if cell.calls == 4:
-            raise Cut
+            raise tiny.Cut
         return measure(self, cell)
 
     with monkeypatch.context() as patch:
         patch.setattr(program._Samplers, "_measure", measure_or_cut)
-        with pytest.raises(Cut):
+        with pytest.raises(tiny.Cut):
             run(folder, "broken")
     # What there is of it is a table already, without the column of the reference.
     assert "| heun@karras | " in (folder / "broken" / "samplers.md").read_text()

@@ -33,10 +33,6 @@ STEPS, SIZE = 3, 4
 Make = Callable[..., Sample]
 
 
-class Cut(Exception):
-    """Stands for a kill."""
-
-
 class Toy(Model):
     """Compiled in no time: the denoiser of data N(0, 0.6²), times a number."""
 
@@ -96,12 +92,12 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     def draw_or_cut(self, variables, key, num, progress, first):
         calls.append((first, num))
         if len(calls) == 2:
-            raise Cut
+            raise tiny.Cut
         return draw(self, variables, key, num, progress, first)
 
     with monkeypatch.context() as patch:
         patch.setattr(sampling.ImageSampler, "__call__", draw_or_cut)
-        with pytest.raises(Cut):
+        with pytest.raises(tiny.Cut):
             make().images()
         assert sorted(path.name for path in folder.iterdir()) == ["settings.json", "shard_00000.npz"]
         written = (folder / "shard_00000.npz").stat().st_mtime_ns

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from vdm.evaluation import tables
+
 T = int | None
 """A number of time steps; None is ∞, continuous time."""
 
@@ -78,7 +80,7 @@ def markdown(own: Sequence[Row], infinite: Sequence[Row]) -> str:
     columns = sorted({row.evaluated for row in (*own, *infinite)}, key=_order)
 
     def line(name: str, cells: dict[T, str]) -> str:
-        return f"| {name} | " + " | ".join(cells.get(column, "") for column in columns) + " |"
+        return tables.row(name, [cells.get(column, "") for column in columns])
 
     def values(series: Sequence[Row]) -> dict[T, str]:
         return {row.evaluated: f"{row.bits_per_dim:.3f} ± {row.stderr:.3f}" for row in series}
@@ -89,10 +91,7 @@ def markdown(own: Sequence[Row], infinite: Sequence[Row]) -> str:
     def drop(series: Sequence[Row]) -> dict[T, str]:
         return {r.evaluated: f"{r.drop:+.4f} ± {r.drop_stderr:.4f}" for r in series if r.drop is not None}
 
-    lines = [
-        line("T", {column: "∞" if column is None else str(column) for column in columns}),
-        "|---" * (len(columns) + 1) + "|",
-    ]
+    lines = tables.head("T", ["∞" if column is None else str(column) for column in columns])
     for name, cells in (("", values), ("above ∞: ", excess), ("below the T before: ", drop)):
         lines += [
             line(f"{name}trained and evaluated at T", cells(own)),

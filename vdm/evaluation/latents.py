@@ -1,7 +1,5 @@
 """Deterministic samplers of a model as maps: latents to images, and images to latents and back."""
 
-from collections.abc import Callable
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -10,10 +8,9 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 from vdm import gaussian, likelihoods, parallel, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
+from vdm.evaluation.likelihood import Progress
 from vdm.evaluation.sampling import ModelSampling, check_finite
 from vdm.model import Model, Variables
-
-Progress = Callable[[int, int], None]
 
 
 class Latents:

@@ -73,7 +73,7 @@ class Evaluation:
     """Its standard deviation over images and noise."""
 
     def __str__(self) -> str:
-        return f"{self.total:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}") + " bits/dim"
+        return total_with_error(self.total, self.stderr)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation.json`."""
@@ -251,14 +251,28 @@ def bin_centers() -> Float[np.ndarray, " bins"]:
     return (np.arange(TIME_BINS) + 0.5) / TIME_BINS
 
 
+def total_with_error(total: float, stderr: float | None) -> str:
+    """A bound as it is printed, in bits/dim."""
+    return f"{total:.4f}" + ("" if stderr is None else f" ± {stderr:.4f}") + " bits/dim"
+
+
+def stderr_over_images(values: Float[np.ndarray, " images"]) -> float | None:
+    """Standard error of the mean; None of one image."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def stderr_of_draws(values: Float[np.ndarray, "draws images"]) -> float | None:
+    """Standard error of the mean for these very images, from independent draws of each alone; None of a single draw."""
+    draws, num = values.shape
+    # Images are independent, so their variances add.
+    return float(np.sqrt(values.var(axis=0, ddof=1).sum() / draws) / num) if draws > 1 else None
+
+
 def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
     """Means and standard errors in bits/dim, float64."""
     terms = bounds.bits_per_dim(estimates.terms, num_dims)
     rounds, _, num = terms.shape
     totals = terms.sum(axis=1)
-    stderr = float(totals.mean(axis=0).std(ddof=1) / np.sqrt(num)) if num > 1 else None
-    # Images are independent, so their rounds' variances add.
-    noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / rounds) / num) if rounds > 1 else None
     reconstruction, prior, diffusion = (float(term) for term in terms.mean(axis=(0, 2)))
     count, first, second = np.moveaxis(estimates.by_time[..., :3].astype(np.float64).sum(axis=(0, 1)), -1, 0)
     first = bounds.bits_per_dim(first, num_dims)
@@ -270,8 +284,8 @@ def summarize(estimates: Estimates, num_dims: int) -> Evaluation:
         reconstruction,
         prior,
         diffusion,
-        stderr,
-        noise_stderr,
+        stderr_over_images(totals.mean(axis=0)),
+        stderr_of_draws(totals),
         num,
         estimates.num_draws * rounds,
         estimates.num_steps,

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vdm.evaluation import tables
+
 
 class Objective(NamedTuple):
     """What tells two groups of runs apart."""
@@ -65,7 +67,7 @@ def markdown(outcomes: Sequence[Outcome], noise: float) -> str:
     lines: list[str] = []
     for field, (title, factor, digits) in MEASURES.items():
         note = f" (noise floor {factor * noise:.{digits}f})" if field == "mmd" else ""
-        lines += ["", f"| {title}{note} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        lines += ["", *tables.head(title + note, columns)]
         for weighting, proposal in rows:
             cells = []
             for prediction in columns:
@@ -73,7 +75,7 @@ def markdown(outcomes: Sequence[Outcome], noise: float) -> str:
                 mean, std = statistics(members, field) if members else (np.nan, np.nan)
                 cells.append(f"{factor * mean:.{digits}f} ± {factor * std:.{digits}f}" if members else "")
             name = f"{weighting}, {proposal}" if several else weighting
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(tables.row(name, cells))
     return "\n".join(lines[1:])
 
 

@@ -32,7 +32,17 @@ from vdm import bounds, parallel, probability_flow
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import PRECISION, Estimates, Evaluation, Evaluator, Progress, image_noise
+from vdm.evaluation.likelihood import (
+    PRECISION,
+    Estimates,
+    Evaluation,
+    Evaluator,
+    Progress,
+    image_noise,
+    stderr_of_draws,
+    stderr_over_images,
+    total_with_error,
+)
 from vdm.evaluation.likelihood import summarize as summarize_bound
 from vdm.model import Model, Variables
 
@@ -89,7 +99,7 @@ class OdeEvaluation:
     """Its standard error over the images, each with its own difference; None of one image."""
 
     def __str__(self) -> str:
-        return f"{self.total:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}") + " bits/dim"
+        return total_with_error(self.total, self.stderr)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation_ode.json`."""
@@ -255,7 +265,6 @@ def summarize(
     totals = terms.sum(axis=1)
     images = totals.mean(axis=0)
     differences = images - bounds.bits_per_dim(variational.terms, num_dims).sum(axis=1).mean(axis=0)
-    noise_stderr = float(np.sqrt(totals.var(axis=0, ddof=1).sum() / draws) / num) if draws > 1 else None
     weighted = None
     if draws > 1 and num_probes == 0:
         nats = probability_flow.importance_weighted(jnp.asarray(ode.terms.sum(axis=1), jnp.float32))
@@ -266,8 +275,8 @@ def summarize(
         reconstruction,
         latent,
         dequantization,
-        stderr=_stderr(images),
-        noise_stderr=noise_stderr,
+        stderr=stderr_over_images(images),
+        noise_stderr=stderr_of_draws(totals),
         importance_weighted=weighted,
         num_images=num,
         num_draws=draws,
@@ -277,10 +286,5 @@ def summarize(
         max_calls=int(ode.num_calls.max()),
         variational=summarize_bound(variational, num_dims),
         difference=float(differences.mean()),
-        difference_stderr=_stderr(differences),
+        difference_stderr=stderr_over_images(differences),
     )
-
-
-def _stderr(values: Float[np.ndarray, " images"]) -> float | None:
-    """Standard error of the mean; None of one value."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

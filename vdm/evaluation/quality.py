@@ -5,7 +5,7 @@ Gaussian kernel it is 0 only if they are equal. It needs no classifier and no Ga
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,20 +71,13 @@ class Quality:
 
     def estimate(self, images: Integer[np.ndarray, "num height width channels"]) -> Estimate:
         """The same with a standard error. Raises ValueError for fewer than three images."""
-        n, m = len(images), len(self.real)
+        n = len(images)
         if n < 3:
             raise ValueError(f"images: {n} of them; must be 3 or more")
         x = self._vectors(images)
-        # Sums of the kernel of each sample with the others, and its mean with the real images.
-        others = n * _mean_kernels(x, x, self.median) - 1
-        between = _mean_kernels(x, self.real, self.median)
-        within_real = (m * _mean_kernels(self.real, self.real, self.median).mean() - 1) / (m - 1)
-
-        def mmd(others: np.ndarray | float, between: np.ndarray | float, n: int) -> np.ndarray | float:
-            return others / (n * (n - 1)) + within_real - 2 * between / n
-
-        without = mmd(others.sum() - 2 * others, between.sum() - between, n - 1)
-        return Estimate(float(mmd(others.sum(), between.sum(), n)), np.asarray(without))
+        others, between, within_real = _kernel_sums(x, self.real, self.median)
+        without = _mmd(others.sum() - 2 * others, between.sum() - between, within_real, n - 1)
+        return Estimate(float(_mmd(others.sum(), between.sum(), within_real, n)), np.asarray(without))
 
     def noise(self, num: int, repeats: int = 20) -> float:
         """Root mean square of the estimate for `num` real images against the rest, whose true MMD² is 0.
@@ -104,10 +97,24 @@ class Quality:
         return ((2 * images.reshape(len(images), -1).astype(np.float32) + 1) / self.levels) - 1
 
     def _mmd(self, x: np.ndarray, y: np.ndarray) -> float:
-        within_x, within_y, between = (_mean_kernels(a, b, self.median).mean() for a, b in ((x, x), (y, y), (x, y)))
-        # An image with itself has kernel 1, and does not count.
-        n, m = len(x), len(y)
-        return float((n * within_x - 1) / (n - 1) + (m * within_y - 1) / (m - 1) - 2 * between)
+        others, between, within_y = _kernel_sums(x, y, self.median)
+        return float(_mmd(others.sum(), between.sum(), within_y, len(x)))
+
+
+def _mmd(others: Any, between: Any, within_y: float, n: int) -> Any:
+    """MMD² of n samples from y: from the sums over them of what `_kernel_sums` gives for each."""
+    return others / (n * (n - 1)) + within_y - 2 * between / n
+
+
+def _kernel_sums(
+    x: Float[np.ndarray, "n dims"], y: Float[np.ndarray, "m dims"], median: float
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], float]:
+    """(sum of the kernel of each x with the others, its mean over y, mean over pairs of different y)."""
+    n, m = len(x), len(y)
+    # An image with itself has kernel 1, and does not count.
+    others = n * _mean_kernels(x, x, median) - 1
+    within_y = (m * _mean_kernels(y, y, median).mean() - 1) / (m - 1)
+    return others, _mean_kernels(x, y, median), float(within_y)
 
 
 def _squared_distances(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"]) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from vdm.evaluation import tables
 from vdm.evaluation.quality import jackknife
 
 FACTOR, DIGITS = 1000.0, 2
@@ -66,9 +67,9 @@ def by_sampler(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 def noises_markdown(outcomes: Sequence[Outcome], samplers: Sequence[str], steps: Sequence[int], floor: float) -> str:
     """MMD² by noise and steps, as Table 2 of 001: samplers down, steps across; what is not measured is empty."""
     found = {(o.sampler, o.steps): o for o in outcomes}
-    lines = [_head(floor, [f"{n} steps" for n in steps])]
+    lines = tables.head(_title(floor), [f"{n} steps" for n in steps])
     for sampler in samplers:
-        lines.append(_line(sampler, [_cell(found.get((sampler, n))) for n in steps]))
+        lines.append(tables.row(sampler, [_cell(found.get((sampler, n))) for n in steps]))
     return "\n".join(lines)
 
 
@@ -89,24 +90,19 @@ def calls_markdown(
     columns = [f"{n} calls" for n in calls]
     if reference is not None:
         columns.append(f"calls to {reference.sampler} at {reference.calls}")
-    lines = [_head(floor, columns)]
+    lines = tables.head(_title(floor), columns)
     for sampler in samplers:
         cells = [_cell(found.get((sampler, n // calls_per_step[sampler]))) for n in calls]
         if reference is not None:
             members = groups.get(sampler, [])
             needed = calls_needed(members, reference)
             cells.append(f"> {members[-1].calls}" if members and needed is None else str(needed or ""))
-        lines.append(_line(sampler, cells))
+        lines.append(tables.row(sampler, cells))
     return "\n".join(lines)
 
 
-def _head(floor: float, columns: Sequence[str]) -> str:
-    title = f"{FACTOR:g} MMD² (noise floor {FACTOR * floor:.{DIGITS}f})"
-    return _line(title, columns) + "\n" + "|---" * (len(columns) + 1) + "|"
-
-
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | " + " | ".join(cells) + " |"
+def _title(floor: float) -> str:
+    return f"{FACTOR:g} MMD² (noise floor {FACTOR * floor:.{DIGITS}f})"
 
 
 def _cell(outcome: Outcome | None) -> str:

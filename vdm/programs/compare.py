@@ -9,12 +9,12 @@ from rich.console import Console
 
 from vdm import bounds, parallel, plots
 from vdm import model as model_lib
-from vdm.config import Config, to_dict, validate
+from vdm.config import Config, validate
 from vdm.data import Dataset, load, num_evaluated
 from vdm.errors import InputError
 from vdm.evaluation.comparison import Measurement, T, markdown, rows
 from vdm.evaluation.likelihood import Evaluator, exact_draws
-from vdm.programs.sweep import Work, cost_of_training, restore_last, session_record, train_once
+from vdm.programs.sweep import Work, cost_of_training, provenance, restore_last, train_once
 from vdm.training.loop import resolve
 from vdm.training.rundir import git_revision, lock, replace_text, write_json
 from vdm.training.session import progress_of
@@ -133,10 +133,7 @@ class _Comparison:
                 "trained at inf, evaluated at T": [asdict(row) for row in infinite],
             },
             "num_images": self.num_images,
-            "config": to_dict(self.config),
-            "data": self.dataset.info.to_dict(),
-            "last_session": session_record(self.mesh),
-        }
+        } | provenance(self.config, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
         plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vdm import model as model_lib
 from vdm import parallel, samplers
-from vdm.config import Config, to_dict, validate
+from vdm.config import Config, validate
 from vdm.data import Dataset, load
 from vdm.errors import InputError
 from vdm.evaluation.likelihood import Evaluator, exact_draws
@@ -21,17 +21,17 @@ from vdm.programs.sweep import (
     Work,
     cost_of_training,
     file_name,
+    provenance,
     read_measured,
     restore_last,
-    session_record,
     train_once,
     write_measured,
 )
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.loop import resolve
-from vdm.training.rundir import lock, read_metrics, replace_text, write_json
+from vdm.training.rundir import lock, read_evaluation, read_metrics, replace_text, write_json
 from vdm.training.session import progress_of
-from vdm.training.state import Stream, stream_key
+from vdm.training.state import Stream, TrainState, stream_key
 
 
 def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
@@ -125,14 +125,22 @@ class _Objectives:
         batches = (config.training.batch_size, config.comparison.gradients)
         key = stream_key(config.seed, Stream.EVALUATION)
         noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
-        # Not from evaluation.json, which evaluate.py writes anew with other draws.
-        evaluator = Evaluator(model, self.mesh, config.evaluation.batch_size)
-        draws = exact_draws(model.num_steps, config.evaluation.draws)
-        bound = evaluator(state.ema, self.dataset.test, key, draws, num_steps=model.num_steps)
-        quality = self.quality(images)
-        measured = {"bits_per_dim": bound.total, "mmd": quality, "gradient_noise": _finite(noise)}
+        bound = self._bound(config, folder, state)
+        measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured
+
+    def _bound(self, config: Config, folder: Path, state: TrainState) -> float:
+        """The run's own final evaluation, if nobody has written another over it with other draws or weights."""
+        draws = exact_draws(config.objective.num_steps, config.evaluation.draws)
+        wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": int(state.step)}
+        there = read_evaluation(folder)
+        if "plan" not in there and all(there.get(name) == value for name, value in wanted.items()):
+            return float(there["bits_per_dim"]["total"])
+        evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
+        key = stream_key(config.seed, Stream.EVALUATION)
+        result = evaluator(state.ema, self.dataset.test, key, draws, num_steps=config.objective.num_steps)
+        return result.total
 
     def _write(self, outcomes: list[Outcome]) -> str:
         table = markdown(outcomes, self.noise)
@@ -144,10 +152,7 @@ class _Objectives:
             "outcomes": [asdict(o) | {"gradient_noise": _finite(o.gradient_noise)} for o in outcomes],
             "noise_floor_of_mmd": self.noise,
             "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
-            "config": to_dict(self.config),
-            "data": self.dataset.info.to_dict(),
-            "last_session": session_record(self.mesh),
-        }
+        } | provenance(self.config, self.dataset, self.mesh)
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
         return table

@@ -1,24 +1,21 @@
 """compare.py --by=sampler: one trained model, every sampler at every number of network calls, and how good it is."""
 
-import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from vdm import plots, samplers
-from vdm.config import Config, SamplingConfig, to_dict, validate
+from vdm.config import Config, SamplingConfig, validate
 from vdm.errors import InputError
 from vdm.evaluation.quality import Quality
 from vdm.evaluation.samplers import STDERRS, Outcome, by_sampler, calls_markdown, calls_needed, noises_markdown
 from vdm.evaluation.sampling import ImageSampler
-from vdm.model import Variables
 from vdm.programs.evaluate import Evaluate
-from vdm.programs.sweep import Work, file_name, read_measured, session_record, write_measured
-from vdm.training.rundir import lock, replace_text, write_json
+from vdm.programs.sweep import Work, file_name, provenance, read_measured, write_measured
+from vdm.training.rundir import lock, replace_text, weights_digest, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -69,7 +66,7 @@ class _Samplers:
         self.samples = self.config.comparison.samples
         self.quality = Quality(trained.dataset.train, trained.dataset.info.levels)
         self.floor = self.quality.noise(self.samples)
-        self.weights = digest(trained.variables)
+        self.weights = weights_digest(trained.variables)
 
     def run(self, wanted: list[Cell]) -> str:
         (self.workdir / "cells").mkdir(exist_ok=True)
@@ -138,19 +135,8 @@ class _Samplers:
             "noise_floor_of_mmd": self.floor,
             "checkpoint_step": self.trained.step,
             "run": str(self.trained.workdir),
-            "config": to_dict(self.config),
-            "data": self.trained.dataset.info.to_dict(),
-            "last_session": session_record(self.trained.mesh),
-        }
+        } | provenance(self.config, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "samplers.json", record)
         replace_text(self.workdir / "samplers.md", table + "\n")
         plots.quality(self.workdir / "samplers.png", [o for o in outcomes if o.sampler in rows], reference, self.floor)
         return table
-
-
-def digest(variables: Variables) -> str:
-    """A number of the weights, to tell checkpoints apart."""
-    found = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(variables):
-        found.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-    return found.hexdigest()[:16]

@@ -21,7 +21,7 @@ from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
 from vdm.training.loop import measured, resolve, restore, write_evaluation
-from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record, write_json
+from vdm.training.rundir import check_model_and_data, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -47,10 +47,7 @@ class Evaluate:
         validate(config)
         self.dataset: Dataset = load(config.data)
         self.config, self.workdir, self.console = resolve(config, self.dataset), workdir, console
-        check_same_model(read_config(workdir), self.config, workdir)
-        record = read_record(workdir)
-        if config.data.name == record.get("data", {}).get("name"):
-            check_same_data(record, self.dataset.info.to_dict(), workdir)
+        check_model_and_data(self.config, self.dataset.info.to_dict(), workdir)
         self.model: Model = model_lib.from_config(self.config)
         self.mesh = parallel.make_mesh()
         state = restore(self.config, workdir, self.mesh, checkpoint)

@@ -1,11 +1,9 @@
 """sample.py: images from a run's checkpoint."""
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -19,7 +17,7 @@ from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_step
 from vdm.model import Variables
 from vdm.programs import shards
 from vdm.training.loop import resolve, restore
-from vdm.training.rundir import check_same_data, check_same_model, read_config, read_record
+from vdm.training.rundir import check_model_and_data, check_same_model, read_config, weights_digest
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -109,10 +107,7 @@ class Sample:
         dataset = load(self.config.data)
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        check_same_model(read_config(self.workdir), resolve(self.config, dataset), self.workdir)
-        record = read_record(self.workdir)
-        if self.config.data.name == record.get("data", {}).get("name"):
-            check_same_data(record, dataset.info.to_dict(), self.workdir)
+        check_model_and_data(resolve(self.config, dataset), dataset.info.to_dict(), self.workdir)
         images = np.stack([dataset.test[k] for k in range(num)])
         latents = Latents(self.model, self.mesh, self.settings, self.variables)
         with progress_of(self.console, "reconstructing") as progress:
@@ -134,7 +129,7 @@ class Sample:
         s = self.settings
         return {
             "checkpoint_step": self.step,
-            "weights": _digest(self.variables),
+            "weights": weights_digest(self.variables),
             "seed": self.seed,
             "sampler": s.sampler,
             "steps": s.steps,
@@ -154,11 +149,3 @@ def stem(config: Config, step: int, seed: int) -> str:
     parts = [f"step_{step}_seed_{seed}_T_{s.steps}", re.sub(r"[^\w.=-]+", "_", s.sampler).strip("_")]
     parts += [s.grid] * (s.grid != "schedule") + [f"clip_{s.clip}"] * (s.clip != "none")
     return "_".join(parts + ["zero_snr"] * s.zero_terminal_snr)
-
-
-def _digest(variables: Variables) -> str:
-    """Of a model trained anew to the same step the images are others."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(variables):
-        digest.update(np.asarray(leaf).tobytes())
-    return "sha256:" + digest.hexdigest()[:16]

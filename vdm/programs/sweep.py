@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vdm import parallel
-from vdm.config import Config
+from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.training.loop import restore, train
@@ -106,13 +106,17 @@ def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any
     write_json(path, {**measured, "settings": settings, "revision": git_revision()})
 
 
-def session_record(mesh: Mesh) -> dict[str, Any]:
-    """What a comparison's record says of the session that wrote it."""
+def provenance(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+    """What a comparison's record says of where it comes from: config, data, and the session that wrote it."""
     return {
-        "command": sys.argv,
-        "devices": parallel.describe(mesh),
-        "versions": versions(),
-        "git_revision": git_revision(),
+        "config": to_dict(config),
+        "data": dataset.info.to_dict(),
+        "last_session": {
+            "command": sys.argv,
+            "devices": parallel.describe(mesh),
+            "versions": versions(),
+            "git_revision": git_revision(),
+        },
     }
 
 

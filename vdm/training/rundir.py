@@ -1,6 +1,7 @@
 """The folder of a run: one writer at a time, one config, and a record of what made it."""
 
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -10,6 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
+
+import jax
+import numpy as np
 
 from vdm.config import Config, flatten, from_dict, to_dict
 from vdm.errors import InputError
@@ -158,6 +162,22 @@ def _refuse_differing(old: Config, new: Config, matters: Callable[[str], bool], 
     if differing:
         listed = ", ".join(f"{name} {a[name]!r} there, {b[name]!r} here" for name in differing)
         raise InputError(f"--workdir={path}: belongs to another config: {listed}")
+
+
+def check_model_and_data(config: Config, data: dict[str, Any], path: Path) -> None:
+    """Raises `InputError` if `config` describes another model than the run in `path` has, or other data of its name."""
+    check_same_model(read_config(path), config, path)
+    record = read_record(path)
+    if config.data.name == record.get("data", {}).get("name"):
+        check_same_data(record, data, path)
+
+
+def weights_digest(variables: Any) -> str:
+    """Tells the weights of checkpoints apart: a model trained anew to the same step has others."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        found.update(np.asarray(leaf).tobytes())
+    return "sha256:" + found.hexdigest()[:16]
 
 
 def write_json(path: Path, value: Any) -> None:
