@@ -189,7 +189,8 @@ def test_signs_are_exact_in_one_dimension():
     exact = log_likelihood(line.denoise, z_0, GAMMA_0, GAMMA_1)
     probes = rademacher(jax.random.key(0), z_0.shape, 2)
     ours = log_likelihood(line.denoise, z_0, GAMMA_0, GAMMA_1, probes)
-    np.testing.assert_allclose(ours.divergence, np.repeat(exact.divergence, 2, axis=1), rtol=0, atol=1e-5)
+    # Two sums of some 200 float32 steps up to 2, each rounded in its own way.
+    np.testing.assert_allclose(ours.divergence, np.repeat(exact.divergence, 2, axis=1), rtol=0, atol=5e-5)
 
 
 def test_probes_are_signs_of_each_image_own_key():

@@ -126,7 +126,7 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path, monkeypatch: 
     run(folder, "whole", noise_steps=(2, 3))
     assert count == [("ddim(0)", 3, 3)]
     count.clear()
-    monkeypatch.setattr(program, "digest", lambda variables: "other weights")
+    monkeypatch.setattr(program, "weights_digest", lambda variables: "other weights")
     run(folder, "whole")
     assert len(count) == len(NAMES)
 
