@@ -9,8 +9,9 @@ python evaluate.py --workdir=runs/digits --ode=2 --images=100
 
 from absl import flags
 
-from vdm import cli, parallel
+from vdm import cli
 
+cli.define_processes()
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
@@ -35,9 +36,7 @@ flags.DEFINE_integer("images", None, "With --ode: only the first so many test im
 
 def main() -> None:
     config, workdir = cli.config(), cli.workdir()
-    parallel.setup()
-    from rich.console import Console
-
+    console = cli.start()
     from vdm.errors import InputError
     from vdm.programs.evaluate import Evaluate, parse_steps
 
@@ -51,7 +50,7 @@ def main() -> None:
     if given.ode is None and of_ode:
         raise InputError(f"--{of_ode[0]}: goes with --ode=DRAWS only")
     steps = None if given.T is None else parse_steps(given.T)
-    evaluate = Evaluate(config, workdir, given.checkpoint, Console(highlight=False))
+    evaluate = Evaluate(config, workdir, given.checkpoint, console)
     if given.ode is not None:
         evaluate.ode(given.ode, given.probes, given.tolerance, given.images)
     elif given.variance is not None:

@@ -8,11 +8,12 @@ python sample.py --workdir=runs/digits --sampler=ddim --reconstruct=16
 
 from absl import flags
 
-from vdm import cli, parallel, samplers
+from vdm import cli, samplers
 from vdm.config import CHOICES
 
 LISTED = "".join(f"\n      {name}: {line}" for name, line in samplers.describe().items())
 
+cli.define_processes()
 flags.DEFINE_string(
     "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
 )
@@ -46,9 +47,7 @@ flags.DEFINE_integer(
 
 def main() -> None:
     config, workdir, given = cli.config(), cli.workdir(), flags.FLAGS
-    parallel.setup()
-    from rich.console import Console
-
+    console = cli.start()
     from vdm.errors import InputError
     from vdm.evaluation.sampling import with_steps_of
     from vdm.programs.sample import Sample, with_eta
@@ -65,7 +64,7 @@ def main() -> None:
     instead = [name for name in ("interpolate", "reconstruct") if given[name].value is not None]
     if len(instead) + (given.trajectory != 0) > 1:
         raise InputError("--trajectory, --interpolate, --reconstruct: one at a time")
-    sample = Sample(config, workdir, given.checkpoint, given.seed, Console(highlight=False))
+    sample = Sample(config, workdir, given.checkpoint, given.seed, console)
     if given.interpolate is not None:
         sample.interpolation(given.interpolate)
     elif given.reconstruct is not None:

@@ -7,17 +7,16 @@ The same command goes on where a run in that folder was stopped or killed, to th
 
 from pathlib import Path
 
-from vdm import cli, parallel
+from vdm import cli
+
+cli.define_processes()
 
 
 def main() -> None:
     config, workdir = cli.config(), cli.workdir()
-    parallel.setup()
-    from rich.console import Console
-
+    console = cli.start()
     from vdm.training.loop import train
 
-    console = Console(highlight=False)
     result = train(config, workdir, console)
     console.print(f"test {result}; everything is in {workdir}/")
 

@@ -14,13 +14,21 @@ from typing import Any, NoReturn
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
+from rich.console import Console
 
 from vdm import config as config_lib
+from vdm import parallel
 from vdm.config import Config
 from vdm.errors import InputError, Stopped
 from vdm.training.rundir import read_config
 
 Program = Callable[[], None]
+
+PROCESSES = {
+    "coordinator": "Several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod.",
+    "num_processes": "With --coordinator=HOST:PORT: how many processes there are.",
+    "process_id": "With --coordinator=HOST:PORT: which of them this is, from 0.",
+}
 
 SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
 
@@ -37,6 +45,20 @@ def config() -> Config:
 def config_file() -> str:
     """The path given to --config."""
     return str(config_flags.get_config_filename(flags.FLAGS["config"]))
+
+
+def define_processes() -> None:
+    """Flags of a program that several processes may run together: see `vdm.parallel.setup`."""
+    flags.DEFINE_string("coordinator", None, PROCESSES["coordinator"])
+    flags.DEFINE_integer("num_processes", None, PROCESSES["num_processes"])
+    flags.DEFINE_integer("process_id", None, PROCESSES["process_id"])
+
+
+def start() -> Console:
+    """Sets up devices and processes, and returns the console of this one: only the first prints."""
+    given = flags.FLAGS
+    parallel.setup(coordinator=given.coordinator, num_processes=given.num_processes, process_id=given.process_id)
+    return Console(highlight=False, quiet=not parallel.is_main())
 
 
 def workdir() -> Path:
@@ -167,6 +189,8 @@ def _help(program: str, description: str, default_config: Path | None) -> str:
         f"  --config: Config file (default: {config}).",
         "  --workdir: Folder of the run (default: runs/NAME for --config=configs/NAME.py).",
     ]
+    if "coordinator" in flags.FLAGS:
+        lines += [f"  --{name}: {text}" for name, text in PROCESSES.items()]
     own = flags.FLAGS.flags_by_module_dict().get(program, [])
     lines += [f"  --{flag.name}: {flag.help}" for flag in own]
     lines += ["", "config fields (defaults of the dataclasses; the config file sets its own):"]

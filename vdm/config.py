@@ -127,6 +127,8 @@ class TrainingConfig:
     """Steps between sample grids (0: only at the end)."""
     keep_checkpoints: int = 3
     """Latest checkpoints kept, beside the best one by bits/dim."""
+    fsdp: int = 1
+    """Devices that share one copy of the variables and the optimiser's state; must divide the devices."""
 
 
 @dataclass
@@ -293,7 +295,7 @@ def _check_numbers(config: Config) -> None:
 
     for name in (
         "network.channels", "network.depth", "network.heads", "schedule.hidden",
-        "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints",
+        "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints", "training.fsdp",
         "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
         "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws", "comparison.seeds",
     ):  # fmt: skip

@@ -38,9 +38,9 @@ class Latents:
         _, z_1 = samplers.initial_latents(key, (2 * batch, *self.model.shape))
         frames, slerp, decode = [], jax.jit(samplers.slerp), jax.jit(self._decode)
         for done, weight in enumerate(np.linspace(0, 1, num_frames, dtype=np.float32), 1):
-            image, bad_step = decode(self.variables, slerp(z_1[::2], z_1[1::2], weight))
-            check_finite(np.asarray(bad_step)[:num_pairs], self.config.sampler, self.config.steps)
-            frames.append(np.asarray(image).astype(np.uint8)[:num_pairs])
+            image, bad_step = parallel.to_host(decode(self.variables, slerp(z_1[::2], z_1[1::2], weight)))
+            check_finite(bad_step[:num_pairs], self.config.sampler, self.config.steps)
+            frames.append(image.astype(np.uint8)[:num_pairs])
             progress(done, num_frames)
         return np.stack(frames)
 
@@ -58,10 +58,10 @@ class Latents:
             part = images[done : done + batch]
             # The last batch is filled with its last image.
             filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            image, bad_up, bad_down = run(self.variables, filled)
-            check_finite(np.asarray(bad_up), "ddim, inverting", self.config.steps, done)
-            check_finite(np.asarray(bad_down), self.config.sampler, self.config.steps, done)
-            parts.append(np.asarray(image).astype(np.uint8))
+            image, bad_up, bad_down = parallel.to_host(run(self.variables, filled))
+            check_finite(bad_up, "ddim, inverting", self.config.steps, done)
+            check_finite(bad_down, self.config.sampler, self.config.steps, done)
+            parts.append(image.astype(np.uint8))
             progress(min(done + batch, num), num)
         return np.concatenate(parts)[:num]
 

@@ -97,7 +97,11 @@ class Evaluator:
         """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
-        self._batch_bound = jax.jit(functools.partial(image_bounds, model))
+
+        def batch_bound(variables: Variables, *rest: Any) -> tuple[Bound, Array]:
+            return image_bounds(model, parallel.gathered(variables, mesh), *rest)
+
+        self._batch_bound = jax.jit(batch_bound)
 
     def resized(self, batch_size: int) -> "Evaluator":
         """The same evaluator, with its compiled programs, for batches of another size."""
@@ -154,19 +158,16 @@ class Evaluator:
         fixed = [None if v is None else jnp.asarray(v, jnp.float32) for v in (probabilities, controls)]
         terms, by_time, done = [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
-            mask, parts = batch["mask"], []
+            parts = []
             for r in range(rounds):
                 batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                sharded = parallel.shard_batch(batch, self.mesh)
                 with jax.default_matmul_precision(PRECISION):
                     result = self._batch_bound(
-                        variables,
-                        jax.random.fold_in(key, r),
-                        parallel.shard_batch(batch, self.mesh),
-                        num_draws,
-                        num_steps,
-                        *fixed,
+                        variables, jax.random.fold_in(key, r), sharded, num_draws, num_steps, *fixed
                     )
-                parts.append(jax.device_get(result))
+                *values, mask = parallel.to_host((*result, sharded["mask"]))
+                parts.append(values)
                 done += int(mask.sum())
                 progress(done, total * rounds)
             terms.append(np.stack([np.stack(bound) for bound, _ in parts])[:, :, mask].astype(np.float64))

@@ -173,12 +173,13 @@ class OdeEvaluator:
         # Padding would be solved too.
         batch_size = min(self.batch_size, parallel.round_up(total, self.mesh))
         for batch in evaluation_batches(source, batch_size, max_images=max_images, **processes):
-            mask, draws = batch["mask"], []
+            draws, sharded = [], parallel.shard_batch(batch, self.mesh)
+            mask, index = parallel.to_host((sharded["mask"], sharded["index"]))
             for d in range(num_draws):
                 with jax.default_matmul_precision(PRECISION):
-                    result = self._batch_bound(variables, key, jnp.asarray(d), parallel.shard_batch(batch, self.mesh))
-                draws.append([value[mask] for value in jax.device_get(result)])
-                self._check(draws[-1][0], batch["index"][mask], d)
+                    result = self._batch_bound(variables, key, jnp.asarray(d), sharded)
+                draws.append([value[mask] for value in parallel.to_host(result)])
+                self._check(draws[-1][0], index[mask], d)
                 done += int(mask.sum())
                 progress(done, total * num_draws)
             terms.append(np.stack([one[0].T for one in draws]).astype(np.float64))

@@ -107,6 +107,7 @@ class ImageSampler:
         self.config, of_model = config, ModelSampling(model, mesh, config)
 
         def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array, Array]:
+            variables = parallel.gathered(variables, mesh)
             denoise, gammas = of_model.denoiser(variables), of_model.gammas(variables)
             _, z_1 = samplers.initial_latents(key, (self.batch_size, *model.shape), first)
             z_0, kept, bad_step = samplers.run(key, denoise, of_model.sampler, gammas, z_1, frames, first)
@@ -128,11 +129,11 @@ class ImageSampler:
         """
         images, frames, config = [], [], self.config
         for done in range(0, num, self.batch_size):
-            image, kept, bad_step = self._run(variables, key, jnp.asarray(first + done))
-            check_finite(np.asarray(bad_step)[: num - done], config.sampler, config.steps, first + done)
-            images.append(np.asarray(image).astype(np.uint8))
+            image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done)))
+            check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
+            images.append(image.astype(np.uint8))
             if done < SHOWN:
-                frames.append(np.asarray(kept))
+                frames.append(kept)
             progress(min(done + self.batch_size, num), num)
         return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, SHOWN)]
 

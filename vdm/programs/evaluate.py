@@ -77,7 +77,8 @@ class Evaluate:
                         evaluator, self.variables, self.dataset.test, self.key, stderr, num_steps, progress
                     )
             file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
-            write_evaluation(self.workdir, result, self.dataset, self.step, file, plan)
+            if parallel.is_main():
+                write_evaluation(self.workdir, result, self.dataset, self.step, file, plan)
             results.append(result)
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
@@ -109,7 +110,8 @@ class Evaluate:
                 max_images=images or 0,
                 progress=progress,
             )
-        write_json(self.workdir / "evaluation_ode.json", result.to_dict() | measured(self.dataset, self.step))
+        if parallel.is_main():
+            write_json(self.workdir / "evaluation_ode.json", result.to_dict() | measured(self.dataset, self.step))
         self.console.print(_both(result), soft_wrap=True)
         return result
 
@@ -129,6 +131,8 @@ class Evaluate:
                 rounds=rounds,
                 progress=progress,
             )
+        if not parallel.is_main():
+            return report
         result = report.to_dict()
         write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
         path = self.workdir / "plots" / "estimator_variance.png"

@@ -74,6 +74,8 @@ class Sample:
             if steps and not frames:
                 # The first images were there, but not their frames.
                 frames.append(sampler(self.variables, self.key, min(num, SHOWN))[1])
+        if not parallel.is_main():
+            return self.stem
         first = next(shards.read(self.stem))
         pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.model.levels)
         written = [self._path(".png")]
@@ -94,8 +96,9 @@ class Sample:
             images = latents.interpolate(self.key, min(self.settings.num, ROWS), num_frames, progress)
         frames = to_frames(images, self.model.levels)
         written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
-        pictures.strip(frames, written[0])
-        pictures.animation(frames, written[1])
+        if parallel.is_main():
+            pictures.strip(frames, written[0])
+            pictures.animation(frames, written[1])
         self._wrote(written)
         return written[0]
 
@@ -114,7 +117,8 @@ class Sample:
             again = latents.reconstruct(images, progress)
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
-        pictures.strip(to_frames(rows, self.model.levels), self._path("_reconstruction.png"))
+        if parallel.is_main():
+            pictures.strip(to_frames(rows, self.model.levels), self._path("_reconstruction.png"))
         self.console.print(
             f"mean absolute error of {num} reconstructions: {error:.4g} of {self.model.levels} grey levels"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from vdm import parallel
 from vdm.errors import InputError
 from vdm.training.rundir import write_json
 
@@ -25,20 +26,20 @@ def stream(folder: Path, num: int, settings: dict[str, Any], draw: Callable[[int
     `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time. Shards that are there with
     as many images or more are kept as they are, so a run that was killed goes on, and one with a larger `num` adds to
     it. `settings` (JSON values) are all that the images depend on; they are written beside them. Raises `InputError` if
-    the folder has images of others, or a file that is no shard.
+    the folder has images of others, or a file that is no shard. Of several processes, all draw and see the folder.
     """
     _check_settings(folder, settings)
-    drawn = 0
-    for first in range(0, num, SHARD):
-        path, wanted = folder / f"shard_{first // SHARD:05d}.npz", min(SHARD, num - first)
-        if path.exists() and len(_read(path)) >= wanted:
-            continue
+    starts = range(0, num, SHARD)
+    shards = [(folder / f"shard_{first // SHARD:05d}.npz", first, min(SHARD, num - first)) for first in starts]
+    # All at once: a process must not take what the first writes meanwhile for what was there.
+    missing = [shard for shard in shards if not shard[0].exists() or len(_read(shard[0])) < shard[2]]
+    for path, first, wanted in missing:
         images = draw(first, wanted)
-        drawn += wanted
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "settings.json", settings)
-        _write(path, images)
-    return drawn
+        if parallel.is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "settings.json", settings)
+            _write(path, images)
+    return sum(wanted for _, _, wanted in missing)
 
 
 def read(folder: Path) -> Iterator[Images]:

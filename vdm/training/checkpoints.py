@@ -8,10 +8,9 @@ from typing import Any
 import grain
 import jax
 import orbax.checkpoint as ocp
-from grain.checkpoint import CheckpointHandler as GrainHandler
-from grain.checkpoint import CheckpointRestore, CheckpointSave
 from orbax.checkpoint import checkpoint_managers as policies
 
+from vdm import parallel
 from vdm.errors import InputError, one_line
 from vdm.training.state import TrainState
 from vdm.training.step import Metrics
@@ -20,7 +19,8 @@ from vdm.training.step import Metrics
 class Checkpoints:
     """The folder `checkpoints/` of a run.
 
-    Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete.
+    Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete. Arrays come
+    back to whatever devices and processes there are; of several processes, all see the folder and make every call.
     """
 
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
@@ -44,7 +44,7 @@ class Checkpoints:
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "running": ocp.StandardCheckpointHandler(),
-            "data": GrainHandler(),
+            "data": ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
 
@@ -80,7 +80,7 @@ class Checkpoints:
                 args = ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=CheckpointSave(iterator),
+                    data=ocp.args.JsonSave(iterator.get_state()),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -109,13 +109,17 @@ class Checkpoints:
             args = ocp.args.Composite(
                 state=ocp.args.StandardRestore(state),
                 running=ocp.args.StandardRestore(metrics),
-                data=CheckpointRestore(iterator),
+                data=ocp.args.JsonRestore(),
             )
+            why = ""
             try:
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
-                unreadable[step] = one_line(error)[:120]
+                why = one_line(error)[:120]
+            if not parallel.all_true(not why):
+                unreadable[step] = why or "in another process"
                 continue
+            iterator.set_state(items["data"])
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
                 for bad, why in unreadable.items()
@@ -174,9 +178,13 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         target = self.directory.parent / "checkpoints_unreadable" / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(self.directory / str(step), target)
+
+        def move() -> None:
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(self.directory / str(step), target)
+
+        parallel.on_main(move)
         self._manager.reload()
 
 

@@ -1,8 +1,9 @@
 """The training loop: from a config and a folder to a trained model, its test bits/dim and its samples."""
 
+import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from vdm.training.checkpoints import Checkpoints, is_disk_full
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
-from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
+from vdm.training.step import TERMS, Metrics, empty_metrics, jit_train_step
 
 
 class NonFiniteError(InputError):
@@ -55,11 +56,14 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
     # Nothing is written before all input has been checked.
-    run = RunDir(workdir, config, dataset.info.to_dict())
+    run = parallel.on_main(lambda: RunDir(workdir, config, dataset.info.to_dict()))
     try:
+        if run is not None:
+            run.write_record(parallel.describe(mesh))
         with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
-            return _Training(config, dataset, run, checkpoints, console, on_log).run(iterator)
+            return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log).run(iterator)
     except Exception as error:
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
@@ -70,7 +74,8 @@ def train(
         ) from error
     finally:
         iterator.close()
-        run.close()
+        if run is not None:
+            run.close()
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -82,7 +87,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
     model, optimizer = model_lib.from_config(config), make_optimizer(config)
-    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), parallel.replicated(mesh))
+    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
 
 
 def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest") -> TrainState:
@@ -98,30 +103,30 @@ class _Training:
         self,
         config: Config,
         dataset: Dataset,
-        run: RunDir,
+        mesh: Mesh,
+        path: Path,
         checkpoints: Checkpoints,
         console: Console,
         on_log: Callable[[int], None],
     ):
-        self.config, self.dataset, self.run_dir, self.checkpoints = config, dataset, run, checkpoints
-        self.console, self.on_log = console, on_log
-        self.mesh = parallel.make_mesh(config.training.batch_size)
+        self.config, self.dataset, self.path, self.checkpoints = config, dataset, path, checkpoints
+        self.console, self.on_log, self.mesh = console, on_log, mesh
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
         self.sampler = ImageSampler(self.model, self.mesh, with_steps_of(config.sampling, self.model.num_steps))
         self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
-        self.gamma = jax.jit(self.model.gamma)
-        run.write_record(parallel.describe(self.mesh))
+        self.gamma = jax.jit(self.model.gamma, out_shardings=parallel.replicated(mesh))
 
     def run(self, iterator: grain.DatasetIterator) -> Evaluation:
         state, metrics = self._start(iterator)
         step = int(state.step)
-        self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
-        # Events of steps from `purge_step` on are hidden.
-        with (
-            SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step + 1) as self.board,
-            signals() as self.stop,
-        ):
+        with ExitStack() as stack:
+            self.stop = stack.enter_context(signals())
+            if parallel.is_main():
+                self.records = MetricsFile(self.path / "metrics.jsonl", step)
+                # Events of steps from `purge_step` on are hidden.
+                writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+                self.board = stack.enter_context(writer)
             state = self._steps(state, metrics, iterator)
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
             self._finish(state, result)
@@ -129,13 +134,12 @@ class _Training:
 
     def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:
         """A fresh state, or that of the newest checkpoint."""
-        sharding = parallel.replicated(self.mesh)
-        self.reset = jax.jit(empty_metrics, out_shardings=sharding)
-        restored = self.checkpoints.restore(
-            abstract_state(self.config, self.mesh), parallel.abstract(empty_metrics, sharding), iterator
-        )
+        self.reset = jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))
+        like = abstract_state(self.config, self.mesh)
+        restored = self.checkpoints.restore(like, parallel.abstract(empty_metrics, self.mesh), iterator)
         if restored is None:
-            make = jax.jit(lambda: init_state(self.model, self.optimizer, self.config.seed), out_shardings=sharding)
+            shardings = parallel.state_sharding(like, self.mesh)
+            make = jax.jit(lambda: init_state(self.model, self.optimizer, self.config.seed), out_shardings=shardings)
             state, metrics = make(), self.reset()
         else:
             state, metrics, warnings = restored
@@ -165,6 +169,7 @@ class _Training:
                 step += 1
                 progress.update(task, completed=step)
                 last = step == training.steps
+                stop = parallel.stop_requested(self.stop, step)
                 log, sample, evaluate, save = (
                     every > 0 and (step % every == 0 or last)
                     for every in (
@@ -174,7 +179,7 @@ class _Training:
                         training.checkpoint_every,
                     )
                 )
-                if not (log or sample or evaluate or save or last or self.stop):
+                if not (log or sample or evaluate or save or last or stop):
                     continue
                 self._check_finite(metrics)
                 with watch.paused():
@@ -195,9 +200,11 @@ class _Training:
                             bits = result.total
                             if not last:
                                 self._plot(state, result)
-                    if save or evaluate or last or self.stop:
-                        self.checkpoints.save(state, metrics, iterator, bits, wait=last or bool(self.stop))
-                self._heed(step)
+                    stop = stop or bool(self.stop)
+                    if save or evaluate or last or stop:
+                        self.checkpoints.save(state, metrics, iterator, bits, wait=last or stop)
+                if stop:
+                    raise Stopped(self.stop[0] if self.stop else signal.SIGTERM, step)
         return state
 
     def _heed(self, step: int) -> None:
@@ -208,10 +215,11 @@ class _Training:
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
         """The train step as one compiled program that reuses the memory of its arguments."""
         start = time.perf_counter()
-        step_fn = jax.jit(make_train_step(self.model, self.optimizer, self.config), donate_argnums=(0, 1))
+        step_fn = jit_train_step(self.model, self.optimizer, self.config, self.mesh)
         shape = (self.config.training.batch_size, *self.model.shape)
         image = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(self.mesh))
         compiled = step_fn.lower(state, metrics, {"image": image}).compile()
+        parallel.meet("compiled")
         self.console.print(f"compiled the training step in {time.perf_counter() - start:.0f} s")
         return compiled
 
@@ -266,6 +274,8 @@ class _Training:
         return result
 
     def _record(self, record: dict[str, Any]) -> None:
+        if not parallel.is_main():
+            return
         self.records.append(record)
         for name, value in record.items():
             if name not in ("kind", "step") and value is not None:
@@ -280,13 +290,16 @@ class _Training:
             # A sampler may fail on a model that is young; training need not.
             self.console.print(f"warning: step {step}: no samples: {error}", style="yellow")
             return
-        pictures.grid(images, self.run_dir.path / "samples" / f"{name}.png", self.model.levels)
+        if parallel.is_main():
+            pictures.grid(images, self.path / "samples" / f"{name}.png", self.model.levels)
 
     def _plot(self, state: TrainState, result: Evaluation) -> None:
         """The plots of the run so far."""
         t = np.linspace(0, 1, 201, dtype=np.float32)
         gamma = np.asarray(self.gamma(state.ema, jnp.asarray(t)))
-        folder, records = self.run_dir.path / "plots", read_metrics(self.run_dir.path / "metrics.jsonl")
+        if not parallel.is_main():
+            return
+        folder, records = self.path / "plots", read_metrics(self.path / "metrics.jsonl")
         plots.loss(folder / "loss.png", records)
         plots.terms(folder / "terms.png", records)
         plots.variance(folder / "variance.png", records)
@@ -296,7 +309,8 @@ class _Training:
     def _finish(self, state: TrainState, result: Evaluation) -> None:
         """evaluation.json, the plots and the last samples."""
         self._plot(state, result)
-        write_evaluation(self.run_dir.path, result, self.dataset, int(state.step))
+        if parallel.is_main():
+            write_evaluation(self.path, result, self.dataset, int(state.step))
         self._sample(state, "final")
 
 

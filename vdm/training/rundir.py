@@ -25,7 +25,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 FREE = (
     "data.name", "data.data_dir", "data.num_workers",
     "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
-    "training.keep_checkpoints", "evaluation.", "sampling.", "comparison.",
+    "training.keep_checkpoints", "training.fsdp", "evaluation.", "sampling.", "comparison.",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,14 +35,21 @@ class Stopwatch:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once."""
+    """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once.
+
+    Of several processes, SIGTERM is the business of jax's preemption service (`parallel.stop_requested`), which Ctrl-C
+    is passed on to.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, previous[number])
 
-    previous = {int(number): signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if jax.process_count() > 1:
+        previous = {int(signal.SIGINT): signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))}
+    else:
+        previous = {int(number): signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

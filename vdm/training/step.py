@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Integer, PRNGKeyArray
 
-from vdm import bounds, schedules
+from vdm import bounds, parallel, schedules
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
 from vdm.proposals import Levels
-from vdm.training.state import TrainState, ema_decay, update_ema
+from vdm.training.state import TrainState, ema_decay, init_state, update_ema
 
 # The parts that a non-finite value is reported in.
 TERMS = ("reconstruction", "prior", "diffusion", "gradient")
@@ -92,13 +93,19 @@ def loss_and_gradients(
 
 
 def make_train_step(
-    model: Model, optimizer: optax.GradientTransformation, config: Config
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    gather: Callable[[Variables], Variables] = lambda variables: variables,
 ) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]:
-    """The pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it."""
+    """The pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it.
+
+    `gather` makes variables that are spread over devices whole, to compute the loss with.
+    """
 
     def train_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        bound, gradients, proposal = loss_and_gradients(model, state.variables, state.proposal, key, batch)
+        bound, gradients, proposal = loss_and_gradients(model, gather(state.variables), state.proposal, key, batch)
         grad_norm = optax.tree.norm(gradients["network"])
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
@@ -118,3 +125,16 @@ def make_train_step(
         return TrainState(step, variables, opt_state, ema, state.key, proposal), metrics
 
     return train_step
+
+
+def jit_train_step(
+    model: Model, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """`make_train_step` as a program over the mesh that reuses the memory of its arguments.
+
+    The batch is spread over all devices, and each computes with whole variables; the state is cut over "fsdp".
+    """
+    shapes = jax.eval_shape(lambda: init_state(model, optimizer, config.seed))
+    shardings = parallel.state_sharding(shapes, mesh), parallel.replicated(mesh)
+    step = make_train_step(model, optimizer, config, functools.partial(parallel.gathered, mesh=mesh))
+    return jax.jit(step, donate_argnums=(0, 1), out_shardings=shardings)
