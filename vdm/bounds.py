@@ -33,7 +33,7 @@ def prior_loss(x: Float[Array, "batch *data"], gamma_1: ArrayLike) -> Float[Arra
     """KL(q(z₁|x) ‖ N(0, 1)) = ½ Σ [α₁² x² + σ₁² − 1 − log σ₁²], with σ₁² − 1 = −α₁² and −log σ₁² = softplus(−γ₁)."""
     var_signal = jax.nn.sigmoid(-jnp.asarray(gamma_1))
     elementwise = 0.5 * (var_signal * (jnp.square(x) - 1) + jax.nn.softplus(-jnp.asarray(gamma_1)))
-    return _sum(elementwise)
+    return sum_data(elementwise)
 
 
 def continuous_diffusion_loss(
@@ -105,7 +105,7 @@ def diffusion_loss_at(
     """
     z_t = gaussian.diffuse(x, eps, gamma_t)
     prediction = predictions.from_pair(*predictions.pair(denoise)(z_t, gamma_t), gamma_t, space)
-    error = _sum(jnp.square(predictions.from_pair(x, eps, gamma_t, space) - prediction))
+    error = sum_data(jnp.square(predictions.from_pair(x, eps, gamma_t, space) - prediction))
     return 0.5 * weight * jnp.square(predictions.error_factor(gamma_t, space, "eps")) * error
 
 
@@ -114,6 +114,6 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
     return nats / (num_dims * np.log(2))
 
 
-def _sum(values: Array) -> Array:
-    """Sum over all axes but the first."""
+def sum_data(values: Float[Array, "batch *data"]) -> Float[Array, " batch"]:
+    """The sum over all axes but the first."""
     return jnp.sum(values, axis=range(1, values.ndim))

@@ -26,6 +26,8 @@ def call(text: str, constructors: Mapping[str, Callable[..., T]], what: str, val
         parsed = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
         positional = [value(_literal(each)) for each in parsed.args]
         named = {keyword.arg or "**": value(_literal(keyword.value)) for keyword in parsed.keywords}
+        if len(named) < len(parsed.keywords):
+            raise SyntaxError("keyword argument repeated")
     except (SyntaxError, TypeError, ValueError, OverflowError):
         example = next(iter(constructors))
         raise ValueError(

@@ -185,7 +185,7 @@ def _normal(mean: float, std: float) -> Proposal:
             ends[0] + (ends[1] - ends[0]) * (u / FLOOR),
             truncated_normal((u - FLOOR) / (1 - FLOOR), 2 * mean, 2 * std, *ends),
         )
-        density = (1 - FLOOR) * _normal_density(levels, 2 * mean, 2 * std, *ends) + FLOOR / (ends[1] - ends[0])
+        density = (1 - FLOOR) * truncated_normal_density(levels, 2 * mean, 2 * std, *ends) + FLOOR / (ends[1] - ends[0])
         return Levels(u, jnp.ones_like(u), levels, 1 / density)
 
     return Proposal(dict, draw, lambda state, levels, losses: state, (2 * mean, 2 * std))
@@ -201,7 +201,7 @@ def truncated_normal(u: Array, mean: float, std: float, low: Array, high: Array)
     return jnp.clip(mean + std * jnp.where(below < above, lower, -upper), low, high)
 
 
-def _normal_density(x: Array, mean: float, std: float, low: Array, high: Array) -> Array:
+def truncated_normal_density(x: Array, mean: float, std: float, low: Array, high: Array) -> Array:
     """Of the normal distribution truncated to [low, high], at x within."""
     normal = jnp.exp(-0.5 * jnp.square((x - mean) / std)) / (std * np.sqrt(2 * np.pi))
     return normal / _mass(mean, std, low, high)

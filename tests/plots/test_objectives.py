@@ -89,8 +89,11 @@ def test_levels_and_densities_are_the_formulas(ends):
 def test_edm_keeps_its_digits_in_both_tails(ends):
     t = np.linspace(0, 1, 101)
     found, (gamma, density) = objectives.edm_training(*ends, t), edm_training(t, *ends)
-    np.testing.assert_allclose(found.gamma, gamma, rtol=1e-10)
-    np.testing.assert_allclose(found.density, density, rtol=1e-9)
+    # As above: roundings of t and γ in float32, and nothing like the 1e-14 of the normal's mass there.
+    inside = slice(1, -1)
+    assert np.all(np.abs(found.gamma - gamma)[inside] < EPS * (80 + 2 / density[inside]))
+    np.testing.assert_allclose(found.gamma[[0, -1]], ends, rtol=4 * EPS)
+    assert np.all(np.abs(found.density / density - 1)[inside] < EPS * (100 + 8 / density[inside]))
 
 
 def lines(axes):

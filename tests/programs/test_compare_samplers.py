@@ -21,7 +21,7 @@ from vdm.training.loop import train
 from vdm.training.rundir import read_config
 from vdm.training.state import Stream, stream_key
 
-NAMES = ["ancestral-4.json", "ddim_0-2.json", "heun_karras-1.json", "heun_karras-2.json"]
+NAMES = ["ancestral-4.json", "ddim_0-1.json", "heun_karras-1.json", "heun_karras-2.json"]
 QUIET = Console(file=io.StringIO())
 
 
@@ -33,8 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.schedule = ScheduleConfig(name="linear", gamma_min=-7.0)
     config.evaluation = EvaluationConfig(batch_size=100, draws=1, max_images=100)
     config.sampling = SamplingConfig(num=4, steps=2, batch_size=8, clip="static")
+    # The first to be measured, of one call, is in the table of noises alone.
     config.comparison = ComparisonConfig(
-        samplers=("heun@karras",), calls=(2, 5), noises=("ddim(0)",), noise_steps=(2,), reference_calls=4, samples=10
+        samplers=("heun@karras",), calls=(2, 5), noises=("ddim(0)",), noise_steps=(1,), reference_calls=4, samples=10
     )
     # Before the fixture of conftest.py that does this for tests.
     with jax.numpy_dtype_promotion("standard"):
@@ -101,7 +102,7 @@ def test_what_it_leaves(folder: Path) -> None:
     found = {(o["sampler"], o["steps"]): o for o in record["outcomes"]}
     assert {f"{s}-{n}": o["calls"] for (s, n), o in found.items()} == {
         "ancestral-4": 4,
-        "ddim(0)-2": 2,
+        "ddim(0)-1": 1,
         "heun@karras-1": 2,
         "heun@karras-2": 4,
     }
@@ -123,7 +124,7 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path, monkeypatch: 
     count: list[program.Cell] = []
     measured = {"mmd": 1.0, "without": np.arange(10.0).tolist()}
     monkeypatch.setattr(program._Samplers, "_measure", lambda self, cell: count.append(cell) or measured)
-    run(folder, "whole", noise_steps=(2, 3))
+    run(folder, "whole", noise_steps=(1, 3))
     assert count == [("ddim(0)", 3, 3)]
     count.clear()
     monkeypatch.setattr(program, "weights_digest", lambda variables: "other weights")
@@ -136,6 +137,10 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path) -> None:
         run(folder, "refused", samples=2)
     with pytest.raises(InputError, match=r"config\.comparison\.samplers: grid='edm'"):
         run(folder, "refused", samplers=("heun@edm",))
+    discrete = read_config(folder / "run")
+    discrete.objective = replace(discrete.objective, num_steps=3)
+    with pytest.raises(InputError, match=r"ancestral of 4 steps, but the model has 3; .*reference_calls must be at"):
+        program.compare_samplers(discrete, folder / "run", folder / "refused", "latest", QUIET)
     with pytest.raises(InputError, match="'9'"):
         program.compare_samplers(read_config(folder / "run"), folder / "run", folder / "refused", "9", QUIET)
     assert not (folder / "refused").exists()

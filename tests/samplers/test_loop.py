@@ -116,7 +116,7 @@ def test_an_image_does_not_depend_on_the_batch():
     """Image k of key K is one image, however many are made with it and wherever the batch begins."""
     key, gammas = jax.random.key(3), samplers.grid(GAMMA, 4)
     five, _ = run(key, gammas)
-    for num, first in ((1, 0), (1, 3), (2, 3), (3, 0)):
+    for num, first in ((1, 0), (1, 3), (2, 3)):
         some, _ = run(key, gammas, shape=(num, *SHAPE[1:]), first=first)
         # Vectorised in other lengths: at most the last bits differ.
         np.testing.assert_allclose(some, five[first : first + num], rtol=1e-5, atol=1e-6)

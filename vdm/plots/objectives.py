@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import expit, logit
 
+from vdm import proposals
 from vdm import schedules as schedules_lib
 from vdm import weightings as weightings_lib
 from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, annotate, log_y, save
@@ -84,14 +85,9 @@ def edm_training(
     gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"], p_mean: float = -1.2, p_std: float = 1.2
 ) -> Levels:
     """log σ/α = γ/2 ~ N(p_mean, p_std²), truncated to the end points: γ(t) is its inverse distribution function."""
-    mean, std = 2 * p_mean, 2 * p_std
-    low, high = (gamma_min - mean) / std, (gamma_max - mean) / std
-    # In the tail where probabilities are small and keep their digits: the lower one, or the upper one mirrored.
-    sign = -1 if low + high > 0 else 1
-    at_low, at_high = ndtr(sign * low), ndtr(sign * high)
-    normal = np.clip(sign * ndtri((1 - t) * at_low + t * at_high), low, high)
-    density = np.exp(-(normal**2) / 2) / np.sqrt(2 * np.pi) / std / abs(at_high - at_low)
-    return Levels(t, mean + std * normal, density)
+    normal = 2 * p_mean, 2 * p_std, jnp.float32(gamma_min), jnp.float32(gamma_max)
+    gamma = proposals.truncated_normal(jnp.asarray(t, jnp.float32), *normal)
+    return Levels(t, np.asarray(gamma), np.asarray(proposals.truncated_normal_density(gamma, *normal)))
 
 
 def flow_matching(gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"]) -> Levels:

@@ -12,7 +12,7 @@ from vdm.config import Config, SamplingConfig, validate
 from vdm.errors import InputError
 from vdm.evaluation.quality import Quality
 from vdm.evaluation.samplers import STDERRS, Outcome, by_sampler, calls_markdown, calls_needed, noises_markdown
-from vdm.evaluation.sampling import ImageSampler
+from vdm.evaluation.sampling import ImageSampler, with_steps_of
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sweep import Work, file_name, provenance, read_measured, write_measured
 from vdm.training.rundir import lock, replace_text, weights_digest, write_json
@@ -41,8 +41,15 @@ def compare_samplers(config: Config, run: Path, workdir: Path, checkpoint: str, 
     validate(config)
     if config.comparison.samples < 3:
         raise InputError(f"config.comparison.samples={config.comparison.samples}: must be 3 or more, for an error")
-    # Before the data and the checkpoint are read.
+    # Before the data and the checkpoint are read, and hours of the cheaper ones.
     wanted = cells(config)
+    for cell in wanted:
+        settings, model_steps = sampling_of(config, cell), config.objective.num_steps
+        if with_steps_of(settings, model_steps) != settings:
+            raise InputError(
+                f"config.comparison: {cell.sampler} of {cell.steps} steps, but the model has {model_steps}; calls, "
+                f"noise_steps and reference_calls must be at most {model_steps} on its own grid"
+            )
     trained = Evaluate(config, run, checkpoint, console)
     with lock(workdir):
         return _Samplers(trained, workdir, console).run(wanted)
@@ -58,6 +65,12 @@ def cells(config: Config) -> list[Cell]:
     pairs.add((REFERENCE, c.reference_calls))
     found = [Cell(text, steps, steps * calls[text]) for text, steps in pairs if steps]
     return sorted(found, key=lambda cell: (cell.calls, texts.index(cell.sampler), cell.steps))
+
+
+def sampling_of(config: Config, cell: Cell) -> SamplingConfig:
+    """The settings that a cell's images are drawn with."""
+    sampler, grid = samplers.parse_on_grid(cell.sampler, config.sampling.grid)
+    return replace(config.sampling, num=config.comparison.samples, steps=cell.steps, sampler=sampler, grid=grid)
 
 
 class _Samplers:
@@ -89,14 +102,10 @@ class _Samplers:
         self.console.print(f"wrote samplers.json, samplers.md and samplers.png to {self.workdir}/")
         return table
 
-    def _sampling(self, cell: Cell) -> SamplingConfig:
-        sampler, grid = samplers.parse_on_grid(cell.sampler, self.config.sampling.grid)
-        return replace(self.config.sampling, num=self.samples, steps=cell.steps, sampler=sampler, grid=grid)
-
     def _settings(self, cell: Cell) -> dict[str, Any]:
         """All that the cell's numbers depend on."""
         return {
-            "sampling": asdict(self._sampling(cell)),
+            "sampling": asdict(sampling_of(self.config, cell)),
             "seed": self.config.seed,
             "weights": self.weights,
             "data": self.trained.dataset.info.to_dict(),
@@ -104,7 +113,7 @@ class _Samplers:
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         """MMD² of the images of one sampler; every sampler has the same key, and so the same z₁."""
-        sampler = ImageSampler(self.trained.model, self.trained.mesh, self._sampling(cell))
+        sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling_of(self.config, cell))
         key = stream_key(self.config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"{cell.sampler}, {cell.calls} calls") as progress:
             images, _ = sampler(self.trained.variables, key, self.samples, progress)
@@ -138,5 +147,7 @@ class _Samplers:
         } | provenance(self.config, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "samplers.json", record)
         replace_text(self.workdir / "samplers.md", table + "\n")
-        plots.quality(self.workdir / "samplers.png", [o for o in outcomes if o.sampler in rows], reference, self.floor)
+        drawn = [o for o in outcomes if o.sampler in rows]
+        if drawn:
+            plots.quality(self.workdir / "samplers.png", drawn, reference, self.floor)
         return table

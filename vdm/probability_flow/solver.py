@@ -1,0 +1,101 @@
+"""diffrax, as the flow needs it: steps in γ of either direction, each example its own, the network seeing the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from vdm import gaussian
+
+FIRST_STEP = 0.1
+"""Size of the first step in γ."""
+
+MIN_STEP = 1e-5
+"""Smallest step in γ: a solve that wants smaller ones is given up."""
+
+State = tuple[Array, ...]
+"""(z,) or (z, ∫ div f dγ), and their derivatives by γ."""
+
+Field = Callable[[Array, Array, Any], State]
+"""(z, γ, probes) -> d state/dγ of a batch; `probes` is () where there are none."""
+
+
+class _Controller(diffrax.PIDController):
+    """Steps by the error in units of σ(γ) and nats, with γ = args · t: diffrax's t always increases."""
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, *args: Any) -> Any:
+        # A step of given size needs no network calls to find, and is positive here.
+        return super().init(terms, t0, t1, y0, FIRST_STEP, *args)
+
+    def adapt_step_size(
+        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, *state: Any
+    ) -> Any:
+        z_error, *rest = y_error
+        sigma = gaussian.sigma(jnp.minimum(args * t0, args * t1))
+        return super().adapt_step_size(t0, t1, y0, y1_candidate, args, (z_error / sigma, *rest), *state)
+
+
+def _error(scaled: State) -> Array:
+    """Root mean square over z, or that of log p a dimension if larger."""
+    z, *rest = scaled
+    error = jnp.sqrt(jnp.mean(jnp.square(z)))
+    for divergence in rest:
+        error = jnp.maximum(error, jnp.max(jnp.abs(divergence)) / z.size)
+    return error
+
+
+def solve(
+    field: Field, state: State, probes: Any, start: ArrayLike, end: ArrayLike, tolerance: ArrayLike, max_steps: int
+) -> tuple[State, Array]:
+    """The state at γ = `end` from that at γ = `start`, and the network calls of each example."""
+    dtype = state[0].dtype
+    gamma_start, gamma_end, tolerance = (jnp.asarray(value, dtype) for value in (start, end, tolerance))
+
+    # The network's variables may be tracers of a jit around us, which the rule below, called while a loop is batched,
+    # could not close over: they become inputs.
+    closed = jax.make_jaxpr(field)(state[0], jnp.broadcast_to(gamma_start, state[0].shape[:1]), probes)
+
+    # diffrax solves for one example, under vmap; the network still sees the batch, whose conditions it may hold.
+    @custom_vmap
+    def derivative(consts: list[Any], state: State, gamma: Array, probes: Any) -> State:
+        # Never computed: for the shapes only.
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state)
+
+    @derivative.def_vmap
+    def _(size: int, batched: Any, *inputs: Any) -> tuple[State, Any]:
+        def widen(leaf: Array, is_batched: bool) -> Array:
+            return leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
+
+        consts, *rest = inputs
+        state, gamma, probes = jax.tree.map(widen, tuple(rest), tuple(batched[1:]))
+        evaluate = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))
+        result = tuple(evaluate(*jax.tree.leaves((state[0], gamma, probes))))
+        return result, jax.tree.map(lambda _: True, result)
+
+    def one(state: State, probes: Any) -> tuple[State, Array]:
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda gamma, state, _: derivative(closed.consts, state, gamma, probes)),
+            diffrax.Tsit5(),
+            gamma_start,
+            gamma_end,
+            dt0=None,
+            y0=state,
+            args=jnp.where(gamma_start < gamma_end, 1, -1).astype(dtype),
+            stepsize_controller=_Controller(rtol=0, atol=tolerance, norm=_error, dtmin=MIN_STEP, force_dtmin=False),
+            adjoint=diffrax.ForwardMode(),
+            max_steps=max_steps,
+            throw=False,
+        )
+        done = solution.result == diffrax.RESULTS.successful
+        final = jax.tree.map(lambda leaf: jnp.where(done, leaf[-1], jnp.nan), solution.ys)
+        # Tsit5 calls the network six times a step: its seventh stage is the next step's first. (A first step that is
+        # rejected costs one more, which diffrax does not report.)
+        return final, 6 * solution.stats["num_steps"] + 1
+
+    return jax.vmap(one)(state, probes)
