@@ -162,17 +162,20 @@ def is_main() -> bool:
 
 
 def on_main(action: Callable[[], T]) -> T | None:
-    """What `action` returns in process 0, None in others, after it; its `InputError` is raised in all processes."""
+    """What `action` returns in process 0, None in the others, after it; its failure is an error of all processes."""
     if jax.process_count() == 1:
         return action()
-    result, error = None, ""
+    result, failure = None, None
     if is_main():
         try:
             result = action()
-        except InputError as caught:
-            error = str(caught)
-    text = np.frombuffer(error.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
+        except Exception as error:
+            failure = error
+    said = "" if failure is None else str(failure) or type(failure).__name__
+    text = np.frombuffer(said.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
     said = bytes(multihost_utils.broadcast_one_to_all(text)).rstrip(b"\0").decode(errors="replace")
+    if failure is not None:
+        raise failure
     if said:
         raise InputError(said)
     return result
