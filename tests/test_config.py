@@ -62,6 +62,8 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(training=TrainingConfig(batch_size=-8)), "config.training.batch_size=-8"),
         (Config(network=NetworkConfig(attention="nowhere")), "not one of middle, everywhere"),
         (Config(network=NetworkConfig(channels=8, heads=3)), "config.network.heads=3"),
+        (Config(network=NetworkConfig(channels=8, groups=3)), "config.network.groups=3"),
+        (Config(network=NetworkConfig(channels=8, groups=0)), "config.network.groups=0"),
         (Config(data=DataConfig(levels=1)), "config.data.levels=1"),
         (Config(data=DataConfig(shape=(8, 0, 1))), "config.data.shape"),
         (Config(data=DataConfig(augmentations=("blur",))), "'blur'"),

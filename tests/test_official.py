@@ -6,13 +6,14 @@ The file lies outside the repository; see the README beside it. Tolerances are t
 from functools import cache, partial
 from pathlib import Path
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
 
-from vdm import bounds, gaussian, likelihoods, schedules, timesteps
+from vdm import bounds, gaussian, likelihoods, official, schedules, timesteps
 from vdm.networks import UNet
 from vdm.networks.unet import fourier_features, time_embedding
 
@@ -36,44 +37,20 @@ def array(*parts) -> jax.Array:
     return jnp.asarray(value(*parts))
 
 
-def params_of_monotone(name: str) -> tuple[schedules.Schedule, dict]:
-    """Our learned_monotone with the parameters that make it the official learned network's curve.
-
-    Theirs: γ(t) = |l1| t + b + Σ_k [2 sigmoid(2 (t − ½) |l2_k| + c_k) − 1] |l3_k|/1024. So γ(t) − γ(0) has our form,
-    with slopes 2|l2_k|, biases c_k − |l2_k| and weights |l1| and 2|l3_k|/1024, to be normalised.
-    """
-    l1, l2, l3 = (np.abs(oracle.f64(value("sched", name, f"l{n}_kernel"))).ravel() for n in (1, 2, 3))
-    b, c = (oracle.f64(value("sched", name, f"l{n}_bias")) for n in (1, 2))
-
-    def gamma(t: float) -> float:
-        units = 2 / (1 + np.exp(-(2 * (t - 0.5) * l2 + c))) - 1
-        return float((l1 * t + b + np.sum(units * l3) / 1024)[0])
-
-    schedule = schedules.learned_monotone(gamma(0.0), gamma(1.0), hidden=1024)
-    weights = np.concatenate([l1, 2 * l3 / 1024])
-    weights /= weights.sum()
-    # Ours holds a share FLOOR of the straight line back from the softmax.
-    weights[0] -= schedules.FLOOR
-    slopes = 2 * l2
-    shape = {
-        "slope": slopes + np.log(-np.expm1(-slopes)),  # inverse softplus
-        "bias": c - l2,
-        "line": np.log(weights[0]),
-        "weight": np.log(weights[1:]),
-    }
-    params = schedule.init(jax.random.key(0))
-    return schedule, {**params, "shape": jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), shape)}
-
-
 @cache
 def schedule_of(name: str) -> tuple[schedules.Schedule, dict]:
     if name == "fixed":
         return schedules.linear(float(value("sched/fixed/gamma_min")), float(value("sched/fixed/gamma_max"))), {}
     if name == "scalar":
-        low = float(value("sched/scalar/b")[0])
-        schedule = schedules.learned_linear(low, low + abs(float(value("sched/scalar/w")[0])))
-        return schedule, schedule.init(jax.random.key(0))
-    return params_of_monotone(name)
+        theirs = {part: value("sched/scalar", part) for part in ("w", "b")}
+        schedule = schedules.learned_linear()
+    else:
+        layers = [("l1", "kernel"), ("l1", "bias"), ("l2", "kernel"), ("l2", "bias"), ("l3", "kernel")]
+        theirs = {layer: {} for layer, _ in layers}
+        for layer, kind in layers:
+            theirs[layer][kind] = value("sched", name, f"{layer}_{kind}")
+        schedule = schedules.learned_monotone(hidden=1024)
+    return schedule, jax.tree.map(jnp.asarray, official.schedule_variables(theirs, -13.3, 5.0))
 
 
 def gamma_of(name: str):
@@ -176,44 +153,17 @@ def test_time_embedding():
     np.testing.assert_allclose(time_embedding(array("net/temb_t"), 32), value("net/temb"), **TOLERANCE)
 
 
-# Official names of modules, and ours.
-BLOCKS = {
-    "down.block_0": "down_0", "mid.block_1": "middle_0", "mid.block_2": "middle_1",
-    "up.block_0": "up_0", "up.block_1": "up_1",
-}  # fmt: skip
-IN_A_BLOCK = {
-    "GroupNorm_0": "norm_0", "conv1": "conv_0", "cond_proj": "condition", "GroupNorm_1": "norm_1", "conv2": "conv_1",
-    "nin_shortcut": "shortcut",
-}  # fmt: skip
-IN_ATTENTION = {"GroupNorm_0": "norm", "q": "query", "k": "key", "v": "value", "proj_out": "out"}
-AT_THE_TOP = {
-    "dense0": "embed_0", "dense1": "embed_1", "conv_in": "conv_in", "GroupNorm_0": "norm_out", "conv_out": "conv_out",
-}  # fmt: skip
-
-
-def network_params() -> dict:
-    """Their parameters under our names."""
-    ours: dict = {}
-    for path, leaf in reference().items():
-        if not path.startswith("net/params/"):
-            continue
-        first, *rest = path.removeprefix("net/params/").split("/")
-        if first in BLOCKS:
-            module, (second, kind) = ours.setdefault(BLOCKS[first], {}), rest
-            module.setdefault(IN_A_BLOCK[second], {})[kind] = jnp.asarray(leaf)
-        elif first == "mid.attn_1":
-            module, (second, kind) = ours.setdefault("middle_attention", {}), rest
-            module.setdefault(IN_ATTENTION[second], {})[kind] = jnp.asarray(leaf)
-        else:
-            ours.setdefault(AT_THE_TOP[first], {})[rest[0]] = jnp.asarray(leaf)
-    return {"params": ours}
+def unflatten(prefix: str) -> dict:
+    """The tree of the values under a prefix."""
+    flat = {path.removeprefix(prefix): leaf for path, leaf in reference().items() if path.startswith(prefix)}
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
 def test_network():
     """The whole network with their parameters. 32 channels in 32 groups: theirs does not adapt the groups."""
     network = UNet(channels=32, depth=1, gamma_min=-13.3, gamma_max=5.0, fourier=(7, 8), groups=32)
     condition = array("net/conditioning")[:, None]
-    params = network_params()
+    params = {"params": jax.tree.map(jnp.asarray, official.network_variables(unflatten("net/params/")))}
     shapes = jax.eval_shape(network.init, jax.random.key(0), array("net/z"), array("net/g_t"), condition)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     eps_hat = jax.jit(network.apply)(params, array("net/z"), array("net/g_t"), condition)

@@ -75,13 +75,9 @@ def run(program: Program, description: str, default_config: Path | None = None) 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
     given, that of the run there.
     """
-    # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
-    sys.unraisablehook = lambda unraisable: None
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         _parse(sys.argv, description, default_config)
-        # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
-        absl_logging.set_verbosity(absl_logging.FATAL)
+        quiet()
         program()
     except InputError as error:
         _fail(str(error))
@@ -94,6 +90,15 @@ def run(program: Program, description: str, default_config: Path | None = None) 
         # Files the user named, and disks that fill up; a bug of ours would not be an OSError.
         _fail(os_error(error))
     sys.exit(0)
+
+
+def quiet() -> None:
+    """Silences what libraries say beside our one line."""
+    # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
+    sys.unraisablehook = lambda unraisable: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 class Parser(argparse.ArgumentParser):

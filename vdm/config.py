@@ -61,6 +61,8 @@ class NetworkConfig:
     """`middle`: one attention block between down and up; `everywhere`: after each residual block too."""
     heads: int = 1
     """Attention heads; must divide `channels`."""
+    groups: int | None = None
+    """Groups of every normalisation; must divide `channels`. None: 32, or fewer so that each has four channels."""
     dropout: float = 0.1
     """Dropout rate inside residual blocks while training."""
     prediction: str = "eps"
@@ -316,6 +318,9 @@ def _check_numbers(config: Config) -> None:
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
     check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
     check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
+    groups = config.network.groups
+    check("network.groups", groups is None or (groups >= 1 and config.network.channels % groups == 0),
+          "a divisor of network.channels, or None")  # fmt: skip
     for name in ("comparison.samples", "comparison.gradients"):
         check(name, flat[name] >= 2, "2 or more")
     for name in ("comparison.trained", "comparison.evaluated", "comparison.calls", "comparison.noise_steps"):

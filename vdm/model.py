@@ -169,6 +169,7 @@ def from_config(config: Config) -> Model:
             fourier=fourier_exponents(config.data.levels) if network.fourier is None else network.fourier,
             attention=network.attention,
             heads=network.heads,
+            groups=network.groups,
             dropout=network.dropout,
             residual=network.prediction in RESIDUAL,
         ),

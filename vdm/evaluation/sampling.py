@@ -70,24 +70,35 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
 
 
 class ModelSampling:
-    """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, and its γ grid."""
+    """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, its γ grid, its images."""
 
-    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig):
-        """Raises `InputError` for more steps than the model has."""
+    def __init__(self, model: Model, mesh: Mesh | None, config: SamplingConfig):
+        """Without a mesh, on the one device that runs it. Raises `InputError` for more steps than the model has."""
         check_steps(config, model.num_steps)
         self.model, self.config, self.sampler = model, config, samplers.parse(config.sampler)
-        self.sharding = parallel.batch_sharding(mesh)
+        self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
 
     def denoiser(self, variables: Variables) -> Denoiser:
         """The batch is spread over the mesh."""
 
         def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
-            return self.model.denoiser(variables).pair(jax.lax.with_sharding_constraint(z, self.sharding), gamma)
+            if self.sharding is not None:
+                z = jax.lax.with_sharding_constraint(z, self.sharding)
+            return self.model.denoiser(variables).pair(z, gamma)
 
         return CLIPPING[self.config.clip](Denoiser(pair))
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
+
+    def images(
+        self, variables: Variables, key: PRNGKeyArray, first: Array, num: int, frames: Sequence[int] = ()
+    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+        """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
+        denoise, gammas = self.denoiser(variables), self.gammas(variables)
+        _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
+        z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
+        return likelihoods.mode(z_0, gammas[-1], self.model.levels), kept, bad_step
 
 
 class ImageSampler:
@@ -107,11 +118,7 @@ class ImageSampler:
         self.config, of_model = config, ModelSampling(model, mesh, config)
 
         def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array, Array]:
-            variables = parallel.gathered(variables, mesh)
-            denoise, gammas = of_model.denoiser(variables), of_model.gammas(variables)
-            _, z_1 = samplers.initial_latents(key, (self.batch_size, *model.shape), first)
-            z_0, kept, bad_step = samplers.run(key, denoise, of_model.sampler, gammas, z_1, frames, first)
-            return likelihoods.mode(z_0, gammas[-1], model.levels), kept, bad_step
+            return of_model.images(parallel.gathered(variables, mesh), key, first, self.batch_size, frames)
 
         self._run = jax.jit(run)
 

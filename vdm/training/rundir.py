@@ -32,7 +32,7 @@ FREE = (
 # Fields that decide what a checkpoint's arrays mean; dropout acts in training only.
 MODEL = (
     "schedule.", "data.shape", "data.levels", "network.channels", "network.depth", "network.attention",
-    "network.heads", "network.fourier", "network.prediction", "objective.proposal",
+    "network.heads", "network.groups", "network.fourier", "network.prediction", "objective.proposal",
 )  # fmt: skip
 
 

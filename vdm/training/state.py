@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Integer, PRNGKeyArray
+from jaxtyping import Array, Integer, PRNGKeyArray, UInt32
 
 from vdm.config import Config, OptimizerConfig
 from vdm.model import Model, Variables
@@ -21,7 +21,7 @@ class Stream(IntEnum):
     SAMPLING = 3
 
 
-def stream_key(seed: int, stream: Stream) -> PRNGKeyArray:
+def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
     """The key that a stream starts from."""
     return jax.random.fold_in(jax.random.key(seed), int(stream))
 

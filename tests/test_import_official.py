@@ -1,0 +1,165 @@
+"""`python -m vdm.official`: a checkpoint of the official names and shapes, against its formulas in float64 numpy."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import official_model
+import pytest
+from rich.console import Console
+
+from vdm import bounds, gaussian, likelihoods, official, parallel
+from vdm import model as model_lib
+from vdm.errors import InputError
+from vdm.model import Draws
+from vdm.programs.evaluate import Evaluate
+from vdm.training.loop import restore
+from vdm.training.rundir import read_config
+
+SIZE = 4
+KINDS = {"scalar": {"schedule": "scalar"}, "nnet": {"schedule": "nnet", "everywhere": True}}
+
+
+def tree(kind: str = "scalar", **changed: Any) -> dict[str, Any]:
+    """Their train state, as Flax turns it into dicts."""
+    params, ema = (official_model.params(seed, **(KINDS[kind] | changed)) for seed in (0, 1))
+    count = {"count": np.int32(7), "mu": params, "nu": params}
+    return {"step": 7, "params": params, "ema_params": ema, "opt_state": {"0": count, "1": {}, "2": {}}}
+
+
+def saved(path: Path, state: dict[str, Any]) -> Path:
+    path.write_bytes(flax.serialization.msgpack_serialize(state))
+    return path
+
+
+def run(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of an error."""
+    with pytest.raises(SystemExit) as exit_info:
+        official.main(argv)
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_path, capsys, kind):
+    """Imported with the command, restored as evaluate.py does it, and compared in each of its numbers."""
+    checkpoints, workdir = tmp_path / "checkpoints-0", tmp_path / "run"
+    checkpoints.mkdir()
+    saved(checkpoints / "ckpt-9.flax", tree(kind) | {"step": 3})
+    saved(checkpoints / "ckpt-10.flax", tree(kind))
+    images = np.random.default_rng(2).integers(0, 256, size=(8, SIZE, SIZE, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", train=images, test=images[:4])
+    official.main([str(checkpoints), f"--workdir={workdir}", f"--size={SIZE}", f"--data=npz:{tmp_path / 'data.npz'}"])
+    attention = "everywhere" if kind == "nnet" else "middle"
+    assert f"step 7, 32 channels, 1 blocks down, attention {attention}" in capsys.readouterr().out
+
+    config = read_config(workdir)
+    model, state = model_lib.from_config(config), restore(config, workdir, parallel.make_mesh(1))
+    assert int(state.step) == 7
+    theirs = tree(kind)
+    assert_embeds(state.variables, theirs["params"])
+    assert_embeds(state.ema, theirs["ema_params"])
+
+    params = jax.tree.map(np.float64, theirs["ema_params"])
+    t = np.linspace(0, 1, 9, dtype=np.float32)
+    gamma = official_model.gamma(params["gamma"], np.float64(t))
+    np.testing.assert_allclose(model.gamma(state.ema, jnp.asarray(t)), gamma, rtol=2e-6, atol=5e-6)
+
+    rng, num = np.random.default_rng(3), 4
+    x, t = images[:num], np.float32([0.03, 0.3, 0.6, 0.99])
+    eps_0, eps = rng.normal(size=(2, *x.shape)).astype(np.float32)
+
+    @jax.jit
+    def ours(draws):
+        """The network is compiled once: both ask it the same."""
+        gamma_t, weight = bounds.levels(lambda t: model.gamma(state.ema, t), draws.t, None)
+        z_t = gaussian.diffuse(likelihoods.encode(x, 256), draws.eps, gamma_t)
+        eps_hat = model.denoise(state.ema, z_t, gamma_t)
+        return z_t, gamma_t, eps_hat, model.bound_at(state.ema, {"image": jnp.asarray(x)}, draws, gamma_t, weight)
+
+    z_t, gamma_t, eps_hat, bound = ours(Draws(jnp.asarray(t), jnp.asarray(eps), jnp.asarray(eps_0)))
+    wanted = official_model.eps_hat(params["score_model"], np.float64(z_t), np.float64(gamma_t))
+    assert np.std(wanted - z_t) > 0.2
+    # Angles up to 1000 (of the time) and 2⁸π |z| are off by some 1e-4 in float32, before five blocks.
+    np.testing.assert_allclose(eps_hat, wanted, atol=3e-3)
+    for term, exact in zip(bound, official_model.losses(params, np.int64(x), t, eps_0, eps), strict=True):
+        np.testing.assert_allclose(term, exact, rtol=3e-3, atol=1e-5)
+
+    if kind == "scalar":
+        evaluate = Evaluate(config, workdir, "latest", Console(file=io.StringIO()))
+        evaluate.config.evaluation.batch_size = num
+        evaluate.config.evaluation.draws = 1
+        (result,) = evaluate.bound(None, None)
+        prior = official_model.losses(params, np.int64(x), t, eps_0, eps)[1].mean() / (x[0].size * np.log(2))
+        np.testing.assert_allclose(result.prior, prior, rtol=1e-4)
+        assert json.loads((workdir / "evaluation.json").read_text())["checkpoint_step"] == 7
+    assert "has a run already" in run([str(checkpoints), f"--workdir={workdir}"], capsys)
+
+
+def assert_embeds(variables: Any, params: Any) -> None:
+    """Every one of their arrays is there to the bit; of the embedding, all but the row of the conditioning."""
+    theirs = {leaf.tobytes() for leaf in jax.tree.leaves(params["score_model"])}
+    ours = {np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(variables["network"])}
+    dense0 = params["score_model"]["dense0"]["kernel"]
+    assert theirs - ours == {dense0.tobytes()}
+    assert ours - theirs == {dense0[:-1].tobytes()}
+
+
+@pytest.mark.parametrize(
+    ("change", "mentions"),
+    [
+        (lambda s: s.pop("ema_params"), ["has opt_state, params, step", "must have step, params, ema_params"]),
+        (lambda s: s["params"].pop("score_model"), ["params has gamma", "score_model"]),
+        (lambda s: s["ema_params"]["score_model"].pop("up.block_1"), ["network/up_1/", "shape none"]),
+        (lambda s: s["params"]["score_model"].update(other={"kernel": np.ones(2)}), ["score_model/other/kernel"]),
+        (lambda s: s["ema_params"]["score_model"]["conv_in"].pop("kernel"), ["not of google-research/vdm"]),
+        (lambda s: s["ema_params"]["gamma"].update(b=np.float32([-4])), ["γ runs from -4 to 11.1", "-4.15"]),
+        (lambda s: s["ema_params"]["gamma"].update(c=np.float32([1])), ["gamma is not of google-research/vdm"]),
+    ],
+)
+def test_other_checkpoints_are_refused_and_nothing_is_written(tmp_path, capsys, change, mentions):
+    state = tree()
+    change(state)
+    error = run([str(saved(tmp_path / "x.flax", state)), f"--workdir={tmp_path / 'run'}"], capsys)
+    for mention in mentions:
+        assert mention in error
+    assert [path.name for path in tmp_path.iterdir()] == ["x.flax"]
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
+    path = saved(tmp_path / "ckpt-1.flax", tree())
+    path.write_bytes(path.read_bytes()[:-100])
+    for argument, mention in (
+        (path, "cut short"),
+        (tmp_path / "none.flax", "No such file"),
+        (saved(tmp_path / "list.flax", [1, 2]), "has list"),
+        (Path(__file__), "not a checkpoint"),
+    ):
+        assert mention in run([str(argument), f"--workdir={tmp_path / 'run'}"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "ckpt-N.flax" in run([str(tmp_path / "empty"), f"--workdir={tmp_path / 'run'}"], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_curve_with_too_little_of_a_straight_line_is_refused():
+    gamma = official_model.params(0, schedule="nnet")["gamma"]
+    gamma["l1"]["kernel"] = np.float32([[0.01]])
+    gamma["l1"]["bias"] = np.float32([-4.15])
+    with pytest.raises(InputError, match="straight line has a share of"):
+        official.schedule_variables(gamma, -13.3, 5.0)
+
+
+def test_a_fixed_schedule_has_no_variables():
+    params = official_model.params(0, schedule="fixed")
+    config = official.config_of(params)
+    assert config.schedule.name == "linear"
+    assert official.variables(params, config)["schedule"] == {}

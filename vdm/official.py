@@ -1,0 +1,297 @@
+"""Makes a run of a checkpoint of google-research/vdm, for evaluate.py, sample.py and python -m vdm.export.
+
+python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
+python evaluate.py --workdir=runs/official
+
+The checkpoint is a file of Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last is taken. What
+differs between the two models, and how it is bridged: docs/official_checkpoints.md.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from vdm import model as model_lib
+from vdm import parallel, schedules
+from vdm.cli import Parser, os_error, quiet
+from vdm.config import (
+    Config,
+    DataConfig,
+    NetworkConfig,
+    SamplingConfig,
+    ScheduleConfig,
+)
+from vdm.data import Dataset, DatasetInfo, train_iterator
+from vdm.errors import InputError
+from vdm.model import Variables
+from vdm.training.checkpoints import Checkpoints
+from vdm.training.rundir import RunDir
+from vdm.training.state import Stream, TrainState, make_optimizer, stream_key
+from vdm.training.step import empty_metrics
+
+GROUPS = 32
+"""Of every normalisation: Flax's default, whatever the channels."""
+
+LEVELS = 256
+
+SMALLEST = 1e-37
+"""Stands for 0 where a logarithm is taken."""
+
+# Names of modules, theirs and ours; blocks and attentions have their number.
+MODULES = {
+    r"dense0": "embed_0", r"dense1": "embed_1", r"conv_in": "conv_in", r"GroupNorm_0": "norm_out",
+    r"conv_out": "conv_out", r"(down|up)\.block_(\d+)": r"\1_\2", r"(down|up)\.attn_(\d+)": r"\1_\2_attention",
+    r"mid\.block_1": "middle_0", r"mid\.block_2": "middle_1", r"mid\.attn_1": "middle_attention",
+}  # fmt: skip
+BLOCK = {
+    "GroupNorm_0": "norm_0", "conv1": "conv_0", "cond_proj": "condition", "GroupNorm_1": "norm_1", "conv2": "conv_1",
+    "nin_shortcut": "shortcut",
+}  # fmt: skip
+ATTENTION = {"GroupNorm_0": "norm", "q": "query", "k": "key", "v": "value", "proj_out": "out"}
+
+Tree = dict[str, Any]
+
+
+class Official(NamedTuple):
+    """What is taken from a checkpoint; its optimizer's state is not."""
+
+    step: int
+    params: Tree
+    ema_params: Tree
+
+
+def read(path: Path) -> Official:
+    """The train state in a file, or in the last ckpt-N.flax of a folder. Raises `InputError` if there is none."""
+    if path.is_dir():
+        numbered = {int(file.stem[5:]): file for file in path.glob("ckpt-*.flax") if file.stem[5:].isdigit()}
+        if not numbered:
+            raise InputError(f"{path}: has no files ckpt-N.flax; must be their folder, or a checkpoint of Flax")
+        path = numbered[max(numbered)]
+    encoded = path.read_bytes()
+    try:
+        tree = flax.serialization.msgpack_restore(encoded)
+    except Exception as error:  # msgpack and Flax's hooks raise many kinds for other bytes
+        raise InputError(f"{path}: not a checkpoint of Flax's msgpack format, or cut short") from error
+    names = sorted(map(str, tree)) if isinstance(tree, dict) else [type(tree).__name__]
+    if not set(Official._fields) <= set(names):
+        raise InputError(f"{path}: has {', '.join(names)}; must have {', '.join(Official._fields)}")
+    for name in ("params", "ema_params"):
+        if "score_model" not in tree[name]:
+            raise InputError(f"{path}: {name} has {', '.join(tree[name])}; must have score_model, and gamma if learned")
+    return Official(int(tree["step"]), _float32(tree["params"]), _float32(tree["ema_params"]))
+
+
+def _float32(tree: Tree) -> Tree:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+
+
+def config_of(
+    params: Tree, gamma_min: float = -13.3, gamma_max: float = 5.0, data: str = "cifar10", size: int = 32
+) -> Config:
+    """The config of the model with these parameters: what their shapes tell, and what they do not.
+
+    `gamma_min` and `gamma_max` are those of its own config: the network's embedding of γ has them as constants. `data`
+    are what it was trained on, images of `size` × `size`. Raises `InputError` for another architecture.
+    """
+    network, gamma = params["score_model"], params.get("gamma", {})
+    try:
+        *_, inputs, channels = network["conv_in"]["kernel"].shape
+        colours = network["conv_out"]["bias"].size
+        depth = sum(name.startswith("down.block_") for name in network)
+        # Their features, 2⁶ · 2π and 2⁷ · 2π, are those that ours has by default for 256 levels; or they have none.
+        fourier = {5 * colours: None, colours: ()}[inputs]
+        name = {(): "linear", ("b", "w"): "learned_linear", ("l1", "l2", "l3"): "learned_monotone"}[
+            tuple(sorted(gamma))
+        ]
+        hidden = gamma["l2"]["bias"].size if "l2" in gamma else ScheduleConfig.hidden
+    except (KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"score_model or gamma is not of google-research/vdm: {error!r}") from error
+    return Config(
+        data=DataConfig(name=data, shape=(size, size, colours), levels=LEVELS),
+        schedule=ScheduleConfig(name=name, gamma_min=gamma_min, gamma_max=gamma_max, hidden=hidden),
+        network=NetworkConfig(
+            channels=channels,
+            depth=depth,
+            attention="everywhere" if "down.attn_0" in network else "middle",
+            groups=GROUPS,
+            fourier=fourier,
+        ),
+        sampling=SamplingConfig(steps=1000),
+    )
+
+
+def network_variables(network: Tree) -> Tree:
+    """Their `score_model` under our names. Raises `InputError` for a name that they do not have."""
+    ours: dict[tuple[str, ...], Any] = {}
+    for path, leaf in flax.traverse_util.flatten_dict(network).items():
+        module, *inner = path
+        patterns = [pattern for pattern in MODULES if re.fullmatch(pattern, module)]
+        parts = BLOCK if ".block_" in module else ATTENTION if ".attn_" in module else None
+        if not patterns or len(inner) != (1 if parts is None else 2) or (parts and inner[0] not in parts):
+            raise InputError(f"score_model/{'/'.join(path)}: no array of google-research/vdm has this name")
+        renamed = [re.sub(patterns[0], MODULES[patterns[0]], module), *inner]
+        if parts:
+            renamed[1] = parts[inner[0]]
+        ours[tuple(renamed)] = leaf
+    return flax.traverse_util.unflatten_dict(ours)
+
+
+def without_conditioning(network: Tree, channels: int) -> Tree:
+    """The embedding without the row of the conditioning, its last input: 0 of every image that is not augmented."""
+    embed = network["embed_0"]
+    return network | {"embed_0": embed | {"kernel": embed["kernel"][:channels]}}
+
+
+def schedule_variables(gamma: Tree, gamma_min: float, gamma_max: float) -> Tree:
+    """The variables of our learned schedule, from the config's γ to theirs, that make it their curve; {} if fixed.
+
+    Raises `InputError` for a curve that ours cannot be: see `_ends` and `_shape`.
+    """
+    if not gamma:
+        return {}
+    if "w" in gamma:
+        start = float(gamma["b"].item())
+        return {"ends": _ends(start, start + abs(float(gamma["w"].item())), gamma_min, gamma_max)}
+    line, bias, slopes, biases, rises = (
+        np.asarray(gamma[layer][kind], np.float64).ravel()
+        for layer, kind in (("l1", "kernel"), ("l1", "bias"), ("l2", "kernel"), ("l2", "bias"), ("l3", "kernel"))
+    )
+    line, slopes, rises = np.abs(line), 2 * np.abs(slopes), 2 * np.abs(rises) / rises.size
+    # |l1| t + b + Σ_k rises_k (sigmoid(slopes_k t + c_k) − ½), with c_k = l2's bias − slopes_k/2.
+    centers = biases - slopes / 2
+    start, end = (
+        float(line[0] * t + bias[0] + np.sum(rises * (1 / (1 + np.exp(-(slopes * t + centers))) - 0.5)))
+        for t in (0.0, 1.0)
+    )
+    shape = _shape(float(line[0]), slopes, centers, rises)
+    return {"ends": _ends(start, end, gamma_min, gamma_max), "shape": shape}
+
+
+def _ends(start: float, end: float, gamma_min: float, gamma_max: float) -> Tree:
+    """`schedules.end_points` at γ(0) = start and γ(1) = end; ours stay on either side of the config's midpoint."""
+    middle = (gamma_min + gamma_max) / 2
+    if not start < middle < end:
+        raise InputError(
+            f"γ runs from {start:g} to {end:g}: must be from below to above {middle:g}, the middle of "
+            f"--gamma_min={gamma_min:g} and --gamma_max={gamma_max:g}"
+        )
+    return {"below": _inverse_softplus(middle - start), "above": _inverse_softplus(end - middle)}
+
+
+def _shape(
+    line: float,
+    slopes: Float[np.ndarray, " hidden"],
+    centers: Float[np.ndarray, " hidden"],
+    rises: Float[np.ndarray, " hidden"],
+) -> Tree:
+    """`schedules.monotone_shape` of line · t + Σ_k rises_k sigmoid(slopes_k t + centers_k)."""
+    total = line + rises.sum()
+    share = line / total
+    if not share >= schedules.FLOOR:
+        raise InputError(
+            f"the straight line has a share of {share:.3g} in the curve of gamma: learned_monotone keeps at least "
+            f"{schedules.FLOOR}"
+        )
+    return {
+        "slope": _inverse_softplus(slopes),
+        "bias": np.float32(centers),
+        "line": np.float32(np.log(max(share - schedules.FLOOR, SMALLEST))),
+        "weight": np.float32(np.log(np.maximum(rises / total, SMALLEST))),
+    }
+
+
+def _inverse_softplus(value: Any) -> Any:
+    value = np.maximum(value, SMALLEST)
+    return np.float32(value + np.log(-np.expm1(-value)))
+
+
+def variables(params: Tree, config: Config) -> Variables:
+    """The variables of the model of `config` that are theirs. Raises `InputError` if a shape is another."""
+    network = without_conditioning(network_variables(params["score_model"]), config.network.channels)
+    ends = config.schedule.gamma_min, config.schedule.gamma_max
+    ours = {"network": network, "schedule": schedule_variables(params.get("gamma", {}), *ends), "likelihood": {}}
+    wanted = jax.eval_shape(model_lib.from_config(config).init, jax.eval_shape(lambda: jax.random.key(0)))
+    found, wanted = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (ours, wanted))
+    )
+    for name in sorted(set(found) | set(wanted)):
+        if found.get(name) != wanted.get(name):
+            raise InputError(
+                f"another architecture: what becomes {name} has shape {found.get(name, 'none')}, must have "
+                f"{wanted.get(name, 'none')}"
+            )
+    return jax.tree.map(jnp.asarray, ours)
+
+
+def import_run(official: Official, config: Config, workdir: Path) -> None:
+    """A run in `workdir` with one checkpoint, of their step, parameters and moving average; a fresh optimizer.
+
+    Raises `InputError` if there is a run already, and as `variables` does, with nothing written.
+    """
+    if (workdir / "config.json").exists():
+        raise InputError(f"--workdir={workdir}: has a run already; must be another folder")
+    model = model_lib.from_config(config)
+    parameters, ema = (variables(tree, config) for tree in (official.params, official.ema_params))
+    state = TrainState(
+        step=jnp.asarray(official.step, jnp.int32),
+        variables=parameters,
+        opt_state=make_optimizer(config).init(parameters),
+        ema=ema,
+        key=jax.random.key_data(stream_key(config.seed, Stream.TRAINING)),
+        proposal=model.proposal.init(),
+    )
+    run = RunDir(workdir, config, {})
+    try:
+        run.write_record(parallel.describe(parallel.make_mesh(1)))
+        # Data that are never read: what is saved of their iterator is its position.
+        height, width, channels = model.shape
+        info = DatasetInfo("", "", (height, width, channels), LEVELS, 0, 0, "", "", "")
+        unread = np.zeros((config.training.batch_size, *model.shape), np.uint8)
+        iterator = train_iterator(Dataset(info, unread, unread), batch_size=len(unread), seed=config.seed)
+        iterator.set_state({"next_index": official.step})
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            checkpoints.save(state, empty_metrics(), iterator, wait=True)
+        iterator.close()
+    finally:
+        run.close()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the run; bad input is one line on stderr and exit status 2."""
+    parser = Parser("python -m vdm.official", __doc__)
+    parser.add_argument("checkpoint", type=Path, help="file, or folder of files ckpt-N.flax")
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the run to make")
+    parser.add_argument("--data", default="cifar10", help="data that it was trained on (default: cifar10)")
+    parser.add_argument("--size", type=int, default=32, help="height and width of their images (default: 32)")
+    parser.add_argument("--gamma_min", type=float, default=-13.3, help="of its config (default: -13.3)")
+    parser.add_argument("--gamma_max", type=float, default=5.0, help="of its config (default: 5)")
+    given = parser.parse_args(argv)
+    quiet()
+    try:
+        official = read(given.checkpoint)
+        config = config_of(official.ema_params, given.gamma_min, given.gamma_max, given.data, given.size)
+        # No more steps of training, unless asked for.
+        config.training.steps = max(official.step, 1)
+        import_run(official, config, given.workdir)
+    except InputError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(os_error(error))
+    network = config.network
+    print(
+        f"{given.workdir}: step {official.step}, {network.channels} channels, {network.depth} blocks down, "
+        f"attention {network.attention}, schedule {config.schedule.name}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Draws images with the exported sampler in this file's folder; needs jax, numpy and flatbuffers, nothing else.
+
+python load.py --num=16 --seed=0 --out=images.npz
+
+Image k of a seed is always the same, and the one that vdm's sample.py draws from this checkpoint with these settings.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+HERE = Path(__file__).parent
+
+
+def load(name: str, folder: Path = HERE) -> tuple[Callable[..., Any], dict[str, jax.Array]]:
+    """(program, weights) of "sampler" or "denoiser": a compiled function of its own, called with the weights first."""
+    exported = export.deserialize(bytearray((folder / f"{name}.bin").read_bytes()))
+    with np.load(folder / "weights.npz") as weights:
+        return jax.jit(exported.call), {key: jax.device_put(value) for key, value in weights.items()}
+
+
+def draw(seed: int, first: int, num: int, batch_size: int = 64, folder: Path = HERE) -> np.ndarray:
+    """Images `first` … `first` + `num` − 1 of a seed: uint8 (num, height, width, channels).
+
+    Raises ValueError if the sampler leaves the finite numbers.
+    """
+    batch_size = json.loads((folder / "export.json").read_text())["batch_size"] or min(batch_size, num)
+    sample, weights = load("sampler", folder)
+    images = []
+    for start in range(first, first + num, batch_size):
+        # The last batch is as long as the others, so that one program serves all.
+        image, bad_step = sample(weights, np.uint32(seed), np.arange(start, start + batch_size, dtype=np.int32))
+        if np.any(np.asarray(bad_step)[: first + num - start] >= 0):
+            raise ValueError(f"images {start} to {start + batch_size - 1} of seed {seed} are not all finite")
+        images.append(np.asarray(image))
+    return np.concatenate(images)[:num]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num", type=int, default=16, help="images to draw (default: 16)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+    parser.add_argument("--batch_size", type=int, default=64, help="images a call (default: 64, or what was fixed)")
+    parser.add_argument("--out", type=Path, default=Path("images.npz"), help="npz file (default: images.npz)")
+    given = parser.parse_args()
+    if min(given.num, given.batch_size) < 1 or min(given.first, given.seed) < 0 or given.seed >= 2**32:
+        parser.error("--num and --batch_size must be 1 or more, --first 0 or more, --seed from 0 to 2**32 - 1")
+    try:
+        np.savez_compressed(given.out, images=draw(given.seed, given.first, given.num, given.batch_size))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(given.out)
+
+
+if __name__ == "__main__":
+    main()
