@@ -7,7 +7,13 @@ The same command goes on where a run in that folder was stopped or killed, to th
 
 from pathlib import Path
 
+from absl import flags
+
 from vdm import cli, parallel
+
+flags.DEFINE_string(
+    "profile_steps", None, "Trace the steps FIRST:LAST, as 10:20, into WORKDIR/profile; prints where to open it."
+)
 
 
 def main() -> None:
@@ -16,9 +22,12 @@ def main() -> None:
     from rich.console import Console
 
     from vdm.training.loop import train
+    from vdm.training.profile import parse_steps
 
+    text = flags.FLAGS.profile_steps
+    profile = None if text is None else parse_steps(text)
     console = Console(highlight=False)
-    result = train(config, workdir, console)
+    result = train(config, workdir, console, profile=profile)
     console.print(f"test {result}; everything is in {workdir}/")
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
-from vdm import bounds, likelihoods, parallel, timesteps
+from vdm import bounds, likelihoods, memory, parallel, timesteps
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.model import Bound, Draws, Model, Variables
@@ -157,7 +157,7 @@ class Evaluator:
             mask, parts = batch["mask"], []
             for r in range(rounds):
                 batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
-                with jax.default_matmul_precision(PRECISION):
+                with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(
                         variables,
                         jax.random.fold_in(key, r),
@@ -166,7 +166,7 @@ class Evaluator:
                         num_steps,
                         *fixed,
                     )
-                parts.append(jax.device_get(result))
+                    parts.append(jax.device_get(result))
                 done += int(mask.sum())
                 progress(done, total * rounds)
             terms.append(np.stack([np.stack(bound) for bound, _ in parts])[:, :, mask].astype(np.float64))

@@ -28,7 +28,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import bounds, parallel, probability_flow
+from vdm import bounds, memory, parallel, probability_flow
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.errors import InputError
@@ -175,9 +175,9 @@ class OdeEvaluator:
         for batch in evaluation_batches(source, batch_size, max_images=max_images, **processes):
             mask, draws = batch["mask"], []
             for d in range(num_draws):
-                with jax.default_matmul_precision(PRECISION):
+                with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(variables, key, jnp.asarray(d), parallel.shard_batch(batch, self.mesh))
-                draws.append([value[mask] for value in jax.device_get(result)])
+                    draws.append([value[mask] for value in jax.device_get(result)])
                 self._check(draws[-1][0], batch["index"][mask], d)
                 done += int(mask.sum())
                 progress(done, total * num_draws)

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 from tensorboardX import SummaryWriter
 
+from vdm import memory, parallel, pictures, plots
 from vdm import model as model_lib
-from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped
@@ -24,6 +24,8 @@ from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
 from vdm.training.checkpoints import Checkpoints, is_disk_full
+from vdm.training.prefetch import Prefetched
+from vdm.training.profile import Profile
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
@@ -35,17 +37,24 @@ class NonFiniteError(InputError):
 
 
 def train(
-    config: Config, workdir: Path, console: Console, on_log: Callable[[int], None] = lambda step: None
+    config: Config,
+    workdir: Path,
+    console: Console,
+    on_log: Callable[[int], None] = lambda step: None,
+    profile: tuple[int, int] | None = None,
 ) -> Evaluation:
     """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
 
-    `on_log` is called with the step after each log line.
+    `on_log` is called with the step after each log line. The steps from `profile[0]` to `profile[1]` are traced.
 
     Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
     """
     validate(config)
     dataset = load(config.data)
     config = resolve(config, dataset)
+    check_parts(config, parallel.make_mesh(config.training.batch_size))
+    if profile is not None and profile[0] > config.training.steps:
+        raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {config.training.steps} steps")
     iterator = train_iterator(
         dataset,
         batch_size=config.training.batch_size,
@@ -58,8 +67,11 @@ def train(
     # Nothing is written before all input has been checked.
     run = RunDir(workdir, config, dataset.info.to_dict())
     try:
-        with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
-            return _Training(config, dataset, run, checkpoints, console, on_log).run(iterator)
+        with (
+            Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints,
+            Profile(workdir / "profile", profile, console) as tracer,
+        ):
+            return _Training(config, dataset, run, checkpoints, console, on_log, tracer).run(iterator)
     except Exception as error:
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
@@ -77,6 +89,16 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """The config with shape and levels as the data have them."""
     info = dataset.info
     return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
+
+
+def check_parts(config: Config, mesh: Mesh) -> None:
+    """Raises `InputError` unless each part of a batch, `training.accumulate`, divides among the mesh's devices."""
+    size, parts, devices = config.training.batch_size, config.training.accumulate, mesh.devices.size
+    if (size // parts) % devices:
+        raise InputError(
+            f"config.training.accumulate={parts}: makes parts of {size // parts} images, which do not divide among the "
+            f"{devices} devices; training.batch_size={size} must be a multiple of both together, {parts * devices}"
+        )
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
@@ -102,9 +124,10 @@ class _Training:
         checkpoints: Checkpoints,
         console: Console,
         on_log: Callable[[int], None],
+        profile: Profile,
     ):
         self.config, self.dataset, self.run_dir, self.checkpoints = config, dataset, run, checkpoints
-        self.console, self.on_log = console, on_log
+        self.console, self.on_log, self.profile = console, on_log, profile
         self.mesh = parallel.make_mesh(config.training.batch_size)
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
@@ -114,7 +137,9 @@ class _Training:
         run.write_record(parallel.describe(self.mesh))
 
     def run(self, iterator: grain.DatasetIterator) -> Evaluation:
-        state, metrics = self._start(iterator)
+        batches = Prefetched(iterator, self.mesh)
+        with memory.guarded("the training state", memory.TRAINING):
+            state, metrics = self._start(batches)
         step = int(state.step)
         self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
         # Events of steps from `purge_step` on are hidden.
@@ -122,7 +147,8 @@ class _Training:
             SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step + 1) as self.board,
             signals() as self.stop,
         ):
-            state = self._steps(state, metrics, iterator)
+            with memory.guarded("the training step", memory.TRAINING):
+                state = self._steps(state, metrics, batches)
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
             self._finish(state, result)
         return result
@@ -151,7 +177,7 @@ class _Training:
         )
         return state, metrics
 
-    def _steps(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> TrainState:
+    def _steps(self, state: TrainState, metrics: Metrics, batches: Prefetched) -> TrainState:
         training, evaluation = self.config.training, self.config.evaluation
         step = int(state.step)
         if step < training.steps:
@@ -160,11 +186,16 @@ class _Training:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = Stopwatch()
             while step < training.steps:
-                state, metrics = step_fn(state, metrics, parallel.shard_batch(next(iterator), self.mesh))
-                parallel.throttle(metrics)
                 step += 1
-                progress.update(task, completed=step)
                 last = step == training.steps
+                with self.profile.step(step):
+                    state, metrics = step_fn(state, metrics, next(batches))
+                    if not last:
+                        batches.prefetch()
+                    parallel.throttle(metrics)
+                with watch.paused():
+                    self.profile.after(step, metrics)
+                progress.update(task, completed=step)
                 log, sample, evaluate, save = (
                     every > 0 and (step % every == 0 or last)
                     for every in (
@@ -196,7 +227,7 @@ class _Training:
                             if not last:
                                 self._plot(state, result)
                     if save or evaluate or last or self.stop:
-                        self.checkpoints.save(state, metrics, iterator, bits, wait=last or bool(self.stop))
+                        self.checkpoints.save(state, metrics, batches, bits, wait=last or bool(self.stop))
                 self._heed(step)
         return state
 
@@ -208,7 +239,8 @@ class _Training:
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
         """The train step as one compiled program that reuses the memory of its arguments."""
         start = time.perf_counter()
-        step_fn = jax.jit(make_train_step(self.model, self.optimizer, self.config), donate_argnums=(0, 1))
+        model = model_lib.for_training(self.config)
+        step_fn = jax.jit(make_train_step(model, self.optimizer, self.config, self.mesh), donate_argnums=(0, 1))
         shape = (self.config.training.batch_size, *self.model.shape)
         image = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(self.mesh))
         compiled = step_fn.lower(state, metrics, {"image": image}).compile()
