@@ -7,17 +7,26 @@ The same command goes on where a run in that folder was stopped or killed, to th
 
 from pathlib import Path
 
+from absl import flags
+
 from vdm import cli
 
 cli.define_processes()
+
+flags.DEFINE_string(
+    "profile_steps", None, "Trace the steps FIRST:LAST, as 10:20, into WORKDIR/profile; prints where to open it."
+)
 
 
 def main() -> None:
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
     from vdm.training.loop import train
+    from vdm.training.profile import parse_steps
 
-    result = train(config, workdir, console)
+    text = flags.FLAGS.profile_steps
+    profile = None if text is None else parse_steps(text)
+    result = train(config, workdir, console, profile=profile)
     console.print(f"test {result}; everything is in {workdir}/")
 
 

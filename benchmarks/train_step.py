@@ -1,12 +1,14 @@
 """Speed, memory and FLOPs of the training step, as one JSON object on standard output.
 
     python benchmarks/train_step.py --cases=digits,rgb32 --steps=10
+    python benchmarks/train_step.py --cases=cifar10 --steps=0 --dtype=bfloat16 --remat
 
-Times are medians of single steps, each waited for. Nothing is asserted: compare the figures of two versions on one
-machine, with nothing else running.
+Times are medians of single steps, each waited for; with --steps=0 the step is compiled only, and no array is made.
+Nothing is asserted: compare the figures of two versions on one machine, with nothing else running.
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -26,10 +28,11 @@ import numpy as np
 
 from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig
+from vdm.config import CHOICES, Config, DataConfig, NetworkConfig, TrainingConfig, validate
+from vdm.errors import InputError
 from vdm.model import Model
 from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import empty_metrics, make_train_step
+from vdm.training.step import empty_metrics, jit_train_step
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 2
@@ -51,61 +54,97 @@ def rgb32() -> Config:
     )
 
 
-CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32}
+def cifar10() -> Config:
+    """The paper's."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "cifar10.py"))["get_config"]()
+    return config
+
+
+CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32, "cifar10": cifar10}
 
 
 def measure(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case."""
-    model = model_lib.from_config(config)
+    """Every figure of one case; without those of time if `num_steps` is 0."""
+    model = model_lib.for_training(config)
     batch_size = config.training.batch_size
-    mesh = parallel.make_mesh(batch_size)
+    mesh = parallel.make_mesh(batch_size, config.training.fsdp)
     optimizer = make_optimizer(config)
-    state = jax.jit(lambda: init_state(model, optimizer, config.seed), out_shardings=parallel.replicated(mesh))()
-    metrics = jax.device_put(empty_metrics(), parallel.replicated(mesh))
-    image = np.random.default_rng(0).integers(0, model.levels, (batch_size, *model.shape)).astype(np.uint8)
-    batch = parallel.shard_batch({"image": image}, mesh)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"]))
+    state = parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
+    metrics = parallel.abstract(empty_metrics, mesh)
+    shape = (batch_size, *model.shape)
+    images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
 
     start = time.perf_counter()
-    lowered = jax.jit(make_train_step(model, optimizer, config), donate_argnums=(0, 1)).lower(state, metrics, batch)
+    lowered = jit_train_step(model, optimizer, config, mesh).lower(state, metrics, images)
     traced = time.perf_counter()
     step = lowered.compile()
     compiled = time.perf_counter()
 
+    model_flops = batch_size * 3 * forward_flops(model)
+    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
+    cost: Any = step.cost_analysis()
+    memory: Any = step.memory_analysis()
+    compiled_flops = cost["flops"] * mesh.size
+    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    program_bytes -= memory.alias_size_in_bytes
+    figures = {
+        "batch_size": batch_size,
+        "dtype": config.network.dtype,
+        "remat": config.network.remat,
+        "accumulate": config.training.accumulate,
+        "num_devices": mesh.size,
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"])),
+        "trace_seconds": traced - start,
+        "compile_seconds": compiled - traced,
+        "compiled_program_bytes": program_bytes * mesh.size,
+        "compiled_bytes_accessed": cost["bytes accessed"] * mesh.size,
+        "kept_bytes": kept_bytes(model, state.variables, batch_size // config.training.accumulate),
+        "model_flops": model_flops,
+        "compiled_flops": compiled_flops,
+        "compiled_over_model_flops": compiled_flops / model_flops,
+    }
+    if num_steps == 0:
+        return figures
+
+    state = jax.jit(lambda: init_state(model, optimizer, config.seed), out_shardings=step.input_shardings[0][0])()
+    metrics = jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
+    image = np.random.default_rng(0).integers(0, model.levels, shape).astype(np.uint8)
+    batch = parallel.shard_batch({"image": image}, mesh)
     times = []
     for _ in range(WARMUP_STEPS + num_steps):
         begin = time.perf_counter()
         state, metrics = jax.block_until_ready(step(state, metrics, batch))
         times.append(time.perf_counter() - begin)
     seconds = statistics.median(times[WARMUP_STEPS:])
-
-    model_flops = batch_size * 3 * forward_flops(model)
-    # Cost and memory analysis are of the program of one device.
-    cost: Any = step.cost_analysis()
-    memory: Any = step.memory_analysis()
-    compiled_flops = cost["flops"] * mesh.size
-    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    program_bytes -= memory.alias_size_in_bytes
     # Directly after the steps: on a shared machine the two speeds should see the same neighbours.
     matmul_flops_per_second = matmul_peak()
-    return {
-        "batch_size": batch_size,
-        "num_devices": mesh.size,
-        "num_parameters": num_parameters,
+    return figures | {
         "step_seconds": seconds,
         "step_seconds_range": [min(times[WARMUP_STEPS:]), max(times[WARMUP_STEPS:])],
         "images_per_second": batch_size / seconds,
-        "trace_seconds": traced - start,
-        "compile_seconds": compiled - traced,
-        "compiled_program_bytes": program_bytes * mesh.size,
         "process_max_rss_bytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _rss_unit(),
-        "model_flops": model_flops,
-        "compiled_flops": compiled_flops,
-        "compiled_over_model_flops": compiled_flops / model_flops,
         "model_flops_per_second": model_flops / seconds,
         "matmul_flops_per_second": matmul_flops_per_second,
         "share_of_matmul_peak": model_flops / seconds / matmul_flops_per_second,
     }
+
+
+def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
+    """What the backward pass of the network needs of the forward pass, as JAX records it: before XLA, on any platform.
+
+    Without the parameters. XLA keeps less where it computes something anew that is cheap.
+    """
+
+    def residuals(params: Any, z: jax.Array) -> Any:
+        gamma, key = jnp.zeros(batch_size), jax.random.key(0)
+        apply = functools.partial(model.network.apply, train=True, rngs={"dropout": key})
+        return jax.vjp(lambda params, z: apply({"params": params}, z, gamma), params, z)[1]
+
+    params = variables["network"]
+    kept = jax.eval_shape(residuals, params, jax.ShapeDtypeStruct((batch_size, *model.shape), jnp.float32))
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kept)) - 4 * sum(
+        x.size for x in jax.tree.leaves(params)
+    )
 
 
 def forward_flops(model: Model) -> int:
@@ -168,22 +207,38 @@ def _rss_unit() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES), help=f"any of {','.join(CASES)} (default: all)")
+    parser.add_argument("--cases", default="digits,rgb32", help=f"any of {','.join(CASES)} (default: digits,rgb32)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps a case (default: 10)")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps a case, 0: compile only (default: 10)")
+    parser.add_argument("--dtype", choices=CHOICES["network.dtype"], default="float32", help="(default: float32)")
+    parser.add_argument("--remat", action="store_true", help="with network.remat")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
+    parser.add_argument("--depth", type=int, help="residual blocks down (default: the case's)")
+    parser.add_argument("--batch_size", type=int, help="images a step (default: the case's)")
     options = parser.parse_args()
     cases = options.cases.split(",")
     for case in cases:
         if case not in CASES:
             parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
-    if options.steps < 1 or options.devices < 0:
-        parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 1 or more (--devices: 0 or more)")
+    if options.steps < 0 or options.devices < 0:
+        parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 0 or more")
+    configs = {}
+    for case in cases:
+        config = configs[case] = CASES[case]()
+        config.network.dtype, config.network.remat = options.dtype, options.remat
+        config.network.depth = options.depth or config.network.depth
+        config.training.accumulate = options.accumulate
+        config.training.batch_size = options.batch_size or config.training.batch_size
+        try:
+            validate(config)
+        except InputError as error:
+            parser.error(str(error))
 
     parallel.setup(options.devices)
     result: dict[str, Any] = {"machine": machine(), "cases": {}}
-    for case in cases:
+    for case, config in configs.items():
         print(f"{case} …", file=sys.stderr)
-        result["cases"][case] = measure(CASES[case](), options.steps)
+        result["cases"][case] = measure(config, options.steps)
     print(json.dumps(result, indent=2))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of samplers, tiny: what it prints; no figure of time is asserted."""
+"""The benchmarks, tiny: what they print; no figure of time is asserted."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "benchmarks" / "sampler.py"), *arguments]
+def run(*arguments: str, program: str = "sampler.py") -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
     env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
 
@@ -39,3 +39,17 @@ def test_bad_options_are_one_line() -> None:
         assert result.returncode == 2
         assert mention in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_train_step_compiled_only() -> None:
+    small = ("--cases=digits", "--depth=1", "--batch_size=4", "--steps=0", "--devices=1")
+    result = run(*small, "--dtype=bfloat16", "--remat", "--accumulate=2", program="train_step.py")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)["cases"]["digits"]
+    assert (figures["dtype"], figures["remat"], figures["accumulate"]) == ("bfloat16", True, 2)
+    for name in ("compiled_flops", "compiled_bytes_accessed", "compiled_program_bytes", "kept_bytes"):
+        assert figures[name] > 0
+    assert "step_seconds" not in figures
+    refused = run(*small, "--accumulate=3", program="train_step.py")
+    assert refused.returncode == 2
+    assert "training.accumulate=3: must be a divisor of batch_size=4" in refused.stderr

@@ -55,6 +55,7 @@ def test_help_lists_flags_and_fields_with_their_meaning(program: str) -> None:
         (["--config.schedule.name=quadratic"], ["quadratic", "learned_monotone"]),
         (["--config=configs/nothing.py"], ["configs/nothing.py"]),
         (["--steps=3"], ["steps"]),
+        (["--profile_steps=20:10"], ["--profile_steps=20:10", "FIRST:LAST"]),
         (["extra"], ["extra"]),
     ],
 )

@@ -60,6 +60,12 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(seed=-1), "config.seed=-1"),
         (Config(training=TrainingConfig(steps=0)), "config.training.steps=0"),
         (Config(training=TrainingConfig(batch_size=-8)), "config.training.batch_size=-8"),
+        (Config(training=TrainingConfig(accumulate=0)), "config.training.accumulate=0: must be 1 or more"),
+        (
+            Config(training=TrainingConfig(batch_size=64, accumulate=3)),
+            "config.training.accumulate=3: must be a divisor of batch_size=64",
+        ),
+        (Config(network=NetworkConfig(dtype="float16")), "'float16': not one of float32, bfloat16"),
         (Config(network=NetworkConfig(attention="nowhere")), "not one of middle, everywhere"),
         (Config(network=NetworkConfig(channels=8, heads=3)), "config.network.heads=3"),
         (Config(network=NetworkConfig(channels=8, groups=3)), "config.network.groups=3"),

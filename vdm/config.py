@@ -69,6 +69,10 @@ class NetworkConfig:
     """What the network predicts: `x`, `eps`, `score`, `v`, `u`, `F` or `energy` (see `vdm.predictions`)."""
     fourier: tuple[int, ...] | None = None
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the number of levels ((7, 8) for 256)."""
+    dtype: str = "float32"
+    """What training computes the blocks in: `float32` or `bfloat16`; parameters, losses, evaluation: float32 always."""
+    remat: bool = False
+    """Training keeps the blocks' inputs only and computes the rest anew: a third more work, far less memory."""
 
 
 @dataclass
@@ -119,6 +123,8 @@ class TrainingConfig:
     """Optimiser steps in all."""
     batch_size: int = 128
     """Images a step, over all devices and hosts."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, for its one update; must divide `batch_size`."""
     log_every: int = 100
     """Steps between log lines."""
     evaluate_every: int = 10_000
@@ -227,6 +233,7 @@ CHOICES = {
     "schedule.name": ("linear", "cosine", "shifted_cosine", "beta_linear", "learned_linear", "learned_monotone"),
     "network.prediction": predictions.PREDICTIONS,
     "network.attention": ("middle", "everywhere"),
+    "network.dtype": ("float32", "bfloat16"),
     "objective.loss_space": predictions.KINDS,
     "optimizer.decay": ("constant", "cosine"),
     "sampling.grid": samplers.grids.GRIDS,
@@ -297,7 +304,8 @@ def _check_numbers(config: Config) -> None:
 
     for name in (
         "network.channels", "network.depth", "network.heads", "schedule.hidden",
-        "training.steps", "training.batch_size", "training.log_every", "training.keep_checkpoints", "training.fsdp",
+        "training.steps", "training.batch_size", "training.accumulate", "training.fsdp", "training.log_every",
+        "training.keep_checkpoints",
         "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
         "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws", "comparison.seeds",
     ):  # fmt: skip
@@ -317,6 +325,8 @@ def _check_numbers(config: Config) -> None:
         check(name, 0 <= flat[name] < 1, "in [0, 1)")
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
     check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
+    batch_size = config.training.batch_size
+    check("training.accumulate", batch_size % flat["training.accumulate"] == 0, f"a divisor of batch_size={batch_size}")
     check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
     groups = config.network.groups
     check("network.groups", groups is None or (groups >= 1 and config.network.channels % groups == 0),

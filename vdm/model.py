@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -154,7 +154,10 @@ class Model:
 
 
 def from_config(config: Config) -> Model:
-    """The model that a config describes. Raises `InputError` for a bad field, or without data.shape and data.levels."""
+    """The model that a config describes, float32.
+
+    Raises `InputError` for a bad field, or without data.shape and data.levels.
+    """
     validate(config)
     if config.data.shape is None or config.data.levels is None:
         raise InputError("config.data.shape and config.data.levels must be set (train.py reads them from the data)")
@@ -182,6 +185,16 @@ def from_config(config: Config) -> Model:
         stratified=config.objective.stratified,
         proposal=proposals.parse(config.objective.proposal),
     )
+
+
+def for_training(config: Config) -> Model:
+    """The model of `from_config` as training steps compute it: in `network.dtype`, with `network.remat`.
+
+    Its variables are the same; evaluation and sampling use the float32 one. Raises as `from_config` does.
+    """
+    model = from_config(config)
+    network = model.network.clone(dtype=jnp.dtype(config.network.dtype), remat=config.network.remat)
+    return replace(model, network=network)
 
 
 def make_schedule(config: ScheduleConfig) -> schedules.Schedule:

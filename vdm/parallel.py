@@ -104,6 +104,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+def parts_sharding(mesh: Mesh) -> NamedSharding:
+    """Of the parts of a batch, (parts, part, …): the second axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec(None, ("data", "fsdp")))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same values on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -58,7 +58,7 @@ def abstract(channels: int = 4, depth: int = 1, devices: int = 8) -> TrainState:
 
 
 def abstract_metrics() -> Metrics:
-    return parallel.abstract(empty_metrics, parallel.replicated(parallel.make_mesh(8)))
+    return parallel.abstract(empty_metrics, parallel.make_mesh(8))
 
 
 def assert_same(a: Any, b: Any) -> None:

@@ -1,5 +1,6 @@
 """Whole runs: killed and resumed to the bit, stopped by signals, and stopped by what is not finite."""
 
+import gzip
 import io
 import json
 import os
@@ -55,9 +56,9 @@ def tiny(folder: Path, **optimizer: Any) -> Config:
     )
 
 
-def run_here(config: Config, workdir: Path) -> tuple[Evaluation, str]:
+def run_here(config: Config, workdir: Path, profile: tuple[int, int] | None = None) -> tuple[Evaluation, str]:
     out = io.StringIO()
-    return train(config, workdir, Console(file=out, width=200)), out.getvalue()
+    return train(config, workdir, Console(file=out, width=200), profile=profile), out.getvalue()
 
 
 def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -67,8 +68,15 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
-    result, printed = run_here(tiny(folder), folder / "whole")
+    result, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
     path = folder / "whole"
+    assert "traced steps 3 to 4: " in printed
+    (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
+    with gzip.open(trace, "rt") as file:
+        events = {str(event.get("name")) for event in json.load(file)["traceEvents"]}
+    # Of this very program: steps, and operations on the devices.
+    assert "train" in events
+    assert any("fusion" in name for name in events)
     evaluation = json.loads((path / "evaluation.json").read_text())
     assert evaluation["bits_per_dim"]["total"] == result.total
     assert set(evaluation["bits_per_dim"]) == {
@@ -93,7 +101,8 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
 
 def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     before = arrays(folder / "whole", STEPS)
-    again, printed = run_here(tiny(folder), folder / "whole")
+    again, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
+    assert "--profile_steps=3:4: none of these steps was run" in printed
     assert f"resuming at step {STEPS}" in printed
     for name, value in arrays(folder / "whole", STEPS).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vdm.config import Config, DataConfig, OptimizerConfig, TrainingConfig
+from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, TrainingConfig
 from vdm.errors import InputError
-from vdm.training.rundir import MetricsFile, RunDir, read_config, read_metrics, read_record
+from vdm.training.rundir import MetricsFile, RunDir, check_same_model, read_config, read_metrics, read_record
 
 DATA = {"name": "a", "version": "1", "num_train": 3}
 
@@ -62,6 +62,17 @@ def test_rhythm_may_change_and_is_recorded(tmp_path: Path) -> None:
     other = Config(training=TrainingConfig(log_every=7, checkpoint_every=9))
     RunDir(tmp_path, other, DATA).close()
     assert read_config(tmp_path) == other
+
+
+def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    smaller = Config(network=NetworkConfig(remat=True), training=TrainingConfig(accumulate=4))
+    RunDir(tmp_path, smaller, DATA).close()
+    rounded = Config(network=NetworkConfig(dtype="bfloat16"))
+    with pytest.raises(InputError, match=r"network\.dtype 'float32' there, 'bfloat16' here"):
+        RunDir(tmp_path, rounded, DATA)
+    # A checkpoint of it is the same model.
+    check_same_model(Config(), rounded, tmp_path)
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])

@@ -312,7 +312,7 @@ def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config,
     terms = dict.fromkeys(TERMS, 1.0)
     variables = {"network": {"w": jnp.ones(2)}, "schedule": {}, "likelihood": {}}
 
-    def given(model, variables, proposal, key, batch):
+    def given(model, variables, proposal, key, batch, *parts):
         gradient = {"network": {"w": jnp.full(2, terms["gradient"])}, "schedule": {}, "likelihood": {}}
         return Bound(*(jnp.float32(terms[name]) for name in TERMS[:3])), gradient, proposal
 

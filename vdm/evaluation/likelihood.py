@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
-from vdm import bounds, likelihoods, parallel, timesteps
+from vdm import bounds, likelihoods, memory, parallel, timesteps
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.model import Bound, Draws, Model, Variables
@@ -162,11 +162,11 @@ class Evaluator:
             for r in range(rounds):
                 batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
                 sharded = parallel.shard_batch(batch, self.mesh)
-                with jax.default_matmul_precision(PRECISION):
+                with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(
                         variables, jax.random.fold_in(key, r), sharded, num_draws, num_steps, *fixed
                     )
-                *values, mask = parallel.to_host((*result, sharded["mask"]))
+                    *values, mask = parallel.to_host((*result, sharded["mask"]))
                 parts.append(values)
                 done += int(mask.sum())
                 progress(done, total * rounds)

@@ -28,7 +28,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import bounds, parallel, probability_flow
+from vdm import bounds, memory, parallel, probability_flow
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.errors import InputError
@@ -176,9 +176,9 @@ class OdeEvaluator:
             draws, sharded = [], parallel.shard_batch(batch, self.mesh)
             mask, index = parallel.to_host((sharded["mask"], sharded["index"]))
             for d in range(num_draws):
-                with jax.default_matmul_precision(PRECISION):
+                with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(variables, key, jnp.asarray(d), sharded)
-                draws.append([value[mask] for value in parallel.to_host(result)])
+                    draws.append([value[mask] for value in parallel.to_host(result)])
                 self._check(draws[-1][0], index[mask], d)
                 done += int(mask.sum())
                 progress(done, total * num_draws)

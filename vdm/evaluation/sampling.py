@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import likelihoods, parallel, samplers
+from vdm import likelihoods, memory, parallel, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
@@ -136,7 +136,8 @@ class ImageSampler:
         """
         images, frames, config = [], [], self.config
         for done in range(0, num, self.batch_size):
-            image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done)))
+            with memory.guarded("sampling", memory.SAMPLING):
+                image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done)))
             check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
             images.append(image.astype(np.uint8))
             if done < SHOWN:

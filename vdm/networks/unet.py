@@ -1,5 +1,6 @@
 """The VDM denoiser: a residual network at full resolution with skip concatenation (Kingma et al. 2021, §J)."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -7,9 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 NORM_EPSILON = 1e-6
+
+CUDNN_HEAD = 128
+"""Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on every GPU with bfloat16."""
 
 
 class UNet(nn.Module):
@@ -18,6 +23,9 @@ class UNet(nn.Module):
     `depth` residual blocks down, one more up, no change of resolution; each block up also sees the output of its
     mirror image down. The last layer starts at zero, so the result is z, or 0, at first. Any image size and number of
     channels.
+
+    Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
+    Fourier features, the first and the last convolution; and within the blocks statistics of normalisation and softmax.
     """
 
     channels: int
@@ -35,6 +43,10 @@ class UNet(nn.Module):
     """Groups of every normalisation; None: see `normalize`."""
     residual: bool = True
     """Whether z is added to the result."""
+    dtype: DTypeLike = jnp.float32
+    """What blocks compute in."""
+    remat: bool = False
+    """Whether the backward pass computes each block anew from its input, instead of keeping all that is inside."""
 
     @nn.compact
     def __call__(
@@ -52,21 +64,25 @@ class UNet(nn.Module):
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
 
+        # Argument 3 is `train`; 0 is self.
+        residual_block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
+        self_attention = nn.remat(SelfAttention) if self.remat else SelfAttention
+
         def block(h: Array, name: str) -> Array:
-            h = ResidualBlock(self.channels, self.dropout, self.groups, name=name)(h, cond, train)
+            h = residual_block(self.channels, self.dropout, self.groups, self.dtype, name=name)(h, cond, train)
             if self.attention == "everywhere" and not name.startswith("middle"):
-                h = SelfAttention(self.heads, self.groups, name=f"{name}_attention")(h)
+                h = self_attention(self.heads, self.groups, self.dtype, name=f"{name}_attention")(h)
             return h
 
         h = jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1)
-        h = nn.Conv(self.channels, (3, 3), name="conv_in")(h)
+        h = nn.Conv(self.channels, (3, 3), name="conv_in")(h).astype(self.dtype)
         skips = [h]
         for i in range(self.depth):
             h = block(h, f"down_{i}")
             skips.append(h)
 
         h = block(h, "middle_0")
-        h = SelfAttention(self.heads, self.groups, name="middle_attention")(h)
+        h = self_attention(self.heads, self.groups, self.dtype, name="middle_attention")(h)
         h = block(h, "middle_1")
 
         for i in range(self.depth + 1):
@@ -83,16 +99,19 @@ class ResidualBlock(nn.Module):
     channels: int
     dropout: float
     groups: int | None = None
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, cond: Array, train: bool) -> Array:
-        h = nn.Conv(self.channels, (3, 3), name="conv_0")(nn.swish(normalize(x, "norm_0", self.groups)))
-        shift = nn.Dense(self.channels, use_bias=False, kernel_init=nn.initializers.zeros, name="condition")(cond)
-        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1", self.groups))
+        dtype, zeros = self.dtype, nn.initializers.zeros
+        h = nn.swish(normalize(x, "norm_0", self.groups).astype(dtype))
+        h = nn.Conv(self.channels, (3, 3), dtype=dtype, name="conv_0")(h)
+        shift = nn.Dense(self.channels, use_bias=False, kernel_init=zeros, dtype=dtype, name="condition")(cond)
+        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1", self.groups).astype(dtype))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_1")(h)
+        h = nn.Conv(self.channels, (3, 3), kernel_init=zeros, dtype=dtype, name="conv_1")(h)
         if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, name="shortcut")(x)
+            x = nn.Dense(self.channels, dtype=dtype, name="shortcut")(x)
         return x + h
 
 
@@ -101,26 +120,53 @@ class SelfAttention(nn.Module):
 
     heads: int
     groups: int | None = None
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
-        h = normalize(x, "norm", self.groups).reshape(batch, height * width, channels)
+        h = normalize(x, "norm", self.groups).astype(self.dtype).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
-        query, key, value = (nn.Dense(channels, name=name)(h).reshape(heads) for name in ("query", "key", "value"))
-        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, height, width, channels)
-        return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, name="out")(h)
+        query, key, value = (
+            nn.Dense(channels, dtype=self.dtype, name=name)(h).reshape(heads) for name in ("query", "key", "value")
+        )
+        h = attend(query, key, value).reshape(batch, height, width, channels)
+        return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")(h)
 
 
-def normalize(x: Array, name: str, groups: int | None = None) -> Array:
-    """Group normalisation in `groups` groups; None: 32, or fewer so that a group has four channels or more.
+def attend(
+    query: Float[Array, "batch pixels heads channels"],
+    key: Float[Array, "batch pixels heads channels"],
+    value: Float[Array, "batch pixels heads channels"],
+) -> Float[Array, "batch pixels heads channels"]:
+    """softmax(query keyᵀ/√channels) value, softmax in float32; in bfloat16 on a GPU fused, by cuDNN.
+
+    JAX itself never chooses the fused one, and can trace it only where there is a GPU for it; programs that are lowered
+    there for other platforms keep the other.
+    """
+    if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= CUDNN_HEAD and _has_cudnn():
+        fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=jax.nn.dot_product_attention)
+    return jax.nn.dot_product_attention(query, key, value)
+
+
+def _has_cudnn() -> bool:
+    """Whether this process has GPUs whose attention cuDNN can fuse: NVIDIA's, Ampere or later."""
+    if jax.default_backend() != "gpu":
+        return False
+    device = jax.local_devices()[0]
+    return "cuda" in device.client.platform_version and float(device.compute_capability) >= 8
+
+
+def normalize(x: Array, name: str, groups: int | None = None) -> Float[Array, "..."]:
+    """Group normalisation in float32 in `groups` groups; None: 32, or fewer so that a group has four channels or more.
 
     Four are the 128 channels of the paper in 32 groups. A group of a single channel would subtract whatever the
     conditioning adds to that channel, and the network would not see γ.
     """
     channels = x.shape[-1]
     groups = groups or math.gcd(32, channels, max(channels // 4, 1))
-    return nn.GroupNorm(groups, epsilon=NORM_EPSILON, name=name)(x)
+    return nn.GroupNorm(groups, epsilon=NORM_EPSILON, name=name)(x.astype(jnp.float32))
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:

@@ -122,9 +122,10 @@ class _Objectives:
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
             images, _ = ImageSampler(model, self.mesh, self.sampling)(state.ema, key, self.sampling.num, progress)
-        batches = (config.training.batch_size, config.comparison.gradients)
+        batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
-        noise = gradient_noise(model, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
+        trained = model_lib.for_training(config)
+        noise = gradient_noise(trained, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
         bound = self._bound(config, folder, state)
         measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())

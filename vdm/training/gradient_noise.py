@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from vdm import parallel
 from vdm.data.dataset import Source
-from vdm.model import Model, Variables
+from vdm.model import Batch, Model, Variables
 from vdm.training.step import loss_and_gradients
 
 
@@ -24,17 +24,20 @@ def gradient_noise(
     key: PRNGKeyArray,
     batch_size: int,
     num: int,
+    num_parts: int = 1,
 ) -> float:
     """tr Cov(g)/‖E g‖² of the network's gradient g of one batch, at fixed variables: noise to signal of a step.
 
     Over `num` ≥ 2 independent batches, each a random choice of `source` (with at least `batch_size` images) with times,
-    noise and dropout of its own. Relative, because weightings differ by factors that Adam divides out. Both parts are
-    unbiased; their ratio is as good as `num` lets it be.
+    noise and dropout of its own, computed in `num_parts`. Relative, because weightings differ by factors that Adam
+    divides out. Both parts are unbiased; their ratio is as good as `num` lets it be.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    grads = jax.jit(
-        lambda variables, key, batch: loss_and_gradients(model, variables, proposal, key, batch)[1]["network"]
-    )
+
+    @jax.jit
+    def grads(variables: Variables, key: PRNGKeyArray, batch: Batch) -> Any:
+        return loss_and_gradients(model, variables, proposal, key, batch, num_parts, mesh)[1]["network"]
+
     total, square = None, 0.0
     for n in range(num):
         chosen = rng.choice(len(source), batch_size, replace=False)

@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 from tensorboardX import SummaryWriter
 
+from vdm import memory, parallel, pictures, plots
 from vdm import model as model_lib
-from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped
@@ -25,6 +25,8 @@ from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
 from vdm.training.checkpoints import Checkpoints, is_disk_full
+from vdm.training.prefetch import Prefetched
+from vdm.training.profile import Profile
 from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
@@ -36,17 +38,25 @@ class NonFiniteError(InputError):
 
 
 def train(
-    config: Config, workdir: Path, console: Console, on_log: Callable[[int], None] = lambda step: None
+    config: Config,
+    workdir: Path,
+    console: Console,
+    on_log: Callable[[int], None] = lambda step: None,
+    profile: tuple[int, int] | None = None,
 ) -> Evaluation:
     """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
 
-    `on_log` is called with the step after each log line.
+    `on_log` is called with the step after each log line. The steps from `profile[0]` to `profile[1]` are traced.
 
     Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
     """
     validate(config)
     dataset = load(config.data)
     config = resolve(config, dataset)
+    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
+    check_parts(config, mesh)
+    if profile is not None and profile[0] > config.training.steps:
+        raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {config.training.steps} steps")
     iterator = train_iterator(
         dataset,
         batch_size=config.training.batch_size,
@@ -56,14 +66,16 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
     # Nothing is written before all input has been checked.
     run = parallel.on_main(lambda: RunDir(workdir, config, dataset.info.to_dict()))
     try:
         if run is not None:
             run.write_record(parallel.describe(mesh))
-        with Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints:
-            return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log).run(iterator)
+        with (
+            Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints,
+            Profile(workdir / "profile", profile, console) as tracer,
+        ):
+            return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log, tracer).run(iterator)
     except Exception as error:
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
@@ -82,6 +94,16 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """The config with shape and levels as the data have them."""
     info = dataset.info
     return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
+
+
+def check_parts(config: Config, mesh: Mesh) -> None:
+    """Raises `InputError` unless each part of a batch, `training.accumulate`, divides among the mesh's devices."""
+    size, parts, devices = config.training.batch_size, config.training.accumulate, mesh.devices.size
+    if (size // parts) % devices:
+        raise InputError(
+            f"config.training.accumulate={parts}: makes parts of {size // parts} images, which do not divide among the "
+            f"{devices} devices; training.batch_size={size} must be a multiple of both together, {parts * devices}"
+        )
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
@@ -108,9 +130,10 @@ class _Training:
         checkpoints: Checkpoints,
         console: Console,
         on_log: Callable[[int], None],
+        profile: Profile,
     ):
         self.config, self.dataset, self.path, self.checkpoints = config, dataset, path, checkpoints
-        self.console, self.on_log, self.mesh = console, on_log, mesh
+        self.console, self.on_log, self.mesh, self.profile = console, on_log, mesh, profile
         self.model = model_lib.from_config(config)
         self.optimizer = make_optimizer(config)
         self.sampler = ImageSampler(self.model, self.mesh, with_steps_of(config.sampling, self.model.num_steps))
@@ -118,7 +141,9 @@ class _Training:
         self.gamma = jax.jit(self.model.gamma, out_shardings=parallel.replicated(mesh))
 
     def run(self, iterator: grain.DatasetIterator) -> Evaluation:
-        state, metrics = self._start(iterator)
+        batches = Prefetched(iterator, self.mesh)
+        with memory.guarded("the training state", memory.TRAINING):
+            state, metrics = self._start(batches)
         step = int(state.step)
         with ExitStack() as stack:
             self.stop = stack.enter_context(signals())
@@ -127,7 +152,8 @@ class _Training:
                 # Events of steps from `purge_step` on are hidden.
                 writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
                 self.board = stack.enter_context(writer)
-            state = self._steps(state, metrics, iterator)
+            with memory.guarded("the training step", memory.TRAINING):
+                state = self._steps(state, metrics, batches)
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
             self._finish(state, result)
         return result
@@ -155,7 +181,7 @@ class _Training:
         )
         return state, metrics
 
-    def _steps(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> TrainState:
+    def _steps(self, state: TrainState, metrics: Metrics, batches: Prefetched) -> TrainState:
         training, evaluation = self.config.training, self.config.evaluation
         step = int(state.step)
         if step < training.steps:
@@ -164,11 +190,16 @@ class _Training:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = Stopwatch()
             while step < training.steps:
-                state, metrics = step_fn(state, metrics, parallel.shard_batch(next(iterator), self.mesh))
-                parallel.throttle(metrics)
                 step += 1
-                progress.update(task, completed=step)
                 last = step == training.steps
+                with self.profile.step(step):
+                    state, metrics = step_fn(state, metrics, next(batches))
+                    if not last:
+                        batches.prefetch()
+                    parallel.throttle(metrics)
+                with watch.paused():
+                    self.profile.after(step, metrics)
+                progress.update(task, completed=step)
                 stop = parallel.stop_requested(self.stop, step)
                 log, sample, evaluate, save = (
                     every > 0 and (step % every == 0 or last)
@@ -202,7 +233,7 @@ class _Training:
                                 self._plot(state, result)
                     stop = stop or bool(self.stop)
                     if save or evaluate or last or stop:
-                        self.checkpoints.save(state, metrics, iterator, bits, wait=last or stop)
+                        self.checkpoints.save(state, metrics, batches, bits, wait=last or stop)
                 if stop:
                     raise Stopped(self.stop[0] if self.stop else signal.SIGTERM, step)
         return state
@@ -215,7 +246,8 @@ class _Training:
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
         """The train step as one compiled program that reuses the memory of its arguments."""
         start = time.perf_counter()
-        step_fn = jit_train_step(self.model, self.optimizer, self.config, self.mesh)
+        model = model_lib.for_training(self.config)
+        step_fn = jit_train_step(model, self.optimizer, self.config, self.mesh)
         shape = (self.config.training.batch_size, *self.model.shape)
         image = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(self.mesh))
         compiled = step_fn.lower(state, metrics, {"image": image}).compile()

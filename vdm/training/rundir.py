@@ -21,9 +21,10 @@ from vdm.errors import InputError
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 # Fields that do not change what is trained: they may differ when a run goes on.
-# The data's name is free as well: `check_same_data` compares what it stands for.
+# The data's name is free as well: `check_same_data` compares what it stands for. A run may go on with less memory, that
+# is with the same gradients computed in other pieces, but not in another dtype.
 FREE = (
-    "data.name", "data.data_dir", "data.num_workers",
+    "data.name", "data.data_dir", "data.num_workers", "network.remat", "training.accumulate",
     "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
     "training.keep_checkpoints", "training.fsdp", "evaluation.", "sampling.", "comparison.",
 )  # fmt: skip
@@ -45,11 +46,15 @@ class RunDir:
 
     def __init__(self, path: Path, config: Config, data: dict[str, Any]):
         """`data` is the data set's record, `DatasetInfo.to_dict()`."""
-        self.path, self._data = path, data
+        self.path, self._config, self._data = path, config, data
         self._lock = lock(path)
-        if any((path / "checkpoints").glob("[0-9]*")):
-            check_same_data(read_record(path), data, path)
-            check_same(read_config(path), config, path)
+        try:
+            if any((path / "checkpoints").glob("[0-9]*")):
+                check_same_data(read_record(path), data, path)
+                check_same(read_config(path), config, path)
+        except InputError:
+            self.close()
+            raise
         write_json(path / "config.json", to_dict(config))
 
     def close(self) -> None:
@@ -61,7 +66,11 @@ class RunDir:
         session = {
             "command": sys.argv,
             "devices": devices,
-            "precision": {"training": "default", "parameters": "float32"},
+            "precision": {
+                "training": self._config.network.dtype,
+                "matrix_products": jax.config.values["jax_default_matmul_precision"] or "default",
+                "parameters": "float32",
+            },
             "python": platform.python_version(),
             "versions": versions(),
             "git_revision": git_revision(),

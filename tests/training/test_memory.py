@@ -1,0 +1,67 @@
+"""A device without the memory: one line that says what to lower, wherever it happens."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+from vdm import memory, parallel
+from vdm.config import SamplingConfig
+from vdm.errors import InputError
+from vdm.evaluation.likelihood import Evaluator
+from vdm.evaluation.sampling import ImageSampler
+from vdm.training import loop
+
+ERROR = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 72810199648 bytes."
+
+
+def fail(*args: Any, **kwargs: Any) -> NoReturn:
+    raise jax.errors.JaxRuntimeError(ERROR)
+
+
+def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it was going to compute is what the config says, and its record."""
+    config = tiny.run_config(tmp_path, steps=2)
+    config.network = replace(config.network, dtype="bfloat16", remat=True)
+    config.schedule.hidden = 4
+    models = []
+
+    def jit_train_step(model: Any, *rest: Any) -> Any:
+        models.append(model)
+        return jax.jit(fail)
+
+    monkeypatch.setattr(loop, "jit_train_step", jit_train_step)
+    with pytest.raises(InputError, match="the training step does not fit into the memory of a device") as caught:
+        loop.train(config, tmp_path / "run", Console(file=io.StringIO()))
+    message = str(caught.value)
+    for mention in ("72810199648 bytes", "training.batch_size", "accumulate", "remat", "fsdp"):
+        assert mention in message
+    assert len(message.splitlines()) == 1
+    assert (models[0].network.dtype, models[0].network.remat) == (jnp.bfloat16, True)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][0]["precision"]
+    assert record == {"training": "bfloat16", "matrix_products": "default", "parameters": "float32"}
+
+
+def test_evaluation_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mesh = tiny.model(), parallel.make_mesh(8)
+    evaluator, images = Evaluator(model, mesh, 8), np.asarray(tiny.images(8))
+    monkeypatch.setattr(evaluator, "_batch_bound", fail)
+    with pytest.raises(InputError, match=r"evaluation does not fit .* lower config\.evaluation\.batch_size"):
+        evaluator({}, images, jax.random.key(0), 1)
+    sampler = ImageSampler(model, mesh, SamplingConfig(num=8, steps=2))
+    monkeypatch.setattr(sampler, "_run", fail)
+    with pytest.raises(InputError, match=r"sampling does not fit .* lower config\.sampling\.batch_size"):
+        sampler({}, jax.random.key(0), 8)
+
+
+def test_other_errors_of_devices_are_left_alone() -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.guarded("this", "that"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: broken")

@@ -1,0 +1,30 @@
+"""A device that runs out of memory, said in one line with what to lower."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from vdm.errors import InputError, one_line
+
+TRAINING = (
+    "raise config.training.accumulate or training.fsdp, set network.remat=True or network.dtype=bfloat16, or lower "
+    "training.batch_size"
+)
+EVALUATION = "lower config.evaluation.batch_size"
+SAMPLING = "lower config.sampling.batch_size"
+
+
+@contextmanager
+def guarded(what: str, remedy: str) -> Iterator[None]:
+    """Turns XLA's error for lack of memory, while `what` is compiled or run, into an `InputError` with the remedy.
+
+    Devices run ahead of Python, so values should be waited for within.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        why = one_line(error)[:160].rstrip(" .:")
+        raise InputError(f"{what} does not fit into the memory of a device ({why}): {remedy}") from error
