@@ -17,6 +17,7 @@ from vdm.errors import InputError, Stopped
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sample import Sample
 from vdm.training.loop import train
+from vdm.training.rundir import read_config
 
 STEPS, STOPPED_AT = 12, 5
 
@@ -51,7 +52,7 @@ def main() -> None:
         print("refused:", error)
     print("trained:", train(config, folder, console))
     Evaluate(config, folder, "latest", console).bound([None, 3], None)
-    Sample(config, folder, "latest", 0, console).images()
+    Sample(read_config(folder), folder, "latest", 0, console).images()
     print("done")
 
 

@@ -19,7 +19,7 @@ from vdm.programs import shards
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sample import Sample
 from vdm.training.loop import abstract_state, restore, train
-from vdm.training.rundir import read_metrics, read_record
+from vdm.training.rundir import read_config, read_metrics, read_record
 
 TESTS = Path(__file__).parents[1]
 
@@ -73,7 +73,7 @@ def test_bad_input_of_the_first_is_an_error_of_all(together: tuple[Path, list[st
 def test_the_run_is_that_of_one_process(together: tuple[Path, list[str]], alone: Path) -> None:
     """But for the order in which devices add up: float32 roundings, relative to steps of 1e-2 at most."""
     folder, _ = together
-    config, mesh = one_of_several.make_config(folder), parallel.make_mesh()
+    config, mesh = read_config(alone), parallel.make_mesh()
     ours, theirs = (restore(config, path, mesh) for path in (folder / "run", alone))
     assert int(ours.step) == one_of_several.STEPS
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-3), ours.variables, theirs.variables)
@@ -94,7 +94,8 @@ def test_the_run_is_that_of_one_process(together: tuple[Path, list[str]], alone:
 
 def test_evaluation_and_samples_are_those_of_one_process(together: tuple[Path, list[str]]) -> None:
     folder, _ = together
-    run, config, console = folder / "run", one_of_several.make_config(folder), Console(quiet=True)
+    run, console = folder / "run", Console(quiet=True)
+    config = read_config(run)
     before = {T: json.loads((run / f"evaluation_T_{T}.json").read_text()) for T in ("inf", "3")}
     images = np.concatenate(list(shards.read(next(p for p in (run / "samples").iterdir() if p.is_dir()))))
     with jax.numpy_dtype_promotion("standard"):
@@ -115,7 +116,7 @@ def test_evaluation_and_samples_are_those_of_one_process(together: tuple[Path, l
 @pytest.mark.parametrize("fsdp", [1, 2, 8])
 def test_their_checkpoint_comes_back_to_the_bit_on_any_mesh(together: tuple[Path, list[str]], fsdp: int) -> None:
     folder, _ = together
-    config = one_of_several.make_config(folder, fsdp)
+    config = read_config(folder / "run")
     whole = restore(config, folder / "run", parallel.make_mesh(1))
     mesh = parallel.make_mesh(8, fsdp)
     restored = restore(config, folder / "run", mesh)
