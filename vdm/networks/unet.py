@@ -108,8 +108,25 @@ class SelfAttention(nn.Module):
         h = normalize(x, "norm", self.groups).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         query, key, value = (nn.Dense(channels, name=name)(h).reshape(heads) for name in ("query", "key", "value"))
-        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, height, width, channels)
+        h = attend(query, key, value).reshape(batch, height, width, channels)
         return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, name="out")(h)
+
+
+def attend(
+    query: Float[Array, "batch pixels heads channels"],
+    key: Float[Array, "batch pixels heads channels"],
+    value: Float[Array, "batch pixels heads channels"],
+) -> Float[Array, "batch pixels heads channels"]:
+    """softmax(query keyᵀ/√channels) value of each head, the softmax in float32."""
+    batch, pixels, heads, channels = query.shape
+    # Products of one leading axis, and the softmax's division after the sum over keys, where pixels² values are
+    # `channels` a pixel: passes over pixels² values, transposing ones above all, cost more than the products.
+    query, key, value = (x.swapaxes(1, 2).reshape(-1, pixels, channels) for x in (query, key, value))
+    scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    h = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    h = (h / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
+    return h.reshape(batch, heads, pixels, channels).swapaxes(1, 2)
 
 
 def normalize(x: Array, name: str, groups: int | None = None) -> Array:
