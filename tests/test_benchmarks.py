@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(*arguments: str, program: str = "sampler.py") -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
 
 
@@ -53,3 +53,17 @@ def test_train_step_compiled_only() -> None:
     refused = run(*small, "--accumulate=3", program="train_step.py")
     assert refused.returncode == 2
     assert "training.accumulate=3: must be a divisor of batch_size=4" in refused.stderr
+
+
+def test_reference_step() -> None:
+    small = ("--cases=digits", "--channels=4", "--depth=1", "--steps=1", "--devices=1")
+    result = run(*small, program="reference_step.py")
+    # It refuses a reference of another number of parameters.
+    assert result.returncode == 0, result.stderr
+    programs = json.loads(result.stdout)["cases"]["digits"]["programs"]
+    reference = programs["reference"]
+    assert reference["ratio"] == 1
+    for name in ("ours_linear", "ours"):
+        assert programs[name]["ratio"] == programs[name]["step_seconds"] / reference["step_seconds"]
+        # Next to a network this small the reconstruction term's 17 levels and the learned schedule weigh.
+        assert reference["compiled_flops"] < programs[name]["compiled_flops"] < 4 * reference["compiled_flops"]

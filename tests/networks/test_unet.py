@@ -11,7 +11,7 @@ import tiny
 from oracle import EPS, f64
 
 from vdm.networks import UNet, fourier_exponents
-from vdm.networks.unet import SelfAttention, fourier_features, normalize, time_embedding
+from vdm.networks.unet import SelfAttention, attend, fourier_features, normalize, time_embedding
 
 
 def unet(**kwargs) -> UNet:
@@ -174,6 +174,27 @@ def test_attention_follows_a_permutation_of_pixels(heads):
     # And it does look at other pixels.
     changed = x.at[:, 0, 0].add(3.0)
     assert np.max(np.abs(apply(changed) - apply(x))[:, 2, 3]) > 1e-4
+
+
+def test_attention_of_heads_and_its_gradient():
+    """Against float64, with scores in the hundreds: an exponential of them would not be finite."""
+    rng = np.random.default_rng(3)
+    query, key, value, out_bar = (rng.normal(size=(2, 5, 3, 4)).astype(np.float32) for _ in range(4))
+    # Common to all keys: it raises each query's scores by 10² · 4/√4, and moves nothing.
+    query, key = query + 10, key + 10
+    out, pull_back = jax.vjp(attend, query, key, value)
+    q, k, v, g = (np.moveaxis(x.astype(np.float64), 2, 1) for x in (query, key, value, out_bar))
+    scores = q @ np.swapaxes(k, 2, 3) / np.sqrt(4)
+    assert scores.min() > 100
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    by_weights = g @ np.swapaxes(v, 2, 3)
+    by_scores = weights * (by_weights - np.sum(weights * by_weights, -1, keepdims=True)) / np.sqrt(4)
+    expected = (weights @ v, by_scores @ k, np.swapaxes(by_scores, 2, 3) @ q, np.swapaxes(weights, 2, 3) @ g)
+    # Scores of 200 have a float32 spacing of 1.5e-5, their exponentials that relative error.
+    for ours, theirs in zip((out, *pull_back(jnp.asarray(out_bar))), expected, strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(np.moveaxis(np.asarray(ours), 2, 1) / scale, theirs / scale, rtol=0, atol=1e-4)
 
 
 def test_attention_is_softmax_of_scaled_products():

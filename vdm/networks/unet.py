@@ -146,8 +146,25 @@ def attend(
     """
     if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= CUDNN_HEAD and _has_cudnn():
         fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=jax.nn.dot_product_attention)
-    return jax.nn.dot_product_attention(query, key, value)
+        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=plain_attention)
+    return plain_attention(query, key, value)
+
+
+def plain_attention(
+    query: Float[Array, "batch pixels heads channels"],
+    key: Float[Array, "batch pixels heads channels"],
+    value: Float[Array, "batch pixels heads channels"],
+) -> Float[Array, "batch pixels heads channels"]:
+    """softmax(query keyᵀ/√channels) value of each head, softmax in float32."""
+    batch, pixels, heads, channels = query.shape
+    # Products of one leading axis, and the softmax's division after the sum over keys, where pixels² values are
+    # `channels` a pixel: passes over pixels² values, transposing ones above all, cost more than the products.
+    query, key, value = (x.swapaxes(1, 2).reshape(-1, pixels, channels) for x in (query, key, value))
+    scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    h = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    h = (h / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
+    return h.reshape(batch, heads, pixels, channels).swapaxes(1, 2)
 
 
 def _has_cudnn() -> bool:
