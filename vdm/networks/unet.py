@@ -157,8 +157,8 @@ def plain_attention(
 ) -> Float[Array, "batch pixels heads channels"]:
     """softmax(query keyᵀ/√channels) value of each head, softmax in float32."""
     batch, pixels, heads, channels = query.shape
-    # Products of one leading axis, and the softmax's division after the sum over keys, where pixels² values are
-    # `channels` a pixel: passes over pixels² values, transposing ones above all, cost more than the products.
+    # Passes over pixels² values, transposing ones above all, cost more on a CPU than the products do. So the products
+    # have one leading axis, and the softmax's division comes after the sum over keys, on `channels` values a pixel.
     query, key, value = (x.swapaxes(1, 2).reshape(-1, pixels, channels) for x in (query, key, value))
     scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
