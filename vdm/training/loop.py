@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from tensorboardX import SummaryWriter
 
 from vdm import model as model_lib
 from vdm import parallel, pictures, plots
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
-from vdm.errors import InputError, Stopped
+from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
 from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
-from vdm.training.checkpoints import Checkpoints, is_disk_full
-from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
+from vdm.training.checkpoints import Checkpoints
+from vdm.training.rundir import EventFile, MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, make_train_step
@@ -64,7 +63,7 @@ def train(
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
-        complete = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+        complete = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
         raise InputError(
             f"--workdir={workdir}: the disk is full; complete checkpoints: {complete or 'none'}"
         ) from error
@@ -117,14 +116,14 @@ class _Training:
         state, metrics = self._start(iterator)
         step = int(state.step)
         self.records = MetricsFile(self.run_dir.path / "metrics.jsonl", step)
-        # Events of steps from `purge_step` on are hidden.
-        with (
-            SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=step + 1) as self.board,
-            signals() as self.stop,
-        ):
+        with closing(EventFile(self.run_dir.path / "tensorboard", step)) as self.events, signals() as self.stop:
+            self._catch_up(state, metrics, iterator)
             state = self._steps(state, metrics, iterator)
+            self._sample(state, "final")
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
-            self._finish(state, result)
+            self._plot(state, result)
+            # Last: to compare.py it says that the run is done.
+            write_evaluation(self.run_dir.path, result, self.dataset, int(state.step))
         return result
 
     def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:
@@ -152,7 +151,7 @@ class _Training:
         return state, metrics
 
     def _steps(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> TrainState:
-        training, evaluation = self.config.training, self.config.evaluation
+        training = self.config.training
         step = int(state.step)
         if step < training.steps:
             step_fn = self._compile(state, metrics)
@@ -160,20 +159,19 @@ class _Training:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = Stopwatch()
             while step < training.steps:
-                state, metrics = step_fn(state, metrics, parallel.shard_batch(next(iterator), self.mesh))
+                try:
+                    batch = next(iterator)
+                except WorkerDied:
+                    # The state and the batches taken are whole.
+                    self._check_finite(metrics)
+                    self.checkpoints.save(state, metrics, iterator, wait=True)
+                    raise
+                state, metrics = step_fn(state, metrics, parallel.shard_batch(batch, self.mesh))
                 parallel.throttle(metrics)
                 step += 1
                 progress.update(task, completed=step)
                 last = step == training.steps
-                log, sample, evaluate, save = (
-                    every > 0 and (step % every == 0 or last)
-                    for every in (
-                        training.log_every,
-                        training.sample_every,
-                        training.evaluate_every,
-                        training.checkpoint_every,
-                    )
-                )
+                log, sample, evaluate, save = self._due(step)
                 if not (log or sample or evaluate or save or last or self.stop):
                     continue
                 self._check_finite(metrics)
@@ -187,18 +185,47 @@ class _Training:
                     bits = None
                     # A request to stop cuts these short: the checkpoint comes first.
                     with suppress(Stopped):
-                        if sample and not last:
-                            self._sample(state, f"step_{step:08d}")
-                        if evaluate:
-                            draws, max_images = evaluation.training_draws, evaluation.max_images
-                            result = self._evaluate("evaluation", state, draws, max_images)
-                            bits = result.total
-                            if not last:
-                                self._plot(state, result)
+                        bits = self._look(state, sample, evaluate)
                     if save or evaluate or last or self.stop:
                         self.checkpoints.save(state, metrics, iterator, bits, wait=last or bool(self.stop))
                 self._heed(step)
         return state
+
+    def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
+        """Whether to log, to draw samples, to evaluate and to save after a step."""
+        t = self.config.training
+        last = step == t.steps
+        log, sample, evaluate, save = (
+            every > 0 and (step % every == 0 or last)
+            for every in (t.log_every, t.sample_every, t.evaluate_every, t.checkpoint_every)
+        )
+        return log, sample and not last, evaluate, save
+
+    def _look(self, state: TrainState, sample: bool, evaluate: bool) -> float | None:
+        """Samples and test bits/dim on the way; returns the latter. Raises `Stopped` if a signal has come."""
+        step, evaluation = int(state.step), self.config.evaluation
+        if sample:
+            self._sample(state, _sample_name(step))
+        if not evaluate:
+            return None
+        result = self._evaluate("evaluation", state, evaluation.training_draws, evaluation.max_images)
+        if step < self.config.training.steps:
+            self._plot(state, result)
+        return result.total
+
+    def _catch_up(self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator) -> None:
+        """What a request to stop had cut short at the step that it saved."""
+        step = int(state.step)
+        if not step:
+            return
+        path = self.run_dir.path
+        _, sample, evaluate, _ = self._due(step)
+        sample = sample and not (path / "samples" / f"{_sample_name(step)}.png").exists()
+        evaluate = evaluate and ("evaluation", step) not in (
+            (record["kind"], record["step"]) for record in read_metrics(path / "metrics.jsonl")
+        )
+        bits = self._look(state, sample, evaluate)
+        self.checkpoints.save(state, metrics, iterator, bits)
 
     def _heed(self, step: int) -> None:
         """Raises `Stopped` if a signal has come."""
@@ -267,9 +294,7 @@ class _Training:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.records.append(record)
-        for name, value in record.items():
-            if name not in ("kind", "step") and value is not None:
-                self.board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        self.events.append(record)
 
     def _sample(self, state: TrainState, name: str) -> None:
         key = stream_key(self.config.seed, Stream.SAMPLING)
@@ -293,11 +318,9 @@ class _Training:
         plots.schedule(folder / "schedule.png", t, gamma)
         plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
 
-    def _finish(self, state: TrainState, result: Evaluation) -> None:
-        """evaluation.json, the plots and the last samples."""
-        self._plot(state, result)
-        write_evaluation(self.run_dir.path, result, self.dataset, int(state.step))
-        self._sample(state, "final")
+
+def _sample_name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def write_evaluation(
