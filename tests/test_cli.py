@@ -180,6 +180,15 @@ def test_sampling_that_is_refused(trained: Path, flags: list[str], mentions: lis
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", *flags), *mentions)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+def test_a_full_disk_is_one_line(trained: Path) -> None:
+    folder = trained / "run" / "samples" / "step_2_seed_9_T_2_ancestral"
+    folder.mkdir()
+    (folder / "shard_00000.npz.partial").symlink_to("/dev/full")
+    result = run("sample.py", f"--workdir={trained / 'run'}", "--seed=9")
+    assert_refused(result, str(trained / "run"), "the disk is full", "run the same command to go on")
+
+
 def test_samplers_compared_on_a_run(trained: Path) -> None:
     fields = ["samplers=('heun@karras',)", "calls=(2,)", "noises=('ddim(0)',)", "noise_steps=(2,)", "samples=8"]
     flags = [f"--config.comparison.{field}" for field in (*fields, "reference_calls=3")]

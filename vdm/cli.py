@@ -19,7 +19,7 @@ from rich.console import Console
 from vdm import config as config_lib
 from vdm import parallel
 from vdm.config import Config
-from vdm.errors import InputError, Stopped
+from vdm.errors import InputError, Stopped, is_disk_full
 from vdm.training.rundir import read_config
 
 Program = Callable[[], None]
@@ -86,8 +86,12 @@ def run(program: Program, description: str, default_config: Path | None = None) 
     except Stopped as stopped:
         print(f"{stopped}; run the same command to go on")
         sys.exit(128 + stopped.signal_number)
-    except OSError as error:
-        # Files the user named, and disks that fill up; a bug of ours would not be an OSError.
+    except Exception as error:
+        if is_disk_full(error):
+            _fail(f"--workdir={workdir()}: the disk is full; with room on it, run the same command to go on")
+        if not isinstance(error, OSError):
+            raise
+        # Files the user named; a bug of ours would not be an OSError.
         _fail(os_error(error))
     sys.exit(0)
 
@@ -97,6 +101,8 @@ def quiet() -> None:
     # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
     sys.unraisablehook = lambda unraisable: None
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # What a killed data worker leaves in shared memory is cleaned up; the process that does it need not say so.
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
     absl_logging.set_verbosity(absl_logging.FATAL)
 

@@ -17,6 +17,20 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
+class WorkerDied(InputError):
+    """A process that reads data ended before its time."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that of a full disk."""
+    while error is not None:
+        text = str(error)
+        if "No space left" in text or "File too large" in text or "quota exceeded" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its type's name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 
+from vdm.files import replacing
+
 GUTTER = 2
 """Pixels between the images of a grid and around it."""
 GUTTER_VALUE = 255
@@ -79,11 +81,12 @@ def _to_bytes(x: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
 def _write(path: Path, pictures: list[UInt8[np.ndarray, "height width channels"]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     first, *rest = (Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in pictures)
-    if path.suffix == ".gif":
-        durations = [FRAME_MILLISECONDS] * len(rest) + [LAST_FRAME_MILLISECONDS]
-        first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
-    else:
-        first.save(path)
+    with replacing(path) as partial:
+        if path.suffix == ".gif":
+            durations = [FRAME_MILLISECONDS] * len(rest) + [LAST_FRAME_MILLISECONDS]
+            first.save(partial, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+        else:
+            first.save(partial, "PNG")
 
 
 def _check_images(name: str, images: np.ndarray, ndim: int) -> None:

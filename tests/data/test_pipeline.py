@@ -2,6 +2,12 @@
 
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import grain
 import numpy as np
@@ -9,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vdm.data import Dataset, DatasetInfo, evaluation_batches, train_iterator
-from vdm.errors import InputError
+from vdm.errors import InputError, WorkerDied
 
 
 def dataset(num: int = 30, shape: tuple[int, int, int] = (4, 4, 3)) -> Dataset:
@@ -79,6 +85,55 @@ def test_state_resumes_to_the_bit_across_epochs_with_any_number_of_workers(num_w
     np.testing.assert_array_equal(take(resumed, 3), expected[700:])
     assert resumed.get_state() == unbroken.get_state()
     resumed.close()
+
+
+class Reader:
+    """Images that tell which process read them."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.frombuffer(os.getpid().to_bytes(4, "little"), np.uint8).reshape(2, 2, 1)
+
+
+def test_a_worker_that_is_killed_is_named_and_the_state_is_kept():
+    info = DatasetInfo("pids", "1", (2, 2, 1), 256, 64, 64, "train", "test", "none")
+    iterator = train_iterator(Dataset(info, Reader(), Reader()), batch_size=4, seed=0, num_workers=2)
+    taken = [next(iterator)["image"] for _ in range(3)]
+    pids = [int.from_bytes(batch[0].tobytes(), "little") for batch in taken]
+    assert pids[0] == pids[2] != pids[1]
+    os.kill(pids[1], signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="data worker 2 of 2 was killed by SIGKILL; run the same command"):
+        taken.extend(batch["image"] for batch in iterator)
+    assert iterator.get_state() == {"next_index": len(taken)}
+    iterator.close()
+
+
+ALONE = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+import test_pipeline as t
+if __name__ == "__main__":
+    info = t.DatasetInfo("pids", "1", (2, 2, 1), 256, 64, 64, "train", "test", "none")
+    iterator = t.train_iterator(t.Dataset(info, t.Reader(), t.Reader()), batch_size=4, seed=0, num_workers=1)
+    print(int.from_bytes(next(iterator)["image"][0].tobytes(), "little"), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE.format(here=str(Path(__file__).parent)))
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    worker = Path("/proc") / result.stdout.strip()
+    deadline = time.monotonic() + 60
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.exists()
 
 
 def test_going_back_to_a_state(digits):

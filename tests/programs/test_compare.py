@@ -15,7 +15,7 @@ from vdm.evaluation.likelihood import Evaluator
 from vdm.programs import compare as program
 from vdm.programs import sweep
 from vdm.programs.evaluate import Evaluate, parse_steps
-from vdm.training.rundir import read_config, read_metrics
+from vdm.training.rundir import lock, read_config, read_metrics
 
 NUM, STEPS = 24, 6
 
@@ -177,3 +177,8 @@ def test_it_refuses_a_config_of_one_discrete_model(folder: Path) -> None:
     with pytest.raises(InputError, match=r"comparison\.trained"):
         run(config, folder / "refused")
     assert not (folder / "refused").exists()
+
+
+def test_two_in_one_folder_are_refused(folder: Path) -> None:
+    with lock(folder / "locked"), pytest.raises(InputError, match="locked: another run is writing here"):
+        run(small(folder), folder / "locked")

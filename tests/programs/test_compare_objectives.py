@@ -19,7 +19,7 @@ from vdm.evaluation.quality import Quality
 from vdm.model import from_config
 from vdm.programs import compare_objectives as program
 from vdm.training.loop import restore
-from vdm.training.rundir import read_config
+from vdm.training.rundir import lock, read_config
 from vdm.training.state import Stream, stream_key
 
 RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
@@ -130,3 +130,8 @@ def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str
     with pytest.raises(InputError, match=message):
         run(config, folder / "refused")
     assert not (folder / "refused").exists()
+
+
+def test_two_in_one_folder_are_refused(folder: Path) -> None:
+    with lock(folder / "locked"), pytest.raises(InputError, match="locked: another run is writing here"):
+        run(small(folder), folder / "locked")

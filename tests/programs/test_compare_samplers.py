@@ -18,7 +18,7 @@ from vdm.evaluation.sampling import ImageSampler
 from vdm.programs import compare_samplers as program
 from vdm.programs.evaluate import Evaluate
 from vdm.training.loop import train
-from vdm.training.rundir import read_config
+from vdm.training.rundir import lock, read_config
 from vdm.training.state import Stream, stream_key
 
 NAMES = ["ancestral-4.json", "ddim_0-1.json", "heun_karras-1.json", "heun_karras-2.json"]
@@ -144,3 +144,8 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path) -> None:
     with pytest.raises(InputError, match="'9'"):
         program.compare_samplers(read_config(folder / "run"), folder / "run", folder / "refused", "9", QUIET)
     assert not (folder / "refused").exists()
+
+
+def test_two_in_one_folder_are_refused(folder: Path) -> None:
+    with lock(folder / "locked"), pytest.raises(InputError, match="locked: another run is writing here"):
+        run(folder, "locked")

@@ -1,6 +1,8 @@
 """sample.py's program: shards that resume, interpolations, reconstructions, and what it refuses."""
 
+import contextlib
 import io
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +78,7 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     folder = make().images(num_frames=2)
     assert folder.name == "step_7_seed_0_T_3_ddim_0.5"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "settings.json", "shard_00000.npz", "shard_00001.npz", "shard_00002.npz"
+        ".lock", "settings.json", "shard_00000.npz", "shard_00001.npz", "shard_00002.npz"
     ]  # fmt: skip
     whole = list(shards.read(folder))
     assert [part.shape for part in whole] == [(4, 4, 4, 1), (4, 4, 4, 1), (2, 4, 4, 1)]
@@ -92,6 +94,9 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     def draw_or_cut(self, variables, key, num, progress, first):
         calls.append((first, num))
         if len(calls) == 2:
+            # Meanwhile nobody else may draw into the folder.
+            with pytest.raises(InputError, match=r"ddim_0\.5: another run is writing here"):
+                make().images()
             raise tiny.Cut
         return draw(self, variables, key, num, progress, first)
 
@@ -99,7 +104,7 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
         patch.setattr(sampling.ImageSampler, "__call__", draw_or_cut)
         with pytest.raises(tiny.Cut):
             make().images()
-        assert sorted(path.name for path in folder.iterdir()) == ["settings.json", "shard_00000.npz"]
+        assert sorted(path.name for path in folder.glob("s*")) == ["settings.json", "shard_00000.npz"]
         written = (folder / "shard_00000.npz").stat().st_mtime_ns
         # One image fewer is a shorter last shard, drawn again when there are to be more.
         make(num=9).images()
@@ -138,6 +143,43 @@ def test_what_is_no_shard_is_refused(make: Make) -> None:
         make(num=2).images()
 
 
+def test_killed_anywhere_shards_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut before and after each of the moments at which a file appears under its name."""
+    monkeypatch.setattr(shards, "SHARD", SIZE)
+    images = np.asarray(tiny.images(10)).astype(np.uint8)
+
+    def draw(first: int, num: int) -> np.ndarray:
+        return images[first : first + num]
+
+    replace_file, moments = os.replace, 0
+
+    def cut_at(moment: int) -> Callable[..., None]:
+        count = iter(range(1000))
+
+        def replace_or_cut(source: Path, target: Path) -> None:
+            if next(count) == moment:
+                raise tiny.Cut
+            replace_file(source, target)
+            if next(count) == moment:
+                raise tiny.Cut
+
+        return replace_or_cut
+
+    while True:
+        folder = tmp_path / str(moments)
+        monkeypatch.setattr(os, "replace", cut_at(moments))
+        with contextlib.suppress(tiny.Cut):
+            assert shards.stream(folder, 10, {"seed": 1}, draw) == 10
+            break
+        there = sum(len(part) for part in shards.read(folder))
+        monkeypatch.setattr(os, "replace", replace_file)
+        assert shards.stream(folder, 10, {"seed": 1}, draw) == 10 - there
+        np.testing.assert_array_equal(np.concatenate(list(shards.read(folder))), images)
+        assert len(list(folder.iterdir())) == 4
+        moments += 1
+    assert moments == 12
+
+
 def test_latents_that_are_not_finite_stop_it_with_nothing_written(make: Make, variables: Any) -> None:
     broken = variables | {"network": jax.tree.map(lambda x: x * np.nan, variables["network"])}
     sample = make(broken, num=2)
@@ -145,7 +187,7 @@ def test_latents_that_are_not_finite_stop_it_with_nothing_written(make: Make, va
         sample.images()
     with pytest.raises(InputError, match=r"sampler unipc: .*step 1 of 3"):
         make(broken, num=2, sampler="unipc").interpolation(2)
-    assert not sample.stem.parent.exists()
+    assert [path.name for path in sample.stem.parent.rglob("*") if path.is_file()] == [".lock"]
 
 
 def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,21 +120,78 @@ def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
                 checkpoints.restore_one(abstract(), which)
 
 
+def cut_one_array(folder: Path) -> None:
+    path = max((folder / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def cut_everything(folder: Path) -> None:
+    """As a machine may leave it that lost its power."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            os.truncate(path, 0)
+
+
+def without(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+
+
+FILES = ("state/_METADATA", "state/manifest.ocdbt", "data/process_0-of-1.json")
+DAMAGES = (damage, cut_one_array, empty, cut_everything, *(functools.partial(without, name) for name in FILES))
+
+
 def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
+    with Checkpoints(tmp_path / "whole", keep=3) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(at_step(step), empty_metrics(), iterator, wait=True)
-    damage(tmp_path / "c" / "2")
+            checkpoints.save(at_step(step), empty_metrics(), iterator, bits_per_dim=3.0, wait=True)
+    for k, damage_it in enumerate(DAMAGES):
+        folder = tmp_path / str(k) / "c"
+        shutil.copytree(tmp_path / "whole", folder)
+        damage_it(folder / "2")
+        with Checkpoints(folder, keep=3) as checkpoints:
+            restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
+            assert restored is not None
+            assert_same(restored[0], at_step(1))
+            assert "the checkpoint of step 2 cannot be read" in restored[2][-1]
+            assert "going on from step 1" in restored[2][-1]
+            if k == 0:
+                # Its step can be made and saved again.
+                checkpoints.save(at_step(2), empty_metrics(), iterator, wait=True)
+                assert checkpoints.restore_one(abstract()).step == 2
+        assert (folder.parent / "checkpoints_unreadable" / "2").is_dir()
+
+
+def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Path, iterator: Any) -> None:
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
+        for step, bits in ((1, 1.0), (2, 2.0), (3, 3.0)):
+            checkpoints.save(at_step(step), empty_metrics(), iterator, bits, wait=True)
+    (tmp_path / "c" / "1" / "metrics" / "metrics").write_text('{"bits')
+    with pytest.raises(InputError, match=r"cannot be opened \(.*\); train\.py mends it"):
+        Checkpoints(tmp_path / "c", read_only=True)
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
-        assert_same(restored[0], at_step(1))
-        assert len(restored[2]) == 1
-        assert "step 2" in restored[2][0]
-        # Its step can be made and saved again.
-        checkpoints.save(at_step(2), empty_metrics(), iterator, wait=True)
-        assert checkpoints.restore_one(abstract()).step == 2
-    assert (tmp_path / "checkpoints_unreadable" / "2").is_dir()
+        assert restored[0].step == 3
+        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it is not the best"]
+        assert checkpoints.restore_one(abstract(), "best").step == 2
+
+
+def test_bits_per_dim_may_come_after_the_rest(tmp_path: Path, iterator: Any) -> None:
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
+        checkpoints.save(at_step(1), empty_metrics(), iterator)
+        checkpoints.save(at_step(1), empty_metrics(), iterator, 1.0)
+        # Those that there are stay.
+        checkpoints.save(at_step(1), empty_metrics(), iterator, 9.0)
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
+        checkpoints.save(at_step(2), empty_metrics(), iterator, 2.0)
+        checkpoints.save(at_step(3), empty_metrics(), iterator, 3.0, wait=True)
+        assert checkpoints.steps() == [1, 3]
+        assert checkpoints.restore_one(abstract(), "best").step == 1
 
 
 def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path, iterator: Any) -> None:

@@ -1,13 +1,19 @@
 """Whole runs: killed and resumed to the bit, stopped by signals, and stopped by what is not finite."""
 
+import errno
 import gzip
 import io
+import itertools
 import json
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +33,18 @@ from vdm.config import (
     ScheduleConfig,
     TrainingConfig,
 )
-from vdm.errors import InputError
-from vdm.evaluation.likelihood import Evaluation
-from vdm.training.loop import NonFiniteError, train
-from vdm.training.rundir import read_metrics
+from vdm.data.pipeline import _BatchIterator
+from vdm.errors import InputError, Stopped, WorkerDied
+from vdm.evaluation.likelihood import Evaluation, Evaluator
+from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents
+from vdm.training import loop
+from vdm.training.loop import NonFiniteError, train, write_evaluation
+from vdm.training.rundir import MetricsFile, read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 24
+# What the two runs' folders differ in; the benchmark's own tool, so that this tests it as well.
+differences = runpy.run_path(str(ROOT / "benchmarks" / "kills.py"))["differences"]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +121,81 @@ def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
     assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+
+
+def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = tiny(folder), folder / "faults"
+    next_batch = _BatchIterator.__next__
+
+    def die(self: _BatchIterator) -> dict[str, np.ndarray]:
+        if self.get_state()["next_index"] == 5:
+            raise WorkerDied("data worker 1 of 1 was killed")
+        return next_batch(self)
+
+    def not_finite(self: ImageSampler, *args: Any) -> None:
+        raise NonFiniteLatents("sampler ancestral: z of image 0 is not finite")
+
+    out = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(_BatchIterator, "__next__", die)
+        patch.setattr(ImageSampler, "__call__", not_finite)
+        sampling = replace(config, training=replace(config.training, sample_every=4))
+        with pytest.raises(WorkerDied):
+            train(sampling, path, Console(file=out, width=200))
+    assert "warning: step 4: no samples: sampler ancestral: z of image 0 is not finite" in out.getvalue()
+    # Of the step where it happened, and not of its last multiple of three.
+    assert (path / "checkpoints" / "5").is_dir()
+
+    append = MetricsFile.append
+
+    def full(self: MetricsFile, record: dict[str, Any]) -> None:
+        if record["step"] == 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsFile, "append", full)
+        with pytest.raises(InputError, match=r"disk is full; complete checkpoints: \[3, 5, 6\]"):
+            run_here(config, path)
+
+
+def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After those of the test above: SIGTERM while evaluating, and a clock that jumps."""
+    config, path, evaluate = tiny(folder), folder / "faults", Evaluator.__call__
+
+    def stopped(self: Evaluator, *args: Any) -> Evaluation:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", stopped)
+        with pytest.raises(Stopped, match="step 12"):
+            run_here(config, path)
+    assert all(record["kind"] == "train" for record in read_metrics(path / "metrics.jsonl"))
+
+    # Orbax counts its patience, some minutes, by the wall clock: longer jumps go backwards, or between sessions.
+    now = [time.time() + 1e9]
+    jumps = itertools.cycle((-1e6, 60.0, -1.0, 0.0))
+    out = io.StringIO()
+
+    def write_last(*args: Any) -> None:
+        """To compare.py a run with an evaluation.json is done: all else must be there."""
+        assert (path / "samples" / "final.png").exists()
+        assert read_metrics(path / "metrics.jsonl")[-1]["kind"] == "final"
+        write_evaluation(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_evaluation", write_last)
+        patch.setattr(time, "time", lambda: now[0])
+        train(config, path, Console(file=out, width=200), lambda step: now.append(now.pop() + next(jumps)))
+    printed = out.getvalue()
+    assert "resuming at step 12" in printed
+    assert not re.search(r"-\d+(,\d+)? images/s|-\d+:\d+ left", printed)
+    records = read_metrics(path / "metrics.jsonl")
+    assert all(record["images_per_second"] > 0 for record in records if record["kind"] == "train")
+    assert differences(folder / "whole", path) == []
 
 
 def flags(folder: Path) -> list[str]:

@@ -1,6 +1,10 @@
 """Batches of images: without end, shuffled and resumable to train on; each image once to evaluate on."""
 
+import multiprocessing
+import os
+import re
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -9,7 +13,7 @@ from absl import flags
 
 from vdm.data import augmentations as augmentations_lib
 from vdm.data.dataset import Dataset, Source
-from vdm.errors import InputError
+from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 """Threads that read, and batches that wait, in each process."""
@@ -33,7 +37,8 @@ def train_iterator(
     processes and workers. The state (`get_state`, `set_state`, or Grain's checkpoint handler for Orbax) is the number
     of batches taken, {"next_index": int}, and resumes to the bit, with any number of workers.
 
-    With `num_workers`, call `close()` after use, and guard the program by `if __name__ == "__main__"`.
+    With `num_workers`, call `close()` after use, and guard the program by `if __name__ == "__main__"`. A worker that is
+    killed raises `WorkerDied` within about a second, and leaves a state that resumes.
 
     Raises `InputError` for a batch size that is not positive, exceeds the split or does not divide among the
     processes, a seed outside 0 .. 2³² − 1, a negative number of workers, or augmentations that do not fit the images.
@@ -73,14 +78,30 @@ class _BatchIterator(grain.DatasetIterator):
             if not flags.FLAGS.is_parsed():  # Grain reads absl flags here; a program need not have any
                 flags.FLAGS.mark_as_parsed()
             iterable = iterable.mp_prefetch(
-                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2), _ignore_interrupts
+                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2), _prepare_worker
             )
-        self._position, self._iterator = position, iter(iterable)
+        self._first, self._position, self._iterator = position, position, iter(iterable)
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batch = next(self._iterator)
+        try:
+            batch = next(self._iterator)
+        except RuntimeError as error:
+            # Grain's words for a process that is gone; what a worker raises comes as it is.
+            found = re.search(r"unexpectedly with exit code (-?\d+)", str(error))
+            if not found:
+                raise
+            raise WorkerDied(self._died(int(found[1]))) from error
         self._position += 1
         return batch
+
+    def _died(self, status: int) -> str:
+        # Workers take turns.
+        which = (self._position - self._first) % self._num_workers + 1
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return (
+            f"data worker {which} of {self._num_workers} {how}; run the same command to go on. If nobody killed it, "
+            "memory may have run out: fewer config.data.num_workers need less"
+        )
 
     def get_state(self) -> dict[str, int]:
         return {"next_index": self._position}
@@ -97,9 +118,17 @@ class _BatchIterator(grain.DatasetIterator):
         self._iterator.close()
 
 
-def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
-    """In a worker: Ctrl-C is for the main process, which saves before it stops."""
+def _prepare_worker(worker_index: int, worker_count: int) -> None:
+    """In a worker: Ctrl-C is for the main process, which saves before it stops; without it there is no work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_main, daemon=True).start()
+
+
+def _end_with_main() -> None:
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
 
 
 def num_evaluated(source: Source, max_images: int) -> int:

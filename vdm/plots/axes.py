@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
+from vdm.files import replacing
+
 DPI = 130
 
 
@@ -47,4 +49,6 @@ def save(figure: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI)
     # A third of the bytes of full colour: most colours are the soft edges of lines.
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with replacing(path) as partial:
+        picture.save(partial, format="PNG", optimize=True)

@@ -17,7 +17,7 @@ from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_step
 from vdm.model import Variables
 from vdm.programs import shards
 from vdm.training.loop import resolve, restore
-from vdm.training.rundir import check_model_and_data, check_same_model, read_config, weights_digest
+from vdm.training.rundir import check_model_and_data, check_same_model, lock, read_config, weights_digest
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key
 
@@ -52,7 +52,8 @@ class Sample:
     def images(self, num_frames: int = 0) -> Path:
         """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
 
-        Beside it a PNG of the first `SHOWN`, and with `num_frames` a strip and an animation of their guesses x̂.
+        Beside it a PNG of the first `SHOWN`, and with `num_frames` a strip and an animation of their guesses x̂. Raises
+        `InputError` if another process is drawing into that folder.
         """
         if num_frames < 0:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
@@ -69,7 +70,7 @@ class Sample:
                 frames.append(kept)
             return images
 
-        with progress_of(self.console, "sampling") as progress:
+        with lock(self.stem), progress_of(self.console, "sampling") as progress:
             drawn = shards.stream(self.stem, num, self._record(), draw)
             if steps and not frames:
                 # The first images were there, but not their frames.

@@ -1,7 +1,6 @@
 """Many images on disk: shards of `SHARD` images as npz files, written one at a time and never twice."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import UInt8
 
 from vdm import parallel
 from vdm.errors import InputError
+from vdm.files import replacing
 from vdm.training.rundir import write_json
 
 SHARD = 1024
@@ -77,7 +77,5 @@ def _read(path: Path) -> Images:
 
 def _write(path: Path, images: Images) -> None:
     """So that a kill leaves no shard or a whole one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, images=images)
-    os.replace(partial, path)

@@ -1,5 +1,6 @@
 """Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
 
+import json
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm import parallel
-from vdm.errors import InputError, one_line
+from vdm.errors import InputError, is_disk_full, one_line
 from vdm.training.state import TrainState
 from vdm.training.step import Metrics
 
@@ -27,6 +28,7 @@ class Checkpoints:
         self.directory = directory
         if read_only and not directory.is_dir():
             raise InputError(f"{directory}: no such folder; train.py makes it")
+        self._warnings = [] if read_only else parallel.on_main(lambda: _drop_unreadable_metrics(directory)) or []
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [
@@ -46,7 +48,10 @@ class Checkpoints:
             "running": ocp.StandardCheckpointHandler(),
             "data": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
+        try:
+            self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
+        except ValueError as error:  # JSON that is not
+            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py mends it") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -68,11 +73,11 @@ class Checkpoints:
         bits_per_dim: float | None = None,
         wait: bool = False,
     ) -> None:
-        """Starts saving the state of step `state.step`; does nothing if that step is there.
+        """Starts saving the state of step `state.step`; if that step is there, adds only what was not known of it.
 
         `bits_per_dim` of the test split, if known, decides which checkpoint is the best. With `wait`, returns when it
-        is safely on disk. Raises `InputError` when the disk is full, also for the save before this one; the
-        checkpoints that were complete stay.
+        is safely on disk. Raises `InputError` when the disk is full or Orbax out of time, also for the save before this
+        one; the checkpoints that were complete stay.
         """
         step = int(state.step)
         try:
@@ -84,13 +89,19 @@ class Checkpoints:
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
+            elif bits_per_dim is not None:
+                self._add_metrics(step, bits_per_dim)
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
-            if not is_disk_full(error):
+            if is_disk_full(error):
+                why = "the disk is full"
+            elif isinstance(error, TimeoutError):
+                why = "out of time (Orbax reads the wall clock: was it set forward?)"
+            else:
                 raise
             raise InputError(
-                f"{self.directory}: the disk is full, a checkpoint could not be saved by step {step}; "
+                f"{self.directory}: {why}, a checkpoint could not be saved by step {step}; "
                 f"complete ones: {self.steps() or 'none'}"
             ) from error
 
@@ -126,7 +137,7 @@ class Checkpoints:
             ]
             for bad in unreadable:
                 self._set_aside(bad)
-            return items["state"], items["running"], warnings
+            return items["state"], items["running"], self._warnings + warnings
         if unreadable:
             why = next(iter(unreadable.values()))
             raise InputError(f"{self.directory}: none of the checkpoints {sorted(unreadable)} can be read ({why})")
@@ -168,6 +179,8 @@ class Checkpoints:
             found = _shapes(saved.tree if hasattr(saved, "tree") else saved)
         except Exception:
             return  # unreadable: restoring it will say so
+        if not found:
+            return  # its list of arrays is missing: likewise
         wanted = _shapes(like._asdict())
         for name in sorted(set(found) | set(wanted)):
             if found.get(name) != wanted.get(name):
@@ -187,6 +200,33 @@ class Checkpoints:
         parallel.on_main(move)
         self._manager.reload()
 
+    def _add_metrics(self, step: int, bits_per_dim: float) -> None:
+        """To a checkpoint that has none: as Orbax has them, and so that a kill leaves none or whole ones."""
+        self._manager.wait_until_finished()
+        if self._manager.metrics(step) is not None:
+            return
+        partial, folder = (self.directory / str(step) / name for name in ("metrics.partial", "metrics"))
+
+        def write() -> None:
+            partial.mkdir(exist_ok=True)
+            (partial / "metrics").write_text(json.dumps({"bits_per_dim": bits_per_dim}))
+            partial.rename(folder)
+
+        parallel.on_main(write)
+        self._manager.reload()
+
+
+def _drop_unreadable_metrics(directory: Path) -> list[str]:
+    """Orbax opens no folder with one that is cut short. Returns warnings."""
+    warnings = []
+    for path in sorted(directory.glob("[0-9]*/metrics/metrics")):
+        try:
+            json.loads(path.read_text())
+        except ValueError:
+            shutil.rmtree(path.parent)
+            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not the best")
+    return warnings
+
 
 def _bits_per_dim(metrics: dict[str, float]) -> float:
     return metrics["bits_per_dim"]
@@ -199,13 +239,3 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         for path, leaf in leaves
         if hasattr(leaf, "shape")
     }
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, is that of a full disk."""
-    while error is not None:
-        text = str(error)
-        if "No space left" in text or "File too large" in text:
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from tensorboardX import SummaryWriter
 
 from vdm import memory, parallel, pictures, plots
 from vdm import model as model_lib
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
-from vdm.errors import InputError, Stopped
+from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
 from vdm.evaluation.cost import Plan
 from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
-from vdm.training.checkpoints import Checkpoints, is_disk_full
+from vdm.training.checkpoints import Checkpoints
 from vdm.training.prefetch import Prefetched
 from vdm.training.profile import Profile
-from vdm.training.rundir import MetricsFile, RunDir, read_metrics, write_json
+from vdm.training.rundir import EventFile, MetricsFile, RunDir, read_metrics, write_json
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
 from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
 from vdm.training.step import TERMS, Metrics, empty_metrics, jit_train_step
@@ -80,7 +79,7 @@ def train(
         # Logs and pictures fill a disk as well as checkpoints do.
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
-        complete = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+        complete = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
         raise InputError(
             f"--workdir={workdir}: the disk is full; complete checkpoints: {complete or 'none'}"
         ) from error
@@ -149,13 +148,16 @@ class _Training:
             self.stop = stack.enter_context(signals())
             if parallel.is_main():
                 self.records = MetricsFile(self.path / "metrics.jsonl", step)
-                # Events of steps from `purge_step` on are hidden.
-                writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
-                self.board = stack.enter_context(writer)
+                self.events = stack.enter_context(closing(EventFile(self.path / "tensorboard", step)))
+            self._catch_up(state, metrics, batches)
             with memory.guarded("the training step", memory.TRAINING):
                 state = self._steps(state, metrics, batches)
+            self._sample(state, "final")
             result = self._evaluate("final", state, self.config.evaluation.draws, 0)
-            self._finish(state, result)
+            self._plot(state, result)
+            # Last: to compare.py it says that the run is done.
+            if parallel.is_main():
+                write_evaluation(self.path, result, self.dataset, int(state.step))
         return result
 
     def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:
@@ -182,7 +184,7 @@ class _Training:
         return state, metrics
 
     def _steps(self, state: TrainState, metrics: Metrics, batches: Prefetched) -> TrainState:
-        training, evaluation = self.config.training, self.config.evaluation
+        training = self.config.training
         step = int(state.step)
         if step < training.steps:
             step_fn = self._compile(state, metrics)
@@ -190,10 +192,18 @@ class _Training:
             task = progress.add_task("training", total=training.steps, completed=step, speed="")
             watch = Stopwatch()
             while step < training.steps:
+                try:
+                    batch = next(batches)
+                except WorkerDied:
+                    # The state and the batches taken are whole; other processes cannot join in to save.
+                    if jax.process_count() == 1:
+                        self._check_finite(metrics)
+                        self.checkpoints.save(state, metrics, batches, wait=True)
+                    raise
                 step += 1
                 last = step == training.steps
                 with self.profile.step(step):
-                    state, metrics = step_fn(state, metrics, next(batches))
+                    state, metrics = step_fn(state, metrics, batch)
                     if not last:
                         batches.prefetch()
                     parallel.throttle(metrics)
@@ -201,15 +211,7 @@ class _Training:
                     self.profile.after(step, metrics)
                 progress.update(task, completed=step)
                 stop = parallel.stop_requested(self.stop, step)
-                log, sample, evaluate, save = (
-                    every > 0 and (step % every == 0 or last)
-                    for every in (
-                        training.log_every,
-                        training.sample_every,
-                        training.evaluate_every,
-                        training.checkpoint_every,
-                    )
-                )
+                log, sample, evaluate, save = self._due(step)
                 if not (log or sample or evaluate or save or last or stop):
                     continue
                 self._check_finite(metrics)
@@ -223,20 +225,49 @@ class _Training:
                     bits = None
                     # A request to stop cuts these short: the checkpoint comes first.
                     with suppress(Stopped):
-                        if sample and not last:
-                            self._sample(state, f"step_{step:08d}")
-                        if evaluate:
-                            draws, max_images = evaluation.training_draws, evaluation.max_images
-                            result = self._evaluate("evaluation", state, draws, max_images)
-                            bits = result.total
-                            if not last:
-                                self._plot(state, result)
+                        bits = self._look(state, sample, evaluate)
                     stop = stop or bool(self.stop)
                     if save or evaluate or last or stop:
                         self.checkpoints.save(state, metrics, batches, bits, wait=last or stop)
                 if stop:
                     raise Stopped(self.stop[0] if self.stop else signal.SIGTERM, step)
         return state
+
+    def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
+        """Whether to log, to draw samples, to evaluate and to save after a step."""
+        t = self.config.training
+        last = step == t.steps
+        log, sample, evaluate, save = (
+            every > 0 and (step % every == 0 or last)
+            for every in (t.log_every, t.sample_every, t.evaluate_every, t.checkpoint_every)
+        )
+        return log, sample and not last, evaluate, save
+
+    def _look(self, state: TrainState, sample: bool, evaluate: bool) -> float | None:
+        """Samples and test bits/dim on the way; returns the latter. Raises `Stopped` if a signal has come."""
+        step, evaluation = int(state.step), self.config.evaluation
+        if sample:
+            self._sample(state, _sample_name(step))
+        if not evaluate:
+            return None
+        result = self._evaluate("evaluation", state, evaluation.training_draws, evaluation.max_images)
+        if step < self.config.training.steps:
+            self._plot(state, result)
+        return result.total
+
+    def _catch_up(self, state: TrainState, metrics: Metrics, batches: Prefetched) -> None:
+        """What a request to stop had cut short at the step that it saved."""
+        step = int(state.step)
+        if not step:
+            return
+        path = self.path
+        _, sample, evaluate, _ = self._due(step)
+        sample = sample and not (path / "samples" / f"{_sample_name(step)}.png").exists()
+        evaluate = evaluate and ("evaluation", step) not in (
+            (record["kind"], record["step"]) for record in read_metrics(path / "metrics.jsonl")
+        )
+        bits = self._look(state, sample, evaluate)
+        self.checkpoints.save(state, metrics, batches, bits)
 
     def _heed(self, step: int) -> None:
         """Raises `Stopped` if a signal has come."""
@@ -309,9 +340,7 @@ class _Training:
         if not parallel.is_main():
             return
         self.records.append(record)
-        for name, value in record.items():
-            if name not in ("kind", "step") and value is not None:
-                self.board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        self.events.append(record)
 
     def _sample(self, state: TrainState, name: str) -> None:
         key = stream_key(self.config.seed, Stream.SAMPLING)
@@ -338,12 +367,9 @@ class _Training:
         plots.schedule(folder / "schedule.png", t, gamma)
         plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
 
-    def _finish(self, state: TrainState, result: Evaluation) -> None:
-        """evaluation.json, the plots and the last samples."""
-        self._plot(state, result)
-        if parallel.is_main():
-            write_evaluation(self.path, result, self.dataset, int(state.step))
-        self._sample(state, "final")
+
+def _sample_name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def write_evaluation(

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from vdm import parallel
+from vdm.errors import WorkerDied
 
 
 class Prefetched(grain.DatasetIterator):
@@ -14,22 +15,28 @@ class Prefetched(grain.DatasetIterator):
 
     Steps are dispatched without waiting for them, and transfers are asynchronous, so one thread is enough: call
     `prefetch` after a step is dispatched. The state is that of the batches taken, whatever was read ahead: what a
-    checkpoint saves.
+    checkpoint saves. What goes wrong in reading ahead is raised when the batch is asked for: the step before is whole.
     """
 
     def __init__(self, iterator: grain.DatasetIterator, mesh: Mesh):
         super().__init__()
         self._iterator, self._mesh = iterator, mesh
         self._ahead: dict[str, jax.Array] | None = None
+        self._error: WorkerDied | None = None
         self._state = iterator.get_state()
 
     def prefetch(self) -> None:
         """Reads the next batch and starts its transfer, unless it is there."""
-        if self._ahead is None:
-            self._ahead = parallel.shard_batch(next(self._iterator), self._mesh)
+        if self._ahead is None and self._error is None:
+            try:
+                self._ahead = parallel.shard_batch(next(self._iterator), self._mesh)
+            except WorkerDied as error:
+                self._error = error
 
     def __next__(self) -> dict[str, jax.Array]:
         self.prefetch()
+        if self._error is not None:
+            raise self._error
         batch, self._ahead = self._ahead, None
         self._state = self._iterator.get_state()
         assert batch is not None

@@ -8,15 +8,20 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 import numpy as np
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from vdm.config import Config, flatten, from_dict, to_dict
 from vdm.errors import InputError
+from vdm.files import replacing
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -89,7 +94,7 @@ def lock(path: Path) -> TextIO:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(f"--workdir={path}: another run is writing here") from error
+        raise InputError(f"--workdir={path}: another run is writing here; wait for it or stop it") from error
     return file
 
 
@@ -105,6 +110,32 @@ class MetricsFile:
         """Adds one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class EventFile:
+    """tensorboard/: the numbers of metrics.jsonl for TensorBoard; those of earlier sessions after a step are hidden.
+
+    Written at once: SummaryWriter writes in a thread, which dies of a full disk, and the program waits for it forever.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        folder.mkdir(exist_ok=True)
+        # Its name has the second as well, but a clock may be set back.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """A point on the curve of each number."""
+        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items() if value is not None]
+        self._write(record["step"], summary=Summary(value=values))
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._writer.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -196,9 +227,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Writes `text` so that a kill leaves either the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def versions() -> dict[str, str]:
