@@ -127,6 +127,7 @@ def os_error(error: OSError) -> str:
 def _fail(message: str, status: int = 2) -> NoReturn:
     sys.stdout.flush()
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    parallel.leave()
     # Without a farewell from background threads: everything of ours is closed.
     os._exit(status)
 

@@ -4,6 +4,7 @@ All processes run the same program: each reads its share of a batch, process 0 a
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -158,7 +159,19 @@ def throttle(value: Any) -> None:
 
 def to_host(tree: Any) -> Any:
     """Arrays over the mesh as numpy arrays, whole in every process; all processes must call it."""
-    return jax.device_get(tree) if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
+
+    def one(x: jax.Array) -> np.ndarray:
+        return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(one, tree)
+
+
+def leave() -> None:
+    """Before a process ends at once: tells the others, for ten seconds at most."""
+    if jax.distributed.is_initialized():
+        goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        goodbye.start()
+        goodbye.join(10)
 
 
 def is_main() -> bool:

@@ -1,6 +1,7 @@
 """sample.py: images from a run's checkpoint."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class Sample:
                 frames.append(kept)
             return images
 
-        with lock(self.stem), progress_of(self.console, "sampling") as progress:
+        held = parallel.on_main(lambda: lock(self.stem))
+        with held or nullcontext(), progress_of(self.console, "sampling") as progress:
             drawn = shards.stream(self.stem, num, self._record(), draw)
             if steps and not frames:
                 # The first images were there, but not their frames.
