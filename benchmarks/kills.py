@@ -251,7 +251,7 @@ def results(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         parts = path.relative_to(folder).parts
-        if path.is_dir() or path.name in OF_A_SESSION or "tensorboard" in parts:
+        if path.is_dir() or path.name in OF_A_SESSION or {"tensorboard", "profile"} & set(parts):
             continue
         if "checkpoints" in parts:
             step = folder.joinpath(*parts[: parts.index("checkpoints") + 2])
@@ -277,7 +277,7 @@ def checkpoint(step: Path) -> dict[str, Any]:
         tree = ocp.StandardCheckpointer().restore((step / item).absolute())
         for name, leaf in jax.tree_util.tree_leaves_with_path(tree):
             found[item + jax.tree_util.keystr(name)] = np.asarray(leaf)
-    for file in (*step.glob("data/process_*.json"), *step.glob("metrics/metrics")):
+    for file in (step / "data" / "metadata", *step.glob("metrics/metrics")):
         found[str(file.relative_to(step))] = json.loads(file.read_text())
     return found
 

@@ -1,4 +1,4 @@
-"""One of the processes that `test_processes` starts: trains, is stopped, goes on, evaluates and draws samples.
+"""One of the processes that `test_several_processes` starts: trains, is stopped, goes on, evaluates and draws samples.
 
 python one_of_several.py COORDINATOR NUM_PROCESSES PROCESS_ID WORKDIR DATA
 """

@@ -141,7 +141,7 @@ def without(name: str, folder: Path) -> None:
     (folder / name).unlink()
 
 
-FILES = ("state/_METADATA", "state/manifest.ocdbt", "data/process_0-of-1.json")
+FILES = ("state/_METADATA", "state/manifest.ocdbt", "data/metadata")
 DAMAGES = (damage, cut_one_array, empty, cut_everything, *(functools.partial(without, name) for name in FILES))
 
 
