@@ -70,7 +70,7 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
 class _Objectives:
     def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
-        self.mesh = parallel.make_mesh(config.training.batch_size)
+        self.mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
         sampling = replace(config.sampling, num=config.comparison.samples)
         self.sampling = with_steps_of(sampling, config.objective.num_steps)
         self.quality = Quality(dataset.train, dataset.info.levels)

@@ -131,12 +131,13 @@ class Evaluate:
                 rounds=rounds,
                 progress=progress,
             )
+        curves = _curves(self.model, self.variables)
         if not parallel.is_main():
             return report
         result = report.to_dict()
         write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
         path = self.workdir / "plots" / "estimator_variance.png"
-        plots.estimator_variance(path, result["lines"], *_curves(self.model, self.variables))
+        plots.estimator_variance(path, result["lines"], *curves)
         caption = (
             f"continuous time, step {self.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"

@@ -203,11 +203,11 @@ class Checkpoints:
     def _add_metrics(self, step: int, bits_per_dim: float) -> None:
         """To a checkpoint that has none: as Orbax has them, and so that a kill leaves none or whole ones."""
         self._manager.wait_until_finished()
-        if self._manager.metrics(step) is not None:
-            return
         partial, folder = (self.directory / str(step) / name for name in ("metrics.partial", "metrics"))
 
         def write() -> None:
+            if folder.exists():
+                return
             partial.mkdir(exist_ok=True)
             (partial / "metrics").write_text(json.dumps({"bits_per_dim": bits_per_dim}))
             partial.rename(folder)

@@ -47,7 +47,7 @@ class Prefetched(grain.DatasetIterator):
 
     def set_state(self, state: Any) -> None:
         self._iterator.set_state(state)
-        self._state, self._ahead = state, None
+        self._state, self._ahead, self._error = state, None, None
 
     def close(self) -> None:
         super().close()
