@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
-from train_step import CASES, WARMUP_STEPS, machine
+from train_step import CASES, WARMUP_STEPS, chosen, machine
 
 from vdm import model as model_lib
 from vdm import parallel
@@ -232,20 +232,15 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=0, help="of the network (default: the case's)")
     parser.add_argument("--depth", type=int, default=0, help="of the network (default: the case's)")
     options = parser.parse_args()
-    cases = options.cases.split(",")
-    for case in cases:
-        if case not in CASES:
-            parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
+    configs = chosen(parser, options)
     if options.steps < 1 or min(options.devices, options.channels, options.depth) < 0:
         parser.error("--steps: must be 1 or more; --devices, --channels, --depth: 0 or more")
 
     parallel.setup(options.devices)
     result: dict[str, Any] = {"machine": machine(), "cases": {}}
-    for case in cases:
+    for case, config in configs.items():
         print(f"{case} …", file=sys.stderr)
-        config = CASES[case]()
-        network = {name: getattr(options, name) for name in ("channels", "depth") if getattr(options, name)}
-        result["cases"][case] = compare(replace(config, network=replace(config.network, **network)), options.steps)
+        result["cases"][case] = compare(config, options.steps)
     print(json.dumps(result, indent=2))
 
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
-from train_step import CASES, machine
+from train_step import CASES, chosen, machine
 
 from vdm import model as model_lib
 from vdm import parallel, predictions, samplers
@@ -170,10 +170,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=0, help="of the network (default: the case's)")
     parser.add_argument("--depth", type=int, default=0, help="of the network (default: the case's)")
     options = parser.parse_args()
-    cases, names = options.cases.split(","), options.samplers.split(";")
-    for case in cases:
-        if case not in CASES:
-            parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
+    configs, names = chosen(parser, options), options.samplers.split(";")
     try:
         for name in names:
             samplers.parse(name)
@@ -186,11 +183,8 @@ def main() -> None:
 
     parallel.setup(options.devices)
     result: dict[str, Any] = {"machine": machine(), "cases": {}}
-    for case in cases:
+    for case, config in configs.items():
         print(f"{case} …", file=sys.stderr)
-        config = CASES[case]()
-        network = {name: getattr(options, name) for name in ("channels", "depth") if getattr(options, name)}
-        config = replace(config, network=replace(config.network, **network))
         measured = measure(config, names, options.steps, options.batch_size, options.repeats)
         result["cases"][case] = measured
     print(json.dumps(result, indent=2))

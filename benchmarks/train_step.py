@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,18 @@ def matmul_peak(repeats: int = 5) -> float:
     return mesh.size * 2 * MATMUL_SIZE**3 / min(times)
 
 
+def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Config]:
+    """The configs of --cases, with --channels and --depth where these are options and given; one line for bad cases."""
+    configs = {}
+    for case in options.cases.split(","):
+        if case not in CASES:
+            parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
+        network = {name: value for name in ("channels", "depth") if (value := getattr(options, name, None))}
+        config = CASES[case]()
+        configs[case] = replace(config, network=replace(config.network, **network))
+    return configs
+
+
 def machine() -> dict[str, Any]:
     """What the figures are figures of."""
     return {
@@ -216,17 +229,11 @@ def main() -> None:
     parser.add_argument("--depth", type=int, help="residual blocks down (default: the case's)")
     parser.add_argument("--batch_size", type=int, help="images a step (default: the case's)")
     options = parser.parse_args()
-    cases = options.cases.split(",")
-    for case in cases:
-        if case not in CASES:
-            parser.error(f"--cases={options.cases}: {case!r} is not one of {', '.join(CASES)}")
+    configs = chosen(parser, options)
     if options.steps < 0 or options.devices < 0:
         parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 0 or more")
-    configs = {}
-    for case in cases:
-        config = configs[case] = CASES[case]()
+    for config in configs.values():
         config.network.dtype, config.network.remat = options.dtype, options.remat
-        config.network.depth = options.depth or config.network.depth
         config.training.accumulate = options.accumulate
         config.training.batch_size = options.batch_size or config.training.batch_size
         try:

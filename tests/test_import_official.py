@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import official_model
 import pytest
+from commands import error_line
 from rich.console import Console
 
 from vdm import bounds, gaussian, likelihoods, official, parallel
@@ -35,18 +36,6 @@ def tree(kind: str = "scalar", **changed: Any) -> dict[str, Any]:
 def saved(path: Path, state: dict[str, Any]) -> Path:
     path.write_bytes(flax.serialization.msgpack_serialize(state))
     return path
-
-
-def run(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error."""
-    with pytest.raises(SystemExit) as exit_info:
-        official.main(argv)
-    assert exit_info.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +91,7 @@ def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_p
         prior = official_model.losses(params, np.int64(x), t, eps_0, eps)[1].mean() / (x[0].size * np.log(2))
         np.testing.assert_allclose(result.prior, prior, rtol=1e-4)
         assert json.loads((workdir / "evaluation.json").read_text())["checkpoint_step"] == 7
-    assert "has a run already" in run([str(checkpoints), f"--workdir={workdir}"], capsys)
+    assert "has a run already" in error_line(official.main, [str(checkpoints), f"--workdir={workdir}"], capsys)
 
 
 def assert_embeds(variables: Any, params: Any) -> None:
@@ -129,7 +118,7 @@ def assert_embeds(variables: Any, params: Any) -> None:
 def test_other_checkpoints_are_refused_and_nothing_is_written(tmp_path, capsys, change, mentions):
     state = tree()
     change(state)
-    error = run([str(saved(tmp_path / "x.flax", state)), f"--workdir={tmp_path / 'run'}"], capsys)
+    error = error_line(official.main, [str(saved(tmp_path / "x.flax", state)), f"--workdir={tmp_path / 'run'}"], capsys)
     for mention in mentions:
         assert mention in error
     assert [path.name for path in tmp_path.iterdir()] == ["x.flax"]
@@ -144,9 +133,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
         (saved(tmp_path / "list.flax", [1, 2]), "has list"),
         (Path(__file__), "not a checkpoint"),
     ):
-        assert mention in run([str(argument), f"--workdir={tmp_path / 'run'}"], capsys)
+        assert mention in error_line(official.main, [str(argument), f"--workdir={tmp_path / 'run'}"], capsys)
     (tmp_path / "empty").mkdir()
-    assert "ckpt-N.flax" in run([str(tmp_path / "empty"), f"--workdir={tmp_path / 'run'}"], capsys)
+    assert "ckpt-N.flax" in error_line(
+        official.main, [str(tmp_path / "empty"), f"--workdir={tmp_path / 'run'}"], capsys
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -7,7 +7,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,12 +24,6 @@ from vdm.errors import InputError, Stopped, is_disk_full
 from vdm.training.rundir import read_config
 
 Program = Callable[[], None]
-
-PROCESSES = {
-    "coordinator": "Several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod.",
-    "num_processes": "With --coordinator=HOST:PORT: how many processes there are.",
-    "process_id": "With --coordinator=HOST:PORT: which of them this is, from 0.",
-}
 
 SAVED_CONFIG = str(Path(__file__).parent / "saved_config.py")
 
@@ -49,9 +44,10 @@ def config_file() -> str:
 
 def define_processes() -> None:
     """Flags of a program that several processes may run together: see `vdm.parallel.setup`."""
-    flags.DEFINE_string("coordinator", None, PROCESSES["coordinator"])
-    flags.DEFINE_integer("num_processes", None, PROCESSES["num_processes"])
-    flags.DEFINE_integer("process_id", None, PROCESSES["process_id"])
+    where = "Several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
+    flags.DEFINE_string("coordinator", None, where)
+    flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
 
 
 def start() -> Console:
@@ -117,6 +113,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print("error: " + " ".join(message.split()), file=sys.stderr)
         sys.exit(2)
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """What is wrong with input and files, raised within, as `error`."""
+        try:
+            yield
+        except InputError as error:
+            self.error(str(error))
+        except OSError as error:
+            self.error(os_error(error))
 
 
 def os_error(error: OSError) -> str:
@@ -201,10 +207,9 @@ def _help(program: str, description: str, default_config: Path | None) -> str:
         f"  --config: Config file (default: {config}).",
         "  --workdir: Folder of the run (default: runs/NAME for --config=configs/NAME.py).",
     ]
-    if "coordinator" in flags.FLAGS:
-        lines += [f"  --{name}: {text}" for name, text in PROCESSES.items()]
-    own = flags.FLAGS.flags_by_module_dict().get(program, [])
-    lines += [f"  --{flag.name}: {flag.help}" for flag in own]
+    by_module = flags.FLAGS.flags_by_module_dict()
+    # Ours, `define_processes`, and the program's own.
+    lines += [f"  --{flag.name}: {flag.help}" for module in (__name__, program) for flag in by_module.get(module, [])]
     lines += ["", "config fields (defaults of the dataclasses; the config file sets its own):"]
     docs = _field_docs()
     for name, value in config_lib.flatten(Config()).items():

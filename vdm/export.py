@@ -22,10 +22,10 @@ from jaxtyping import Array, Float, Integer, UInt8, UInt32
 
 from vdm import model as model_lib
 from vdm import parallel
-from vdm.cli import Parser, os_error, quiet
+from vdm.cli import Parser, quiet
 from vdm.config import CHOICES, Config, SamplingConfig, to_dict, validate
 from vdm.errors import InputError
-from vdm.evaluation.sampling import ModelSampling, with_steps_of
+from vdm.evaluation.sampling import ModelSampling, record, with_steps_of
 from vdm.model import Model, Variables
 from vdm.programs import load_export
 from vdm.training.loop import restore
@@ -153,7 +153,7 @@ def write(
 def _record(
     config: Config, model: Model, state: TrainState, platforms: Sequence[str], batch_size: int | None, version: int
 ) -> dict[str, Any]:
-    values, settings = to_dict(config), config.sampling
+    values = to_dict(config)
     ends = (float(model.gamma(state.ema, jnp.float32(t))) for t in (0, 1))
     return {
         "image_shape": list(model.shape),
@@ -162,11 +162,7 @@ def _record(
         "schedule": values["schedule"],
         "network": values["network"],
         "model_steps": model.num_steps,
-        "sampler": settings.sampler,
-        "steps": settings.steps,
-        "grid": settings.grid,
-        "clip": settings.clip,
-        "zero_terminal_snr": settings.zero_terminal_snr,
+        **record(config.sampling),
         "checkpoint_step": int(state.step),
         "weights": weights_digest(state.ema),
         "platforms": list(platforms),
@@ -205,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clip", choices=CHOICES["sampling.clip"], help="range of x̂ (default: config.sampling.clip)")
     given = parser.parse_args(argv)
     quiet()
-    try:
+    with parser.one_line():
         platforms = _platforms(given.platforms)
         if given.batch_size is not None and given.batch_size < 1:
             raise InputError(f"--batch_size={given.batch_size}: must be 1 or more")
@@ -219,10 +215,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         validate(config)
         state = restore(config, given.run, parallel.make_mesh(1), given.checkpoint)
         write(given.out, config, state, platforms, given.batch_size)
-    except InputError as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(os_error(error))
     print(given.out)
 
 

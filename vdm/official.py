@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from vdm import model as model_lib
 from vdm import parallel, schedules
-from vdm.cli import Parser, os_error, quiet
+from vdm.cli import Parser, quiet
 from vdm.config import (
     Config,
     DataConfig,
@@ -29,7 +29,6 @@ from vdm.config import (
     SamplingConfig,
     ScheduleConfig,
 )
-from vdm.data import Dataset, DatasetInfo, train_iterator
 from vdm.errors import InputError
 from vdm.model import Variables
 from vdm.training.checkpoints import Checkpoints
@@ -252,15 +251,8 @@ def import_run(official: Official, config: Config, workdir: Path) -> None:
     run = RunDir(workdir, config, {})
     try:
         run.write_record(parallel.describe(parallel.make_mesh(1)))
-        # Data that are never read: what is saved of their iterator is its position.
-        height, width, channels = model.shape
-        info = DatasetInfo("", "", (height, width, channels), LEVELS, 0, 0, "", "", "")
-        unread = np.zeros((config.training.batch_size, *model.shape), np.uint8)
-        iterator = train_iterator(Dataset(info, unread, unread), batch_size=len(unread), seed=config.seed)
-        iterator.set_state({"next_index": official.step})
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            checkpoints.save(state, empty_metrics(), iterator, wait=True)
-        iterator.close()
+            checkpoints.save(state, empty_metrics(), {"next_index": official.step}, wait=True)
     finally:
         run.close()
 
@@ -276,16 +268,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--gamma_max", type=float, default=5.0, help="of its config (default: 5)")
     given = parser.parse_args(argv)
     quiet()
-    try:
+    with parser.one_line():
         official = read(given.checkpoint)
         config = config_of(official.ema_params, given.gamma_min, given.gamma_max, given.data, given.size)
         # No more steps of training, unless asked for.
         config.training.steps = max(official.step, 1)
         import_run(official, config, given.workdir)
-    except InputError as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(os_error(error))
     network = config.network
     print(
         f"{given.workdir}: step {official.step}, {network.channels} channels, {network.depth} blocks down, "

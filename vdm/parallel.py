@@ -4,6 +4,7 @@ All processes run the same program: each reads its share of a batch, process 0 a
 """
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -213,11 +214,10 @@ def all_true(value: bool) -> bool:
     return bool(multihost_utils.process_allgather(jnp.asarray(value)).all())
 
 
-def stop_requested(received: list[int], step: int) -> bool:
-    """Whether to stop after `step`: a signal was received; of several processes, by any, and all stop at one step."""
-    if jax.process_count() == 1:
-        return bool(received)
-    return bool(multihost_utils.reached_preemption_sync_point(step))
+def share_signals(received: list[int], step: int) -> None:
+    """Of several processes, puts a signal that any of them got into `received` of all, after the same step."""
+    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+        received.append(signal.SIGTERM)
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:

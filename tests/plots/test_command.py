@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import error_line
 
 from plots.picture import assert_is_picture
 from vdm.plots import __main__ as command
@@ -58,15 +59,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, flags
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(SystemExit) as exit_info:
-        command.main(flags)
-    assert exit_info.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
+    line = error_line(command.main, flags, capsys)
     for mention in mentions:
-        assert mention in captured.err
+        assert mention in line
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.png"}
 
 

@@ -82,7 +82,7 @@ def test_comes_back_to_the_bit_with_the_data_position(tmp_path: Path, iterator: 
         next(iterator)
     metrics = empty_metrics()._replace(grad_norm=jax.numpy.asarray(0.1))
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(at_step(3), metrics, iterator, wait=True)
+        checkpoints.save(at_step(3), metrics, iterator.get_state(), wait=True)
     expected = [next(iterator)["image"] for _ in range(3)]
     iterator.set_state({"next_index": 0})
     with Checkpoints(tmp_path / "c") as checkpoints:
@@ -98,7 +98,7 @@ def test_comes_back_to_the_bit_with_the_data_position(tmp_path: Path, iterator: 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devices: int) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(at_step(1), empty_metrics(), iterator, wait=True)
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
         state = checkpoints.restore_one(abstract(devices=devices))
     assert state.step == 1
     assert len(jax.tree.leaves(state.ema)[0].sharding.device_set) == devices
@@ -108,7 +108,7 @@ def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devi
 def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
         for step, bits in enumerate([3.0, 1.0, 2.0, None, 2.5], start=1):
-            checkpoints.save(at_step(step), empty_metrics(), iterator, bits, wait=True)
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert checkpoints.steps() == [2, 4, 5]
         assert checkpoints.restore_one(abstract(), "best").step == 2
@@ -148,7 +148,7 @@ DAMAGES = (damage, cut_one_array, empty, cut_everything, *(functools.partial(wit
 def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "whole", keep=3) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(at_step(step), empty_metrics(), iterator, bits_per_dim=3.0, wait=True)
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits_per_dim=3.0, wait=True)
     for k, damage_it in enumerate(DAMAGES):
         folder = tmp_path / str(k) / "c"
         shutil.copytree(tmp_path / "whole", folder)
@@ -161,7 +161,7 @@ def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: An
             assert "going on from step 1" in restored[2][-1]
             if k == 0:
                 # Its step can be made and saved again.
-                checkpoints.save(at_step(2), empty_metrics(), iterator, wait=True)
+                checkpoints.save(at_step(2), empty_metrics(), iterator.get_state(), wait=True)
                 assert checkpoints.restore_one(abstract()).step == 2
         assert (folder.parent / "checkpoints_unreadable" / "2").is_dir()
 
@@ -169,7 +169,7 @@ def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: An
 def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         for step, bits in ((1, 1.0), (2, 2.0), (3, 3.0)):
-            checkpoints.save(at_step(step), empty_metrics(), iterator, bits, wait=True)
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True)
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text('{"bits')
     with pytest.raises(InputError, match=r"cannot be opened \(.*\); train\.py mends it"):
         Checkpoints(tmp_path / "c", read_only=True)
@@ -183,13 +183,13 @@ def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Pa
 
 def test_bits_per_dim_may_come_after_the_rest(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
-        checkpoints.save(at_step(1), empty_metrics(), iterator)
-        checkpoints.save(at_step(1), empty_metrics(), iterator, 1.0)
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state())
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), 1.0)
         # Those that there are stay.
-        checkpoints.save(at_step(1), empty_metrics(), iterator, 9.0)
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), 9.0)
     with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
-        checkpoints.save(at_step(2), empty_metrics(), iterator, 2.0)
-        checkpoints.save(at_step(3), empty_metrics(), iterator, 3.0, wait=True)
+        checkpoints.save(at_step(2), empty_metrics(), iterator.get_state(), 2.0)
+        checkpoints.save(at_step(3), empty_metrics(), iterator.get_state(), 3.0, wait=True)
         assert checkpoints.steps() == [1, 3]
         assert checkpoints.restore_one(abstract(), "best").step == 1
 
@@ -197,7 +197,7 @@ def test_bits_per_dim_may_come_after_the_rest(tmp_path: Path, iterator: Any) -> 
 def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(at_step(step), empty_metrics(), iterator, wait=True)
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), wait=True)
     damage(tmp_path / "c" / "2")
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints, pytest.raises(InputError, match=r"\[1\]"):
         checkpoints.restore_one(abstract())
@@ -206,7 +206,7 @@ def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path,
 
 def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(at_step(1), empty_metrics(), iterator, wait=True)
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
         with pytest.raises(InputError, match=r"another architecture: .*has shape \(4,\), the config makes \(8,\)"):
             checkpoints.restore(abstract(channels=8), abstract_metrics(), iterator)
         with pytest.raises(InputError, match="has shape none"):
@@ -216,7 +216,7 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) 
 
 def test_an_unfinished_save_is_not_a_checkpoint(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(at_step(1), empty_metrics(), iterator, wait=True)
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
     (tmp_path / "c" / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == [1]
@@ -238,11 +238,11 @@ info = DatasetInfo("zeros", "1", (4, 4, 1), 17, 16, 16, "all", "all", "none")
 images = np.zeros((16, 4, 4, 1), np.uint8)
 iterator = train_iterator(Dataset(info, images, images), batch_size=8, seed=0)
 with t.Checkpoints(Path({folder!r}), keep=3) as checkpoints:
-    checkpoints.save(t.at_step(1), t.empty_metrics(), iterator, wait=True)
+    checkpoints.save(t.at_step(1), t.empty_metrics(), iterator.get_state(), wait=True)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     try:
-        checkpoints.save(t.at_step(2), t.empty_metrics(), iterator, wait=True)
+        checkpoints.save(t.at_step(2), t.empty_metrics(), iterator.get_state(), wait=True)
     except t.InputError as error:
         print("REFUSED", error)
     print("STEPS", checkpoints.steps())

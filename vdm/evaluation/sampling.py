@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,12 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
         gammas = getattr(samplers.grids, config.grid)(*ends, config.steps)
     return samplers.grids.zero_terminal_snr(gammas) if config.zero_terminal_snr else gammas
+
+
+def record(config: SamplingConfig) -> dict[str, Any]:
+    """The settings that an image depends on, beside its number and seed."""
+    names = ("sampler", "steps", "grid", "clip", "zero_terminal_snr")
+    return {name: getattr(config, name) for name in names}
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:

@@ -14,7 +14,7 @@ from vdm.config import Config, validate
 from vdm.data import load
 from vdm.errors import InputError
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
-from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_steps
+from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_steps, record
 from vdm.model import Variables
 from vdm.programs import shards
 from vdm.training.loop import resolve, restore
@@ -133,17 +133,8 @@ class Sample:
 
     def _record(self) -> dict[str, Any]:
         """All that image k depends on."""
-        s = self.settings
-        return {
-            "checkpoint_step": self.step,
-            "weights": weights_digest(self.variables),
-            "seed": self.seed,
-            "sampler": s.sampler,
-            "steps": s.steps,
-            "grid": s.grid,
-            "clip": s.clip,
-            "zero_terminal_snr": s.zero_terminal_snr,
-        }
+        weights = weights_digest(self.variables)
+        return {"checkpoint_step": self.step, "weights": weights, "seed": self.seed} | record(self.settings)
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

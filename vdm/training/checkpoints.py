@@ -69,15 +69,15 @@ class Checkpoints:
         self,
         state: TrainState,
         metrics: Metrics,
-        iterator: grain.DatasetIterator,
+        position: dict[str, int],
         bits_per_dim: float | None = None,
         wait: bool = False,
     ) -> None:
         """Starts saving the state of step `state.step`; if that step is there, adds only what was not known of it.
 
-        `bits_per_dim` of the test split, if known, decides which checkpoint is the best. With `wait`, returns when it
-        is safely on disk. Raises `InputError` when the disk is full or Orbax out of time, also for the save before this
-        one; the checkpoints that were complete stay.
+        `position` is the data iterator's state, `get_state()`. `bits_per_dim` of the test split, if known, decides
+        which checkpoint is the best. With `wait`, returns when it is safely on disk. Raises `InputError` when the disk
+        is full or Orbax out of time, also for the save before this one; the checkpoints that were complete stay.
         """
         step = int(state.step)
         try:
@@ -85,7 +85,7 @@ class Checkpoints:
                 args = ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=ocp.args.JsonSave(iterator.get_state()),
+                    data=ocp.args.JsonSave(position),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)

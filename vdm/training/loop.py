@@ -1,6 +1,5 @@
 """The training loop: from a config and a folder to a trained model, its test bits/dim and its samples."""
 
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
@@ -198,7 +197,7 @@ class _Training:
                     # The state and the batches taken are whole; other processes cannot join in to save.
                     if jax.process_count() == 1:
                         self._check_finite(metrics)
-                        self.checkpoints.save(state, metrics, batches, wait=True)
+                        self.checkpoints.save(state, metrics, batches.get_state(), wait=True)
                     raise
                 step += 1
                 last = step == training.steps
@@ -210,9 +209,9 @@ class _Training:
                 with watch.paused():
                     self.profile.after(step, metrics)
                 progress.update(task, completed=step)
-                stop = parallel.stop_requested(self.stop, step)
+                parallel.share_signals(self.stop, step)
                 log, sample, evaluate, save = self._due(step)
-                if not (log or sample or evaluate or save or last or stop):
+                if not (log or sample or evaluate or save or last or self.stop):
                     continue
                 self._check_finite(metrics)
                 with watch.paused():
@@ -226,11 +225,11 @@ class _Training:
                     # A request to stop cuts these short: the checkpoint comes first.
                     with suppress(Stopped):
                         bits = self._look(state, sample, evaluate)
-                    stop = stop or bool(self.stop)
+                    stop = list(self.stop)
                     if save or evaluate or last or stop:
-                        self.checkpoints.save(state, metrics, batches, bits, wait=last or stop)
+                        self.checkpoints.save(state, metrics, batches.get_state(), bits, wait=last or bool(stop))
                 if stop:
-                    raise Stopped(self.stop[0] if self.stop else signal.SIGTERM, step)
+                    raise Stopped(stop[0], step)
         return state
 
     def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
@@ -260,14 +259,13 @@ class _Training:
         step = int(state.step)
         if not step:
             return
-        path = self.path
         _, sample, evaluate, _ = self._due(step)
-        sample = sample and not (path / "samples" / f"{_sample_name(step)}.png").exists()
+        sample = sample and not (self.path / "samples" / f"{_sample_name(step)}.png").exists()
         evaluate = evaluate and ("evaluation", step) not in (
-            (record["kind"], record["step"]) for record in read_metrics(path / "metrics.jsonl")
+            (record["kind"], record["step"]) for record in read_metrics(self.path / "metrics.jsonl")
         )
         bits = self._look(state, sample, evaluate)
-        self.checkpoints.save(state, metrics, batches, bits)
+        self.checkpoints.save(state, metrics, batches.get_state(), bits)
 
     def _heed(self, step: int) -> None:
         """Raises `Stopped` if a signal has come."""

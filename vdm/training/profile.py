@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from vdm import parallel
 from vdm.errors import InputError
 
 
@@ -28,7 +29,7 @@ class Profile:
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None, console: Console):
         # One process stands for all: they run the same program.
-        self._steps = steps if jax.process_index() == 0 else None
+        self._steps = steps if parallel.is_main() else None
         self._folder, self._console = folder, console
         self._tracing, self._first, self._last = False, 0, 0
 

@@ -37,7 +37,7 @@ class Stopwatch:
 def signals() -> Iterator[list[int]]:
     """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once.
 
-    Of several processes, SIGTERM is the business of jax's preemption service (`parallel.stop_requested`), which Ctrl-C
+    Of several processes, SIGTERM is the business of jax's preemption service (`parallel.share_signals`), which Ctrl-C
     is passed on to.
     """
     received: list[int] = []
