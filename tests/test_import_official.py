@@ -19,8 +19,9 @@ from vdm import model as model_lib
 from vdm.errors import InputError
 from vdm.model import Draws
 from vdm.programs.evaluate import Evaluate
-from vdm.training.loop import restore
+from vdm.training.checkpoints import Checkpoints
 from vdm.training.rundir import read_config
+from vdm.training.state import abstract_state
 
 SIZE = 4
 KINDS = {"scalar": {"schedule": "scalar"}, "nnet": {"schedule": "nnet", "everywhere": True}}
@@ -52,7 +53,9 @@ def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_p
     assert f"step 7, 32 channels, 1 blocks down, attention {attention}" in capsys.readouterr().out
 
     config = read_config(workdir)
-    model, state = model_lib.from_config(config), restore(config, workdir, parallel.make_mesh(1))
+    model = model_lib.from_config(config)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as imported:
+        state = imported.restore_one(abstract_state(config, parallel.make_mesh(1)))
     assert int(state.step) == 7
     theirs = tree(kind)
     assert_embeds(state.variables, theirs["params"])

@@ -80,7 +80,8 @@ def run(program: Program, description: str, default_config: Path | None = None) 
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
     except Stopped as stopped:
-        print(f"{stopped}; run the same command to go on")
+        if parallel.is_main():
+            print(f"{stopped}; run the same command to go on")
         sys.exit(128 + stopped.signal_number)
     except Exception as error:
         if is_disk_full(error):

@@ -28,9 +28,9 @@ from vdm.errors import InputError
 from vdm.evaluation.sampling import ModelSampling, record, with_steps_of
 from vdm.model import Model, Variables
 from vdm.programs import load_export
-from vdm.training.loop import restore
+from vdm.training.checkpoints import restore
 from vdm.training.rundir import read_config, versions, weights_digest, write_json
-from vdm.training.state import Stream, TrainState, stream_key
+from vdm.training.state import Stream, Trained, stream_key
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PARTS = ("network", "schedule", "likelihood")
@@ -123,9 +123,7 @@ def programs(
     return {"sampler.bin": lower[0](weights, seed, numbers), "denoiser.bin": lower[1](weights, z, gamma)}
 
 
-def write(
-    out: Path, config: Config, state: TrainState, platforms: Sequence[str], batch_size: int | None = None
-) -> None:
+def write(out: Path, config: Config, state: Trained, platforms: Sequence[str], batch_size: int | None = None) -> None:
     """The folder `out`, whole or not at all: the moving average of `state` and its programs.
 
     Raises `InputError` if `out` is there, and as `sampler` does.
@@ -151,7 +149,7 @@ def write(
 
 
 def _record(
-    config: Config, model: Model, state: TrainState, platforms: Sequence[str], batch_size: int | None, version: int
+    config: Config, model: Model, state: Trained, platforms: Sequence[str], batch_size: int | None, version: int
 ) -> dict[str, Any]:
     values = to_dict(config)
     ends = (float(model.gamma(state.ema, jnp.float32(t))) for t in (0, 1))

@@ -3,6 +3,7 @@
 All processes run the same program: each reads its share of a batch, process 0 alone writes files and prints.
 """
 
+import itertools
 import os
 import signal
 import threading
@@ -24,6 +25,8 @@ SHARDED_SIZE = 1024
 """Arrays of fewer elements are whole on every device: to gather them costs more than to keep them."""
 
 MESSAGE_BYTES = 4096
+
+_calls = itertools.count(1)
 
 
 def setup(
@@ -74,13 +77,14 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_mesh(batch_size: int | None = None, fsdp: int = 1) -> Mesh:
+def make_mesh(batch_size: int | None = None, fsdp: int = 1, accumulate: int = 1) -> Mesh:
     """A mesh ("data", "fsdp") over all devices, or over as many as divide `batch_size`.
 
-    Each group of `fsdp` devices shares one copy of the state: `state_sharding`. Raises `InputError` if no number of
-    devices suits both; of several processes, all devices take part.
+    Each group of `fsdp` devices shares one copy of the state: `state_sharding`. Devices of a process are neighbours, so
+    that its share of a batch is one run of rows. Raises `InputError` if no number of devices suits both, if of several
+    processes not all devices would take part, and unless each of `accumulate` parts of a batch divides among them.
     """
-    devices = jax.devices()
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     fits = [n for n in range(1, len(devices) + 1) if n % fsdp == 0 and (batch_size is None or batch_size % n == 0)]
     if not fits:
         raise InputError(
@@ -92,8 +96,15 @@ def make_mesh(batch_size: int | None = None, fsdp: int = 1) -> Mesh:
             f"training.batch_size={batch_size}, fsdp={fsdp}: do not divide over the {len(devices)} devices of "
             f"{jax.process_count()} processes"
         )
-    shape, used = (fits[-1] // fsdp, fsdp), devices[: fits[-1]]
-    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=used)
+    num = fits[-1]
+    if batch_size is not None and (batch_size // accumulate) % num:
+        raise InputError(
+            f"config.training.accumulate={accumulate}: makes parts of {batch_size // accumulate} images, which do not "
+            f"divide among the {num} devices; training.batch_size={batch_size} must be a multiple of both together, "
+            f"{accumulate * num}"
+        )
+    used = np.asarray(devices[:num]).reshape(num // fsdp, fsdp)
+    return Mesh(used, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:
@@ -214,9 +225,12 @@ def all_true(value: bool) -> bool:
     return bool(multihost_utils.process_allgather(jnp.asarray(value)).all())
 
 
-def share_signals(received: list[int], step: int) -> None:
-    """Of several processes, puts a signal that any of them got into `received` of all, after the same step."""
-    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+def share_signals(received: list[int]) -> None:
+    """Of several processes, puts a signal that any of them got into `received` of all, at the same call of it.
+
+    All must call it at the same places. It happens once in the life of a process, as a preemption does.
+    """
+    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_calls)):
         received.append(signal.SIGTERM)
 
 

@@ -18,7 +18,7 @@ from vdm.evaluation.likelihood import Evaluator
 from vdm.evaluation.quality import Quality
 from vdm.model import from_config
 from vdm.programs import compare_objectives as program
-from vdm.training.loop import restore
+from vdm.training.checkpoints import restore
 from vdm.training.rundir import lock, read_config
 from vdm.training.state import Stream, stream_key
 

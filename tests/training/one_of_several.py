@@ -1,4 +1,4 @@
-"""One of the processes that `test_several_processes` starts: trains, is stopped, goes on, evaluates and draws samples.
+"""One of the processes of `test_several_processes`: trains on, is stopped, resumes, evaluates and draws samples.
 
 python one_of_several.py COORDINATOR NUM_PROCESSES PROCESS_ID WORKDIR DATA
 """
@@ -6,6 +6,7 @@ python one_of_several.py COORDINATOR NUM_PROCESSES PROCESS_ID WORKDIR DATA
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import tiny
@@ -19,11 +20,12 @@ from vdm.programs.sample import Sample
 from vdm.training.loop import train
 from vdm.training.rundir import read_config
 
-STEPS, STOPPED_AT = 12, 5
+STEPS, BEGUN, STOPPED_AT = 12, 3, 5
 
 
 def make_config(data: Path, fsdp: int = 1) -> Config:
-    config = tiny.run_config(data, STEPS, log_every=1, checkpoint_every=100, evaluate_every=100, fsdp=fsdp)
+    config = tiny.run_config(data, STEPS, log_every=1, checkpoint_every=100, evaluate_every=100, fsdp=fsdp,
+                             sample_every=STOPPED_AT)  # fmt: skip
     config.network.channels = 8
     config.evaluation = EvaluationConfig(batch_size=100, draws=1)
     config.sampling = SamplingConfig(num=10, steps=2, batch_size=8)
@@ -38,6 +40,8 @@ def main() -> None:
     def stop(step: int) -> None:
         if step == STOPPED_AT and process_id == "1":
             os.kill(os.getpid(), signal.SIGTERM)
+            # Until all know of it: the samples that are due now would soon be there.
+            time.sleep(2)
 
     try:
         train(config, folder, console, stop)

@@ -19,8 +19,7 @@ from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig, Traini
 from vdm.data import Dataset, DatasetInfo, train_iterator
 from vdm.errors import InputError
 from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import abstract_state
-from vdm.training.state import TrainState, init_state, make_optimizer
+from vdm.training.state import Trained, TrainState, abstract_state, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics
 
 
@@ -99,8 +98,12 @@ def test_comes_back_to_the_bit_with_the_data_position(tmp_path: Path, iterator: 
 def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devices: int) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
-        state = checkpoints.restore_one(abstract(devices=devices))
-    assert state.step == 1
+        whole = abstract(devices=devices)
+        state = checkpoints.restore_one(whole)
+        part = checkpoints.restore_one(Trained(whole.step, whole.ema, whole.proposal))
+    assert state.step == part.step == 1
+    jax.tree.map(np.testing.assert_array_equal, part.ema, state.ema)
+    assert len(jax.tree.leaves(part.ema)[0].sharding.device_set) == devices
     assert len(jax.tree.leaves(state.ema)[0].sharding.device_set) == devices
     assert_same(state, at_step(1))
 
@@ -211,6 +214,9 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) 
             checkpoints.restore(abstract(channels=8), abstract_metrics(), iterator)
         with pytest.raises(InputError, match="has shape none"):
             checkpoints.restore_one(abstract(depth=2))
+        other = abstract(channels=8)
+        with pytest.raises(InputError, match="another architecture: ema/network"):
+            checkpoints.restore_one(Trained(other.step, other.ema, other.proposal))
         assert checkpoints.steps() == [1]
 
 

@@ -11,9 +11,7 @@ import tiny
 
 from vdm import model as model_lib
 from vdm import parallel, proposals
-from vdm.config import Config
 from vdm.errors import InputError
-from vdm.training.loop import check_parts
 from vdm.training.step import cut, joined, loss_and_gradients
 
 NUM, PARTS = 64, 4
@@ -101,9 +99,6 @@ def test_evaluation_and_sampling_are_in_float32():
 
 
 def test_parts_that_the_devices_do_not_divide_are_refused():
-    config = Config()
-    config.training.batch_size, config.training.accumulate = 64, 16
     with pytest.raises(InputError, match=r"accumulate=16: makes parts of 4 images, .* the 8 devices; .* 128"):
-        check_parts(config, parallel.make_mesh(64))
-    config.training.accumulate = 8
-    check_parts(config, parallel.make_mesh(64))
+        parallel.make_mesh(64, accumulate=16)
+    assert parallel.make_mesh(64, accumulate=8).devices.size == 8

@@ -31,7 +31,7 @@ from vdm.training.gradient_noise import gradient_noise
 from vdm.training.loop import resolve
 from vdm.training.rundir import lock, read_evaluation, read_metrics, replace_text, write_json
 from vdm.training.session import progress_of
-from vdm.training.state import Stream, TrainState, stream_key
+from vdm.training.state import Stream, Trained, stream_key
 
 
 def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
@@ -131,7 +131,7 @@ class _Objectives:
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured
 
-    def _bound(self, config: Config, folder: Path, state: TrainState) -> float:
+    def _bound(self, config: Config, folder: Path, state: Trained) -> float:
         """The run's own final evaluation, if nobody has written another over it with other draws or weights."""
         draws = exact_draws(config.objective.num_steps, config.evaluation.draws)
         wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": int(state.step)}

@@ -20,7 +20,9 @@ from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.model import Model, Variables
-from vdm.training.loop import measured, resolve, restore, write_evaluation
+from vdm.training.checkpoints import restore
+from vdm.training.loop import resolve
+from vdm.training.results import measured, write_evaluation
 from vdm.training.rundir import check_model_and_data, write_json
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key

@@ -17,7 +17,8 @@ from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_steps, record
 from vdm.model import Variables
 from vdm.programs import shards
-from vdm.training.loop import resolve, restore
+from vdm.training.checkpoints import restore
+from vdm.training.loop import resolve
 from vdm.training.rundir import check_model_and_data, check_same_model, lock, read_config, weights_digest
 from vdm.training.session import progress_of
 from vdm.training.state import Stream, stream_key

@@ -14,7 +14,8 @@ from vdm import parallel
 from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
-from vdm.training.loop import restore, train
+from vdm.training.checkpoints import restore
+from vdm.training.loop import train
 from vdm.training.rundir import (
     check_same,
     check_same_data,
@@ -26,7 +27,7 @@ from vdm.training.rundir import (
     write_json,
 )
 from vdm.training.session import duration
-from vdm.training.state import TrainState
+from vdm.training.state import Trained
 
 
 class Work:
@@ -84,7 +85,7 @@ def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, conso
     work.advance(before + cost - work.done)
 
 
-def restore_last(config: Config, folder: Path, mesh: Mesh) -> TrainState:
+def restore_last(config: Config, folder: Path, mesh: Mesh) -> Trained:
     """The state at the end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
     state = restore(config, folder, mesh)
     if state.step != config.training.steps:

@@ -4,17 +4,21 @@ import json
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm import parallel
+from vdm.config import Config
 from vdm.errors import InputError, is_disk_full, one_line
-from vdm.training.state import TrainState
+from vdm.training.state import Trained, TrainState, abstract_state
 from vdm.training.step import Metrics
+
+Part = TypeVar("Part", TrainState, Trained)
 
 
 class Checkpoints:
@@ -44,7 +48,7 @@ class Checkpoints:
             read_only=read_only,
         )
         handlers = {
-            "state": ocp.StandardCheckpointHandler(),
+            "state": ocp.PyTreeCheckpointHandler(),
             "running": ocp.StandardCheckpointHandler(),
             "data": ocp.JsonCheckpointHandler(),
         }
@@ -83,7 +87,7 @@ class Checkpoints:
         try:
             if step not in self._manager.all_steps():
                 args = ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
+                    state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
                     data=ocp.args.JsonSave(position),
                 )
@@ -118,7 +122,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             self._check_architecture(step, state)
             args = ocp.args.Composite(
-                state=ocp.args.StandardRestore(state),
+                state=_read(state),
                 running=ocp.args.StandardRestore(metrics),
                 data=ocp.args.JsonRestore(),
             )
@@ -143,16 +147,16 @@ class Checkpoints:
             raise InputError(f"{self.directory}: none of the checkpoints {sorted(unreadable)} can be read ({why})")
         return None
 
-    def restore_one(self, like: TrainState, which: str = "latest") -> TrainState:
-        """The state in the checkpoint `latest`, `best` or of a step's number.
+    def restore_one(self, like: Part, which: str = "latest") -> Part:
+        """The state, or the part of it that `like` names, in the checkpoint `latest`, `best` or of a step's number.
 
-        Raises `InputError` if there is no such checkpoint, it cannot be read, or it has another architecture.
+        Only that part is read. Raises `InputError` if there is no such checkpoint, it cannot be read, or it has another
+        architecture.
         """
         step = self._find(which)
         self._check_architecture(step, like)
         try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            return self._manager.restore(step, args=args)["state"]
+            return self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
         except Exception as error:
             others = [s for s in self.steps() if s != step]
             raise InputError(
@@ -172,7 +176,7 @@ class Checkpoints:
             return int(which)
         raise InputError(f"checkpoint {which!r}: not latest, best or one of {steps}")
 
-    def _check_architecture(self, step: int, like: TrainState) -> None:
+    def _check_architecture(self, step: int, like: TrainState | Trained) -> None:
         """Raises `InputError` at the first array whose name or shape differs from `like`."""
         try:
             saved = self._manager.item_metadata(step)["state"]
@@ -182,6 +186,7 @@ class Checkpoints:
         if not found:
             return  # its list of arrays is missing: likewise
         wanted = _shapes(like._asdict())
+        found = {name: shape for name, shape in found.items() if name.partition("/")[0] in like._fields}
         for name in sorted(set(found) | set(wanted)):
             if found.get(name) != wanted.get(name):
                 raise InputError(
@@ -214,6 +219,19 @@ class Checkpoints:
 
         parallel.on_main(write)
         self._manager.reload()
+
+
+def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest") -> Trained:
+    """What evaluation and sampling need of a checkpoint of the run in `workdir`; see `Checkpoints.restore_one`."""
+    whole = abstract_state(config, mesh)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_one(Trained(whole.step, whole.ema, whole.proposal), checkpoint)
+
+
+def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
+    """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
+    where = ocp.checkpoint_utils.construct_restore_args(like)
+    return ocp.args.PyTreeRestore(like, restore_args=where, partial_restore=True)
 
 
 def _drop_unreadable_metrics(directory: Path) -> list[str]:

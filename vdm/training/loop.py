@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,23 @@ from vdm import model as model_lib
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
-from vdm.evaluation.cost import Plan
-from vdm.evaluation.likelihood import PRECISION, Evaluation, Evaluator, bin_centers, exact_draws
+from vdm.evaluation.likelihood import Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
 from vdm.training.checkpoints import Checkpoints
 from vdm.training.prefetch import Prefetched
 from vdm.training.profile import Profile
-from vdm.training.rundir import EventFile, MetricsFile, RunDir, read_metrics, write_json
+from vdm.training.results import write_evaluation
+from vdm.training.rundir import EventFile, MetricsFile, RunDir, read_metrics
 from vdm.training.session import Stopwatch, duration, progress_bar, signals
-from vdm.training.state import Stream, TrainState, init_state, learning_rate, make_optimizer, stream_key
+from vdm.training.state import (
+    Stream,
+    TrainState,
+    abstract_state,
+    init_state,
+    learning_rate,
+    make_optimizer,
+    stream_key,
+)
 from vdm.training.step import TERMS, Metrics, empty_metrics, jit_train_step
 
 
@@ -51,9 +59,8 @@ def train(
     validate(config)
     dataset = load(config.data)
     config = resolve(config, dataset)
-    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
-    check_parts(config, mesh)
-    if profile is not None and profile[0] > config.training.steps:
+    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
+    if profile is not None and profile[1] > config.training.steps:
         raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {config.training.steps} steps")
     iterator = train_iterator(
         dataset,
@@ -64,15 +71,18 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    # Nothing is written before all input has been checked.
-    run = parallel.on_main(lambda: RunDir(workdir, config, dataset.info.to_dict()))
     try:
-        if run is not None:
-            run.write_record(parallel.describe(mesh))
-        with (
-            Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints) as checkpoints,
-            Profile(workdir / "profile", profile, console) as tracer,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(closing(iterator))
+
+            def hold_folder() -> None:
+                run = stack.enter_context(closing(RunDir(workdir, config, dataset.info.to_dict())))
+                run.write_record(parallel.describe(mesh))
+
+            # Nothing is written before all input has been checked.
+            parallel.on_main(hold_folder)
+            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints))
+            tracer = stack.enter_context(Profile(workdir / "profile", profile, console))
             return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log, tracer).run(iterator)
     except Exception as error:
         # Logs and pictures fill a disk as well as checkpoints do.
@@ -82,38 +92,12 @@ def train(
         raise InputError(
             f"--workdir={workdir}: the disk is full; complete checkpoints: {complete or 'none'}"
         ) from error
-    finally:
-        iterator.close()
-        if run is not None:
-            run.close()
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
     """The config with shape and levels as the data have them."""
     info = dataset.info
     return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
-
-
-def check_parts(config: Config, mesh: Mesh) -> None:
-    """Raises `InputError` unless each part of a batch, `training.accumulate`, divides among the mesh's devices."""
-    size, parts, devices = config.training.batch_size, config.training.accumulate, mesh.devices.size
-    if (size // parts) % devices:
-        raise InputError(
-            f"config.training.accumulate={parts}: makes parts of {size // parts} images, which do not divide among the "
-            f"{devices} devices; training.batch_size={size} must be a multiple of both together, {parts * devices}"
-        )
-
-
-def abstract_state(config: Config, mesh: Mesh) -> TrainState:
-    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
-    model, optimizer = model_lib.from_config(config), make_optimizer(config)
-    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
-
-
-def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest") -> TrainState:
-    """The state in a checkpoint of the run in `workdir`; see `Checkpoints.restore_one`."""
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_one(abstract_state(config, mesh), checkpoint)
 
 
 class _Training:
@@ -209,9 +193,9 @@ class _Training:
                 with watch.paused():
                     self.profile.after(step, metrics)
                 progress.update(task, completed=step)
-                parallel.share_signals(self.stop, step)
+                stop = self._poll()
                 log, sample, evaluate, save = self._due(step)
-                if not (log or sample or evaluate or save or last or self.stop):
+                if not (log or sample or evaluate or save or last or stop):
                     continue
                 self._check_finite(metrics)
                 with watch.paused():
@@ -223,9 +207,10 @@ class _Training:
                         watch.restart()
                     bits = None
                     # A request to stop cuts these short: the checkpoint comes first.
-                    with suppress(Stopped):
+                    try:
                         bits = self._look(state, sample, evaluate)
-                    stop = list(self.stop)
+                    except Stopped as stopped:
+                        stop = [stopped.signal_number]
                     if save or evaluate or last or stop:
                         self.checkpoints.save(state, metrics, batches.get_state(), bits, wait=last or bool(stop))
                 if stop:
@@ -260,17 +245,24 @@ class _Training:
         if not step:
             return
         _, sample, evaluate, _ = self._due(step)
-        sample = sample and not (self.path / "samples" / f"{_sample_name(step)}.png").exists()
-        evaluate = evaluate and ("evaluation", step) not in (
-            (record["kind"], record["step"]) for record in read_metrics(self.path / "metrics.jsonl")
-        )
+        drawn = (self.path / "samples" / f"{_sample_name(step)}.png").exists()
+        records = read_metrics(self.path / "metrics.jsonl")
+        evaluated = ("evaluation", step) in ((record["kind"], record["step"]) for record in records)
+        # A process may see the folder later than another.
+        sample = sample and not parallel.all_true(drawn)
+        evaluate = evaluate and not parallel.all_true(evaluated)
         bits = self._look(state, sample, evaluate)
         self.checkpoints.save(state, metrics, batches.get_state(), bits)
 
+    def _poll(self) -> list[int]:
+        """The signals that have come by now, to any process."""
+        parallel.share_signals(self.stop)
+        return list(self.stop)
+
     def _heed(self, step: int) -> None:
         """Raises `Stopped` if a signal has come."""
-        if self.stop:
-            raise Stopped(self.stop[0], step)
+        if stop := self._poll():
+            raise Stopped(stop[0], step)
 
     def _compile(self, state: TrainState, metrics: Metrics) -> Callable[..., tuple[TrainState, Metrics]]:
         """The train step as one compiled program that reuses the memory of its arguments."""
@@ -368,27 +360,3 @@ class _Training:
 
 def _sample_name(step: int) -> str:
     return f"step_{step:08d}"
-
-
-def write_evaluation(
-    path: Path,
-    evaluation: Evaluation,
-    dataset: Dataset,
-    step: int,
-    name: str = "evaluation.json",
-    plan: Plan | None = None,
-) -> None:
-    """evaluation.json: the numbers, what they are numbers of, and how many draws were planned, if they were."""
-    planned = {} if plan is None else {"plan": plan.to_dict()}
-    write_json(path / name, evaluation.to_dict() | measured(dataset, step) | planned)
-
-
-def measured(dataset: Dataset, step: int) -> dict[str, Any]:
-    """What the numbers of an evaluation are numbers of."""
-    return {
-        "data": dataset.info.to_dict(),
-        "split": "test",
-        "precision": f"float32 ({PRECISION})",
-        "checkpoint_step": step,
-        "weights": "ema",
-    }

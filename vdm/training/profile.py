@@ -28,14 +28,16 @@ class Profile:
     """
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None, console: Console):
-        # One process stands for all: they run the same program.
-        self._steps = steps if parallel.is_main() else None
+        self._steps = steps
         self._folder, self._console = folder, console
         self._tracing, self._first, self._last = False, 0, 0
 
     def step(self, number: int) -> AbstractContextManager[Any]:
         """Goes around step `number` (from 1)."""
         if self._steps is None or not self._steps[0] <= number <= self._steps[1]:
+            return contextlib.nullcontext()
+        if not parallel.is_main():
+            # One process stands for all: they run the same program.
             return contextlib.nullcontext()
         if not self._tracing:
             # Next to the trace for XProf one for Perfetto, which needs nothing installed.
@@ -46,14 +48,20 @@ class Profile:
 
     def after(self, number: int, value: Any) -> None:
         """After step `number`, which computes `value`: ends the trace if it was the last one."""
-        if self._tracing and self._steps is not None and number == self._steps[1]:
+        if self._steps is None or number != self._steps[1]:
+            return
+        if self._tracing:
             jax.block_until_ready(value)
             self._stop()
+        # Writing it takes longer than other processes would wait in their next step.
+        parallel.meet("traced")
 
     def _stop(self) -> None:
         self._tracing = False
         jax.profiler.stop_trace()
-        newest = max(self._folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime)
+        newest = max(
+            self._folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime, default=self._folder
+        )
         self._console.print(
             f"traced steps {self._first} to {self._last}: open {newest} at https://ui.perfetto.dev, or "
             f"`pip install xprof` and `xprof --logdir={self._folder}`",
@@ -70,7 +78,7 @@ class Profile:
             # The run was stopped, or has failed: what there is may still be of use.
             with contextlib.suppress(Exception):
                 self._stop()
-        elif self._steps is not None and self._first == 0 and error is None:
+        elif self._steps is not None and self._first == 0 and error is None and parallel.is_main():
             first, last = self._steps
             self._console.print(
                 f"warning: --profile_steps={first}:{last}: none of these steps was run, nothing is traced",

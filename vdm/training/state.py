@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Integer, PRNGKeyArray, UInt32
 
+from vdm import model as model_lib
+from vdm import parallel
 from vdm.config import Config, OptimizerConfig
 from vdm.model import Model, Variables
 
@@ -41,6 +44,14 @@ class TrainState(NamedTuple):
     """State of the model's proposal: the loss by noise level, of an adaptive one."""
 
 
+class Trained(NamedTuple):
+    """The part of a train state that evaluation and sampling need."""
+
+    step: Integer[Array, ""]
+    ema: Variables
+    proposal: Any
+
+
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step: the moving average starts at the variables themselves."""
     variables = model.init(stream_key(seed, Stream.INIT))
@@ -52,6 +63,12 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int)
         key=jax.random.key_data(stream_key(seed, Stream.TRAINING)),
         proposal=model.proposal.init(),
     )
+
+
+def abstract_state(config: Config, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
+    model, optimizer = model_lib.from_config(config), make_optimizer(config)
+    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
