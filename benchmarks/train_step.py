@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py --cases=digits,rgb32 --steps=10
     python benchmarks/train_step.py --cases=cifar10 --steps=0 --dtype=bfloat16 --remat
+    python benchmarks/train_step.py --cases=cifar10 --steps=0 --devices=8 --fsdp=8
 
 Times are medians of single steps, each waited for; with --steps=0 the step is compiled only, and no array is made.
 Nothing is asserted: compare the figures of two versions on one machine, with nothing else running.
@@ -68,7 +69,7 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
     """Every figure of one case; without those of time if `num_steps` is 0."""
     model = model_lib.for_training(config)
     batch_size = config.training.batch_size
-    mesh = parallel.make_mesh(batch_size, config.training.fsdp)
+    mesh = parallel.make_mesh(batch_size, config.training.fsdp, config.training.accumulate)
     optimizer = make_optimizer(config)
     state = parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
@@ -93,11 +94,14 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
         "dtype": config.network.dtype,
         "remat": config.network.remat,
         "accumulate": config.training.accumulate,
+        "fsdp": config.training.fsdp,
         "num_devices": mesh.size,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"])),
         "trace_seconds": traced - start,
         "compile_seconds": compiled - traced,
         "compiled_program_bytes": program_bytes * mesh.size,
+        "argument_bytes_per_device": memory.argument_size_in_bytes,
+        "temporary_bytes_per_device": memory.temp_size_in_bytes,
         "compiled_bytes_accessed": cost["bytes accessed"] * mesh.size,
         "kept_bytes": kept_bytes(model, state.variables, batch_size // config.training.accumulate),
         "model_flops": model_flops,
@@ -226,6 +230,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=CHOICES["network.dtype"], default="float32", help="(default: float32)")
     parser.add_argument("--remat", action="store_true", help="with network.remat")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
+    parser.add_argument("--fsdp", type=int, default=1, help="devices that share a copy of the state (default: 1)")
     parser.add_argument("--depth", type=int, help="residual blocks down (default: the case's)")
     parser.add_argument("--batch_size", type=int, help="images a step (default: the case's)")
     options = parser.parse_args()
@@ -234,7 +239,7 @@ def main() -> None:
         parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 0 or more")
     for config in configs.values():
         config.network.dtype, config.network.remat = options.dtype, options.remat
-        config.training.accumulate = options.accumulate
+        config.training.accumulate, config.training.fsdp = options.accumulate, options.fsdp
         config.training.batch_size = options.batch_size or config.training.batch_size
         try:
             validate(config)
@@ -245,7 +250,10 @@ def main() -> None:
     result: dict[str, Any] = {"machine": machine(), "cases": {}}
     for case, config in configs.items():
         print(f"{case} …", file=sys.stderr)
-        result["cases"][case] = measure(config, options.steps)
+        try:
+            result["cases"][case] = measure(config, options.steps)
+        except InputError as error:
+            parser.error(str(error))
     print(json.dumps(result, indent=2))
 
 

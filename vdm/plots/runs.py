@@ -62,7 +62,9 @@ def terms(path: Path, records: Records) -> None:
             steps, values = _series(test, name)
             label = f"test, last {values[-1]:.3g}"
             axes.plot(steps, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
-        log_y(axes)
+        # A prior loss may be 0 in float32.
+        if any(record[name] > 0 for record in (*train, *test)):
+            log_y(axes)
         annotate(axes, name, "bits/dim")
     figure.suptitle("Variational bound by term")
     save(figure, path)
