@@ -36,6 +36,10 @@ flags.DEFINE_enum(
     "clip", None, CHOICES["sampling.clip"],
     "What x̂ is kept in (default: config.sampling.clip).",
 )  # fmt: skip
+flags.DEFINE_enum(
+    "decode", None, CHOICES["sampling.decode"],
+    "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode).",
+)  # fmt: skip
 flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
 flags.DEFINE_integer(
     "interpolate", None, "Instead, go from one latent to another in so many images: rows of pairs, and an animation."
@@ -52,7 +56,7 @@ def main() -> None:
     from vdm.evaluation.sampling import with_steps_of
     from vdm.programs.sample import Sample, with_eta
 
-    for name in ("num", "sampler", "grid", "clip"):
+    for name in ("num", "sampler", "grid", "clip", "decode"):
         if given[name].value is not None:
             setattr(config.sampling, name, given[name].value)
     if given.eta is not None:

@@ -152,17 +152,17 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert record["difference"]["mean"] == pytest.approx(total - record["variational"]["bits_per_dim"]["total"])
     assert 0 < record["network_calls_per_draw"]["mean"] <= record["network_calls_per_draw"]["max"]
     assert (record["split"], record["checkpoint_step"], record["weights"]) == ("test", 2, "ema")
-    sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--trajectory=2")
+    sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--decode=draw", "--trajectory=2")
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
-    stem = "step_2_seed_5_T_3_ancestral"
+    stem = "step_2_seed_5_T_3_ancestral_draw"
     assert {stem, f"{stem}.png", f"{stem}.gif", f"{stem}_strip.png", "final.png"} <= names
     with np.load(trained / "run" / "samples" / stem / "shard_00000.npz") as file:
         assert file["images"].shape == (3, 4, 4, 1)
-    made_again = run("sample.py", workdir, "--sampler=ddim", "--eta=0", "--steps=4", "--reconstruct=2")
+    made_again = run("sample.py", workdir, "--sampler=ddim", "--eta=0", "--decode=mean", "--steps=4", "--reconstruct=2")
     assert made_again.returncode == 0, made_again.stderr
     assert "mean absolute error of 2 reconstructions" in made_again.stdout
-    assert (trained / "run" / "samples" / "step_2_seed_0_T_4_ddim_0.0_reconstruction.png").stat().st_size > 0
+    assert (trained / "run" / "samples" / "step_2_seed_0_T_4_ddim_0.0_mean_reconstruction.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(comparison=ComparisonConfig(noises=("ddim(2)",))), "config.comparison.noises: sampler='ddim(2)': eta"),
         (
             Config(comparison=ComparisonConfig(samplers=("heun@edm",))),
-            "grid='edm' in 'heun@edm': must be one of schedule, uniform, karras, cosine",
+            "grid='edm' in 'heun@edm': must be one of schedule, quadratic, uniform, karras, cosine",
         ),
         (Config(objective=ObjectiveConfig(weighting="edn")), "weighting='edn': must be one of elbo, simple, sigmoid"),
         (Config(objective=ObjectiveConfig(loss_space="energy")), "not one of x, eps, score, v, u, F"),
@@ -112,7 +112,8 @@ def test_paper_settings_of_cifar10() -> None:
         (Config(sampling=SamplingConfig(sampler="ddim(2)")), "config.sampling.sampler='ddim(2)': eta=2"),
         (Config(sampling=SamplingConfig(sampler="plms")), "must be one of ancestral, ddpm, ddim, euler"),
         (Config(sampling=SamplingConfig(clip="hard")), "config.sampling.clip='hard': not one of none, static, dynamic"),
-        (Config(sampling=SamplingConfig(grid="lin")), "not one of schedule, uniform, karras, cosine"),
+        (Config(sampling=SamplingConfig(grid="lin")), "not one of schedule, quadratic, uniform, karras, cosine"),
+        (Config(sampling=SamplingConfig(decode="max")), "config.sampling.decode='max': not one of mode, mean, draw"),
         (
             Config(sampling=SamplingConfig(zero_terminal_snr=True)),
             "network.prediction='eps' does not tell x at SNR 0; must be one of x, v, u, F",

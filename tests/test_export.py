@@ -24,7 +24,7 @@ from vdm.training.state import Stream, init_state, make_optimizer, stream_key
 from vdm.training.step import empty_metrics
 
 SEED, FIRST, NUM, STEP = 2**32 - 5, 3, 5, 12
-FLAGS = ["--sampler=ddim(0.5)", "--steps=3", "--grid=karras", "--clip=static"]
+FLAGS = ["--sampler=ddim(0.5)", "--steps=3", "--grid=karras", "--clip=static", "--decode=draw"]
 
 # Only what `jax`, `numpy` and `flatbuffers` are made of may be imported.
 BLOCKED = "vdm flax optax orbax chex grain ml_collections absl jaxtyping msgpack"
@@ -73,7 +73,7 @@ def test_it_draws_the_images_of_sample_py_without_this_package(run, out):
     assert images.dtype == np.uint8
     assert images.shape == (NUM, 4, 4, 1)
 
-    settings = SamplingConfig(num=NUM, steps=3, batch_size=2, sampler="ddim(0.5)", grid="karras", clip="static")
+    settings = SamplingConfig(NUM, 3, batch_size=2, sampler="ddim(0.5)", grid="karras", clip="static", decode="draw")
     sampler = ImageSampler(model_lib.from_config(tiny.config()), parallel.make_mesh(1), settings)
     expected, _ = sampler(run[1], stream_key(SEED, Stream.SAMPLING), NUM, first=FIRST)
     np.testing.assert_array_equal(images, expected)
@@ -86,6 +86,7 @@ def test_the_record_tells_what_is_there(run, out):
     assert record["checkpoint_step"] == STEP
     assert (record["image_shape"], record["levels"]) == ([4, 4, 1], 17)
     assert (record["sampler"], record["steps"], record["platforms"]) == ("ddim(0.5)", 3, ["cpu", "cuda", "tpu"])
+    assert record["decode"] == "draw"
     model = model_lib.from_config(tiny.config())
     ends = [float(model.gamma(run[1], jnp.float32(t))) for t in (0, 1)]
     assert record["gamma_0_and_1"] == ends

@@ -1,5 +1,7 @@
 """The codes of integer data and the discretized p(x|z₀), against float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ PHASES = (Phase.generate, Phase.shrink)
 
 # Compiled once for each number of levels and shape; γ₀ is traced.
 log_prob = jax.jit(likelihoods.log_prob, static_argnums=3)
+mean = jax.jit(likelihoods.mean, static_argnums=2)
 
 
 def noisy(levels: int, gamma: float, num: int = 400, seed: int = 0):
@@ -177,6 +180,34 @@ def test_mode_is_the_most_probable_value(levels, gamma):
     np.testing.assert_array_equal(
         likelihoods.mode(z, gamma, levels), np.argmax(oracle.decoder_logits(z, np.float32(gamma), levels), axis=-1)
     )
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_mean_is_the_float64_mean(levels):
+    for gamma in GAMMAS:
+        _, z = noisy(levels, gamma)
+        ours = mean(z, gamma, levels)
+        assert (ours.dtype, ours.shape) == (jnp.float32, z.shape)
+        logits = oracle.decoder_logits(z, np.float32(gamma), levels)
+        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        expected = weights @ np.arange(levels) / weights.sum(axis=-1)
+        # Probabilities are off by as much as in `test_log_prob_is_the_float64_log_softmax`, of values about std apart.
+        snr = np.exp(-gamma)
+        factor = 4 * EPS * (1 + snr * (4 / np.sqrt(snr) + 2 / levels))
+        std = min(levels, 1 + levels / 2 / np.sqrt(snr))
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=4 * std * factor + 4 * EPS * levels)
+
+
+def test_mean_of_a_far_z_is_the_outermost_value():
+    for gamma in (-20.0, -13.3, 0.0):
+        np.testing.assert_array_equal(mean(jnp.array([[-1e5, 1e5]]), gamma, 256), [[0, 255]])
+
+
+@pytest.mark.parametrize("function", [likelihoods.mean, partial(likelihoods.sample, jax.random.key(0))])
+def test_no_array_of_all_levels_is_in_memory(function):
+    z = jnp.zeros((4, 32, 32))
+    program = jax.jit(function, static_argnums=2).lower(z, jnp.float32(-9.0), 256).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 16 * z.nbytes
 
 
 def test_sample_frequencies_are_the_probabilities():

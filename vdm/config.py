@@ -160,15 +160,17 @@ class SamplingConfig:
     num: int = 64
     """Images drawn."""
     steps: int = 250
-    """Steps of the sampler; a model of T steps (objective.num_steps) takes at most T on its own grid."""
+    """Steps of the sampler; a model of T steps (objective.num_steps) takes at most T on grids of its own steps."""
     batch_size: int = 64
     """Images sampled at a time."""
     sampler: str = "ancestral"
     """`ancestral`, `ddpm(large)`, `ddim(0.5)`, `heun`, `dpm_solver_pp(2)`, `unipc`, … (see `vdm.samplers`)."""
     grid: str = "schedule"
-    """Noise levels of the steps: `schedule` (the model's own γ(t)), `uniform` (in γ), `karras` or `cosine`."""
+    """Noise levels: `schedule` (the model's own γ(t)), `quadratic` (γ(t²)), `uniform` (in γ), `karras` or `cosine`."""
     clip: str = "none"
     """What x̂ is kept in: `none`, `static` ([−1, 1]) or `dynamic` (its 99.5th percentile, scaled to [−1, 1])."""
+    decode: str = "mode"
+    """The image of z₀ under p(x|z₀): `mode`, `mean` (rounded to the nearest value) or `draw`."""
     zero_terminal_snr: bool = False
     """Start from pure noise, SNR 0, and not at the SNR of γ(1); for predictions x, v, u and F."""
 
@@ -238,6 +240,7 @@ CHOICES = {
     "optimizer.decay": ("constant", "cosine"),
     "sampling.grid": samplers.grids.GRIDS,
     "sampling.clip": ("none", "static", "dynamic"),
+    "sampling.decode": ("mode", "mean", "draw"),
 }
 # Beyond it float32 times i/T could no longer be told apart well.
 MAX_STEPS = 1_000_000

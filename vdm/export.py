@@ -197,6 +197,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--grid", choices=CHOICES["sampling.grid"], help="noise levels (default: config.sampling.grid)")
     parser.add_argument("--clip", choices=CHOICES["sampling.clip"], help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument(
+        "--decode", choices=CHOICES["sampling.decode"], help="image of z₀ (default: config.sampling.decode)"
+    )
     given = parser.parse_args(argv)
     quiet()
     with parser.one_line():
@@ -205,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"--batch_size={given.batch_size}: must be 1 or more")
         _check_new(given.out)
         config = read_config(given.run)
-        for name in ("sampler", "grid", "clip", "steps"):
+        for name in ("sampler", "grid", "clip", "decode", "steps"):
             if getattr(given, name) is not None:
                 setattr(config.sampling, name, getattr(given, name))
         if given.steps is None:

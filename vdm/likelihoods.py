@@ -1,5 +1,7 @@
 """Integer data and its codes in [−1, 1]: encode, decode, and the discretized likelihood p(x|z₀)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -37,24 +39,29 @@ def log_prob(
 ) -> Float[Array, " batch"]:
     """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
 
-    Elementwise e_x − log Σ_k exp(e_k) with e_k = ½ SNR(0) δ_k (2d − δ_k): d = z₀/α₀ − n for the value n nearest to
-    z₀/α₀, δ_k the distance from n to value k. These are differences of squares, factorised: none is above 0, that of
-    n is exactly 0, and no large numbers are subtracted however far off z₀ or x is.
+    Elementwise e_x − log Σ_k exp(e_k), the e_k of `_exponents`.
     """
-    gamma = gaussian.expand(gamma_0, z_0)
-    half_snr = 0.5 * gaussian.snr(gamma)[..., None]
-    center = z_0 / gaussian.alpha(gamma)
-    nearest = decode(center, levels)
-    d = (center - encode(nearest, levels))[..., None]
+    nearest, exponent = _exponents(z_0, gamma_0, levels)
+    # Log-sum-exp in one pass, which a GPU runs without a (…, levels) array in memory; XLA on CPUs makes one.
+    steps = _values(levels, x.ndim) - nearest[..., None]
+    total = jnp.sum(jnp.exp(exponent(steps)), axis=-1)
+    at_x = exponent((x.astype(jnp.int32) - nearest)[..., None])[..., 0]
+    return jnp.sum(at_x - jnp.log(total), axis=range(1, x.ndim))
 
-    def exponent(k: Array) -> Array:
-        delta = (k - nearest[..., None]).astype(jnp.float32) * (2 / levels)
-        return half_snr * delta * (2 * d - delta)
 
-    # Log-sum-exp in one pass: no (…, levels) array in memory.
-    values = jnp.arange(levels).reshape((1,) * x.ndim + (levels,))
-    total = jnp.sum(jnp.exp(exponent(values)), axis=-1)
-    return jnp.sum(exponent(x[..., None].astype(jnp.int32))[..., 0] - jnp.log(total), axis=range(1, x.ndim))
+def mean(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, "batch *data"]:
+    """E[x|z₀] under p(x|z₀), elementwise, in the units of x: from 0 to levels − 1."""
+    nearest, exponent = _exponents(z_0, gamma_0, levels)
+    steps = _values(levels, z_0.ndim) - nearest[..., None]
+    weights = jnp.exp(exponent(steps))
+    # Both sums in one pass: no (…, levels) array in memory.
+    total, moment = jax.lax.reduce(
+        (weights, weights * steps.astype(jnp.float32)),
+        (jnp.float32(0), jnp.float32(0)),
+        lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        (z_0.ndim,),
+    )
+    return nearest.astype(jnp.float32) + moment / total
 
 
 def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Integer[Array, "batch *data"]:
@@ -66,14 +73,47 @@ def sample(
     key: PRNGKeyArray, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int
 ) -> Integer[Array, "batch *data"]:
     """A draw of p(x|z₀), int32."""
-    return jax.random.categorical(key, logits(z_0, gamma_0, levels)).astype(jnp.int32)
+    nearest, exponent = _exponents(z_0, gamma_0, levels)
+
+    # The largest of log p + Gumbel noise, one value after another: no (…, levels) array in memory.
+    def compared(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        noise = jax.random.gumbel(jax.random.fold_in(key, k), z_0.shape)
+        score = exponent((k - nearest)[..., None])[..., 0] + noise
+        larger = score > best[0]
+        return jnp.where(larger, score, best[0]), jnp.where(larger, k, best[1])
+
+    start = jnp.full(z_0.shape, -jnp.inf, z_0.dtype), jnp.zeros(z_0.shape, jnp.int32)
+    return jax.lax.fori_loop(0, levels, compared, start)[1]
+
+
+def _exponents(z_0: Array, gamma_0: gaussian.Gamma, levels: int) -> tuple[Array, Callable[[Array], Array]]:
+    """(the value n nearest to z₀/α₀, the exponent log p(n + k|z₀) − log p(n|z₀) of integers k on a new last axis).
+
+    ½ SNR(0) δ (2d − δ) with d = z₀/α₀ − n and δ = 2k/levels: differences of squares, factorised. None is above 0, that
+    of k = 0 is exactly 0, and no large numbers are subtracted however far off z₀ or k is.
+    """
+    gamma = gaussian.expand(gamma_0, z_0)
+    half_snr = 0.5 * gaussian.snr(gamma)[..., None]
+    center = z_0 / gaussian.alpha(gamma)
+    nearest = decode(center, levels)
+    d = (center - encode(nearest, levels))[..., None]
+
+    def exponent(k: Array) -> Array:
+        delta = k.astype(jnp.float32) * (2 / levels)
+        return half_snr * delta * (2 * d - delta)
+
+    return nearest, exponent
+
+
+def _values(levels: int, ndim: int) -> Array:
+    """0 … levels−1 on an axis after `ndim` others."""
+    return jnp.arange(levels).reshape((1,) * ndim + (levels,))
 
 
 def _distance(z_0: Array, gamma: Array, levels: int) -> Array:
     """z₀/α₀ − x for every value x, on a new last axis."""
     center = (z_0 / gaussian.alpha(gamma))[..., None]
-    values = encode(jnp.arange(levels), levels)
-    return center - values.reshape((1,) * z_0.ndim + (levels,))
+    return center - encode(_values(levels, z_0.ndim), levels)
 
 
 def _check_levels(levels: int) -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 import tiny
 
+from vdm import likelihoods, parallel, predictions, samplers
 from vdm import model as model_lib
-from vdm import parallel, predictions
 from vdm.config import Config, DataConfig, NetworkConfig, SamplingConfig, ScheduleConfig
 from vdm.errors import InputError
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, frame_steps, make_grid, with_steps_of
@@ -50,6 +51,53 @@ def test_images_do_not_depend_on_batches_or_devices() -> None:
         assert np.mean(again != images[:num]) < 1e-2
 
 
+@functools.cache
+def noisy_at_the_end() -> tuple[Model, Variables]:
+    """A model of data N(0, 0.6²) whose z₀ leaves x open, so that mode, mean and draw differ: γ₀ = −1, and 17 levels."""
+
+    class Exact(Model):
+        def denoiser(self, variables, condition=None, dropout_key=None):
+            return predictions.Denoiser(
+                lambda z, gamma: predictions.to_pair(oracle.gaussian_eps(z, gamma, 0.0, 0.6), z, gamma, "eps")
+            )
+
+    schedule = ScheduleConfig(name="linear", gamma_min=-1.0, gamma_max=4.0)
+    model = model_lib.from_config(Config(data=DataConfig(shape=SHAPE, levels=LEVELS), schedule=schedule))
+    return Exact(**vars(model)), {"network": {}, "schedule": {}, "likelihood": {}}
+
+
+@functools.cache
+def decoded(how: str, num: int = 6, batch_size: int = 6, devices: int = 1, first: int = 0) -> np.ndarray:
+    model, variables = noisy_at_the_end()
+    settings = SamplingConfig(num, STEPS, batch_size, decode=how)
+    return ImageSampler(model, parallel.make_mesh(devices), settings)(variables, jax.random.key(3), num, first=first)[0]
+
+
+def test_images_are_the_mode_the_mean_or_a_draw_of_the_decoder() -> None:
+    model, variables = noisy_at_the_end()
+    key, gammas = jax.random.key(3), make_grid(lambda t: model.gamma(variables, t), SamplingConfig(steps=STEPS))
+    z_0 = samplers.sample(key, model.denoiser(variables), samplers.ancestral(), gammas, (6, *SHAPE))
+    logits = oracle.decoder_logits(z_0, -1.0, LEVELS)
+    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    mean = probabilities @ np.arange(LEVELS) / probabilities.sum(axis=-1)
+    # The same chain in another program: a value may be rounded to the next level.
+    assert np.mean(decoded("mode") != np.argmax(logits, axis=-1)) < 2e-2
+    assert np.mean(decoded("mean") != np.rint(mean)) < 2e-2
+    # From the image's own key, folded once more than by the steps.
+    keys = [jax.random.fold_in(jax.random.fold_in(key, k), STEPS + 1) for k in range(6)]
+    draws = [likelihoods.sample(key, z[None], -1.0, LEVELS)[0] for key, z in zip(keys, z_0, strict=True)]
+    assert np.mean(decoded("draw") != np.stack(draws)) < 2e-2
+    assert SamplingConfig().decode == "mode"
+
+
+def test_draws_do_not_depend_on_batches_or_devices() -> None:
+    images = decoded("draw")
+    assert np.mean(images != decoded("mode")) > 0.5
+    for num, batch_size, devices, first in ((5, 2, 1, 0), (4, 4, 4, 2)):
+        again = decoded("draw", num, batch_size, devices, first)
+        assert np.mean(again != images[first : first + num]) < 2e-2
+
+
 def test_frames_end_near_the_image() -> None:
     images, frames = draw(4, 2, frames=(0, 3, STEPS - 1))
     assert frames.shape == (3, 4, *SHAPE)
@@ -66,9 +114,10 @@ def test_grids_run_between_the_models_own_end_points(name: str) -> None:
     gammas = np.asarray(make_grid(lambda t: model.gamma(variables, t), config))
     assert gammas.shape == (STEPS + 1,)
     assert (gammas[0], gammas[-1]) == (4.0, -7.0)
-    own = make_grid(lambda t: model.gamma(variables, t), replace(config, grid="schedule", zero_terminal_snr=True))
-    np.testing.assert_allclose(own[1:], np.linspace(4, -7, STEPS + 1)[1:], atol=2e-6)
-    assert own[0] == np.inf
+    for of_time, power in (("schedule", 1), ("quadratic", 2)):
+        own = make_grid(lambda t: model.gamma(variables, t), replace(config, grid=of_time, zero_terminal_snr=True))
+        np.testing.assert_allclose(own[1:], -7 + 11 * np.linspace(1, 0, STEPS + 1)[1:] ** power, atol=2e-6)
+        assert own[0] == np.inf
 
 
 def test_clipped_guesses_stay_in_range() -> None:
@@ -119,11 +168,15 @@ def test_a_discrete_model_is_asked_at_its_own_levels_and_no_more_of_them() -> No
     config = SamplingConfig(num=2, steps=4, batch_size=2)
     gammas = make_grid(lambda t: model.gamma(variables, t), config, model.num_steps)
     np.testing.assert_allclose(gammas, -7 + 11 * np.array([10, 8, 5, 3, 0]) / 10, atol=2e-6)
+    gammas = make_grid(lambda t: model.gamma(variables, t), replace(config, grid="quadratic"), model.num_steps)
+    # At 5.6, 2.5 and 0.6.
+    np.testing.assert_allclose(gammas, -7 + 11 * np.array([10, 6, 3, 1, 0]) / 10, atol=2e-6)
     many = replace(config, steps=11)
-    with pytest.raises(InputError, match=r"sampling\.steps=11: the model has 10 steps; must be from 1 to 10"):
-        ImageSampler(model, parallel.make_mesh(1), many)
-    assert with_steps_of(many, model.num_steps).steps == 10
-    assert with_steps_of(many, None).steps == 11
+    for own in (many, replace(many, grid="quadratic")):
+        with pytest.raises(InputError, match=r"sampling\.steps=11: the model has 10 steps; must be from 1 to 10"):
+            ImageSampler(model, parallel.make_mesh(1), own)
+        assert with_steps_of(own, model.num_steps).steps == 10
+        assert with_steps_of(own, None).steps == 11
     assert with_steps_of(replace(many, grid="uniform"), model.num_steps).steps == 11
     ImageSampler(model, parallel.make_mesh(1), replace(many, grid="uniform"))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,6 +129,15 @@ def test_images_of_other_settings_or_weights_are_not_mixed(make: Make, variables
     assert make(clip="static").stem.name == stem + "_clip_static"
     assert make(grid="karras").stem.name == stem + "_karras"
     assert make(sampler="heun(churn=0.1)", steps=2).stem.name == "step_7_seed_0_T_2_heun_churn=0.1"
+    assert make(decode="mean").stem.name == stem + "_mean"
+    settings = make().stem / "settings.json"
+    there = json.loads(settings.read_text())
+    assert there.pop("decode") == "mode"
+    for other, says in (({"decode": "draw"}, "'draw'"), ({}, "None")):
+        write_json(settings, there | other)
+        with pytest.raises(InputError, match=f"other settings: decode {says} there, 'mode' here; move them away"):
+            make(num=2).images()
+    write_json(settings, there | {"decode": "mode"})
     moved = jax.tree.map(lambda x: x + 0.1, variables)
     with pytest.raises(InputError, match=r"other settings: weights 'sha256:\w+' there, 'sha256:\w+' here"):
         make(moved, num=2).images()
@@ -224,6 +234,8 @@ def test_reconstructions_come_nearer_with_more_steps(make: Make, monkeypatch: py
 def test_refusals(make: Make) -> None:
     with pytest.raises(InputError, match=r"sampler='ancestral': draws noise.*must be deterministic: ddim"):
         make(sampler="ancestral").interpolation(3)
+    with pytest.raises(InputError, match=r"decode='draw': draws noise.*must be mode or mean"):
+        make(sampler="ddim", decode="draw").interpolation(3)
     for num in (1, -1):
         with pytest.raises(InputError, match=f"--interpolate={num}: must be 2 or more"):
             make(sampler="ddim").interpolation(num)

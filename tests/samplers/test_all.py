@@ -38,6 +38,7 @@ def test_every_sampler_is_here():
 def test_a_name_may_carry_a_grid():
     assert samplers.parse_on_grid("dpm_solver_pp(2, True)@karras") == ("dpm_solver_pp(2, True)", "karras")
     assert samplers.parse_on_grid("heun", "uniform") == ("heun", "uniform")
+    assert samplers.parse_on_grid("heun@quadratic") == ("heun", "quadratic")
     assert samplers.parse_on_grid("heun@schedule", "uniform") == ("heun", "schedule")
     for text, message in (("heun@", "grid=''"), ("heun@edm", "grid='edm'"), ("hein@karras", "sampler='hein'")):
         with pytest.raises(ValueError, match=message):
@@ -80,7 +81,10 @@ def test_an_image_does_not_depend_on_the_batch_but_on_the_key(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "predictor" not in name])
 def test_a_step_of_no_length_changes_nothing(name):
-    """At the start, and later, when there is a history: nor does it spoil what comes after."""
+    """At the start, and later, when there is a history: nor does it spoil what comes after.
+
+    But of predictor_corrector, whose Langevin steps are at one noise level, and so move z by nature.
+    """
     run, key = runner(name), jax.random.key(0)
     twice = jnp.asarray(np.insert(affine.GAMMAS, 4, affine.GAMMAS[4]))
     if name in DETERMINISTIC:

@@ -63,6 +63,44 @@ def test_a_subsequence_has_the_nearest_of_the_models_own_levels(num_steps, model
         np.testing.assert_array_equal(gammas, grids.grid(gamma, num_steps))
 
 
+def test_quadratic_is_the_schedule_at_squared_times():
+    gamma_0, gamma_1 = -9.0, 5.0
+    for num_steps in (1, 2, 17, 250):
+        gammas = grids.quadratic(lambda t: jnp.float32(gamma_0) * (1 - t) + gamma_1 * t, num_steps)
+        assert (gammas[0], gammas[-1]) == (gamma_1, gamma_0)
+        t = np.linspace(1, 0, num_steps + 1) ** 2
+        # Roundings of t, 1 − t and their products with numbers up to 9.
+        np.testing.assert_allclose(gammas, gamma_0 + (gamma_1 - gamma_0) * t, rtol=0, atol=4e-6)
+    with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
+        grids.quadratic(lambda t: t, 0)
+
+
+@pytest.mark.parametrize(("model_steps", "indices"), [
+    (1000, [1000, 810, 640, 490, 360, 250, 160, 90, 40, 10, 0]),
+    (10, [10, 4, 1, 0]),  # 4.44 and 1.11
+    (10, [10, 6, 4, 2, 1, 0]),  # 6.4, 3.6, 1.6 and 0.4, whose nearest is taken
+    (8, [8, 5, 2, 1, 0]),  # 4.5, 2 and 0.5: the upper of two
+    (7, [7, 5, 4, 3, 2, 1, 0]),  # 4.86, 3.11, 1.75, 0.78 and 0.19
+    (10, list(range(10, -1, -1))),
+    (1, [1, 0]),
+])  # fmt: skip
+def test_quadratic_takes_distinct_steps_of_a_discrete_model(model_steps, indices):
+    gammas = grids.subsequence(lambda t: t, len(indices) - 1, model_steps, power=2)
+    np.testing.assert_array_equal(gammas, np.float32(indices) / model_steps)
+
+
+def test_every_quadratic_subsequence_goes_down_from_end_to_end():
+    for model_steps in (*range(1, 25), 1_000_000):
+        for num_steps in range(1, min(model_steps, 24) + 1):
+            indices = np.rint(model_steps * oracle.f64(grids.subsequence(lambda t: t, num_steps, model_steps, 2)))
+            assert (indices[0], indices[-1]) == (model_steps, 0)
+            assert np.all(np.diff(indices) < 0)
+            # Those that are not the nearest are as low as they can be.
+            nearest = np.floor(model_steps * (np.arange(num_steps, -1, -1) / num_steps) ** 2 + 0.5)
+            moved = indices != nearest
+            np.testing.assert_array_equal(indices[moved], np.arange(num_steps, -1, -1)[moved])
+
+
 @pytest.mark.parametrize("num_steps", [0, -1, 11])
 def test_a_subsequence_of_more_steps_than_there_are_is_refused(num_steps):
     with pytest.raises(ValueError, match=f"num_steps={num_steps}: must be from 1 to 10"):

@@ -37,6 +37,20 @@ def test_corrections_are_the_papers_langevin_steps():
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_where_eps_hat_is_zero_there_is_no_correction():
+    """Of the first image alone; one that is not finite stays so."""
+    keys, z = samplers.initial_latents(jax.random.key(0), (3, 4))
+    scale = jnp.array([[0.0], [1.0], [jnp.nan]])
+    predict = predictions.pair(lambda z, gamma: scale * affine.denoise(z, gamma))
+    sampler = samplers.predictor_corrector(2, 0.3, samplers.Sampler(lambda z: (), nothing))
+    args = z, (), jnp.float32(1.5), jnp.float32(0.5)
+    result = sampler.step(keys, predict, *args).z
+    np.testing.assert_array_equal(result[0], z[0])
+    np.testing.assert_array_equal(result[1], sampler.step(keys, PREDICT, *args).z[1])
+    assert np.all(result[1] != z[1])
+    assert np.all(np.isnan(result[2]))
+
+
 def test_the_predictor_is_first_with_randomness_of_its_own():
     keys, z = samplers.initial_latents(jax.random.key(0), (7, 4))
     for predictor in (samplers.ancestral(), samplers.dpm_solver_pp(2), samplers.heun()):

@@ -17,7 +17,7 @@ class Latents:
     """Interpolates between the latents of images, and inverts images, with one compilation each."""
 
     def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, variables: Variables):
-        """Raises `InputError` for a sampler that draws noise, and for more steps than the model has."""
+        """Raises `InputError` for a sampler or decoding that draws noise, and for more steps than the model has."""
         self.model, self.mesh, self.config, self.variables = model, mesh, config, variables
         self._of_model = ModelSampling(model, mesh, config)
         gammas = jax.jit(self._of_model.gammas)(variables)
@@ -25,6 +25,11 @@ class Latents:
             raise InputError(
                 f"config.sampling.sampler={config.sampler!r}: draws noise at every step, so that no image follows from "
                 "its latents; must be deterministic: ddim, euler, heun, dpm_solver_pp, unipc"
+            )
+        if config.decode == "draw":
+            raise InputError(
+                "config.sampling.decode='draw': draws noise, so that no image follows from its latents; must be "
+                "mode or mean"
             )
 
     def interpolate(
@@ -69,27 +74,18 @@ class Latents:
         self, variables: Variables, z_1: Float[Array, "batch *data"]
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"]]:
         """(images, steps at which they ceased to be finite)."""
-        z_0, bad_step = self._run(variables, z_1, self._of_model.sampler, up=False)
-        return likelihoods.mode(z_0, self._of_model.gammas(variables)[-1], self.model.levels), bad_step
+        # Of a deterministic sampler no key is ever used.
+        image, _, bad_step = self._of_model.images_from(variables, jax.random.key(0), z_1)
+        return image, bad_step
 
     def _there_and_back(
         self, variables: Variables, images: UInt8[Array, "batch *data"]
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"], Integer[Array, " batch"]]:
-        gamma_0 = self._of_model.gammas(variables)[-1]
-        z_0 = gaussian.alpha(gamma_0) * likelihoods.encode(images, self.model.levels)
-        z_1, bad_up = self._run(variables, z_0, samplers.ddim(), up=True)
-        image, bad_down = self._decode(variables, z_1)
-        return image, bad_up, bad_down
-
-    def _run(
-        self, variables: Variables, z: Float[Array, "batch *data"], sampler: samplers.Sampler, up: bool
-    ) -> tuple[Float[Array, "batch *data"], Integer[Array, " batch"]]:
-        gammas = self._of_model.gammas(variables)
-        # Of a deterministic sampler no key is ever used.
-        run = samplers.run(
-            jax.random.key(0), self._of_model.denoiser(variables), sampler, gammas[::-1] if up else gammas, z
-        )
-        return run.z_0, run.bad_step
+        denoise, gammas = self._of_model.denoiser(variables), self._of_model.gammas(variables)
+        z_0 = gaussian.alpha(gammas[-1]) * likelihoods.encode(images, self.model.levels)
+        up = samplers.run(jax.random.key(0), denoise, samplers.ddim(), gammas[::-1], z_0)
+        image, bad_down = self._decode(variables, up.z_0)
+        return image, up.bad_step, bad_down
 
 
 def to_frames(images: UInt8[np.ndarray, "*shape"], levels: int) -> Float[np.ndarray, "*shape"]:

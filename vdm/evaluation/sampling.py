@@ -17,6 +17,7 @@ from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.model import Model, Variables
 from vdm.predictions import Denoiser
+from vdm.samplers.loop import Keys, folded, image_keys
 
 CLIPPING = {"none": lambda denoise: denoise, "static": samplers.clipping.static, "dynamic": samplers.clipping.dynamic}
 
@@ -31,12 +32,13 @@ class NonFiniteLatents(InputError):
 def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = None) -> Float[Array, " points"]:
     """The γ grid that a config describes, for a model's γ(t).
 
-    A discrete model of `model_steps` steps takes some of its own on grid "schedule": ValueError if it has too few.
+    A discrete model of `model_steps` steps takes some of its own on the grids in time: ValueError if it has too few.
     """
-    if config.grid == "schedule" and model_steps is not None:
-        gammas = samplers.grids.subsequence(gamma, config.steps, model_steps)
-    elif config.grid == "schedule":
-        gammas = samplers.grid(gamma, config.steps)
+    power = samplers.grids.POWERS.get(config.grid)
+    if power is not None and model_steps is not None:
+        gammas = samplers.grids.subsequence(gamma, config.steps, model_steps, power)
+    elif power is not None:
+        gammas = samplers.grid(gamma, config.steps, power)
     else:
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
         gammas = getattr(samplers.grids, config.grid)(*ends, config.steps)
@@ -45,23 +47,23 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
 
 def record(config: SamplingConfig) -> dict[str, Any]:
     """The settings that an image depends on, beside its number and seed."""
-    names = ("sampler", "steps", "grid", "clip", "zero_terminal_snr")
+    names = ("sampler", "steps", "grid", "clip", "decode", "zero_terminal_snr")
     return {name: getattr(config, name) for name in names}
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
-    """The settings with as many steps as asked for, but no more than a discrete model has on its own grid."""
-    if model_steps is None or config.grid != "schedule":
+    """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time."""
+    if model_steps is None or config.grid not in samplers.grids.POWERS:
         return config
     return replace(config, steps=min(config.steps, model_steps))
 
 
 def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
-    """Raises `InputError` for more steps than a discrete model has on its own grid."""
+    """Raises `InputError` for more steps than a discrete model has on the grids in time."""
     if with_steps_of(config, model_steps) != config:
         raise InputError(
             f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
-            "on its own grid, or config.sampling.grid another than schedule"
+            f"on grids of its own steps, or config.sampling.grid another than {', '.join(samplers.grids.POWERS)}"
         )
 
 
@@ -74,6 +76,17 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
             f"sampler {sampler}: z of image {first + k} is not finite from step {bad_step[k] + 1} of {num_steps} on "
             f"({bad.size} of {len(bad_step)} images are not)"
         )
+
+
+def decode(
+    how: str, keys: Keys, z_0: Float[Array, "batch *data"], gamma_0: Gamma, levels: int
+) -> Integer[Array, "batch *data"]:
+    """The images (int32) of z₀ under p(x|z₀): its mode, its mean rounded, or a draw, each image's with its own key."""
+    if how == "draw":
+        return jax.vmap(lambda key, z: likelihoods.sample(key, z[None], gamma_0, levels)[0])(keys, z_0)
+    if how == "mean":
+        return jnp.rint(likelihoods.mean(z_0, gamma_0, levels)).astype(jnp.int32)
+    return likelihoods.mode(z_0, gamma_0, levels)
 
 
 class ModelSampling:
@@ -102,10 +115,23 @@ class ModelSampling:
         self, variables: Variables, key: PRNGKeyArray, first: Array, num: int, frames: Sequence[int] = ()
     ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
         """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
-        denoise, gammas = self.denoiser(variables), self.gammas(variables)
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
+        return self.images_from(variables, key, z_1, first, frames)
+
+    def images_from(
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        z_1: Float[Array, "num height width channels"],
+        first: int | Array = 0,
+        frames: Sequence[int] = (),
+    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+        """As `images`, from given latents z₁ of images `first`, …."""
+        denoise, gammas = self.denoiser(variables), self.gammas(variables)
         z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
-        return likelihoods.mode(z_0, gammas[-1], self.model.levels), kept, bad_step
+        # The next fold after that of the last step.
+        keys = folded(image_keys(key, len(z_1), first), len(gammas))
+        return decode(self.config.decode, keys, z_0, gammas[-1], self.model.levels), kept, bad_step
 
 
 class ImageSampler:

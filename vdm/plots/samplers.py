@@ -20,7 +20,14 @@ from vdm.samplers import Sampler, grids
 
 # Grids of one sampler share its colour.
 COLORS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "grey", "#8B4513", "#F0E442")
-GRID_STYLES = {"": "-", "uniform": ":", "karras": "--", "cosine": "-.", "schedule": "-"}
+GRID_STYLES = {
+    "": "-",
+    "uniform": ":",
+    "karras": "--",
+    "cosine": "-.",
+    "quadratic": (0, (5, 1, 1, 1, 1, 1)),
+    "schedule": "-",
+}
 MARKERS = "osD^v<>Ph*"
 
 MODES, STD, WEIGHTS = (-0.7, 0.5), 0.1, (0.4, 0.6)

@@ -48,7 +48,7 @@ def compare_samplers(config: Config, run: Path, workdir: Path, checkpoint: str, 
         if with_steps_of(settings, model_steps) != settings:
             raise InputError(
                 f"config.comparison: {cell.sampler} of {cell.steps} steps, but the model has {model_steps}; calls, "
-                f"noise_steps and reference_calls must be at most {model_steps} on its own grid"
+                f"noise_steps and reference_calls must be at most {model_steps} on grids of its own steps"
             )
     trained = Evaluate(config, run, checkpoint, console)
     with lock(workdir):

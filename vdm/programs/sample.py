@@ -147,4 +147,5 @@ def stem(config: Config, step: int, seed: int) -> str:
     s = config.sampling
     parts = [f"step_{step}_seed_{seed}_T_{s.steps}", re.sub(r"[^\w.=-]+", "_", s.sampler).strip("_")]
     parts += [s.grid] * (s.grid != "schedule") + [f"clip_{s.clip}"] * (s.clip != "none")
+    parts += [s.decode] * (s.decode != "mode")
     return "_".join(parts + ["zero_snr"] * s.zero_terminal_snr)

@@ -6,7 +6,8 @@
     jax.jit(draw, out_shardings=NamedSharding(mesh, P("data"))) one program over a mesh, the batch spread over it
     samplers.pmapped(make_denoise, sampler, shape)              the local devices by `jax.pmap`
 
-The images are the same but for float32 roundings.
+The images are the same but for float32 roundings. On several hosts each calls `pmapped` with the shape of its share and
+draws it on its local devices with `first=jax.process_index() * shape[0]`.
 """
 
 from collections.abc import Callable, Sequence

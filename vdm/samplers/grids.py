@@ -1,8 +1,8 @@
 """Grids of noise levels γ that a sampler goes down: shape (T+1,), from γ(1) to γ(0), both exact.
 
-`grid` is uniform in the time of the model's own schedule, `subsequence` takes some of the steps of a discrete model;
-`uniform`, `karras` and `cosine` are uniform in a function of γ between the same end points, so that a model trained
-with one schedule is sampled with another. End points may be traced; the number of steps is static.
+`grid` and `quadratic` are in the time of the model's own schedule, `subsequence` is either of them from the steps of a
+discrete model; `uniform`, `karras` and `cosine` are uniform in a function of γ between the same end points, so that a
+model trained with one schedule is sampled with another. End points may be traced; the number of steps is static.
 """
 
 from collections.abc import Callable
@@ -15,26 +15,37 @@ from jaxtyping import Array, Float
 
 from vdm.bounds import GammaFn
 
-GRIDS = ("schedule", "uniform", "karras", "cosine")
-"""What configs call the grids; `schedule` is `grid`, uniform in the time of the model's own schedule."""
+POWERS = {"schedule": 1, "quadratic": 2}
+"""The grids in the time of the model's own schedule, as configs call them: t = (i/T)^power."""
+
+GRIDS = (*POWERS, "uniform", "karras", "cosine")
+"""What configs call the grids."""
 
 
-def grid(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
-    """γ(i/T) for i = T … 0: the grid of the T-step model. Raises ValueError unless num_steps ≥ 1."""
-    return jax.vmap(gamma)(_times(num_steps))
+def grid(gamma: GammaFn, num_steps: int, power: int = 1) -> Float[Array, " points"]:
+    """γ((i/T)^power) for i = T … 0: the grid of the T-step model. Raises ValueError unless num_steps ≥ 1."""
+    return jax.vmap(gamma)(_times(num_steps, power))
 
 
-def subsequence(gamma: GammaFn, num_steps: int, model_steps: int) -> Float[Array, " points"]:
-    """The grid of num_steps of the steps of a discrete model: γ(i/T) at indices i from T = model_steps down to 0.
+def quadratic(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
+    """γ((i/T)²) for i = T … 0, most steps near the data (Song, Meng & Ermon 2021, App. D.2): `grid` of power 2."""
+    return grid(gamma, num_steps, POWERS["quadratic"])
 
-    The indices are the whole numbers nearest to even ones (001 §3.2), every T/num_steps-th where that is whole: `grid`.
-    The model has then seen every γ that it is asked at. Raises ValueError unless 1 ≤ num_steps ≤ model_steps.
+
+def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1) -> Float[Array, " points"]:
+    """`grid` of num_steps of the steps of a discrete model: γ(i/T) at indices i from T = model_steps down to 0.
+
+    The indices are the whole numbers nearest to those of the grid, T (j/num_steps)^power (001 §3.2), and distinct: from
+    0 up, one that is taken gives way to the next. The model has then seen every γ that it is asked at. Raises
+    ValueError unless 1 ≤ num_steps ≤ model_steps.
     """
     if not 1 <= num_steps <= model_steps:
         raise ValueError(f"num_steps={num_steps}: must be from 1 to {model_steps}, the steps of the model")
-    # Of two nearest the upper, in whole numbers.
-    indices = (2 * np.arange(num_steps, -1, -1) * model_steps + num_steps) // (2 * num_steps)
-    return jax.vmap(gamma)(jnp.asarray(indices.astype(np.float32) / model_steps))
+    steps, whole = np.arange(num_steps + 1), num_steps**power
+    # Of two nearest the upper, in whole numbers. As power ≥ 1, giving way ends at T at the latest.
+    nearest = (2 * steps**power * model_steps + whole) // (2 * whole)
+    indices = steps + np.maximum.accumulate(nearest - steps)
+    return jax.vmap(gamma)(jnp.asarray(indices[::-1].astype(np.float32) / model_steps))
 
 
 def uniform(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int) -> Float[Array, " points"]:
@@ -77,7 +88,7 @@ def _between(
     return inner.at[0].set(gamma_1).at[-1].set(gamma_0)
 
 
-def _times(num_steps: int) -> Float[Array, " points"]:
+def _times(num_steps: int, power: int = 1) -> Float[Array, " points"]:
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: must be 1 or more")
-    return jnp.asarray(np.arange(num_steps, -1, -1, dtype=np.float32) / num_steps)
+    return jnp.asarray((np.arange(num_steps, -1, -1) / num_steps) ** power, jnp.float32)

@@ -127,7 +127,7 @@ def run(
     What is not used of the result is not computed under jit. Raises ValueError for other steps than
     `sample_trajectory` takes.
     """
-    keys = _image_keys(key, z_1.shape[0], first)
+    keys = image_keys(key, z_1.shape[0], first)
     num_steps = gammas.shape[0] - 1
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
@@ -138,8 +138,7 @@ def run(
     def body(carry: Carry, inputs: tuple[Array, ...]) -> tuple[Carry, None]:
         z, memory, frames, bad_step = carry
         i, gamma_t, gamma_s, frame = inputs
-        step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i + 1)
-        result = sampler.step(step_keys, predict, z, memory, gamma_t, gamma_s)
+        result = sampler.step(folded(keys, i + 1), predict, z, memory, gamma_t, gamma_s)
         if len(steps):
             # Steps after the last chosen one fall outside and are dropped.
             frames = frames.at[frame].set(keep(result), mode="drop")
@@ -158,13 +157,18 @@ def initial_latents(
     key: PRNGKeyArray, shape: Sequence[int], first: int | Array = 0
 ) -> tuple[Keys, Float[Array, "batch *data"]]:
     """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
-    keys = _image_keys(key, shape[0], first)
-    starts = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 0)
-    return keys, normal_per_image(starts, shape)
+    keys = image_keys(key, shape[0], first)
+    return keys, normal_per_image(folded(keys, 0), shape)
 
 
-def _image_keys(key: PRNGKeyArray, num: int, first: int | Array) -> Keys:
+def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
+    """One key an image: fold_in(key, first + k). Its fold 0 is for z₁, 1 … T for the steps; T + 1 is free."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
+
+
+def folded(keys: Keys, n: int | Array) -> Keys:
+    """The keys of images with n folded into each."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
 
 
 def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:

@@ -9,7 +9,7 @@ from vdm import gaussian
 from vdm.predictions import Pair
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Keys, Memory, Sampler, Step, folded, normal_per_image
 
 
 def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sampler | None = None) -> Sampler:
@@ -19,9 +19,9 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
     The predictor is any sampler, `ancestral` unless given. `snr` may be traced. As δ varies with the norms, corrections
     widen the variance by about 4/D in D dimensions: nothing for images, too much for a few numbers.
 
-    First order at best, 1 + steps calls a step (more where the predictor makes more), stochastic. From γ = ∞, where
-    α_{t|s} = 0, a step is not corrected. Raises ValueError unless steps ≥ 1, and for a
-    Python number snr outside [0, 1].
+    First order at best, 1 + steps calls a step (more where the predictor makes more), stochastic. At s = t a correction
+    still moves z. From γ = ∞, where α_{t|s} = 0, and where ε̂ = 0 there is none. Raises ValueError unless steps ≥ 1, and
+    for a Python number snr outside [0, 1].
     """
     options.check_count("steps", steps)
     options.check_range("snr", snr, 0.0, 1.0)
@@ -30,21 +30,18 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
     def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         def corrected(z: Array, n: Array) -> tuple[Array, None]:
             _, eps_hat = predict(z, gamma_s)
-            eps = normal_per_image(_folded(keys, n), z.shape)
+            eps = normal_per_image(folded(keys, n), z.shape)
+            norm = _norm(eps_hat)
             # √δ/σ_s.
-            size = jnp.sqrt(2.0) * alpha_ts * snr * _norm(eps) / _norm(eps_hat)
+            size = jnp.sqrt(2.0) * alpha_ts * snr * _norm(eps) / jnp.where(norm > 0, norm, jnp.inf)
             return z + gaussian.sigma(gamma_s) * (jnp.sqrt(2.0) * size * eps - size**2 * eps_hat), None
 
         alpha_ts, _ = gaussian.transition(gamma_s, gamma_t)
-        result = first.step(_folded(keys, jnp.asarray(0)), predict, z, memory, gamma_t, gamma_s)
+        result = first.step(folded(keys, 0), predict, z, memory, gamma_t, gamma_s)
         z_s, _ = jax.lax.scan(corrected, result.z, jnp.arange(1, steps + 1))
         return result._replace(z=z_s)
 
     return Sampler(init=first.init, step=step, calls=first.calls + steps)
-
-
-def _folded(keys: Keys, n: Array) -> Keys:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
 
 
 def _norm(values: Array) -> Array:
