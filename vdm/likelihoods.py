@@ -42,7 +42,7 @@ def log_prob(
     Elementwise e_x − log Σ_k exp(e_k), the e_k of `_exponents`.
     """
     nearest, exponent = _exponents(z_0, gamma_0, levels)
-    # Log-sum-exp in one pass, which a GPU runs without a (…, levels) array in memory; XLA on CPUs makes one.
+    # Log-sum-exp in one pass.
     steps = _values(levels, x.ndim) - nearest[..., None]
     total = jnp.sum(jnp.exp(exponent(steps)), axis=-1)
     at_x = exponent((x.astype(jnp.int32) - nearest)[..., None])[..., 0]
