@@ -134,7 +134,7 @@ class TrainingConfig:
     sample_every: int = 10_000
     """Steps between sample grids (0: only at the end)."""
     keep_checkpoints: int = 3
-    """Latest checkpoints kept, beside the best one by bits/dim."""
+    """Latest checkpoints kept, not counting those of a stop, beside the newest and the best one by bits/dim."""
     fsdp: int = 1
     """Devices that share one copy of the variables and the optimiser's state; must divide the devices."""
 

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
 import grain
@@ -21,6 +23,25 @@ from vdm.training.step import Metrics
 Part = TypeVar("Part", TrainState, Trained)
 
 
+@dataclass
+class Retention(policies.PreservationPolicy):
+    """Keeps the newest checkpoint, the best by bits/dim, and the newest `keep` that are regular, not those of a stop.
+
+    So a run that was stopped ends with the checkpoints of one that was not.
+    """
+
+    keep: int = 1
+    is_regular: Callable[[int], bool] = lambda step: True
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
+        """Orbax's interface: `checkpoints` have `step` and `metrics`, oldest first."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        bits = {checkpoint.step: _bits_per_dim(checkpoint.metrics) for checkpoint in checkpoints if checkpoint.metrics}
+        regular = [step for step in steps if self.is_regular(step)]
+        kept = {*steps[-1:], *regular[-self.keep :], *sorted(bits, key=lambda step: bits[step])[:1]}
+        return [step in kept for step in steps]
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run.
 
@@ -28,20 +49,13 @@ class Checkpoints:
     back to whatever devices and processes there are; of several processes, all see the folder and make every call.
     """
 
-    def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
-        self.directory = directory
+    def __init__(self, directory: Path, retention: Retention | None = None, read_only: bool = False):
+        self.directory, self._retention = directory, retention or Retention()
         if read_only and not directory.is_dir():
             raise InputError(f"{directory}: no such folder; train.py makes it")
         self._warnings = [] if read_only else parallel.on_main(lambda: _drop_unreadable_metrics(directory)) or []
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep),
-                    policies.BestN(
-                        get_metric_fn=_bits_per_dim, reverse=True, n=1, keep_checkpoints_without_metrics=False
-                    ),
-                ]
-            ),
+            preservation_policy=self._retention,
             best_fn=_bits_per_dim,
             best_mode="min",
             cleanup_tmp_directories=not read_only,
@@ -141,6 +155,7 @@ class Checkpoints:
             ]
             for bad in unreadable:
                 self._set_aside(bad)
+            self._finish_deleting()
             return items["state"], items["running"], self._warnings + warnings
         if unreadable:
             why = next(iter(unreadable.values()))
@@ -193,6 +208,13 @@ class Checkpoints:
                     f"{self.directory / str(step)} is of another architecture: {name} has shape "
                     f"{found.get(name, 'none')}, the config makes {wanted.get(name, 'none')}"
                 )
+
+    def _finish_deleting(self) -> None:
+        """What a session that was killed had begun to delete: Orbax deletes a checkpoint file by file."""
+        found = [SimpleNamespace(step=step, metrics=self._manager.metrics(step)) for step in self.steps()]
+        for checkpoint, kept in zip(found, self._retention.should_preserve(found), strict=True):
+            if not kept:
+                self._manager.delete(checkpoint.step)
 
     def _set_aside(self, step: int) -> None:
         target = self.directory.parent / "checkpoints_unreadable" / str(step)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -16,12 +16,12 @@ from rich.console import Console
 
 from vdm import memory, parallel, pictures, plots
 from vdm import model as model_lib
-from vdm.config import Config, validate
+from vdm.config import Config, TrainingConfig, validate
 from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
 from vdm.evaluation.likelihood import Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
-from vdm.training.checkpoints import Checkpoints
+from vdm.training.checkpoints import Checkpoints, Retention
 from vdm.training.prefetch import Prefetched
 from vdm.training.profile import Profile
 from vdm.training.results import write_evaluation
@@ -81,7 +81,8 @@ def train(
 
             # Nothing is written before all input has been checked.
             parallel.on_main(hold_folder)
-            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints))
+            retention = Retention(config.training.keep_checkpoints, lambda step: due(config.training, step).save)
+            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", retention))
             tracer = stack.enter_context(Profile(workdir / "profile", profile, console))
             return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log, tracer).run(iterator)
     except Exception as error:
@@ -98,6 +99,25 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """The config with shape and levels as the data have them."""
     info = dataset.info
     return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
+
+
+class Due(NamedTuple):
+    """What is to be done after a step, stopped or not."""
+
+    log: bool
+    sample: bool
+    evaluate: bool
+    save: bool
+
+
+def due(training: TrainingConfig, step: int) -> Due:
+    """By the rhythms of the config; after an evaluation and at the end, a checkpoint is saved as well."""
+    t, last = training, step == training.steps
+    log, sample, evaluate, save = (
+        every > 0 and (step % every == 0 or last)
+        for every in (t.log_every, t.sample_every, t.evaluate_every, t.checkpoint_every)
+    )
+    return Due(log, sample and not last, evaluate, save or evaluate or last)
 
 
 class _Training:
@@ -194,12 +214,12 @@ class _Training:
                     self.profile.after(step, metrics)
                 progress.update(task, completed=step)
                 stop = self._poll()
-                log, sample, evaluate, save = self._due(step)
-                if not (log or sample or evaluate or save or last or stop):
+                now = due(training, step)
+                if not (any(now) or stop):
                     continue
                 self._check_finite(metrics)
                 with watch.paused():
-                    if log:
+                    if now.log:
                         record = self._log(step, metrics, watch.seconds())
                         speed = f"{record['images_per_second']:,.0f} images/s, {record['bits_per_dim']:.3f} bits/dim"
                         progress.update(task, speed=speed)
@@ -208,24 +228,14 @@ class _Training:
                     bits = None
                     # A request to stop cuts these short: the checkpoint comes first.
                     try:
-                        bits = self._look(state, sample, evaluate)
+                        bits = self._look(state, now.sample, now.evaluate)
                     except Stopped as stopped:
                         stop = [stopped.signal_number]
-                    if save or evaluate or last or stop:
+                    if now.save or stop:
                         self.checkpoints.save(state, metrics, batches.get_state(), bits, wait=last or bool(stop))
                 if stop:
                     raise Stopped(stop[0], step)
         return state
-
-    def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
-        """Whether to log, to draw samples, to evaluate and to save after a step."""
-        t = self.config.training
-        last = step == t.steps
-        log, sample, evaluate, save = (
-            every > 0 and (step % every == 0 or last)
-            for every in (t.log_every, t.sample_every, t.evaluate_every, t.checkpoint_every)
-        )
-        return log, sample and not last, evaluate, save
 
     def _look(self, state: TrainState, sample: bool, evaluate: bool) -> float | None:
         """Samples and test bits/dim on the way; returns the latter. Raises `Stopped` if a signal has come."""
@@ -244,13 +254,13 @@ class _Training:
         step = int(state.step)
         if not step:
             return
-        _, sample, evaluate, _ = self._due(step)
+        then = due(self.config.training, step)
         drawn = (self.path / "samples" / f"{_sample_name(step)}.png").exists()
         records = read_metrics(self.path / "metrics.jsonl")
         evaluated = ("evaluation", step) in ((record["kind"], record["step"]) for record in records)
         # A process may see the folder later than another.
-        sample = sample and not parallel.all_true(drawn)
-        evaluate = evaluate and not parallel.all_true(evaluated)
+        sample = then.sample and not parallel.all_true(drawn)
+        evaluate = then.evaluate and not parallel.all_true(evaluated)
         bits = self._look(state, sample, evaluate)
         self.checkpoints.save(state, metrics, batches.get_state(), bits)
 
