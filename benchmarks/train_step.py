@@ -247,13 +247,15 @@ def main() -> None:
             parser.error(str(error))
 
     parallel.setup(options.devices)
+    try:
+        for config in configs.values():
+            parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
+    except InputError as error:
+        parser.error(str(error))
     result: dict[str, Any] = {"machine": machine(), "cases": {}}
     for case, config in configs.items():
         print(f"{case} …", file=sys.stderr)
-        try:
-            result["cases"][case] = measure(config, options.steps)
-        except InputError as error:
-            parser.error(str(error))
+        result["cases"][case] = measure(config, options.steps)
     print(json.dumps(result, indent=2))
 
 

@@ -42,17 +42,24 @@ def test_bad_options_are_one_line() -> None:
 
 
 def test_train_step_compiled_only() -> None:
-    small = ("--cases=digits", "--depth=1", "--batch_size=4", "--steps=0", "--devices=1")
-    result = run(*small, "--dtype=bfloat16", "--remat", "--accumulate=2", program="train_step.py")
+    small = ("--cases=digits", "--depth=1", "--batch_size=4", "--steps=0", "--devices=2")
+    result = run(*small, "--dtype=bfloat16", "--remat", "--accumulate=2", "--fsdp=2", program="train_step.py")
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)["cases"]["digits"]
     assert (figures["dtype"], figures["remat"], figures["accumulate"]) == ("bfloat16", True, 2)
     for name in ("compiled_flops", "compiled_bytes_accessed", "compiled_program_bytes", "kept_bytes"):
         assert figures[name] > 0
+    # Parameters, two moments and the moving average in float32, cut among two devices but for the small ones.
+    state = 4 * 4 * figures["num_parameters"]
+    assert 0.5 * state < figures["argument_bytes_per_device"] < 0.6 * state
+    assert figures["temporary_bytes_per_device"] > 0
     assert "step_seconds" not in figures
     refused = run(*small, "--accumulate=3", program="train_step.py")
     assert refused.returncode == 2
     assert "training.accumulate=3: must be a divisor of batch_size=4" in refused.stderr
+    refused = run(*small, "--fsdp=3", program="train_step.py")
+    assert refused.returncode == 2
+    assert "training.fsdp=3: must divide the 2 devices" in refused.stderr
 
 
 def test_reference_step() -> None:

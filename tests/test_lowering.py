@@ -15,7 +15,7 @@ from jax import ShapeDtypeStruct, export
 from configs import cifar10, imagenet64
 from vdm import model as model_lib
 from vdm import predictions, samplers
-from vdm.config import Config
+from vdm.config import CHOICES, Config
 from vdm.evaluation.likelihood import image_bounds
 from vdm.evaluation.sampling import ModelSampling
 from vdm.model import Model
@@ -66,7 +66,9 @@ def test_training_evaluation_and_every_sampler(file: ModuleType) -> None:
 
     shared = Traced(**vars(model))
     for name in samplers.SAMPLERS:
-        settings = dataclasses.replace(config.sampling, sampler=name)
+        # Each way to decode with some of them.
+        decode = CHOICES["sampling.decode"][list(samplers.SAMPLERS).index(name) % 3]
+        settings = dataclasses.replace(config.sampling, sampler=name, decode=decode)
         sample = functools.partial(ModelSampling(shared, None, settings).images, num=BATCH)
         images, _, bad_step = assert_lowers(sample, state.ema, KEY, INT)
         assert (images.shape, bad_step.shape) == ((BATCH, *model.shape), (BATCH,))

@@ -35,7 +35,7 @@ BUGS = [
     (gaussian, "posterior_from_eps", "jax.nn.sigmoid(gamma_s) * c", "jax.nn.sigmoid(gamma_t) * c", "posterior"),
     (gaussian, "posterior", "return mean, var_s * c", "return mean, var_t * c", "ancestral"),
     (likelihoods, "encode", "/ levels", "/ (levels - 1)", "ends"),
-    (likelihoods, "log_prob", "(2 * d - delta)", "(2 * d + delta)", "ends"),
+    (likelihoods, "_exponents", "(2 * d - delta)", "(2 * d + delta)", "ends"),
     (bounds, "prior_loss", "jax.nn.softplus", "0.5 * jax.nn.softplus", "ends"),
     (bounds, "prior_loss", "jnp.square(x) - 1", "jnp.square(x)", "ends"),
     (bounds, "diffusion_loss_at", "0.5 * ", "", "diffusion"),

@@ -80,9 +80,10 @@ def num_cores() -> int:
 def make_mesh(batch_size: int | None = None, fsdp: int = 1, accumulate: int = 1) -> Mesh:
     """A mesh ("data", "fsdp") over all devices, or over as many as divide `batch_size`.
 
-    Each group of `fsdp` devices shares one copy of the state: `state_sharding`. Devices of a process are neighbours, so
-    that its share of a batch is one run of rows. Raises `InputError` if no number of devices suits both, if of several
-    processes not all devices would take part, and unless each of `accumulate` parts of a batch divides among them.
+    Each group of `fsdp` devices shares one copy of the state: `state_sharding`. Devices of one process are in jax's
+    order for their network; of several, each process' are neighbours, so that its share of a batch is one run of rows.
+    Raises `InputError` if no number of devices suits both, if of several processes not all devices would take part, and
+    unless each of `accumulate` parts of a batch divides among them.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     fits = [n for n in range(1, len(devices) + 1) if n % fsdp == 0 and (batch_size is None or batch_size % n == 0)]
@@ -103,8 +104,10 @@ def make_mesh(batch_size: int | None = None, fsdp: int = 1, accumulate: int = 1)
             f"divide among the {num} devices; training.batch_size={batch_size} must be a multiple of both together, "
             f"{accumulate * num}"
         )
-    used = np.asarray(devices[:num]).reshape(num // fsdp, fsdp)
-    return Mesh(used, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    shape, names, types = (num // fsdp, fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2
+    if jax.process_count() == 1:
+        return jax.make_mesh(shape, names, axis_types=types, devices=devices[:num])
+    return Mesh(np.asarray(devices).reshape(shape), names, axis_types=types)
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:

@@ -48,6 +48,14 @@ def test_records_become_a_picture(tmp_path, plot, run):
     assert_is_picture(tmp_path / "plots" / "plot.png")
 
 
+def test_a_term_that_is_zero_throughout_has_no_log_axis(tmp_path, drawn):
+    run = [record | {"prior": 0.0} for record in records()]
+    axes = drawn(plots.terms, tmp_path, run)
+    assert {a.get_title(): a.get_yscale() for a in axes} == {
+        "reconstruction": "log", "prior": "linear", "diffusion": "log",
+    }  # fmt: skip
+
+
 def test_schedule_becomes_a_picture(tmp_path):
     t = np.linspace(0, 1, 21, dtype=np.float32)
     plots.schedule(tmp_path / "schedule.png", t, -7.5 + 12.5 * t**2)

@@ -101,6 +101,12 @@ def test_every_quadratic_subsequence_goes_down_from_end_to_end():
             np.testing.assert_array_equal(indices[moved], np.arange(num_steps, -1, -1)[moved])
 
 
+def test_powers_below_one_are_refused():
+    for make in (lambda: grids.grid(lambda t: t, 3, power=0), lambda: grids.subsequence(lambda t: t, 3, 9, power=0)):
+        with pytest.raises(ValueError, match="power=0: must be 1 or more"):
+            make()
+
+
 @pytest.mark.parametrize("num_steps", [0, -1, 11])
 def test_a_subsequence_of_more_steps_than_there_are_is_refused(num_steps):
     with pytest.raises(ValueError, match=f"num_steps={num_steps}: must be from 1 to 10"):

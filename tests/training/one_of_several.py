@@ -54,7 +54,7 @@ def main() -> None:
         train(other, folder, console)
     except InputError as error:
         print("refused:", error)
-    print("trained:", train(config, folder, console))
+    print("trained:", train(config, folder, console, profile=(STOPPED_AT + 2, STOPPED_AT + 3)))
     Evaluate(config, folder, "latest", console).bound([None, 3], None)
     Sample(read_config(folder), folder, "latest", 0, console).images()
     print("done")

@@ -11,14 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from jax.experimental import multihost_utils
 
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from vdm.data import Dataset, DatasetInfo, train_iterator
 from vdm.errors import InputError
-from vdm.training.checkpoints import Checkpoints, Retention
+from vdm.training.checkpoints import Checkpoints
 from vdm.training.state import Trained, TrainState, abstract_state, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics
 
@@ -94,13 +96,22 @@ def test_comes_back_to_the_bit_with_the_data_position(tmp_path: Path, iterator: 
     np.testing.assert_array_equal([next(iterator)["image"] for _ in range(3)], expected)
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
-def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devices: int) -> None:
+@pytest.mark.parametrize("devices", [1, 4, 8])
+def test_restores_onto_any_number_of_devices(
+    tmp_path: Path, iterator: Any, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What eight saved, each four of which shared one copy; a part of it is read alone."""
+    asked: list[Any] = []
+    reading = ocp.args.PyTreeRestore
+    monkeypatch.setattr(ocp.args, "PyTreeRestore", lambda like, **kw: asked.append(like) or reading(like, **kw))
+    state = at_step(1)
+    cut = jax.device_put(state, parallel.state_sharding(state, parallel.make_mesh(8, fsdp=4)))
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
+        checkpoints.save(cut, empty_metrics(), iterator.get_state(), wait=True)
         whole = abstract(devices=devices)
         state = checkpoints.restore_one(whole)
         part = checkpoints.restore_one(Trained(whole.step, whole.ema, whole.proposal))
+    assert [type(like) for like in asked] == [TrainState, Trained]
     assert state.step == part.step == 1
     jax.tree.map(np.testing.assert_array_equal, part.ema, state.ema)
     assert len(jax.tree.leaves(part.ema)[0].sharding.device_set) == devices
@@ -109,7 +120,7 @@ def test_restores_onto_any_number_of_devices(tmp_path: Path, iterator: Any, devi
 
 
 def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", Retention(2)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
         for step, bits in enumerate([3.0, 1.0, 2.0, None, 2.5], start=1):
             checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
@@ -124,9 +135,10 @@ def test_keeps_the_latest_and_the_best(tmp_path: Path, iterator: Any) -> None:
 
 
 def test_a_checkpoint_of_a_stop_goes_with_the_next_and_takes_no_others_place(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", Retention(2, lambda step: step % 2 == 0)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
         for step, kept in ((2, [2]), (4, [2, 4]), (5, [2, 4, 5]), (7, [2, 4, 7]), (8, [4, 8])):
-            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), wait=True)
+            stop = step % 2 == 1
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), wait=True, of_a_stop=stop)
             assert checkpoints.steps() == kept
 
 
@@ -156,14 +168,14 @@ DAMAGES = (damage, cut_one_array, empty, cut_everything, *(functools.partial(wit
 
 
 def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "whole", Retention(3)) as checkpoints:
+    with Checkpoints(tmp_path / "whole", keep=3) as checkpoints:
         for step in (1, 2):
             checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits_per_dim=3.0, wait=True)
     for k, damage_it in enumerate(DAMAGES):
         folder = tmp_path / str(k) / "c"
         shutil.copytree(tmp_path / "whole", folder)
         damage_it(folder / "2")
-        with Checkpoints(folder, Retention(3)) as checkpoints:
+        with Checkpoints(folder, keep=3) as checkpoints:
             restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
             assert restored is not None
             assert_same(restored[0], at_step(1))
@@ -176,27 +188,44 @@ def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: An
         assert (folder.parent / "checkpoints_unreadable" / "2").is_dir()
 
 
-def test_what_was_half_deleted_goes_when_the_run_goes_on(tmp_path: Path, iterator: Any) -> None:
-    """Orbax deletes file by file, and may be killed on the way."""
-    with Checkpoints(tmp_path / "c", Retention(3)) as checkpoints:
-        for step, bits in ((1, 1.0), (2, None), (3, 3.0)):
-            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True)
-    shutil.rmtree(tmp_path / "c" / "2" / "running")
-    with Checkpoints(tmp_path / "c", Retention(1)) as checkpoints:
-        assert checkpoints.steps() == [1, 2, 3]
+@pytest.mark.parametrize("lost", ["running", "data"])
+def test_what_was_half_deleted_goes_when_the_run_goes_on(tmp_path: Path, iterator: Any, lost: str) -> None:
+    """Orbax deletes file by file, and may be killed on the way: 1 is the best, 2 is kept, 3 is of a stop."""
+    with Checkpoints(tmp_path / "c", keep=4) as checkpoints:
+        for step, bits in ((1, 1.0), (2, None), (3, None), (4, 3.0)):
+            checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True, of_a_stop=step == 3)
+            if step == 3:
+                shutil.copytree(tmp_path / "c" / "3", tmp_path / "3")
+    shutil.rmtree(tmp_path / "3" / lost)
+    shutil.move(tmp_path / "3", tmp_path / "c")
+    with Checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3, 4]
         assert checkpoints.restore(abstract(), abstract_metrics(), iterator) is not None
-        assert checkpoints.steps() == [1, 3]
-    assert {path.name for path in (tmp_path / "c").glob("[0-9]*")} == {"1", "3"}
+        assert checkpoints.steps() == [1, 2, 4]
+    assert {path.name for path in (tmp_path / "c").glob("[0-9]*")} == {"1", "2", "4"}
+
+
+def test_saving_leaves_the_preemption_service_alone(
+    tmp_path: Path, iterator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts the calls that all processes make: those of `parallel.share_signals`."""
+
+    def called(step: int) -> bool:
+        pytest.fail(f"asked at {step}")
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", called)
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), wait=True)
 
 
 def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", Retention(3)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         for step, bits in ((1, 1.0), (2, 2.0), (3, 3.0)):
             checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), bits, wait=True)
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text('{"bits')
     with pytest.raises(InputError, match=r"cannot be opened \(.*\); train\.py mends it"):
         Checkpoints(tmp_path / "c", read_only=True)
-    with Checkpoints(tmp_path / "c", Retention(3)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
         assert restored[0].step == 3
@@ -205,12 +234,12 @@ def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Pa
 
 
 def test_bits_per_dim_may_come_after_the_rest(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", Retention(1)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(at_step(1), empty_metrics(), iterator.get_state())
         checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), 1.0)
         # Those that there are stay.
         checkpoints.save(at_step(1), empty_metrics(), iterator.get_state(), 9.0)
-    with Checkpoints(tmp_path / "c", Retention(1)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=1) as checkpoints:
         checkpoints.save(at_step(2), empty_metrics(), iterator.get_state(), 2.0)
         checkpoints.save(at_step(3), empty_metrics(), iterator.get_state(), 3.0, wait=True)
         assert checkpoints.steps() == [1, 3]
@@ -218,7 +247,7 @@ def test_bits_per_dim_may_come_after_the_rest(tmp_path: Path, iterator: Any) -> 
 
 
 def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path, iterator: Any) -> None:
-    with Checkpoints(tmp_path / "c", Retention(3)) as checkpoints:
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         for step in (1, 2):
             checkpoints.save(at_step(step), empty_metrics(), iterator.get_state(), wait=True)
     damage(tmp_path / "c" / "2")
@@ -263,7 +292,7 @@ from vdm.data import Dataset, DatasetInfo, train_iterator
 info = DatasetInfo("zeros", "1", (4, 4, 1), 17, 16, 16, "all", "all", "none")
 images = np.zeros((16, 4, 4, 1), np.uint8)
 iterator = train_iterator(Dataset(info, images, images), batch_size=8, seed=0)
-with t.Checkpoints(Path({folder!r}), t.Retention(3)) as checkpoints:
+with t.Checkpoints(Path({folder!r}), keep=3) as checkpoints:
     checkpoints.save(t.at_step(1), t.empty_metrics(), iterator.get_state(), wait=True)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -283,5 +312,5 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, iterator: Any
     assert "REFUSED" in result.stdout, result.stderr
     assert "disk is full" in result.stdout
     assert "STEPS [1]" in result.stdout
-    with Checkpoints(folder, Retention(3)) as checkpoints:
+    with Checkpoints(folder, keep=3) as checkpoints:
         assert_same(checkpoints.restore_one(abstract()).ema, at_step(1).ema)

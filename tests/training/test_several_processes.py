@@ -80,6 +80,8 @@ def test_a_signal_to_one_stops_all_as_they_draw_samples_which_come_later(togethe
     folder, said = together
     assert [re.findall(r"stopped at step (\d+)", text) for text in said] == [[str(one_of_several.STOPPED_AT)]] * 2
     assert (folder / "run" / "samples" / f"step_{one_of_several.STOPPED_AT:08}.png").exists()
+    # One of them traced two steps of the run, which the other waited for.
+    assert len(list((folder / "run" / "profile").rglob("perfetto_trace.json.gz"))) == 1
 
 
 def test_bad_input_of_the_first_is_an_error_of_all(together: tuple[Path, list[str]]) -> None:

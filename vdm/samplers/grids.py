@@ -23,7 +23,7 @@ GRIDS = (*POWERS, "uniform", "karras", "cosine")
 
 
 def grid(gamma: GammaFn, num_steps: int, power: int = 1) -> Float[Array, " points"]:
-    """γ((i/T)^power) for i = T … 0: the grid of the T-step model. Raises ValueError unless num_steps ≥ 1."""
+    """γ((i/T)^power) for i = T … 0: the grid of the T-step model. ValueError unless num_steps ≥ 1 and power ≥ 1."""
     return jax.vmap(gamma)(_times(num_steps, power))
 
 
@@ -37,8 +37,9 @@ def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1
 
     The indices are the whole numbers nearest to those of the grid, T (j/num_steps)^power (001 §3.2), and distinct: from
     0 up, one that is taken gives way to the next. The model has then seen every γ that it is asked at. Raises
-    ValueError unless 1 ≤ num_steps ≤ model_steps.
+    ValueError unless 1 ≤ num_steps ≤ model_steps and power ≥ 1.
     """
+    _check_power(power)
     if not 1 <= num_steps <= model_steps:
         raise ValueError(f"num_steps={num_steps}: must be from 1 to {model_steps}, the steps of the model")
     steps, whole = np.arange(num_steps + 1), num_steps**power
@@ -88,7 +89,13 @@ def _between(
     return inner.at[0].set(gamma_1).at[-1].set(gamma_0)
 
 
+def _check_power(power: int) -> None:
+    if power < 1:
+        raise ValueError(f"power={power}: must be 1 or more")
+
+
 def _times(num_steps: int, power: int = 1) -> Float[Array, " points"]:
+    _check_power(power)
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: must be 1 or more")
     return jnp.asarray((np.arange(num_steps, -1, -1) / num_steps) ** power, jnp.float32)

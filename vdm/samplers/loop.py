@@ -162,7 +162,7 @@ def initial_latents(
 
 
 def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
-    """One key an image: fold_in(key, first + k). Its fold 0 is for z₁, 1 … T for the steps; T + 1 is free."""
+    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
 
 

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
@@ -22,24 +22,35 @@ from vdm.training.step import Metrics
 
 Part = TypeVar("Part", TrainState, Trained)
 
+OF_A_STOP = "of_a_stop"
+"""Beside the position in the data: whether a checkpoint was made only because the run was stopped."""
+
 
 @dataclass
 class Retention(policies.PreservationPolicy):
-    """Keeps the newest checkpoint, the best by bits/dim, and the newest `keep` that are regular, not those of a stop.
+    """Orbax's policy that keeps the newest checkpoint, the best by bits/dim, and the newest `keep` not of a stop.
 
     So a run that was stopped ends with the checkpoints of one that was not.
     """
 
-    keep: int = 1
-    is_regular: Callable[[int], bool] = lambda step: True
+    keep: int
+    stops: set[int] = field(default_factory=set)
+    """Steps of checkpoints of a stop."""
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
-        """Orbax's interface: `checkpoints` have `step` and `metrics`, oldest first."""
+        """`checkpoints` have `step` and `metrics`, oldest first."""
         steps = [checkpoint.step for checkpoint in checkpoints]
         bits = {checkpoint.step: _bits_per_dim(checkpoint.metrics) for checkpoint in checkpoints if checkpoint.metrics}
-        regular = [step for step in steps if self.is_regular(step)]
+        regular = [step for step in steps if step not in self.stops]
         kept = {*steps[-1:], *regular[-self.keep :], *sorted(bits, key=lambda step: bits[step])[:1]}
         return [step in kept for step in steps]
+
+
+class _Manager(ocp.CheckpointManager):
+    """Leaves jax's preemption service to `parallel.share_signals`: all calls of it must have one numbering."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class Checkpoints:
@@ -49,8 +60,8 @@ class Checkpoints:
     back to whatever devices and processes there are; of several processes, all see the folder and make every call.
     """
 
-    def __init__(self, directory: Path, retention: Retention | None = None, read_only: bool = False):
-        self.directory, self._retention = directory, retention or Retention()
+    def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
+        self.directory, self._retention = directory, Retention(keep)
         if read_only and not directory.is_dir():
             raise InputError(f"{directory}: no such folder; train.py makes it")
         self._warnings = [] if read_only else parallel.on_main(lambda: _drop_unreadable_metrics(directory)) or []
@@ -67,7 +78,8 @@ class Checkpoints:
             "data": ocp.JsonCheckpointHandler(),
         }
         try:
-            self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
+            self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
+            self._retention.stops |= {step for step in self.steps() if _is_of_a_stop(directory / str(step))}
         except ValueError as error:  # JSON that is not
             raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py mends it") from error
 
@@ -90,20 +102,23 @@ class Checkpoints:
         position: dict[str, int],
         bits_per_dim: float | None = None,
         wait: bool = False,
+        of_a_stop: bool = False,
     ) -> None:
         """Starts saving the state of step `state.step`; if that step is there, adds only what was not known of it.
 
         `position` is the data iterator's state, `get_state()`. `bits_per_dim` of the test split, if known, decides
-        which checkpoint is the best. With `wait`, returns when it is safely on disk. Raises `InputError` when the disk
-        is full or Orbax out of time, also for the save before this one; the checkpoints that were complete stay.
+        which checkpoint is the best. With `wait`, returns when it is safely on disk. One `of_a_stop` is for going on
+        from, and goes when there is a later one. Raises `InputError` when the disk is full or Orbax out of time, also
+        for the save before this one; the checkpoints that were complete stay.
         """
         step = int(state.step)
         try:
             if step not in self._manager.all_steps():
+                self._retention.stops |= {step} if of_a_stop else set()
                 args = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=ocp.args.JsonSave(position),
+                    data=ocp.args.JsonSave({**position, OF_A_STOP: of_a_stop}),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -148,7 +163,7 @@ class Checkpoints:
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
-            iterator.set_state(items["data"])
+            iterator.set_state({name: value for name, value in items["data"].items() if name != OF_A_STOP})
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
                 for bad, why in unreadable.items()
@@ -201,7 +216,8 @@ class Checkpoints:
         if not found:
             return  # its list of arrays is missing: likewise
         wanted = _shapes(like._asdict())
-        found = {name: shape for name, shape in found.items() if name.partition("/")[0] in like._fields}
+        if isinstance(like, Trained):
+            found = {name: shape for name, shape in found.items() if name.partition("/")[0] in like._fields}
         for name in sorted(set(found) | set(wanted)):
             if found.get(name) != wanted.get(name):
                 raise InputError(
@@ -210,7 +226,10 @@ class Checkpoints:
                 )
 
     def _finish_deleting(self) -> None:
-        """What a session that was killed had begun to delete: Orbax deletes a checkpoint file by file."""
+        """What a session that was killed had begun to delete: Orbax deletes a checkpoint file by file.
+
+        What is left of one is not kept now either: all that counts was there, or it counts as one of a stop.
+        """
         found = [SimpleNamespace(step=step, metrics=self._manager.metrics(step)) for step in self.steps()]
         for checkpoint, kept in zip(found, self._retention.should_preserve(found), strict=True):
             if not kept:
@@ -253,7 +272,7 @@ def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
     """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
     where = ocp.checkpoint_utils.construct_restore_args(like)
-    return ocp.args.PyTreeRestore(like, restore_args=where, partial_restore=True)
+    return ocp.args.PyTreeRestore(like, restore_args=where, partial_restore=isinstance(like, Trained))
 
 
 def _drop_unreadable_metrics(directory: Path) -> list[str]:
@@ -266,6 +285,14 @@ def _drop_unreadable_metrics(directory: Path) -> list[str]:
             shutil.rmtree(path.parent)
             warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not the best")
     return warnings
+
+
+def _is_of_a_stop(checkpoint: Path) -> bool:
+    """Also of one whose position in the data cannot be read: it is not one to go on from."""
+    try:
+        return bool(json.loads((checkpoint / "data" / "metadata").read_text())[OF_A_STOP])
+    except (OSError, ValueError, KeyError):
+        return True
 
 
 def _bits_per_dim(metrics: dict[str, float]) -> float:

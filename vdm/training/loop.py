@@ -21,7 +21,7 @@ from vdm.data import Dataset, load, train_iterator
 from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
 from vdm.evaluation.likelihood import Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.sampling import ImageSampler, NonFiniteLatents, with_steps_of
-from vdm.training.checkpoints import Checkpoints, Retention
+from vdm.training.checkpoints import Checkpoints
 from vdm.training.prefetch import Prefetched
 from vdm.training.profile import Profile
 from vdm.training.results import write_evaluation
@@ -60,7 +60,7 @@ def train(
     dataset = load(config.data)
     config = resolve(config, dataset)
     mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
-    if profile is not None and profile[1] > config.training.steps:
+    if profile is not None and profile[0] > config.training.steps:
         raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {config.training.steps} steps")
     iterator = train_iterator(
         dataset,
@@ -81,8 +81,7 @@ def train(
 
             # Nothing is written before all input has been checked.
             parallel.on_main(hold_folder)
-            retention = Retention(config.training.keep_checkpoints, lambda step: due(config.training, step).save)
-            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", retention))
+            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.training.keep_checkpoints))
             tracer = stack.enter_context(Profile(workdir / "profile", profile, console))
             return _Training(config, dataset, mesh, workdir, checkpoints, console, on_log, tracer).run(iterator)
     except Exception as error:
@@ -201,7 +200,7 @@ class _Training:
                     # The state and the batches taken are whole; other processes cannot join in to save.
                     if jax.process_count() == 1:
                         self._check_finite(metrics)
-                        self.checkpoints.save(state, metrics, batches.get_state(), wait=True)
+                        self.checkpoints.save(state, metrics, batches.get_state(), wait=True, of_a_stop=True)
                     raise
                 step += 1
                 last = step == training.steps
@@ -232,7 +231,9 @@ class _Training:
                     except Stopped as stopped:
                         stop = [stopped.signal_number]
                     if now.save or stop:
-                        self.checkpoints.save(state, metrics, batches.get_state(), bits, wait=last or bool(stop))
+                        self.checkpoints.save(
+                            state, metrics, batches.get_state(), bits, wait=last or bool(stop), of_a_stop=not now.save
+                        )
                 if stop:
                     raise Stopped(stop[0], step)
         return state
@@ -255,12 +256,14 @@ class _Training:
         if not step:
             return
         then = due(self.config.training, step)
-        drawn = (self.path / "samples" / f"{_sample_name(step)}.png").exists()
-        records = read_metrics(self.path / "metrics.jsonl")
-        evaluated = ("evaluation", step) in ((record["kind"], record["step"]) for record in records)
+        sample, evaluate = then.sample, then.evaluate
         # A process may see the folder later than another.
-        sample = then.sample and not parallel.all_true(drawn)
-        evaluate = then.evaluate and not parallel.all_true(evaluated)
+        if sample:
+            sample = not parallel.all_true((self.path / "samples" / f"{_sample_name(step)}.png").exists())
+        if evaluate:
+            records = read_metrics(self.path / "metrics.jsonl")
+            there = ("evaluation", step) in ((record["kind"], record["step"]) for record in records)
+            evaluate = not parallel.all_true(there)
         bits = self._look(state, sample, evaluate)
         self.checkpoints.save(state, metrics, batches.get_state(), bits)
 
