@@ -1,5 +1,7 @@
 """Predictor–corrector: corrections by their formula, and Langevin dynamics that find the distribution."""
 
+import itertools
+
 import affine
 import jax
 import jax.numpy as jnp
@@ -76,6 +78,39 @@ def test_corrections_bring_a_wrong_distribution_right():
     mean, var = oracle.alpha(gamma) * affine.MEAN, oracle.alpha(gamma) ** 2 * affine.STD**2 + oracle.sigma(gamma) ** 2
     oracle.assert_mean(z.mean(axis=1), mean)
     assert abs(np.mean((oracle.f64(z) - mean) ** 2) / var - (1 + 2 / 64) ** 2 / (1 - 0.01)) < 4 * np.sqrt(2 / z.size)
+
+
+def test_moments_after_every_step():
+    """Ancestral step and two corrections from N(0, 1), in so many pixels that the norms are what they are on average.
+
+    A correction is then linear: ‖ε‖² = D, ‖ε̂‖² = D c² (V + (m − αμ)²) with ε̂ = c (z − αμ), z of mean m and variance V.
+    """
+    snr, shape, gammas = 0.16, (8, 8192), oracle.f64(affine.GAMMAS)
+    keys, z = samplers.initial_latents(jax.random.key(2), shape)
+    sampler = samplers.predictor_corrector(2, snr)
+    step = jax.jit(lambda keys, z, gamma_t, gamma_s: sampler.step(keys, PREDICT, z, (), gamma_t, gamma_s).z)
+    mean, var = 0.0, 1.0
+    for n, (gamma_t, gamma_s) in enumerate(itertools.pairwise(gammas)):
+        z = step(folded(keys, n + 1), z, jnp.float32(gamma_t), jnp.float32(gamma_s))
+
+        def center(z, gamma_t=gamma_t, gamma_s=gamma_s):
+            x_hat = (
+                z - oracle.sigma(gamma_t) * oracle.gaussian_eps(z, gamma_t, affine.MEAN, affine.STD)
+            ) / oracle.alpha(gamma_t)
+            return oracle.posterior(z, x_hat, gamma_s, gamma_t)
+
+        offset, noise = center(0.0)
+        slope = center(1.0)[0] - offset
+        mean, var = offset + slope * mean, slope**2 * var + noise
+        alpha, sigma = oracle.alpha(gamma_s), oracle.sigma(gamma_s)
+        c = sigma / (alpha**2 * affine.STD**2 + sigma**2)
+        for _ in range(2):
+            off = mean - alpha * affine.MEAN
+            # δ/σ².
+            size = 2 * (oracle.transition(gamma_s, gamma_t)[0] * snr) ** 2 / (c**2 * (var + off**2))
+            mean, var = mean - sigma * size * c * off, (1 - sigma * size * c) ** 2 * var + 2 * sigma**2 * size
+        oracle.assert_mean(z.ravel(), mean)
+        oracle.assert_mean((z.ravel() - mean) ** 2, var)
 
 
 def test_options_are_checked():
