@@ -27,7 +27,7 @@ def main() -> None:
     text = flags.FLAGS.profile_steps
     profile = None if text is None else parse_steps(text)
     result = train(config, workdir, console, profile=profile)
-    console.print(f"test {result}; everything is in {workdir}/")
+    console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
 
 
 if __name__ == "__main__":

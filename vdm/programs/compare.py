@@ -137,7 +137,7 @@ class _Comparison:
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
         plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
-        self.console.print(f"wrote comparison.json, comparison.md and comparison.png to {self.workdir}/")
+        self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
         return table
 
 

@@ -106,7 +106,7 @@ class _Objectives:
                 style="bold",
             )
             table = self._write(outcomes)
-        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/")
+        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/", soft_wrap=True)
         return table
 
     def _settings(self) -> dict[str, Any]:

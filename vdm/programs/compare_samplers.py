@@ -99,7 +99,7 @@ class _Samplers:
                 style="bold",
             )
             table = self._write(outcomes)
-        self.console.print(f"wrote samplers.json, samplers.md and samplers.png to {self.workdir}/")
+        self.console.print(f"wrote samplers.json, samplers.md and samplers.png to {self.workdir}/", soft_wrap=True)
         return table
 
     def _settings(self, cell: Cell) -> dict[str, Any]:

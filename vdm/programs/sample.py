@@ -87,7 +87,7 @@ class Sample:
             written += [self._path("_strip.png"), self._path(".gif")]
             pictures.strip(frames[0][:, :ROWS], written[1])
             pictures.animation(frames[0], written[2])
-        self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz")
+        self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
         self._wrote(written)
         return self.stem
 
@@ -139,7 +139,7 @@ class Sample:
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:
-            self.console.print(f"wrote {path}")
+            self.console.print(f"wrote {path}", soft_wrap=True)
 
 
 def stem(config: Config, step: int, seed: int) -> str:
