@@ -79,9 +79,10 @@ class Checkpoints:
         }
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
-            self._retention.stops |= {step for step in self.steps() if _is_of_a_stop(directory / str(step))}
         except ValueError as error:  # JSON that is not
             raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py mends it") from error
+        if not read_only:
+            self._retention.stops.update(step for step in self.steps() if _is_of_a_stop(directory / str(step)))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -114,7 +115,8 @@ class Checkpoints:
         step = int(state.step)
         try:
             if step not in self._manager.all_steps():
-                self._retention.stops |= {step} if of_a_stop else set()
+                if of_a_stop:
+                    self._retention.stops.add(step)
                 args = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
@@ -290,8 +292,9 @@ def _drop_unreadable_metrics(directory: Path) -> list[str]:
 def _is_of_a_stop(checkpoint: Path) -> bool:
     """Also of one whose position in the data cannot be read: it is not one to go on from."""
     try:
-        return bool(json.loads((checkpoint / "data" / "metadata").read_text())[OF_A_STOP])
-    except (OSError, ValueError, KeyError):
+        # Earlier ones do not say.
+        return bool(json.loads((checkpoint / "data" / "metadata").read_text()).get(OF_A_STOP))
+    except (OSError, ValueError):
         return True
 
 

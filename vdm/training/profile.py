@@ -34,10 +34,8 @@ class Profile:
 
     def step(self, number: int) -> AbstractContextManager[Any]:
         """Goes around step `number` (from 1)."""
-        if self._steps is None or not self._steps[0] <= number <= self._steps[1]:
-            return contextlib.nullcontext()
-        if not parallel.is_main():
-            # One process stands for all: they run the same program.
+        # One process stands for all: they run the same program.
+        if self._steps is None or not self._steps[0] <= number <= self._steps[1] or not parallel.is_main():
             return contextlib.nullcontext()
         if not self._tracing:
             # Next to the trace for XProf one for Perfetto, which needs nothing installed.
