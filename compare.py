@@ -16,8 +16,9 @@ from pathlib import Path
 
 from absl import flags
 
-from vdm import cli, parallel
+from vdm import parallel
 from vdm.errors import InputError
+from vdm.programs import command_line as cli
 
 flags.DEFINE_enum("by", "steps", ["steps", "objective", "sampler"], "What differs: steps, objective or sampler.")
 flags.DEFINE_string("run", None, "--by=sampler: folder of the trained run; --workdir is then RUN/samplers by default.")
@@ -31,9 +32,9 @@ def main() -> None:
     parallel.setup()
     from rich.console import Console
 
-    from vdm.programs.compare import compare
-    from vdm.programs.compare_objectives import compare_objectives
-    from vdm.programs.compare_samplers import compare_samplers
+    from vdm.comparisons.objectives import compare_objectives
+    from vdm.comparisons.samplers import compare_samplers
+    from vdm.comparisons.steps import compare
 
     console = Console(highlight=False)
     if given.by == "sampler":

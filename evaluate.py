@@ -9,7 +9,7 @@ python evaluate.py --workdir=runs/digits --ode=2 --images=100
 
 from absl import flags
 
-from vdm import cli
+from vdm.programs import command_line as cli
 
 cli.define_processes()
 flags.DEFINE_string(

@@ -8,8 +8,9 @@ python sample.py --workdir=runs/digits --sampler=ddim --reconstruct=16
 
 from absl import flags
 
-from vdm import cli, samplers
+from vdm import samplers
 from vdm.config import CHOICES
+from vdm.programs import command_line as cli
 
 LISTED = "".join(f"\n      {name}: {line}" for name, line in samplers.describe().items())
 
@@ -53,7 +54,7 @@ def main() -> None:
     config, workdir, given = cli.config(), cli.workdir(), flags.FLAGS
     console = cli.start()
     from vdm.errors import InputError
-    from vdm.evaluation.sampling import with_steps_of
+    from vdm.evaluation.images import with_steps_of
     from vdm.programs.sample import Sample, with_eta
 
     for name in ("num", "sampler", "grid", "clip", "decode"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from vdm import cli
+from vdm.programs import command_line as cli
 
 cli.define_processes()
 
@@ -21,11 +21,11 @@ flags.DEFINE_string(
 def main() -> None:
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
-    from vdm.training.loop import train
-    from vdm.training.profile import parse_steps
+    from vdm.programs.profile import parse_traced_steps
+    from vdm.programs.train import train
 
     text = flags.FLAGS.profile_steps
-    profile = None if text is None else parse_steps(text)
+    profile = None if text is None else parse_traced_steps(text)
     result = train(config, workdir, console, profile=profile)
     console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
 

@@ -26,10 +26,10 @@ from train_step import CASES, chosen, machine
 from vdm import model as model_lib
 from vdm import parallel, predictions, samplers
 from vdm.config import Config
-from vdm.evaluation.sampling import ImageSampler
+from vdm.evaluation.images import ImageSampler
 from vdm.gaussian import Gamma
+from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-from vdm.training.state import Stream, stream_key
 
 SAMPLERS = "ancestral;ddim(0.5);heun;dpm_solver_pp(2);unipc;predictor_corrector"
 COMPILED = "/jax/core/compile/backend_compile_duration"

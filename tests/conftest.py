@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 @pytest.fixture(autouse=True)
 def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     """Optax mixes int32 counts with Python floats: standard promotion where it is used."""
-    if request.path.parent.name in ("training", "programs"):
+    if request.path.parent.name in ("training", "programs", "runs", "comparisons"):
         with jax.numpy_dtype_promotion("standard"):
             yield
     else:

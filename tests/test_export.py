@@ -14,13 +14,15 @@ import tiny
 from commands import error_line
 from jax import export as jax_export
 
-from vdm import export, parallel
 from vdm import model as model_lib
+from vdm import parallel
 from vdm.config import SamplingConfig, from_dict, to_dict
-from vdm.evaluation.sampling import ImageSampler
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.rundir import weights_digest, write_json
-from vdm.training.state import Stream, init_state, make_optimizer, stream_key
+from vdm.evaluation.images import ImageSampler
+from vdm.export import programs as export
+from vdm.keys import Stream, stream_key
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.folder import weights_digest, write_json
+from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics
 
 SEED, FIRST, NUM, STEP = 2**32 - 5, 3, 5, 12

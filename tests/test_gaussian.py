@@ -1,4 +1,7 @@
-"""The process q against Table 3.1 of 003, re-derived in float64 for γ up to ±20 and γ_t − γ_s down to 1e-6."""
+"""The process q against Table 3.1 of De Sousa Ribeiro & Glocker (2024), re-derived in float64.
+
+γ goes up to ±20, and γ_t − γ_s down to 1e-6.
+"""
 
 import inspect
 

@@ -19,8 +19,8 @@ from vdm import model as model_lib
 from vdm.errors import InputError
 from vdm.model import Draws
 from vdm.programs.evaluate import Evaluate
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.rundir import read_config
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.folder import read_config
 from vdm.training.state import abstract_state
 
 SIZE = 4
@@ -73,7 +73,7 @@ def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_p
     @jax.jit
     def ours(draws):
         """The network is compiled once: both ask it the same."""
-        gamma_t, weight = bounds.levels(lambda t: model.gamma(state.ema, t), draws.t, None)
+        gamma_t, weight = bounds.noise_levels(lambda t: model.gamma(state.ema, t), draws.t, None)
         z_t = gaussian.diffuse(likelihoods.encode(x, 256), draws.eps, gamma_t)
         eps_hat = model.denoise(state.ema, z_t, gamma_t)
         return z_t, gamma_t, eps_hat, model.bound_at(state.ema, {"image": jnp.asarray(x)}, draws, gamma_t, weight)

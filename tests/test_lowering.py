@@ -16,8 +16,8 @@ from configs import cifar10, imagenet64
 from vdm import model as model_lib
 from vdm import predictions, samplers
 from vdm.config import CHOICES, Config
-from vdm.evaluation.likelihood import image_bounds
-from vdm.evaluation.sampling import ModelSampling
+from vdm.evaluation.bound import image_bounds
+from vdm.evaluation.images import ModelSampling
 from vdm.model import Model
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics, make_train_step

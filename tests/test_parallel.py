@@ -14,7 +14,7 @@ from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, SamplingConfig
 from vdm.errors import InputError
-from vdm.evaluation.sampling import ImageSampler
+from vdm.evaluation.images import ImageSampler
 from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics, jit_train_step
 

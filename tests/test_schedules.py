@@ -43,7 +43,7 @@ def softplus(x):
 
 
 def monotone_gamma(params, t):
-    """003 §A.2 normalised, in float64: γ(0) (1 − h) + γ(1) h with h = n(t)/n(1)."""
+    """De Sousa Ribeiro & Glocker (2024) §A.2 normalised, in float64: γ(0) (1 − h) + γ(1) h with h = n(t)/n(1)."""
     shape = jax.tree.map(oracle.f64, params["shape"])
     weights = softmax(np.concatenate([shape["line"].reshape(1), shape["weight"]]))
     a, b = softplus(shape["slope"]), shape["bias"]

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from vdm import bounds, gaussian, likelihoods, samplers, schedules, timesteps, verify
-from vdm.checks import Check
+from vdm import bounds, gaussian, likelihoods, samplers, schedules, timesteps
+from vdm.verify import table as verify
+from vdm.verify.checks import Check
 
 # Few samples, the same checks; what is deterministic keeps its precision.
 SCALE = 1 / 32
@@ -39,9 +40,9 @@ BUGS = [
     (bounds, "prior_loss", "jax.nn.softplus", "0.5 * jax.nn.softplus", "ends"),
     (bounds, "prior_loss", "jnp.square(x) - 1", "jnp.square(x)", "ends"),
     (bounds, "diffusion_loss_at", "0.5 * ", "", "diffusion"),
-    (bounds, "discrete_levels", "jnp.expm1(gamma_t - gamma_s)", "(gamma_t - gamma_s)", "discrete"),
-    (bounds, "discrete_levels", "expm1(gamma_t", "exp(gamma_t", "discrete"),
-    (bounds, "discrete_levels", "(i - 1)", "(i + 1)", "discrete"),
+    (bounds, "discrete_noise_levels", "jnp.expm1(gamma_t - gamma_s)", "(gamma_t - gamma_s)", "discrete"),
+    (bounds, "discrete_noise_levels", "expm1(gamma_t", "exp(gamma_t", "discrete"),
+    (bounds, "discrete_noise_levels", "(i - 1)", "(i + 1)", "discrete"),
     (bounds, "bits_per_dim", "np.log(2)", "np.log10(2)", "bound"),
     (
         schedules,

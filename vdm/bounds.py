@@ -44,7 +44,7 @@ def continuous_diffusion_loss(
     eps: Float[Array, "batch *data"],
 ) -> Float[Array, " batch"]:
     """½ γ'(t) ‖ε − ε̂(z_t, γ(t))‖², whose mean over t ~ U(0, 1) and ε is the diffusion loss for T → ∞: Eq. 3.134."""
-    return diffusion_loss_at(denoise, *continuous_levels(gamma, t), x, eps)
+    return diffusion_loss_at(denoise, *continuous_noise_levels(gamma, t), x, eps)
 
 
 def discrete_diffusion_loss(
@@ -59,15 +59,15 @@ def discrete_diffusion_loss(
 
     Its mean over i and ε is the diffusion loss of the T-step model, Eq. 3.93.
     """
-    return diffusion_loss_at(denoise, *discrete_levels(gamma, i, num_steps), x, eps)
+    return diffusion_loss_at(denoise, *discrete_noise_levels(gamma, i, num_steps), x, eps)
 
 
-def continuous_levels(gamma: GammaFn, t: Float[Array, " batch"]) -> tuple[Array, Array]:
+def continuous_noise_levels(gamma: GammaFn, t: Float[Array, " batch"]) -> tuple[Array, Array]:
     """(γ(t), weight γ'(t)) of the loss at times t in continuous time, each (batch,)."""
     return value_and_slope(gamma, t)
 
 
-def discrete_levels(
+def discrete_noise_levels(
     gamma: GammaFn, i: Integer[Array, " batch"], num_steps: Integer[ArrayLike, ""]
 ) -> tuple[Array, Array]:
     """(γ_t, weight T expm1(γ_t − γ_s)) of the loss at steps i ∈ {1, …, T} of a T-step model, each (batch,).
@@ -79,14 +79,16 @@ def discrete_levels(
     return gamma_t, steps * jnp.expm1(gamma_t - gamma_s)
 
 
-def levels(gamma: GammaFn, t: Float[Array, " batch"], num_steps: Integer[ArrayLike, ""] | None) -> tuple[Array, Array]:
+def noise_levels(
+    gamma: GammaFn, t: Float[Array, " batch"], num_steps: Integer[ArrayLike, ""] | None
+) -> tuple[Array, Array]:
     """(γ, weight) of the diffusion loss at times t ∈ [0, 1), each (batch,): of the step that t lies in, of T steps.
 
-    T = `num_steps` may be traced; None: `continuous_levels`.
+    T = `num_steps` may be traced; None: `continuous_noise_levels`.
     """
     if num_steps is None:
-        return continuous_levels(gamma, t)
-    return discrete_levels(gamma, timesteps.to_steps(t, num_steps), num_steps)
+        return continuous_noise_levels(gamma, t)
+    return discrete_noise_levels(gamma, timesteps.to_steps(t, num_steps), num_steps)
 
 
 def diffusion_loss_at(
@@ -97,11 +99,11 @@ def diffusion_loss_at(
     eps: Float[Array, "batch *data"],
     space: str = "eps",
 ) -> Float[Array, " batch"]:
-    """½ weight ‖ε − ε̂(z_t, γ_t)‖² for noise levels and weights from `continuous_levels` or `discrete_levels`.
+    """½ weight ‖ε − ε̂(z_t, γ_t)‖² with γ and weight from `continuous_noise_levels` or `discrete_noise_levels`.
 
     `space`, one of `predictions.KINDS`, is whose error is squared: that of the target of this kind, times the factor of
-    003 Table 4.3 that makes it the error of ε. It is the same number, with other rounding: in the space of what a
-    network predicts, its error is not carried through a division by α or σ.
+    Table 4.3 that makes it the error of ε. It is the same number, with other rounding: in the space of what a network
+    predicts, its error is not carried through a division by α or σ.
     """
     z_t = gaussian.diffuse(x, eps, gamma_t)
     prediction = predictions.from_pair(*predictions.pair(denoise)(z_t, gamma_t), gamma_t, space)

@@ -129,7 +129,7 @@ class Model:
         """A one-draw, unbiased estimate of the bound of this model, T-step or continuous: nats, each term (batch,)."""
         draws = self.draw(key, batch["image"].shape[0])
         gamma = functools.partial(self.gamma, variables)
-        return self.bound_at(variables, batch, draws, *bounds.levels(gamma, draws.t, self.num_steps))
+        return self.bound_at(variables, batch, draws, *bounds.noise_levels(gamma, draws.t, self.num_steps))
 
     def bound_at(
         self,

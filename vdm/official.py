@@ -21,7 +21,6 @@ from jaxtyping import Float
 
 from vdm import model as model_lib
 from vdm import parallel, schedules
-from vdm.cli import Parser, quiet
 from vdm.config import (
     Config,
     DataConfig,
@@ -30,10 +29,12 @@ from vdm.config import (
     ScheduleConfig,
 )
 from vdm.errors import InputError
+from vdm.keys import Stream, stream_key
 from vdm.model import Variables
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.rundir import RunDir
-from vdm.training.state import Stream, TrainState, make_optimizer, stream_key
+from vdm.programs.command_line import Parser, quiet
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.folder import RunDir
+from vdm.training.state import TrainState, make_optimizer
 from vdm.training.step import empty_metrics
 
 GROUPS = 32

@@ -58,8 +58,8 @@ def convert(
 ) -> Float[Array, "batch *data"]:
     """`value`, a prediction of kind `source` at z, as one of kind `target`; γ is a scalar or (batch,).
 
-    003 Table 4.2, corrected and with F. Accuracy, and where it ends: see the module. Raises ValueError for an unknown
-    kind.
+    Table 4.2 of De Sousa Ribeiro & Glocker (2024), corrected and with F. Accuracy, and where it ends: see the
+    module. Raises ValueError for an unknown kind.
     """
     _known("source", source, KINDS)
     _known("target", target, KINDS)
@@ -119,7 +119,7 @@ def from_pair(
 def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
     """∂target/∂source at fixed z, with the shape of γ: an error e of a `source` is `error_factor` · e of the `target`.
 
-    Its square is 003 Table 4.3, ‖target − its prediction‖² = factor² ‖source − its prediction‖², for all kinds; the
+    Its square is Table 4.3, ‖target − its prediction‖² = factor² ‖source − its prediction‖², for all kinds; the
     noise loss in terms of v has α² there, not the printed 1/α² (Eq. 4.63 takes x for its prediction x̂). Raises
     ValueError for an unknown kind.
     """

@@ -39,7 +39,7 @@ LEAST_STD = 0.01
 """Of log σ/α: where a density is steeper float32 loses the gradients of end points."""
 
 
-class Levels(NamedTuple):
+class NoiseLevels(NamedTuple):
     """Noise levels of a batch, each field (batch,)."""
 
     t: Array
@@ -54,9 +54,9 @@ class Proposal(NamedTuple):
     """`init`, `draw` and `update`: pure, as an optax transformation is. The state is part of the train state."""
 
     init: Callable[[], State]
-    draw: Callable[[State, Even, bounds.GammaFn, int | None], Levels]
-    """(state, u, t -> γ(t), T or None) -> `Levels`; differentiable in γ's parameters."""
-    update: Callable[[State, Levels, Array], State]
+    draw: Callable[[State, Even, bounds.GammaFn, int | None], NoiseLevels]
+    """(state, u, t -> γ(t), T or None) -> `NoiseLevels`; differentiable in γ's parameters."""
+    update: Callable[[State, NoiseLevels, Array], State]
     """(state, levels, losses) -> state, with the (weighted) losses of the batch at these levels, (batch,)."""
     normal: tuple[float, float] | None = None
     """Mean and standard deviation of γ, if it has a normal density over γ and so needs continuous time."""
@@ -65,8 +65,8 @@ class Proposal(NamedTuple):
 def uniform() -> Proposal:
     """Uniform times of the schedule."""
 
-    def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> Levels:
-        return Levels(u, jnp.ones_like(u), *bounds.levels(gamma, u, num_steps))
+    def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> NoiseLevels:
+        return NoiseLevels(u, jnp.ones_like(u), *bounds.noise_levels(gamma, u, num_steps))
 
     return Proposal(dict, draw, lambda state, levels, losses: state)
 
@@ -155,12 +155,12 @@ def _histogram(power: int) -> Proposal:
     def init() -> Histogram:
         return Histogram(jnp.zeros(BINS), jnp.zeros(BINS))
 
-    def draw(state: Histogram, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> Levels:
+    def draw(state: Histogram, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> NoiseLevels:
         t, density = timesteps.importance(u, probabilities(state, power))
-        gamma_t, weight = bounds.levels(gamma, t, num_steps)
-        return Levels(t, density, gamma_t, weight / density)
+        gamma_t, weight = bounds.noise_levels(gamma, t, num_steps)
+        return NoiseLevels(t, density, gamma_t, weight / density)
 
-    def update(state: Histogram, levels: Levels, losses: Array) -> Histogram:
+    def update(state: Histogram, levels: NoiseLevels, losses: Array) -> Histogram:
         k = jnp.minimum((levels.t * BINS).astype(jnp.int32), BINS - 1)
         # The loss as it is at uniform times, without 1/p.
         moments = (losses * levels.density) ** power
@@ -175,7 +175,7 @@ def _normal(mean: float, std: float) -> Proposal:
     if not LEAST_STD <= std < np.inf:
         raise ValueError(f"std={std}: must be {LEAST_STD} or more and finite")
 
-    def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> Levels:
+    def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> NoiseLevels:
         if num_steps is not None:
             raise ValueError(f"num_steps={num_steps}: must be None, continuous time, for a density over γ")
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
@@ -186,7 +186,7 @@ def _normal(mean: float, std: float) -> Proposal:
             truncated_normal((u - FLOOR) / (1 - FLOOR), 2 * mean, 2 * std, *ends),
         )
         density = (1 - FLOOR) * truncated_normal_density(levels, 2 * mean, 2 * std, *ends) + FLOOR / (ends[1] - ends[0])
-        return Levels(u, jnp.ones_like(u), levels, 1 / density)
+        return NoiseLevels(u, jnp.ones_like(u), levels, 1 / density)
 
     return Proposal(dict, draw, lambda state, levels, losses: state, (2 * mean, 2 * std))
 

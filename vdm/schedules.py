@@ -49,7 +49,7 @@ def linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
 def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
     """α = cos(πτ/2), σ = sin(πτ/2) (Nichol & Dhariwal 2021), τ rescaled so that γ runs from `gamma_min` to `gamma_max`.
 
-    γ = 2 log tan(πτ/2), 003 §4.5.
+    γ = 2 log tan(πτ/2), §4.5.
     """
     return shifted_cosine(gamma_min, gamma_max, shift=0.0)
 
@@ -111,7 +111,7 @@ def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule
 
 
 def learned_monotone(gamma_min: float = -13.3, gamma_max: float = 5.0, hidden: int = 1024) -> Schedule:
-    """γ with learned end points and a learned monotone shape: 003 §A.2, normalised.
+    """γ with learned end points and a learned monotone shape (§A.2), normalised.
 
     Parameters: {"ends": …, "shape": …}, see `end_points` and `monotone_shape`; `hidden` units.
     """
@@ -151,7 +151,7 @@ FLOOR = 0.01
 def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Callable[[Params, Array], Array]]:
     """(init, shape): an increasing h(t) with h(0) = 0 and h(1) = 1 exactly, for any weights.
 
-    One hidden layer of sigmoids with positive slopes a_k and positive output weights w_k (003 §A.2), beside the
+    One hidden layer of sigmoids with positive slopes a_k and positive output weights w_k (§A.2), beside the
     straight line: n(t) = w_0 t + Σ_k w_k [sigmoid(a_k t + b_k) − sigmoid(b_k)] and h = n(t)/n(1). The weights are a
     softmax, mixed with `FLOOR` of the straight line, so n(1) ≥ FLOOR: nothing is divided by a vanishing range,
     and h' ≥ FLOOR.

@@ -15,7 +15,7 @@ from vdm import model as model_lib
 from vdm import oracles, parallel, probability_flow
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import Estimates, Evaluator, image_noise
+from vdm.evaluation.bound import Estimates, Evaluator, image_noise
 from vdm.evaluation.ode import (
     DEFAULT_PROBES,
     EXACT_DIMS,
@@ -24,7 +24,7 @@ from vdm.evaluation.ode import (
     OdeEvaluator,
     UnsolvedError,
     evaluate_ode,
-    summarize,
+    to_ode_evaluation,
 )
 from vdm.model import Model
 
@@ -218,7 +218,7 @@ def arrays() -> tuple[OdeEstimates, Estimates]:
 def test_means_and_standard_errors() -> None:
     unit = DIMS * np.log(2)
     ode, variational = arrays()
-    result = summarize(ode, variational, DIMS, 0, 1e-4)
+    result = to_ode_evaluation(ode, variational, DIMS, 0, 1e-4)
     totals = ode.terms.sum(axis=1) / unit
     means = totals.mean(axis=0)
     np.testing.assert_allclose(result.total, totals.mean())
@@ -240,13 +240,13 @@ def test_means_and_standard_errors() -> None:
     assert record["variational"] == result.variational.to_dict()
     assert record["network_calls_per_draw"] == {"mean": result.mean_calls, "max": result.max_calls}
     # exp of Hutchinson's estimate is biased: no such number.
-    assert summarize(ode, variational, DIMS, 4, 1e-4).importance_weighted is None
+    assert to_ode_evaluation(ode, variational, DIMS, 4, 1e-4).importance_weighted is None
 
 
 def test_one_draw_of_one_image_has_no_errors() -> None:
     ode, variational = arrays()
     one = OdeEstimates(ode.terms[:1, :, :1], ode.num_calls[:1, :1])
-    result = summarize(one, variational._replace(terms=variational.terms[:, :, :1]), DIMS, 0, 1e-4)
+    result = to_ode_evaluation(one, variational._replace(terms=variational.terms[:, :, :1]), DIMS, 0, 1e-4)
     assert result.stderr is result.noise_stderr is result.difference_stderr is result.importance_weighted is None
     assert str(result) == f"{result.total:.4f} bits/dim"
 

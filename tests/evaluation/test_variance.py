@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_cost import cosine, linear, moments
-from test_likelihood import NUM, fresh, images
+from test_bound import NUM, fresh, images
+from test_planned import cosine, linear, moments
 
 from vdm import parallel
 from vdm.evaluation import variance

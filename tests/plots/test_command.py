@@ -9,7 +9,7 @@ from commands import error_line
 
 from plots.picture import assert_is_picture
 from vdm.plots import __main__ as command
-from vdm.plots import objectives, samplers
+from vdm.plots import samplers
 
 
 @pytest.mark.parametrize("figure", command.FIGURES)
@@ -26,7 +26,7 @@ def test_figures_are_written(tmp_path, capsys, figure, flags):
 def test_the_range_reaches_the_figures(tmp_path, monkeypatch):
     calls = []
     for name in command.FIGURES:
-        module = samplers if name == "trajectories" else objectives
+        module = samplers if name == "trajectories" else theory
         monkeypatch.setattr(module, name, lambda *arguments, name=name: calls.append((name, *arguments)))
     monkeypatch.chdir(tmp_path)
     command.main(["schedules", "--gamma_min=-7", "--gamma_max", "3"])

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from plots.picture import assert_is_picture
-from vdm.evaluation.samplers import Outcome
+from vdm.comparisons.sampler_tables import SamplerOutcome
 from vdm.plots import samplers
 
 ENDS = (-13.3, 5.0)
@@ -90,7 +90,7 @@ def test_ends_in_the_wrong_order_are_refused():
 
 
 def outcome(sampler, calls, mmd, stderr=0.0005):
-    return Outcome(sampler, calls, calls, mmd, mmd + stderr * np.array([-1.0, 0.0, 1.0]) / np.sqrt(4 / 3))
+    return SamplerOutcome(sampler, calls, calls, mmd, mmd + stderr * np.array([-1.0, 0.0, 1.0]) / np.sqrt(4 / 3))
 
 
 @pytest.mark.filterwarnings("error")

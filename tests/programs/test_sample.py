@@ -24,12 +24,12 @@ from vdm.config import SamplingConfig, to_dict
 from vdm.data import Dataset
 from vdm.data.dataset import DatasetInfo
 from vdm.errors import InputError
-from vdm.evaluation import sampling
+from vdm.evaluation import images as sampling
 from vdm.model import Model
 from vdm.programs import sample as program
-from vdm.programs import shards
 from vdm.programs.sample import Sample, with_eta
-from vdm.training.rundir import write_json
+from vdm.runs import shards
+from vdm.runs.folder import write_json
 
 STEPS, SIZE = 3, 4
 

@@ -40,7 +40,7 @@ def test_small_is_ancestral():
 
 
 def test_large_is_sigma_hat_of_ddim():
-    """001 §3.4: α_s x̂ + √(σ_s² − β̃) ε̂ + √β ε, also where σ_s² < β."""
+    """Wang, §3.4: α_s x̂ + √(σ_s² − β̃) ε̂ + √β ε, also where σ_s² < β."""
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
     gamma_t, gamma_s = jnp.float32(2.0), jnp.float32(-3.0)
     bar_t, bar_s = oracle.alpha(gamma_t) ** 2, oracle.alpha(gamma_s) ** 2

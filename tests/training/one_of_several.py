@@ -17,8 +17,8 @@ from vdm.config import Config, EvaluationConfig, SamplingConfig
 from vdm.errors import InputError, Stopped
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sample import Sample
-from vdm.training.loop import train
-from vdm.training.rundir import read_config
+from vdm.programs.train import train
+from vdm.runs.folder import read_config
 
 STEPS, BEGUN, STOPPED_AT = 12, 3, 5
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from vdm import memory, parallel
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import Evaluator
-from vdm.evaluation.sampling import ImageSampler
-from vdm.training import loop
+from vdm.evaluation.bound import Evaluator
+from vdm.evaluation.images import ImageSampler
+from vdm.programs import train as loop
 
 ERROR = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 72810199648 bytes."
 

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from vdm import parallel
 from vdm.errors import Stopped
-from vdm.programs import shards
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sample import Sample
-from vdm.training.checkpoints import Checkpoints
-from vdm.training.loop import train
-from vdm.training.rundir import read_config, read_metrics, read_record
+from vdm.programs.train import train
+from vdm.runs import shards
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.folder import read_config, read_metrics, read_record
 from vdm.training.state import TrainState, abstract_state
 
 TESTS = Path(__file__).parents[1]

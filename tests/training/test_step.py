@@ -14,7 +14,7 @@ from vdm import proposals, schedules, timesteps, weightings
 from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import TERMS, Metrics, empty_metrics, loss_and_gradients, make_train_step
+from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, loss_and_gradients, make_train_step
 
 NUM = 16
 DIMS = 16  # 4 × 4 × 1
@@ -297,7 +297,7 @@ def test_a_nan_is_reported_with_its_step_and_term(state, train_step, batch, part
     broken = state._replace(variables=poisoned, step=jnp.int32(4))
     _, metrics = train_step(broken, empty_metrics(), batch)
     assert metrics.bad_step == 5
-    assert TERMS[int(metrics.bad_term)] == part
+    assert FINITE_TERMS[int(metrics.bad_term)] == part
 
 
 def test_nothing_bad_is_reported_of_a_good_step(state, train_step, batch):
@@ -306,15 +306,15 @@ def test_nothing_bad_is_reported_of_a_good_step(state, train_step, batch):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("term", FINITE_TERMS)
 def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config, term, value):
     """The step's bookkeeping alone, with a loss whose terms are given."""
-    terms = dict.fromkeys(TERMS, 1.0)
+    terms = dict.fromkeys(FINITE_TERMS, 1.0)
     variables = {"network": {"w": jnp.ones(2)}, "schedule": {}, "likelihood": {}}
 
     def given(model, variables, proposal, key, batch, *parts):
         gradient = {"network": {"w": jnp.full(2, terms["gradient"])}, "schedule": {}, "likelihood": {}}
-        return Bound(*(jnp.float32(terms[name]) for name in TERMS[:3])), gradient, proposal
+        return Bound(*(jnp.float32(terms[name]) for name in FINITE_TERMS[:3])), gradient, proposal
 
     monkeypatch.setattr(step_module, "loss_and_gradients", given)
     optimizer = make_optimizer(config)
@@ -325,10 +325,10 @@ def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config,
     assert metrics.bad_step == 0
     terms[term] = value
     state, metrics = step(state, metrics, {})
-    assert (metrics.bad_step, TERMS[int(metrics.bad_term)]) == (2, term)
-    terms |= dict.fromkeys(TERMS, np.nan)
+    assert (metrics.bad_step, FINITE_TERMS[int(metrics.bad_term)]) == (2, term)
+    terms |= dict.fromkeys(FINITE_TERMS, np.nan)
     _, metrics = step(state, metrics, {})
-    assert (metrics.bad_step, TERMS[int(metrics.bad_term)]) == (2, term)
+    assert (metrics.bad_step, FINITE_TERMS[int(metrics.bad_term)]) == (2, term)
 
 
 def test_empty_metrics_has_no_shared_buffers():

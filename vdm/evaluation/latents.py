@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 from vdm import gaussian, likelihoods, parallel, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import Progress
-from vdm.evaluation.sampling import ModelSampling, check_finite
+from vdm.evaluation.bound import Progress
+from vdm.evaluation.images import ModelSampling, check_finite
 from vdm.model import Model, Variables
 
 

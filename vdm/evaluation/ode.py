@@ -32,24 +32,23 @@ from vdm import bounds, memory, parallel, probability_flow
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.errors import InputError
-from vdm.evaluation.likelihood import (
+from vdm.evaluation.bound import (
     PRECISION,
     Estimates,
     Evaluation,
     Evaluator,
     Progress,
     image_noise,
-    stderr_of_draws,
-    stderr_over_images,
+    to_evaluation,
     total_with_error,
 )
-from vdm.evaluation.likelihood import summarize as summarize_bound
+from vdm.evaluation.statistics import stderr_of_draws, stderr_over_images
 from vdm.model import Model, Variables
 
 EXACT_DIMS, DEFAULT_PROBES = 16, 8
 """By default the divergence is exact, at a tangent a dimension, up to so many dimensions; with so many probes above."""
 
-TERMS = ("reconstruction", "latent", "dequantization")
+ODE_TERMS = ("reconstruction", "latent", "dequantization")
 
 
 class UnsolvedError(InputError):
@@ -103,7 +102,7 @@ class OdeEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation_ode.json`."""
-        names = ("total", *TERMS, "stderr", "noise_stderr", "importance_weighted")
+        names = ("total", *ODE_TERMS, "stderr", "noise_stderr", "importance_weighted")
         return {
             "kind": "probability-flow ODE: compares with numbers of this kind alone",
             "bits_per_dim": {name: getattr(self, name) for name in names},
@@ -146,7 +145,7 @@ class OdeEvaluator:
         share, whole = parallel.batch_sharding(mesh).spec, parallel.replicated(mesh).spec
         self._batch_bound = jax.jit(
             jax.shard_map(
-                partial(image_bounds, model, num_probes, tolerance, max_steps),
+                partial(image_ode_bounds, model, num_probes, tolerance, max_steps),
                 mesh=mesh,
                 in_specs=(whole, whole, whole, share),
                 out_specs=share,
@@ -196,7 +195,7 @@ class OdeEvaluator:
             )
 
 
-def image_bounds(
+def image_ode_bounds(
     model: Model,
     num_probes: int,
     tolerance: float,
@@ -230,7 +229,7 @@ def image_bounds(
         tolerance,
         max_steps,
     )
-    return jnp.stack([getattr(bound, name) for name in TERMS], axis=1), bound.num_calls
+    return jnp.stack([getattr(bound, name) for name in ODE_TERMS], axis=1), bound.num_calls
 
 
 def evaluate_ode(
@@ -254,10 +253,10 @@ def evaluate_ode(
     variational = Evaluator(evaluator.model, evaluator.mesh, batch_size).estimates(
         variables, source, key, variational_draws, max_images=max_images
     )
-    return summarize(ode, variational, evaluator.model.num_dims, evaluator.num_probes, evaluator.tolerance)
+    return to_ode_evaluation(ode, variational, evaluator.model.num_dims, evaluator.num_probes, evaluator.tolerance)
 
 
-def summarize(
+def to_ode_evaluation(
     ode: OdeEstimates, variational: Estimates, num_dims: int, num_probes: int, tolerance: float
 ) -> OdeEvaluation:
     """Means and standard errors in bits/dim, float64, of estimates of the same images."""
@@ -285,7 +284,7 @@ def summarize(
         tolerance=tolerance,
         mean_calls=float(ode.num_calls.mean()),
         max_calls=int(ode.num_calls.max()),
-        variational=summarize_bound(variational, num_dims),
+        variational=to_evaluation(variational, num_dims),
         difference=float(differences.mean()),
         difference_stderr=stderr_over_images(differences),
     )

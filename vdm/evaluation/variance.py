@@ -16,7 +16,8 @@ from jaxtyping import Float, PRNGKeyArray
 from vdm import bounds, schedules
 from vdm.data import num_evaluated
 from vdm.data.dataset import Source
-from vdm.evaluation.likelihood import TIME_BINS, Evaluator, Progress
+from vdm.evaluation.bound import TIME_BINS, Evaluator, Progress
+from vdm.evaluation.statistics import jackknife
 from vdm.model import Model, Variables
 from vdm.schedules import Schedule, gamma_and_slope
 
@@ -161,7 +162,7 @@ def _independent(
 
     everything = np.arange(rounds)
     whole = variances(everything)
-    stderr = _jackknife(np.stack([variances(np.delete(everything, r)) for r in range(rounds)]))
+    stderr = jackknife(np.stack([variances(np.delete(everything, r)) for r in range(rounds)]))
     by_name = {name: (float(v), float(e)) for name, v, e in zip(densities, whole[:-1], stderr[:-1], strict=True)}
     return by_name, float(whole[-1])
 
@@ -188,10 +189,4 @@ def _variance(values: Float[np.ndarray, "rounds columns"]) -> tuple[float, float
     first, second = values.sum(axis=0), np.square(values).sum(axis=0)
     without = (second - np.square(values) - np.square(first - values) / (rounds - 1)) / (rounds - 2)
     without = without.mean(axis=1)
-    return float(values.var(axis=0, ddof=1).mean()), float(_jackknife(without))
-
-
-def _jackknife(without: Float[np.ndarray, "rounds *values"]) -> Any:
-    """The standard error of an estimate, from what it is without each of the rounds."""
-    rounds = len(without)
-    return np.sqrt((rounds - 1) / rounds * np.square(without - without.mean(axis=0)).sum(axis=0))
+    return float(values.var(axis=0, ddof=1).mean()), float(jackknife(without))

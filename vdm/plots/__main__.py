@@ -10,8 +10,8 @@ trajectories: a density of two modes turned to noise and back, by DDPM and by DD
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdm.cli import Parser, os_error
-from vdm.plots import objectives, samplers
+from vdm.plots import samplers, theory
+from vdm.programs.command_line import Parser, os_error
 
 FIGURES = ("schedules", "weightings", "trajectories")
 
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         match given.figure:
             case "schedules":
-                objectives.schedules(out, low, high)
+                theory.schedules(out, low, high)
             case "weightings":
-                objectives.weightings(out, -high, -low)
+                theory.weightings(out, -high, -low)
             case _:
                 samplers.trajectories(out, low, high)
     except OSError as error:

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from vdm import gaussian, oracles, samplers
-from vdm.evaluation.samplers import Outcome, by_sampler
+from vdm.comparisons.sampler_tables import SamplerOutcome, by_sampler
 from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, PlainLogFormatter, annotate, log_y, save
 from vdm.samplers import Sampler, grids
 
@@ -38,7 +38,7 @@ SHADES = 10
 EXTENT = 2.9
 
 
-def quality(path: Path, outcomes: Sequence[Outcome], reference: Outcome | None, floor: float) -> None:
+def quality(path: Path, outcomes: Sequence[SamplerOutcome], reference: SamplerOutcome | None, floor: float) -> None:
     """Writes MMD² of samples against network calls, both on log axes, a line a sampler with its standard errors.
 
     Below `floor`, what real images have by chance, is a grey band; an outcome below a third of it, or below 0, is a
@@ -85,11 +85,11 @@ class Paths(NamedTuple):
     """Time of the cosine schedule, from 0 to 1."""
     gamma: Float[np.ndarray, " points"]
     forward: Float[np.ndarray, "points paths"]
-    """Draws of the process q, each from data of its own (002 Fig. 3)."""
+    """Draws of the process q, each from data of its own (Strümke & Langseth, Fig. 3)."""
     ddpm: Float[np.ndarray, "points paths"]
-    """Ancestral sampling, all from one z₁ (002 Fig. 8)."""
+    """Ancestral sampling, all from one z₁ (Strümke & Langseth, Fig. 8)."""
     ddim: Float[np.ndarray, "points paths"]
-    """DDIM from evenly spread quantiles of z₁ (002 Fig. 9)."""
+    """DDIM from evenly spread quantiles of z₁ (Strümke & Langseth, Fig. 9)."""
     ddim_of_one: Float[np.ndarray, " points"]
     """DDIM from the z₁ of `ddpm`."""
 
@@ -163,8 +163,8 @@ def density(gamma: Float[np.ndarray, " points"], z: Float[np.ndarray, " values"]
 def trajectories(path: Path, gamma_min: float, gamma_max: float) -> None:
     """Writes paths of the forward process, DDPM and DDIM over the density p(z_t) of data with two modes.
 
-    As Figs. 3, 8 and 9 of 002. A path has the colour of the mode at its data end. Raises ValueError unless
-    gamma_min < gamma_max.
+    As Figs. 3, 8 and 9 of Strümke & Langseth. A path has the colour of the mode at its data end. Raises ValueError
+    unless gamma_min < gamma_max.
     """
     found = paths(gamma_min, gamma_max)
     values = np.linspace(-EXTENT, EXTENT, 281)

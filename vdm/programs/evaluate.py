@@ -15,17 +15,17 @@ from vdm import parallel, plots
 from vdm.config import MAX_STEPS, Config, validate
 from vdm.data import Dataset, load
 from vdm.errors import InputError
-from vdm.evaluation.cost import Plan, evaluate_to
-from vdm.evaluation.likelihood import Evaluation, Evaluator, exact_draws
+from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
+from vdm.evaluation.planned import Plan, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
+from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-from vdm.training.checkpoints import restore
-from vdm.training.loop import resolve
-from vdm.training.results import measured, write_evaluation
-from vdm.training.rundir import check_model_and_data, write_json
-from vdm.training.session import progress_of
-from vdm.training.state import Stream, stream_key
+from vdm.programs.progress import progress_of
+from vdm.programs.train import resolve
+from vdm.runs.checkpoints import restore
+from vdm.runs.folder import check_model_and_data, write_json
+from vdm.runs.results import measured, write_evaluation
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""
@@ -59,7 +59,7 @@ class Evaluate:
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and evaluation.json or evaluation_T_10.json, ….
 
-        With `stderr`, the draws are those of `vdm.evaluation.cost`, else config.evaluation.draws.
+        With `stderr`, the draws are those of `vdm.evaluation.planned`, else config.evaluation.draws.
         """
         if stderr is not None and not stderr > 0:
             raise InputError(f"--stderr={stderr}: must be above 0")

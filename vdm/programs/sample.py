@@ -9,19 +9,20 @@ import numpy as np
 from rich.console import Console
 
 from vdm import model as model_lib
-from vdm import parallel, pictures
+from vdm import parallel
 from vdm.config import Config, validate
 from vdm.data import load
 from vdm.errors import InputError
+from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, frame_steps, record
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
-from vdm.evaluation.sampling import SHOWN, ImageSampler, check_steps, frame_steps, record
+from vdm.keys import Stream, stream_key
 from vdm.model import Variables
-from vdm.programs import shards
-from vdm.training.checkpoints import restore
-from vdm.training.loop import resolve
-from vdm.training.rundir import check_model_and_data, check_same_model, lock, read_config, weights_digest
-from vdm.training.session import progress_of
-from vdm.training.state import Stream, stream_key
+from vdm.plots import images as pictures
+from vdm.programs.progress import progress_of
+from vdm.programs.train import resolve
+from vdm.runs import shards
+from vdm.runs.checkpoints import restore
+from vdm.runs.folder import check_model_and_data, check_same_model, lock, read_config, weights_digest
 
 ROWS, COLUMNS = 8, 16
 """Pairs of an interpolation; images in the picture of a reconstruction."""

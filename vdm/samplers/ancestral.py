@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Pair
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Memory, Sampler, Step
 
 
 def ancestral() -> Sampler:

@@ -5,15 +5,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Pair
 from vdm.samplers import options
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Memory, Sampler, Step
 
 
 def ddim(eta: ArrayLike = 0.0) -> Sampler:
-    """DDIM (Song, Meng & Ermon 2021, Eq. 12; 001 Eq. 12–16): ε̂ is kept in part, and in part replaced by fresh noise.
+    """DDIM (Song, Meng & Ermon 2021, Eq. 12; Wang, Eq. 12–16): ε̂ is kept in part, and in part replaced by fresh noise.
 
-    z_s = α_s x̂ + √(σ_s² − v) ε̂ + √v ε with v = η² β̃ and β̃ = σ_s² c, c = −expm1(γ_s − γ_t). (001 Eq. 16 has a
+    z_s = α_s x̂ + √(σ_s² − v) ε̂ + √v ε with v = η² β̃ and β̃ = σ_s² c, c = −expm1(γ_s − γ_t). (Wang, Eq. 16 has a
     parenthesis too far right, and its §3.4 σ² = η β̃.) η from 0 to 1 may be traced: 0 is the probability-flow ODE by
     Euler's rule, 1 is `ancestral`.
 

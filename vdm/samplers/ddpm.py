@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Pair
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Memory, Sampler, Step
 
 _VARIANCES: dict[str, Callable[[Array, Array], Array]] = {
     "large": lambda gamma_s, gamma_t: gaussian.transition(gamma_s, gamma_t)[1],
@@ -23,9 +24,9 @@ def ddpm(variance: str = "large") -> Sampler:
     z_s = α_s/α_t (z_t − σ_t c ε̂) + √v ε with c = −expm1(γ_s − γ_t), and v
 
     - "small": σ_s² c, called β̃, exact for data that are one point: the same as `ancestral`;
-    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); 000 Eq. 1.16. It is σ̂ of the DDIM paper and of
-      001 §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
-    - "none": 0, the greedy search of 000 Eq. 1.15. No sampler of the model: the variance lost is never put back.
+    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); Su & Yang, Eq. 1.16. It is σ̂ of the DDIM paper and
+      of Wang, §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
+    - "none": 0, the greedy search of Su & Yang, Eq. 1.15. No sampler of the model: the variance lost is never put back.
 
     First order, one call a step, stochastic but for "none". Starts from γ = ∞ too. Raises ValueError for another
     variance.

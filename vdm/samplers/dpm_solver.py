@@ -4,10 +4,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Pair
 from vdm.samplers import options
 from vdm.samplers.exponential import History, no_history, predicted
-from vdm.samplers.loop import Keys, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Sampler, Step
 
 
 def dpm_solver_pp(order: int = 2, stochastic: bool = False) -> Sampler:

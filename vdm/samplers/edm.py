@@ -6,9 +6,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Pair
 from vdm.samplers import options
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, normal_per_image
+from vdm.samplers.loop import Memory, Sampler, Step
 
 _MOST_CHURN = float(np.sqrt(2) - 1)
 

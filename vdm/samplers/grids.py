@@ -35,8 +35,8 @@ def quadratic(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
 def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1) -> Float[Array, " points"]:
     """`grid` of num_steps of the steps of a discrete model: γ(i/T) at indices i from T = model_steps down to 0.
 
-    The indices are the whole numbers nearest to those of the grid, T (j/num_steps)^power (001 §3.2), and distinct: from
-    0 up, one that is taken gives way to the next. The model has then seen every γ that it is asked at. Raises
+    The indices are the whole numbers nearest to those of the grid, T (j/num_steps)^power (Wang, §3.2), and distinct:
+    from 0 up, one that is taken gives way to the next. The model has then seen every γ that it is asked at. Raises
     ValueError unless 1 ≤ num_steps ≤ model_steps and power ≥ 1.
     """
     _check_power(power)

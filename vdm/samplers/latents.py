@@ -13,7 +13,7 @@ from vdm.samplers.loop import Sampler, sample_from
 def invert(
     denoise: Denoise, z_0: Float[Array, "batch *data"], gammas: Float[Array, " points"], sampler: Sampler | None = None
 ) -> Float[Array, "batch *data"]:
-    """z₁ of data z₀: a deterministic sampler, `ddim(0)` unless given, up the same grid (001 §4.2).
+    """z₁ of data z₀: a deterministic sampler, `ddim(0)` unless given, up the same grid (Wang, §4.2).
 
     `gammas` is the grid for sampling, from γ(1) to γ(0), and z₀ is at γ(0): α₀ x, with noise σ₀ ε if the model is to
     see what it was trained on. `sample_from` brings z₁ back to z₀ up to the solver's error, O(1/T) for DDIM. Any

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import predictions
 from vdm.bounds import Denoise
+from vdm.keys import Keys, folded, image_keys, normal_per_image
 
 Memory = Any
-Keys = Key[Array, " batch"]
 Carry = tuple[Array, Memory, Array, Array]
 
 
@@ -159,18 +159,3 @@ def initial_latents(
     """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
     keys = image_keys(key, shape[0], first)
     return keys, normal_per_image(folded(keys, 0), shape)
-
-
-def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
-    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
-
-
-def folded(keys: Keys, n: int | Array) -> Keys:
-    """The keys of images with n folded into each."""
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
-
-
-def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:
-    """Standard normal noise of shape (batch, *data), each image from its own key."""
-    return jax.vmap(lambda key: jax.random.normal(key, tuple(shape[1:])))(keys)

@@ -6,10 +6,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from vdm import gaussian
+from vdm.keys import Keys, folded, normal_per_image
 from vdm.predictions import Pair
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
-from vdm.samplers.loop import Keys, Memory, Sampler, Step, folded, normal_per_image
+from vdm.samplers.loop import Memory, Sampler, Step
 
 
 def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sampler | None = None) -> Sampler:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vdm.keys import Keys
 from vdm.predictions import Pair
 from vdm.samplers import options
 from vdm.samplers.exponential import History, integrated, no_history, predicted
-from vdm.samplers.loop import Keys, Sampler, Step
+from vdm.samplers.loop import Sampler, Step
 
 
 class _Memory(NamedTuple):

@@ -1,32 +1,18 @@
 """What a training run carries from step to step, and the optimiser that moves it."""
 
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Integer, PRNGKeyArray, UInt32
+from jaxtyping import Array, Integer
 
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, OptimizerConfig
+from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-
-
-class Stream(IntEnum):
-    """Streams of randomness of a seed: stream s starts from fold_in(key(seed), s)."""
-
-    INIT = 0
-    TRAINING = 1
-    EVALUATION = 2
-    SAMPLING = 3
-
-
-def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
-    """The key that a stream starts from."""
-    return jax.random.fold_in(jax.random.key(seed), int(stream))
 
 
 class TrainState(NamedTuple):

@@ -13,11 +13,11 @@ from jaxtyping import Array, Integer, PRNGKeyArray, Shaped
 from vdm import bounds, parallel, schedules
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
-from vdm.proposals import Levels
+from vdm.proposals import NoiseLevels
 from vdm.training.state import TrainState, ema_decay, init_state, update_ema
 
 # The parts that a non-finite value is reported in.
-TERMS = ("reconstruction", "prior", "diffusion", "gradient")
+FINITE_TERMS = ("reconstruction", "prior", "diffusion", "gradient")
 
 
 class Metrics(NamedTuple):
@@ -31,7 +31,7 @@ class Metrics(NamedTuple):
     bad_step: Integer[Array, ""]
     """First step with a non-finite term; 0 while there is none."""
     bad_term: Integer[Array, ""]
-    """Index of that term in `TERMS`."""
+    """Index of that term in `FINITE_TERMS`."""
 
 
 def empty_metrics() -> Metrics:
@@ -72,7 +72,7 @@ def loss_and_gradients(
     draws = model.draw(draw_key, batch["image"].shape[0])
     schedule = variables["schedule"]
 
-    def levels_of(schedule: Any) -> tuple[tuple[Array, Array], Levels]:
+    def levels_of(schedule: Any) -> tuple[tuple[Array, Array], NoiseLevels]:
         gamma = functools.partial(model.schedule.gamma, schedule)
         levels = model.proposal.draw(proposal, draws.t, gamma, model.num_steps)
         return (levels.gamma, levels.weight), levels

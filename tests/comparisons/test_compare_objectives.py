@@ -1,0 +1,137 @@
+"""The comparison of objectives as a whole, tiny: what it leaves, that it goes on where it stopped, what is refused."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+from vdm import parallel
+from vdm.comparisons import objectives as program
+from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm.data import load
+from vdm.errors import InputError
+from vdm.evaluation.bound import Evaluator
+from vdm.evaluation.metrics.mmd import Quality
+from vdm.keys import Stream, stream_key
+from vdm.model import from_config
+from vdm.runs.checkpoints import restore
+from vdm.runs.folder import lock, read_config
+
+RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("objectives")
+
+
+def small(folder: Path) -> Config:
+    config = tiny.run_config(folder, 6, log_every=2, evaluate_every=3)
+    config.seed = 3
+    config.schedule = ScheduleConfig(name="learned_linear", gamma_min=-7.0)
+    config.evaluation = EvaluationConfig(batch_size=100, draws=1, max_images=100)
+    config.sampling = SamplingConfig(num=4, steps=2, batch_size=8)
+    config.comparison = ComparisonConfig(
+        predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1,
+        samples=8, gradients=3,
+    )  # fmt: skip
+    return config
+
+
+def run(config: Config, workdir: Path) -> tuple[str, str]:
+    out = io.StringIO()
+    return program.compare_objectives(config, workdir, Console(file=out, width=200)), out.getvalue()
+
+
+def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = program._Objectives._measure
+
+    def measure_or_cut(self, config, path):
+        if path.name == RUNS[1]:
+            raise tiny.Cut
+        return measure(self, config, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program._Objectives, "_measure", measure_or_cut)
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "whole")
+    # What there is of it is a table already.
+    first = (folder / "whole" / "objectives.md").read_text()
+    assert "| sigmoid(2) | " in first
+    table, printed = run(small(folder), folder / "whole")
+    # Both were trained, and the first was measured.
+    assert "training v-" not in printed
+    assert "100% done, 0:00 left" in printed
+    assert first.splitlines()[2].split("|")[2] == table.splitlines()[2].split("|")[2]
+    # Measured again, everything is the same.
+    for name in RUNS:
+        (folder / "whole" / name / "outcome.json").unlink()
+    again, _ = run(small(folder), folder / "whole")
+    assert again == table
+
+
+def test_what_it_leaves(folder: Path) -> None:
+    whole = folder / "whole"
+    record = json.loads((whole / "objectives.json").read_text())
+    assert [program.folder_name(program.Objective(*o["objective"]), o["seed"]) for o in record["outcomes"]] == list(
+        RUNS
+    )
+    for outcome, name in zip(record["outcomes"], RUNS, strict=True):
+        config = read_config(whole / name)
+        assert config.seed == 3
+        assert [config.network.prediction, config.objective.weighting, config.objective.proposal] == outcome[
+            "objective"
+        ]
+        evaluation = json.loads((whole / name / "evaluation.json").read_text())
+        assert outcome["bits_per_dim"] == evaluation["bits_per_dim"]["total"]
+        assert [step for step, _ in outcome["curve"]] == [3, 6]
+        assert outcome["gradient_noise"] is None or outcome["gradient_noise"] > 0
+    quality = Quality(load(small(folder).data).train, 17)
+    np.testing.assert_allclose(record["noise_floor_of_mmd"], quality.noise(8), rtol=1e-6)
+    # Hardly trained: far from data.
+    assert all(outcome["mmd"] > 3 * quality.noise(8) for outcome in record["outcomes"])
+    assert set(record["steps_ratios"]) == {"v-sigmoid(2)-adaptive"}
+
+
+def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
+    config = small(folder)
+    config.sampling.steps, config.evaluation.draws = 3, 2
+    _, printed = run(config, folder / "whole")
+    assert "training" not in printed
+    # The run's own evaluation is of one draw: not the bound that is asked for now.
+    found = json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())
+    state = restore(read_config(folder / "whole" / RUNS[0]), folder / "whole" / RUNS[0], parallel.make_mesh())
+    evaluator = Evaluator(from_config(read_config(folder / "whole" / RUNS[0])), parallel.make_mesh(), 100)
+    key = stream_key(3, Stream.EVALUATION)
+    assert found["bits_per_dim"] == evaluator(state.ema, load(config.data).test, key, 2).total
+    assert json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())["settings"]["sampling"]["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "message"),
+    [
+        ("predictions", ("v", "w"), "config.network.prediction='w': not one of x, eps"),
+        ("weightings", ("elbo", "sigmoid(k=)"), "weighting='sigmoid"),
+        ("proposals", ("adaptive", "best"), "proposal='best': must be one of uniform"),
+        ("weightings", (), "must each have one or more"),
+        ("weightings", ("sigmoid(2)", "sigmoid (2)"), "must each have different ones"),
+    ],
+)
+def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str, values: tuple, message: str) -> None:
+    config = small(folder)
+    config = replace(config, comparison=replace(config.comparison, **{axis: values}))
+    with pytest.raises(InputError, match=r"config\.comparison"):
+        run(config, folder / "refused")
+    with pytest.raises(InputError, match=message):
+        run(config, folder / "refused")
+    assert not (folder / "refused").exists()
+
+
+def test_two_in_one_folder_are_refused(folder: Path) -> None:
+    with lock(folder / "locked"), pytest.raises(InputError, match="locked: another run is writing here"):
+        run(small(folder), folder / "locked")

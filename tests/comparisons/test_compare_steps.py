@@ -1,0 +1,184 @@
+"""The comparison as a whole, tiny: what it leaves, that it goes on where it stopped, what its numbers are."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+from vdm.comparisons import steps as program
+from vdm.comparisons import work as sweep
+from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm.errors import InputError
+from vdm.evaluation.bound import Evaluator
+from vdm.programs.evaluate import Evaluate, parse_steps
+from vdm.runs.folder import lock, read_config, read_metrics
+
+NUM, STEPS = 24, 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compare")
+
+
+def small(folder: Path) -> Config:
+    config = tiny.run_config(folder, STEPS, log_every=2, evaluate_every=0)
+    config.schedule = ScheduleConfig(gamma_min=-7.0, hidden=8)
+    config.evaluation = EvaluationConfig(batch_size=NUM, draws=1)
+    config.sampling = SamplingConfig(num=4, steps=2, batch_size=4)
+    config.comparison = ComparisonConfig(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)
+    return config
+
+
+def run(config: Config, workdir: Path) -> tuple[str, str]:
+    out = io.StringIO()
+    return program.compare(config, workdir, Console(file=out, width=200)), out.getvalue()
+
+
+def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, printed = run(small(folder), folder / "whole")
+    assert printed.count("% done") >= 8
+    assert "100% done, 0:00 left" in printed
+
+    measure, train = program._Comparison._measure, sweep.train
+
+    def measure_or_cut(self, variables, trained, evaluated):
+        if evaluated == 40:
+            raise tiny.Cut
+        return measure(self, variables, trained, evaluated)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program._Comparison, "_measure", measure_or_cut)
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "broken")
+
+    def train_or_cut(config, workdir, console, on_log):
+        def cut(step):
+            on_log(step)
+            if step == 4:
+                raise tiny.Cut
+
+        return train(config, workdir, console, cut)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "train", train_or_cut)
+        with pytest.raises(tiny.Cut):
+            run(small(folder), folder / "broken")
+    again, printed = run(small(folder), folder / "broken")
+    assert "resuming at step 2" in printed or "resuming at step 4" in printed
+    assert printed.count("from scratch") == 0
+    assert "inf at T_3" not in printed
+    assert again == table
+    for name in ("inf/bounds/inf", "inf/bounds/T_3", "inf/bounds/T_40", "T_3/bounds/T_3"):
+        parts = [np.load(folder / run / f"{name}.npz")["bits"] for run in ("whole", "broken")]
+        np.testing.assert_array_equal(*parts)
+
+
+def test_what_it_leaves(folder: Path) -> None:
+    path = folder / "whole"
+    record = json.loads((path / "comparison.json").read_text())
+    own, infinite = (record["rows"][name] for name in ("trained and evaluated at T", "trained at inf, evaluated at T"))
+    assert [row["evaluated"] for row in own] == [3, None]
+    assert [row["evaluated"] for row in infinite] == [3, 40, None]
+    # 20 draws: 18 = 6 of each of 3 terms, 20 of 40 steps, 20 times.
+    assert [(row["num_draws"], row["exact_sum"]) for row in infinite] == [(18, True), (20, False), (20, False)]
+    assert record["num_images"] == NUM
+    assert record["last_session"]["versions"]["jax"]
+    assert (path / "comparison.png").stat().st_size > 0
+    assert f"{own[0]['bits_per_dim']:.3f}" in (path / "comparison.md").read_text()
+    assert read_config(path / "T_3").objective.num_steps == 3
+    assert read_config(path / "inf").objective.num_steps is None
+
+
+def test_models_share_start_and_data(folder: Path) -> None:
+    """The first log line is of the same images, times and noise: only the T-step bound differs."""
+    whole = folder / "whole"
+    first = {name: read_metrics(whole / name / "metrics.jsonl")[0] for name in ("inf", "T_3")}
+    np.testing.assert_allclose(first["inf"]["reconstruction"], first["T_3"]["reconstruction"], rtol=0.05)
+    assert first["T_3"]["diffusion"] > 1.2 * first["inf"]["diffusion"]
+
+
+def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(folder: Path) -> None:
+    config = small(folder)
+    _, printed = run(config, folder / "whole")
+    assert "training" not in printed
+    config.comparison.evaluated = (3, 10, 40)
+    _, printed = run(config, folder / "whole")
+    assert "inf at T_10" in printed
+    assert "inf at T_3" not in printed
+    assert "training" not in printed
+
+
+def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
+    config = small(folder)
+    config.optimizer.learning_rate = 3e-3
+    with pytest.raises(InputError, match=r"learning_rate 0.01 there, 0.003 here"):
+        run(config, folder / "whole")
+
+
+def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
+    """Image by image at the same T, with the same draws, in batches of another size."""
+    path = folder / "whole" / "inf"
+    evaluate = Evaluate(read_config(path), path, "latest", Console(file=io.StringIO()))
+    evaluator = Evaluator(evaluate.model, evaluate.mesh, 16)
+    for num_steps, draws, name in ((3, 18, "T_3"), (None, 20, "inf")):
+        found = evaluator.estimates(
+            evaluate.variables, evaluate.dataset.test, evaluate.key, draws, max_images=NUM, num_steps=num_steps
+        )
+        bits = found.terms.sum(axis=(0, 1)) / (64 * np.log(2))
+        np.testing.assert_allclose(np.load(path / "bounds" / f"{name}.npz")["bits"], bits, rtol=1e-5)
+    results = evaluate.bound([3, None], None)
+    assert [result.num_steps for result in results] == [3, None]
+    assert (path / "evaluation_T_3.json").exists()
+    discrete = json.loads((folder / "whole" / "T_3" / "evaluation.json").read_text())
+    assert discrete["num_steps"] == 3
+
+
+def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> None:
+    out = io.StringIO()
+    evaluate = Evaluate(read_config(folder / "whole" / "inf"), folder / "whole" / "inf", "latest", Console(file=out))
+    evaluate.bound(None, 0.05)
+    saved = json.loads((folder / "whole" / "inf" / "evaluation.json").read_text())
+    assert saved["bits_per_dim"]["noise_stderr"] < 0.06
+    assert saved["num_draws"] == saved["plan"]["calls_per_image"]
+    assert "network calls an image" in " ".join(out.getvalue().split())
+    evaluate.variance(4)
+    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["lines"]) == 4
+    assert (folder / "whole" / "inf" / "plots" / "estimator_variance.png").stat().st_size > 0
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="stderr"):
+            evaluate.bound(None, bad)
+    with pytest.raises(InputError, match="variance"):
+        evaluate.variance(2)
+
+
+def test_numbers_of_steps_on_the_command_line() -> None:
+    assert parse_steps("5,10,inf") == [5, 10, None]
+    for bad in ("0", "5,", "-3", "1e3", "five", "2000000", "²"):
+        with pytest.raises(InputError, match="--T="):
+            parse_steps(bad)
+
+
+def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
+    config = small(folder)
+    config.comparison.max_images = 1
+    with pytest.raises(InputError, match="standard error"):
+        run(config, folder / "one")
+    assert not (folder / "one" / "inf").exists()
+
+
+def test_it_refuses_a_config_of_one_discrete_model(folder: Path) -> None:
+    config = small(folder)
+    config.objective.num_steps = 10
+    with pytest.raises(InputError, match=r"comparison\.trained"):
+        run(config, folder / "refused")
+    assert not (folder / "refused").exists()
+
+
+def test_two_in_one_folder_are_refused(folder: Path) -> None:
+    with lock(folder / "locked"), pytest.raises(InputError, match="locked: another run is writing here"):
+        run(small(folder), folder / "locked")

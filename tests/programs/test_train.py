@@ -1,0 +1,276 @@
+"""Whole runs: killed and resumed to the bit, stopped by signals, and stopped by what is not finite."""
+
+import errno
+import gzip
+import io
+import itertools
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from rich.console import Console
+
+from vdm.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from vdm.data.pipeline import _BatchIterator
+from vdm.errors import InputError, Stopped, WorkerDied
+from vdm.evaluation.bound import Evaluation, Evaluator
+from vdm.evaluation.images import ImageSampler, NonFiniteLatents
+from vdm.programs import train as loop
+from vdm.programs.train import NonFiniteError, train, write_evaluation
+from vdm.runs.folder import MetricsFile, read_metrics
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = 24
+# What the two runs' folders differ in; the benchmark's own tool, so that this tests it as well.
+differences = runpy.run_path(str(ROOT / "benchmarks" / "kills.py"))["differences"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the embedded data and the runs of this file."""
+    return tmp_path_factory.mktemp("loop")
+
+
+def tiny(folder: Path, **optimizer: Any) -> Config:
+    return Config(
+        data=DataConfig(name="digits", data_dir=str(folder / "data")),
+        schedule=ScheduleConfig(gamma_min=-7.0, hidden=8),
+        network=NetworkConfig(channels=4, depth=1, dropout=0.2),
+        optimizer=OptimizerConfig(**({"learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
+        training=TrainingConfig(
+            steps=STEPS, batch_size=2, log_every=4, evaluate_every=12, checkpoint_every=3, sample_every=0
+        ),
+        evaluation=EvaluationConfig(batch_size=100, draws=2),
+        sampling=SamplingConfig(num=4, steps=2, batch_size=4),
+    )
+
+
+def run_here(config: Config, workdir: Path, profile: tuple[int, int] | None = None) -> tuple[Evaluation, str]:
+    out = io.StringIO()
+    return train(config, workdir, Console(file=out, width=200), profile=profile), out.getvalue()
+
+
+def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint by its path."""
+    restored = ocp.StandardCheckpointer().restore((workdir / "checkpoints" / str(step) / "state").absolute())
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(restored)}
+
+
+def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
+    result, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
+    path = folder / "whole"
+    assert "traced steps 3 to 4: " in printed
+    (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
+    with gzip.open(trace, "rt") as file:
+        events = {str(event.get("name")) for event in json.load(file)["traceEvents"]}
+    # Of this very program: steps, and operations on the devices.
+    assert "train" in events
+    assert any("fusion" in name for name in events)
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    assert evaluation["bits_per_dim"]["total"] == result.total
+    assert set(evaluation["bits_per_dim"]) == {
+        "total", "reconstruction", "prior", "diffusion", "stderr", "noise_stderr",
+    }  # fmt: skip
+    assert evaluation["num_images"] == 300
+    assert evaluation["num_draws"] == 2
+    assert evaluation["checkpoint_step"] == STEPS
+    assert evaluation["data"]["name"] == "digits"
+    record = json.loads((path / "run.json").read_text())
+    assert record["data"]["levels"] == 17
+    plots = [f"plots/{name}.png" for name in ("loss", "terms", "schedule", "times", "variance")]
+    for name in ("config.json", "samples/final.png", *plots):
+        assert (path / name).stat().st_size > 0, name
+    assert list((path / "tensorboard").iterdir())
+    kinds = [r["kind"] for r in read_metrics(path / "metrics.jsonl")]
+    assert kinds.count("train") == STEPS // 4
+    assert kinds.count("evaluation") == 2
+    assert kinds.count("final") == 1
+    assert f"step {STEPS}  test {result.total:.4f}" in printed
+
+
+def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
+    before = arrays(folder / "whole", STEPS)
+    again, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
+    assert "--profile_steps=3:4: none of these steps was run" in printed
+    assert f"resuming at step {STEPS}" in printed
+    for name, value in arrays(folder / "whole", STEPS).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    kinds = [r["kind"] for r in read_metrics(folder / "whole" / "metrics.jsonl")]
+    assert kinds.count("evaluation") == 2
+    assert kinds.count("final") == 1
+    assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+
+
+def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = tiny(folder), folder / "faults"
+    next_batch = _BatchIterator.__next__
+
+    def die(self: _BatchIterator) -> dict[str, np.ndarray]:
+        if self.get_state()["next_index"] == 5:
+            raise WorkerDied("data worker 1 of 1 was killed")
+        return next_batch(self)
+
+    def not_finite(self: ImageSampler, *args: Any) -> None:
+        raise NonFiniteLatents("sampler ancestral: z of image 0 is not finite")
+
+    out = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(_BatchIterator, "__next__", die)
+        patch.setattr(ImageSampler, "__call__", not_finite)
+        sampling = replace(config, training=replace(config.training, sample_every=4))
+        with pytest.raises(WorkerDied):
+            train(sampling, path, Console(file=out, width=200))
+    assert "warning: step 4: no samples: sampler ancestral: z of image 0 is not finite" in out.getvalue()
+    # Of the step where it happened, and not of its last multiple of three.
+    assert (path / "checkpoints" / "5").is_dir()
+
+    append = MetricsFile.append
+
+    def full(self: MetricsFile, record: dict[str, Any]) -> None:
+        if record["step"] == 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsFile, "append", full)
+        # That of step 5 was to go on from, and went with the next.
+        with pytest.raises(InputError, match=r"disk is full; complete checkpoints: \[3, 6\]"):
+            run_here(config, path)
+
+
+def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After those of the test above: SIGTERM while evaluating, and a clock that jumps."""
+    config, path, evaluate = tiny(folder), folder / "faults", Evaluator.__call__
+
+    def stopped(self: Evaluator, *args: Any) -> Evaluation:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", stopped)
+        with pytest.raises(Stopped, match="step 12"):
+            run_here(config, path)
+    assert all(record["kind"] == "train" for record in read_metrics(path / "metrics.jsonl"))
+
+    # Orbax counts its patience, some minutes, by the wall clock: longer jumps go backwards, or between sessions.
+    now = [time.time() + 1e9]
+    jumps = itertools.cycle((-1e6, 60.0, -1.0, 0.0))
+    out = io.StringIO()
+
+    def write_last(*args: Any) -> None:
+        """To compare.py a run with an evaluation.json is done: all else must be there."""
+        assert (path / "samples" / "final.png").exists()
+        assert read_metrics(path / "metrics.jsonl")[-1]["kind"] == "final"
+        write_evaluation(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_evaluation", write_last)
+        patch.setattr(time, "time", lambda: now[0])
+        train(config, path, Console(file=out, width=200), lambda step: now.append(now.pop() + next(jumps)))
+    printed = out.getvalue()
+    assert "resuming at step 12" in printed
+    assert not re.search(r"-\d+(,\d+)? images/s|-\d+:\d+ left", printed)
+    records = read_metrics(path / "metrics.jsonl")
+    assert all(record["images_per_second"] > 0 for record in records if record["kind"] == "train")
+    assert differences(folder / "whole", path) == []
+
+
+def flags(folder: Path) -> list[str]:
+    """The command line of `tiny`."""
+    config = tiny(folder)
+    groups = ("data", "schedule", "network", "optimizer", "training", "evaluation", "sampling")
+    return [
+        f"--config.{group}.{name}={value}"
+        for group in groups
+        for name, value in vars(getattr(config, group)).items()
+        if value is not None and value not in ((), "")
+    ]
+
+
+def run_program(folder: Path, workdir: Path, stops: Sequence[tuple[int, int]] = ()) -> list[int]:
+    """Runs train.py in a process of its own until it is done; kills it with (step, signal) on the way.
+
+    Returns the exit statuses.
+    """
+    env = os.environ | {"PYTHONUNBUFFERED": "1"}
+    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
+    command = [sys.executable, str(ROOT / "train.py"), f"--workdir={workdir}", *flags(folder)]
+    # An adaptive proposal's state belongs to the checkpoint as well.
+    command += ["--config.objective.num_steps=50", "--config.objective.proposal=adaptive"]
+    command += ["--config.training.log_every=1"] if stops else []
+    statuses = []
+    for stop in [*stops, None]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        assert process.stdout is not None
+        printed, sent = [], stop is None
+        for line in process.stdout:
+            printed.append(line)
+            words = line.split()
+            if not sent and words[:1] == ["step"] and int(words[1]) >= stop[0]:
+                process.send_signal(stop[1])
+                sent = True
+        statuses.append(process.wait())
+        assert statuses[-1] in (0, -signal.SIGKILL, 128 + signal.SIGTERM), "".join(printed)
+    return statuses
+
+
+def test_killed_and_stopped_runs_end_with_the_same_bits(folder: Path) -> None:
+    assert run_program(folder, folder / "unbroken") == [0]
+    stops = [(5, signal.SIGKILL), (8, signal.SIGTERM), (17, signal.SIGKILL)]
+    statuses = run_program(folder, folder / "broken", stops)
+    assert statuses == [-signal.SIGKILL, 128 + signal.SIGTERM, -signal.SIGKILL, 0]
+    left, right = arrays(folder / "unbroken", STEPS), arrays(folder / "broken", STEPS)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        np.testing.assert_array_equal(value, right[name], err_msg=name)
+    assert (folder / "unbroken" / "evaluation.json").read_text() == (folder / "broken" / "evaluation.json").read_text()
+    steps = [r["step"] for r in read_metrics(folder / "broken" / "metrics.jsonl") if r["kind"] == "train"]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(folder: Path) -> None:
+    """A learning rate of 1e30 from the fourth step on: the warm-up's first step has rate 0."""
+    config = tiny(folder, learning_rate=1e30, warmup_steps=1, clip_norm=0.0)
+    with pytest.raises(NonFiniteError, match=r"step \d+: the (diffusion|gradient) is not finite"):
+        run_here(config, folder / "nan")
+    for step in (folder / "nan" / "checkpoints").glob("[0-9]*"):
+        assert all(np.isfinite(x).all() for x in arrays(folder / "nan", int(step.name)).values())
+
+
+def test_bad_input_found_late_leaves_no_folder(folder: Path) -> None:
+    config = tiny(folder)
+    config.training.batch_size = 5000
+    with pytest.raises(InputError, match="5000"):
+        run_here(config, folder / "late")
+    assert not (folder / "late").exists()
+
+
+def test_another_config_is_refused_before_anything_changes(folder: Path) -> None:
+    before = (folder / "whole" / "config.json").read_text()
+    with pytest.raises(InputError, match=r"optimizer\.b1"):
+        run_here(tiny(folder, b1=0.5), folder / "whole")
+    assert (folder / "whole" / "config.json").read_text() == before

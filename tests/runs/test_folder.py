@@ -1,0 +1,196 @@
+"""The run's folder: one config, one writer, files that are whole."""
+
+import dataclasses
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from vdm.plots import images as pictures
+from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, TrainingConfig
+from vdm.errors import InputError, is_disk_full
+from vdm.plots.axes import save
+from vdm.runs import shards
+from vdm.runs.folder import (
+    EventFile,
+    MetricsFile,
+    RunDir,
+    check_same_model,
+    read_config,
+    read_metrics,
+    read_record,
+    write_json,
+)
+
+DATA = {"name": "a", "version": "1", "num_train": 3}
+
+
+def start(path: Path, config: Config) -> None:
+    """A run that has a checkpoint."""
+    run = RunDir(path, config, DATA)
+    run.write_record({"platform": "cpu"})
+    (path / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
+    run.close()
+
+
+def test_other_data_under_the_same_name_are_refused_and_moved_data_are_not(tmp_path: Path) -> None:
+    start(tmp_path, Config(data=DataConfig(name="npz:a.npz")))
+    with pytest.raises(InputError, match="other data: version '1' there, '2' here"):
+        RunDir(tmp_path, Config(data=DataConfig(name="npz:a.npz")), DATA | {"version": "2"})
+    RunDir(tmp_path, Config(data=DataConfig(name="npz:b.npz")), DATA | {"name": "b"}).close()
+
+
+def test_without_a_checkpoint_any_config_may_follow(tmp_path: Path) -> None:
+    RunDir(tmp_path, Config(), DATA).close()
+    RunDir(tmp_path, Config(seed=1), DATA | {"version": "2"}).close()
+    assert read_config(tmp_path).seed == 1
+
+
+def test_every_session_is_recorded(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    start(tmp_path, Config())
+    record = read_record(tmp_path)
+    assert record["data"] == DATA
+    assert [session["devices"] for session in record["sessions"]] == [{"platform": "cpu"}] * 2
+    assert {"jax", "flax", "optax"} <= set(record["sessions"][0]["versions"])
+
+
+def test_config_comes_back(tmp_path: Path) -> None:
+    config = Config(seed=3, data=DataConfig(shape=(8, 8, 1), augmentations=("flip",)))
+    start(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+def test_another_config_is_refused_with_every_differing_field(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    other = Config(seed=1, optimizer=OptimizerConfig(learning_rate=1.0))
+    with pytest.raises(InputError, match=r"seed 0 there, 1 here, optimizer.learning_rate 0.0002 there, 1.0 here"):
+        RunDir(tmp_path, other, DATA)
+    assert read_config(tmp_path) == Config()
+
+
+def test_rhythm_may_change_and_is_recorded(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    other = Config(training=TrainingConfig(log_every=7, checkpoint_every=9))
+    RunDir(tmp_path, other, DATA).close()
+    assert read_config(tmp_path) == other
+
+
+def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
+    start(tmp_path, Config())
+    smaller = Config(network=NetworkConfig(remat=True), training=TrainingConfig(accumulate=4))
+    RunDir(tmp_path, smaller, DATA).close()
+    rounded = Config(network=NetworkConfig(dtype="bfloat16"))
+    with pytest.raises(InputError, match=r"network\.dtype 'float32' there, 'bfloat16' here"):
+        RunDir(tmp_path, rounded, DATA)
+    # A checkpoint of it is the same model.
+    check_same_model(Config(), rounded, tmp_path)
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_more_steps_only_without_decay(tmp_path: Path, decay: str) -> None:
+    config = Config(optimizer=OptimizerConfig(decay=decay), training=TrainingConfig(steps=10))
+    start(tmp_path, config)
+    longer = dataclasses.replace(config, training=TrainingConfig(steps=20))
+    if decay == "constant":
+        RunDir(tmp_path, longer, DATA).close()
+    else:
+        with pytest.raises(InputError, match=r"training\.steps"):
+            RunDir(tmp_path, longer, DATA)
+
+
+def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    first = RunDir(tmp_path, Config(), DATA)
+    with pytest.raises(InputError, match="another run"):
+        RunDir(tmp_path, Config(), DATA)
+    first.close()
+    start(tmp_path, Config())
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        RunDir(tmp_path / "file", Config(), DATA)
+
+
+def test_damaged_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match=r"config\.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"sede": 1}')
+    with pytest.raises(InputError, match="'sede'"):
+        read_config(tmp_path)
+
+
+def test_metrics_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"kind": "train", "step": step}) for step in (10, 20, 30)]
+    path.write_text("\n".join(lines) + '\n{"step": 4')  # the last line cut short by a kill
+    metrics = MetricsFile(path, 20)
+    metrics.append({"kind": "train", "step": 21})
+    assert [record["step"] for record in read_metrics(path)] == [10, 20, 21]
+
+
+def events(path: Path) -> list[Event]:
+    """The records of an event file: length, checksum, event, checksum."""
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
+
+
+def test_events_for_tensorboard_are_there_at_once_and_hide_what_is_done_again(tmp_path: Path) -> None:
+    file = EventFile(tmp_path / "tensorboard", 4)
+    file.append({"kind": "train", "step": 6, "bits_per_dim": 2.5, "grad_norm": 0.25, "stderr": None})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    _, start, event = events(path)
+    assert (start.step, start.session_log.status) == (5, SessionLog.START)
+    assert event.step == 6
+    assert {v.tag: v.simple_value for v in event.summary.value} == {"train/bits_per_dim": 2.5, "train/grad_norm": 0.25}
+    file.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of file that a run or its samples leave, written through a link to /dev/full."""
+    image = np.zeros((1, 4, 4, 1), np.uint8)
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    writers: dict[str, Callable[[Path], object]] = {
+        "evaluation.json": lambda path: write_json(path, {"total": 1.0}),
+        "shard_00000.npz": lambda path: shards._write(path, np.zeros((1000, 8, 8, 1), np.uint8)),
+        "grid.png": lambda path: pictures.grid(image, path, 17),
+        "frames.gif": lambda path: pictures.animation(np.zeros((2, 1, 4, 4, 1), np.float32), path),
+        "plot.png": lambda path: save(figure, path),
+    }
+    for name, write in writers.items():
+        path = tmp_path / name
+        write(path)
+        before = path.read_bytes()
+        path.with_name(name + ".partial").symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(path)
+        assert is_disk_full(caught.value)
+        assert path.read_bytes() == before, name
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        metrics.append({"kind": "train", "step": 1})
+    # The file of events has the second, the host and the process in its name.
+    monkeypatch.setattr(time, "time", lambda: 1.5e9)
+    name = f"events.out.tfevents.1500000000.{socket.gethostname()}.{os.getpid()}"
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        EventFile(tmp_path / "tensorboard", 0)

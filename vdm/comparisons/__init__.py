@@ -1,0 +1,1 @@
+"""What compare.py compares: time steps, objectives, samplers."""

@@ -1,0 +1,170 @@
+"""compare.py --by=objective: runs that differ in prediction, weighting, proposal and seed, and what each came to."""
+
+import itertools
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vdm import model as model_lib
+from vdm import parallel, samplers
+from vdm.comparisons.objective_tables import Objective, ObjectiveOutcome, markdown, speed_ups
+from vdm.comparisons.work import (
+    Work,
+    cost_of_training,
+    file_name,
+    provenance,
+    read_measured,
+    restore_last,
+    train_once,
+    write_measured,
+)
+from vdm.config import Config, validate
+from vdm.data import Dataset, load
+from vdm.errors import InputError
+from vdm.evaluation.bound import Evaluator, exact_draws
+from vdm.evaluation.images import ImageSampler, with_steps_of
+from vdm.evaluation.metrics.mmd import Quality
+from vdm.keys import Stream, stream_key
+from vdm.programs.progress import progress_of
+from vdm.programs.train import resolve
+from vdm.runs.folder import lock, read_evaluation, read_metrics, replace_text, write_json
+from vdm.training.gradient_noise import gradient_noise
+from vdm.training.state import Trained
+
+
+def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
+    """Runs the parts that are not done yet; returns the Markdown tables.
+
+    WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget; outcome.json in each has what
+    was measured, objectives.json and objectives.md are made of them. Raises `InputError` for bad input.
+    """
+    validate(config)
+    c = config.comparison
+    runs = {}
+    seeds = range(config.seed, config.seed + c.seeds)
+    # Seed by seed: what there is of an unfinished comparison is a comparison.
+    for seed, *texts in itertools.product(seeds, c.predictions, c.weightings, c.proposals):
+        objective = Objective(*texts)
+        run = replace(
+            config,
+            network=replace(config.network, prediction=objective.prediction),
+            objective=replace(config.objective, weighting=objective.weighting, proposal=objective.proposal),
+            seed=seed,
+        )
+        try:
+            validate(run)
+        except InputError as error:
+            raise InputError(f"config.comparison: {error}") from error
+        runs[objective, seed] = run
+    if not runs:
+        raise InputError("config.comparison: predictions, weightings and proposals must each have one or more")
+    if len({folder_name(*run) for run in runs}) < len(runs):
+        raise InputError("config.comparison: predictions, weightings and proposals must each have different ones")
+    dataset = load(config.data)
+    with lock(workdir):
+        return _Objectives(config, dataset, workdir, console).run(runs)
+
+
+class _Objectives:
+    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
+        self.mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
+        sampling = replace(config.sampling, num=config.comparison.samples)
+        self.sampling = with_steps_of(sampling, config.objective.num_steps)
+        self.quality = Quality(dataset.train, dataset.info.levels)
+        self.noise = self.quality.noise(config.comparison.samples)
+
+    def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
+        c, batch_size = self.config.comparison, self.config.training.batch_size
+        calls = samplers.parse(self.sampling.sampler).calls * self.sampling.steps
+        bound = len(self.dataset.test) * exact_draws(self.config.objective.num_steps, self.config.evaluation.draws)
+        cost_of_measuring = c.samples * calls + 3 * c.gradients * batch_size + bound
+        work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
+        outcomes: list[ObjectiveOutcome] = []
+        table = ""
+        for (objective, seed), run in runs.items():
+            config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
+            train_once(config, folder, self.dataset, work, self.console)
+            measured = read_measured(folder / "outcome.json", self._settings())
+            work.advance(cost_of_measuring, skip=measured is not None)
+            measured = measured or self._measure(config, folder)
+            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
+            outcome = ObjectiveOutcome(
+                objective,
+                seed,
+                measured["bits_per_dim"],
+                measured["mmd"],
+                math.inf if measured["gradient_noise"] is None else measured["gradient_noise"],
+                tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
+            )
+            outcomes.append(outcome)
+            self.console.print(
+                f"{folder.name}: {outcome.bits_per_dim:.4f} bits/dim, MMD² {outcome.mmd:.2e}, gradient noise "
+                f"{outcome.gradient_noise:.2f}; {work}",
+                style="bold",
+            )
+            table = self._write(outcomes)
+        self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/", soft_wrap=True)
+        return table
+
+    def _settings(self) -> dict[str, Any]:
+        """What the measurements depend on beside the run."""
+        c = self.config
+        sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
+        rest = {"gradients": c.comparison.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
+        return {"sampling": sampling} | rest
+
+    def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
+        state = restore_last(config, folder, self.mesh)
+        model = model_lib.from_config(config)
+        key = stream_key(config.seed, Stream.SAMPLING)
+        with progress_of(self.console, f"sampling {folder.name}") as progress:
+            images, _ = ImageSampler(model, self.mesh, self.sampling)(state.ema, key, self.sampling.num, progress)
+        batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
+        key = stream_key(config.seed, Stream.EVALUATION)
+        trained = model_lib.for_training(config)
+        noise = gradient_noise(trained, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
+        bound = self._bound(config, folder, state)
+        measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
+        write_measured(folder / "outcome.json", measured, self._settings())
+        return measured
+
+    def _bound(self, config: Config, folder: Path, state: Trained) -> float:
+        """The run's own final evaluation, if nobody has written another over it with other draws or weights."""
+        draws = exact_draws(config.objective.num_steps, config.evaluation.draws)
+        wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": int(state.step)}
+        there = read_evaluation(folder)
+        if "plan" not in there and all(there.get(name) == value for name, value in wanted.items()):
+            return float(there["bits_per_dim"]["total"])
+        evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
+        key = stream_key(config.seed, Stream.EVALUATION)
+        result = evaluator(state.ema, self.dataset.test, key, draws, num_steps=config.objective.num_steps)
+        return result.total
+
+    def _write(self, outcomes: list[ObjectiveOutcome]) -> str:
+        table = markdown(outcomes, self.noise)
+        ratios = {"-".join(objective): ratio for objective, ratio in speed_ups(outcomes).items()}
+        if ratios:
+            table += "\n\n| steps to the final loss of the first proposal, as a ratio | |\n|---|---|"
+            table += "".join(f"\n| {name} | {ratio:.2f} |" for name, ratio in ratios.items())
+        record = {
+            "outcomes": [asdict(o) | {"gradient_noise": _finite(o.gradient_noise)} for o in outcomes],
+            "noise_floor_of_mmd": self.noise,
+            "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
+        } | provenance(self.config, self.dataset, self.mesh)
+        write_json(self.workdir / "objectives.json", record)
+        replace_text(self.workdir / "objectives.md", table + "\n")
+        return table
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def folder_name(objective: Objective, seed: int) -> str:
+    """A run's folder."""
+    return file_name(*objective, f"seed_{seed}")

@@ -1,0 +1,145 @@
+"""compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
+
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from vdm import bounds, parallel, plots
+from vdm import model as model_lib
+from vdm.comparisons.step_rows import Measurement, T, markdown, rows
+from vdm.comparisons.work import Work, cost_of_training, provenance, restore_last, train_once
+from vdm.config import Config, validate
+from vdm.data import Dataset, load, num_evaluated
+from vdm.errors import InputError
+from vdm.evaluation.bound import Evaluator, exact_draws
+from vdm.keys import Stream, stream_key
+from vdm.programs.progress import progress_of
+from vdm.programs.train import resolve
+from vdm.runs.folder import git_revision, lock, replace_text, write_json
+
+
+def compare(config: Config, workdir: Path, console: Console) -> str:
+    """Runs the parts of the comparison that are not done yet; returns its Markdown table.
+
+    WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
+    the bits/dim of each image, all with the same noise; comparison.json, comparison.md and comparison.png are made of
+    them.
+    """
+    validate(config)
+    if config.objective.num_steps is not None:
+        raise InputError("config.objective.num_steps: set by compare.py, from config.comparison.trained")
+    dataset = load(config.data)
+    with lock(workdir):
+        return _Comparison(resolve(config, dataset), dataset, workdir, console).run()
+
+
+class _Comparison:
+    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
+        comparison = config.comparison
+        self.mesh = parallel.make_mesh()
+        self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
+        self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
+        self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
+        self.num_images = num_evaluated(dataset.test, comparison.max_images)
+        if self.num_images < 2:
+            raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
+        cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
+        self.work = Work(len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds)
+
+    def run(self) -> str:
+        measurements = []
+        for trained, several in self.evaluated.items():
+            run = self._run(trained)
+            train_once(*run, self.dataset, self.work, self.console)
+            variables = None
+            for evaluated in several:
+                measurement = self._read(trained, evaluated)
+                if measurement is None:
+                    variables = restore_last(*run, self.mesh).ema if variables is None else variables
+                    measurement = self._measure(variables, trained, evaluated)
+                else:
+                    self.work.advance(self._cost_of_bound(evaluated), skip=True)
+                measurements.append(measurement)
+        return self._write(measurements)
+
+    def _run(self, trained: T) -> tuple[Config, Path]:
+        """Config and folder of one model's run."""
+        objective = replace(self.config.objective, num_steps=trained)
+        return replace(self.config, objective=objective), self.workdir / _name(trained)
+
+    def _measure(self, variables: model_lib.Variables, trained: T, evaluated: T) -> Measurement:
+        """The bound of each image, written to a file of its own."""
+        num_draws = self._draws(evaluated)
+        what = f"{_name(trained)} at {_name(evaluated)}"
+        with progress_of(self.console, what) as progress:
+            estimates = self.evaluator.estimates(
+                variables,
+                self.dataset.test,
+                stream_key(self.config.seed, Stream.EVALUATION),
+                num_draws,
+                max_images=self.config.comparison.max_images,
+                progress=progress,
+                num_steps=evaluated,
+            )
+        bits = bounds.bits_per_dim(estimates.terms.sum(axis=(0, 1)), self.evaluator.model.num_dims)
+        path = self._path(trained, evaluated)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name("partial.npz")
+        saved = {
+            "bits": bits,
+            "num_draws": num_draws,
+            "exact_sum": estimates.exact_sum,
+            "revision": git_revision() or "",
+        }
+        np.savez(partial, steps=self.config.training.steps, **saved)
+        partial.replace(path)
+        self.work.advance(self._cost_of_bound(evaluated))
+        error = bits.std(ddof=1) / np.sqrt(len(bits))
+        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.work}", style="bold")
+        return Measurement(trained, evaluated, **saved)
+
+    def _read(self, trained: T, evaluated: T) -> Measurement | None:
+        """What was measured before, if it was measured as this config asks."""
+        try:
+            with np.load(self._path(trained, evaluated)) as file:
+                saved = {name: file[name].item() for name in ("num_draws", "exact_sum", "revision")}
+                bits, steps = file["bits"], int(file["steps"])
+        except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            return None
+        wanted = (self.num_images, self._draws(evaluated), self.config.training.steps)
+        if (len(bits), saved["num_draws"], steps) != wanted:
+            return None
+        return Measurement(trained, evaluated, bits, **saved)
+
+    def _path(self, trained: T, evaluated: T) -> Path:
+        return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
+
+    def _draws(self, evaluated: T) -> int:
+        return exact_draws(evaluated, self.config.comparison.draws)
+
+    def _cost_of_bound(self, evaluated: T) -> int:
+        return self.num_images * self._draws(evaluated)
+
+    def _write(self, measurements: list[Measurement]) -> str:
+        own, infinite = rows(measurements)
+        table = markdown(own, infinite)
+        record = {
+            "rows": {
+                "trained and evaluated at T": [asdict(row) for row in own],
+                "trained at inf, evaluated at T": [asdict(row) for row in infinite],
+            },
+            "num_images": self.num_images,
+        } | provenance(self.config, self.dataset, self.mesh)
+        write_json(self.workdir / "comparison.json", record)
+        replace_text(self.workdir / "comparison.md", table + "\n")
+        plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
+        self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
+        return table
+
+
+def _name(num_steps: T) -> str:
+    return "inf" if num_steps is None else f"T_{num_steps}"

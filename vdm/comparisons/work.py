@@ -1,0 +1,126 @@
+"""What comparisons share: one plan of all the work, each run trained once, each measurement made once, records."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from rich.console import Console
+
+from vdm import parallel
+from vdm.config import Config, to_dict
+from vdm.data import Dataset
+from vdm.errors import InputError
+from vdm.programs.progress import duration
+from vdm.programs.train import train
+from vdm.runs.checkpoints import restore
+from vdm.runs.folder import (
+    check_same,
+    check_same_data,
+    git_revision,
+    read_config,
+    read_evaluation,
+    read_record,
+    versions,
+    write_json,
+)
+from vdm.training.state import Trained
+
+
+class Work:
+    """How much of the work is done, in network calls, and how long the rest takes at the pace of this session."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.skipped, self.start = total, 0, 0, time.monotonic()
+
+    def advance(self, cost: int, skip: bool = False) -> None:
+        """So many calls are done; with `skip`, in an earlier session."""
+        self.done += cost
+        self.skipped += cost if skip else 0
+
+    def __str__(self) -> str:
+        pace = (self.done - self.skipped) / (time.monotonic() - self.start)
+        left = duration((self.total - self.done) / pace) if pace else "unknown time"
+        return f"comparison {100 * self.done // self.total}% done, {left} left"
+
+
+def cost_of_steps(config: Config) -> int:
+    """Network calls of a run's training: each step is a forward and a backward pass, three calls an image."""
+    return 3 * config.training.steps * config.training.batch_size
+
+
+def cost_of_training(config: Config, dataset: Dataset) -> int:
+    """Network calls of a run with the evaluation at its end."""
+    return cost_of_steps(config) + len(dataset.test) * config.evaluation.draws
+
+
+def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
+    """Trains the run in `folder` unless it is done. Raises `InputError` if it belongs to another config or data."""
+    cost, steps = cost_of_training(config, dataset), config.training.steps
+    before = work.done
+    if read_evaluation(folder).get("checkpoint_step") == steps:
+        check_same_data(read_record(folder), dataset.info.to_dict(), folder)
+        check_same(read_config(folder), config, folder)
+        work.advance(cost, skip=True)
+        return
+    console.rule(f"training {folder.name}: {work}")
+
+    def advance_to(step: int, skip: bool = False) -> None:
+        work.advance(before + cost_of_steps(config) * step // steps - work.done, skip)
+
+    def on_log(step: int) -> None:
+        if work.done == before:
+            # Where this session began.
+            advance_to(max(step - config.training.log_every, 0), skip=True)
+        advance_to(step)
+        console.print(str(work), style="cyan")
+
+    train(config, folder, console, on_log)
+    if work.done == before:
+        # All steps were done, and only the run's evaluation was not.
+        advance_to(steps, skip=True)
+    work.advance(before + cost - work.done)
+
+
+def restore_last(config: Config, folder: Path, mesh: Mesh) -> Trained:
+    """The state at the end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
+    state = restore(config, folder, mesh)
+    if state.step != config.training.steps:
+        raise InputError(f"{folder}: its newest checkpoint is of step {state.step}, not {config.training.steps}")
+    return state
+
+
+def read_measured(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What `write_measured` wrote there with the same settings, else None."""
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return saved if saved.get("settings") == settings else None
+
+
+def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back)."""
+    write_json(path, {**measured, "settings": settings, "revision": git_revision()})
+
+
+def provenance(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+    """What a comparison's record says of where it comes from: config, data, and the session that wrote it."""
+    return {
+        "config": to_dict(config),
+        "data": dataset.info.to_dict(),
+        "last_session": {
+            "command": sys.argv,
+            "devices": parallel.describe(mesh),
+            "versions": versions(),
+            "git_revision": git_revision(),
+        },
+    }
+
+
+def file_name(*texts: str) -> str:
+    """The texts joined by hyphens, of each only letters, digits, dots and minus signs."""
+    return "-".join(re.sub(r"[^\w.-]+", "_", text).strip("_") for text in texts)

@@ -1,0 +1,184 @@
+"""Images from a model: sampling as one compiled program over the mesh, in batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from vdm import likelihoods, memory, parallel, samplers
+from vdm.bounds import GammaFn
+from vdm.config import SamplingConfig
+from vdm.errors import InputError
+from vdm.gaussian import Gamma
+from vdm.keys import Keys, folded, image_keys
+from vdm.model import Model, Variables
+from vdm.predictions import Denoiser
+
+CLIPPING = {"none": lambda denoise: denoise, "static": samplers.clipping.static, "dynamic": samplers.clipping.dynamic}
+
+SHOWN = 64
+"""Images in a picture; of the first so many frames are kept."""
+
+
+class NonFiniteLatents(InputError):
+    """A sampler left the finite numbers: its name, and the step at which it did."""
+
+
+def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = None) -> Float[Array, " points"]:
+    """The γ grid that a config describes, for a model's γ(t).
+
+    A discrete model of `model_steps` steps takes some of its own on the grids in time: ValueError if it has too few.
+    """
+    power = samplers.grids.POWERS.get(config.grid)
+    if power is not None and model_steps is not None:
+        gammas = samplers.grids.subsequence(gamma, config.steps, model_steps, power)
+    elif power is not None:
+        gammas = samplers.grid(gamma, config.steps, power)
+    else:
+        ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
+        gammas = getattr(samplers.grids, config.grid)(*ends, config.steps)
+    return samplers.grids.zero_terminal_snr(gammas) if config.zero_terminal_snr else gammas
+
+
+def record(config: SamplingConfig) -> dict[str, Any]:
+    """The settings that an image depends on, beside its number and seed."""
+    names = ("sampler", "steps", "grid", "clip", "decode", "zero_terminal_snr")
+    return {name: getattr(config, name) for name in names}
+
+
+def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
+    """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time."""
+    if model_steps is None or config.grid not in samplers.grids.POWERS:
+        return config
+    return replace(config, steps=min(config.steps, model_steps))
+
+
+def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
+    """Raises `InputError` for more steps than a discrete model has on the grids in time."""
+    if with_steps_of(config, model_steps) != config:
+        raise InputError(
+            f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
+            f"on grids of its own steps, or config.sampling.grid another than {', '.join(samplers.grids.POWERS)}"
+        )
+
+
+def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_steps: int, first: int = 0) -> None:
+    """Raises `NonFiniteLatents` if by `bad_step` (see `samplers.Run`) an image, `first` the first of them, went bad."""
+    bad = np.flatnonzero(bad_step >= 0)
+    if bad.size:
+        k = bad[np.argmin(bad_step[bad])]
+        raise NonFiniteLatents(
+            f"sampler {sampler}: z of image {first + k} is not finite from step {bad_step[k] + 1} of {num_steps} on "
+            f"({bad.size} of {len(bad_step)} images are not)"
+        )
+
+
+def decode(
+    how: str, keys: Keys, z_0: Float[Array, "batch *data"], gamma_0: Gamma, levels: int
+) -> Integer[Array, "batch *data"]:
+    """The images (int32) of z₀ under p(x|z₀): its mode, its mean rounded, or a draw, each image's with its own key."""
+    if how == "draw":
+        return jax.vmap(lambda key, z: likelihoods.sample(key, z[None], gamma_0, levels)[0])(keys, z_0)
+    if how == "mean":
+        return jnp.rint(likelihoods.mean(z_0, gamma_0, levels)).astype(jnp.int32)
+    return likelihoods.mode(z_0, gamma_0, levels)
+
+
+class ModelSampling:
+    """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, its γ grid, its images."""
+
+    def __init__(self, model: Model, mesh: Mesh | None, config: SamplingConfig):
+        """Without a mesh, on the one device that runs it. Raises `InputError` for more steps than the model has."""
+        check_steps(config, model.num_steps)
+        self.model, self.config, self.sampler = model, config, samplers.parse(config.sampler)
+        self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
+
+    def denoiser(self, variables: Variables) -> Denoiser:
+        """The batch is spread over the mesh."""
+
+        def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
+            if self.sharding is not None:
+                z = jax.lax.with_sharding_constraint(z, self.sharding)
+            return self.model.denoiser(variables).pair(z, gamma)
+
+        return CLIPPING[self.config.clip](Denoiser(pair))
+
+    def gammas(self, variables: Variables) -> Float[Array, " points"]:
+        return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
+
+    def images(
+        self, variables: Variables, key: PRNGKeyArray, first: Array, num: int, frames: Sequence[int] = ()
+    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+        """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
+        _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
+        return self.images_from(variables, key, z_1, first, frames)
+
+    def images_from(
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        z_1: Float[Array, "num height width channels"],
+        first: int | Array = 0,
+        frames: Sequence[int] = (),
+    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+        """As `images`, from given latents z₁ of images `first`, …."""
+        denoise, gammas = self.denoiser(variables), self.gammas(variables)
+        z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
+        # The next fold after that of the last step.
+        keys = folded(image_keys(key, len(z_1), first), len(gammas))
+        return decode(self.config.decode, keys, z_0, gammas[-1], self.model.levels), kept, bad_step
+
+
+class ImageSampler:
+    """Draws images from the variables of one model, with one compilation.
+
+    Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices. There is
+    nothing to donate: z₁ is made inside the program, whose loop reuses its memory.
+    """
+
+    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, frames: Sequence[int] = ()):
+        """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
+
+        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `SHOWN` images. Raises
+        `InputError` for more steps than the model has.
+        """
+        self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
+        self.config, of_model = config, ModelSampling(model, mesh, config)
+
+        def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array, Array]:
+            return of_model.images(parallel.gathered(variables, mesh), key, first, self.batch_size, frames)
+
+        self._run = jax.jit(run)
+
+    def __call__(
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        num: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        first: int = 0,
+    ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept shown height width channels"]]:
+        """(images `first` … `first` + `num` − 1, integer values 0 … levels−1; their kept x̂ in about [−1, 1]).
+
+        Raises `NonFiniteLatents`.
+        """
+        images, frames, config = [], [], self.config
+        for done in range(0, num, self.batch_size):
+            with memory.guarded("sampling", memory.SAMPLING):
+                image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done)))
+            check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
+            images.append(image.astype(np.uint8))
+            if done < SHOWN:
+                frames.append(kept)
+            progress(min(done + self.batch_size, num), num)
+        return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, SHOWN)]
+
+
+def frame_steps(num_frames: int, num_steps: int) -> list[int]:
+    """At most `num_frames` steps spread evenly from the first to the last, increasing."""
+    return sorted({round(step) for step in np.linspace(0, num_steps - 1, num_frames)})

@@ -1,0 +1,129 @@
+"""How far samples are from data: the maximum mean discrepancy (MMD) on pixels, unbiased, with its noise floor.
+
+MMD² of two distributions is the squared distance of their mean embeddings by a kernel (Gretton et al. 2012); with a
+Gaussian kernel it is 0 only if they are equal. It needs no classifier and no Gaussian assumption.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer
+
+from vdm.data import num_evaluated
+from vdm.data.dataset import Source
+from vdm.errors import InputError
+from vdm.evaluation.statistics import jackknife
+
+SCALES = (1 / 16, 1 / 8, 1 / 4)
+"""Squared widths of the Gaussian kernels, in units of the median squared distance of two real images.
+
+Below the median, where the kernel tells near from far images: there noise and loss of contrast show most.
+"""
+
+MAX_REFERENCE = 4096
+"""The most real images that samples are compared with."""
+
+
+class Estimate(NamedTuple):
+    """MMD² of images, and what it would be without each of them: what its standard error is made of."""
+
+    mmd: float
+    without: Float[np.ndarray, " images"]
+    """MMD² of all images but one, for each."""
+
+    @property
+    def stderr(self) -> float:
+        """Standard error over the images, of the real ones given."""
+        return float(jackknife(self.without))
+
+
+class Quality:
+    """MMD² of images from the first `MAX_REFERENCE` images of a source, of integer values 0 … levels−1."""
+
+    def __init__(self, source: Source, levels: int):
+        num = num_evaluated(source, MAX_REFERENCE)
+        self.levels = levels
+        self.real = self._vectors(np.stack([source[i] for i in range(num)]))
+        # Neighbours may belong together (crops of one photograph): pairs from all over.
+        order = np.random.default_rng(0).permutation(num)
+        distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
+        self.median = float(np.median(distances)) if distances.size else 0.0
+        if not self.median > 0:
+            raise InputError(f"MMD needs images that differ: of {num} training images most pairs are equal")
+
+    def __call__(self, images: Integer[np.ndarray, "num height width channels"]) -> float:
+        """The unbiased estimate of MMD² (it may be negative). Raises ValueError for fewer than two images."""
+        if len(images) < 2:
+            raise ValueError(f"images: {len(images)} of them; must be 2 or more")
+        return self._mmd(self._vectors(images), self.real)
+
+    def estimate(self, images: Integer[np.ndarray, "num height width channels"]) -> Estimate:
+        """The same with a standard error. Raises ValueError for fewer than three images."""
+        n = len(images)
+        if n < 3:
+            raise ValueError(f"images: {n} of them; must be 3 or more")
+        x = self._vectors(images)
+        others, between, within_real = _kernel_sums(x, self.real, self.median)
+        without = _mmd(others.sum() - 2 * others, between.sum() - between, within_real, n - 1)
+        return Estimate(float(_mmd(others.sum(), between.sum(), within_real, n)), np.asarray(without))
+
+    def noise(self, num: int, repeats: int = 20) -> float:
+        """Root mean square of the estimate for `num` real images against the rest, whose true MMD² is 0.
+
+        Over random splits; `num` is at most half of the images that there are.
+        """
+        num = min(num, len(self.real) // 2)
+        estimates = [self._mmd(self.real[part[:num]], self.real[part[num:]]) for part in self._orders(repeats)]
+        return float(np.sqrt(np.mean(np.square(estimates))))
+
+    def _orders(self, repeats: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(1)
+        return (rng.permutation(len(self.real)) for _ in range(repeats))
+
+    def _vectors(self, images: np.ndarray) -> np.ndarray:
+        """Pixels in [−1, 1], an image a row."""
+        return ((2 * images.reshape(len(images), -1).astype(np.float32) + 1) / self.levels) - 1
+
+    def _mmd(self, x: np.ndarray, y: np.ndarray) -> float:
+        others, between, within_y = _kernel_sums(x, y, self.median)
+        return float(_mmd(others.sum(), between.sum(), within_y, len(x)))
+
+
+def _mmd(others: Any, between: Any, within_y: float, n: int) -> Any:
+    """MMD² of n samples from y: from the sums over them of what `_kernel_sums` gives for each."""
+    return others / (n * (n - 1)) + within_y - 2 * between / n
+
+
+def _kernel_sums(
+    x: Float[np.ndarray, "n dims"], y: Float[np.ndarray, "m dims"], median: float
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], float]:
+    """(sum of the kernel of each x with the others, its mean over y, mean over pairs of different y)."""
+    n, m = len(x), len(y)
+    # An image with itself has kernel 1, and does not count.
+    others = n * _mean_kernels(x, x, median) - 1
+    within_y = (m * _mean_kernels(y, y, median).mean() - 1) / (m - 1)
+    return others, _mean_kernels(x, y, median), float(within_y)
+
+
+def _squared_distances(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"]) -> Array:
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    inner = jnp.matmul(x, y.T, precision="highest")
+    norms = jnp.sum(jnp.square(x), axis=1)[:, None] + jnp.sum(jnp.square(y), axis=1)[None, :]
+    return jnp.maximum(norms - 2 * inner, 0)
+
+
+def _mean_kernels(
+    x: Float[np.ndarray, "n dims"], y: Float[np.ndarray, "m dims"], median: float
+) -> Float[np.ndarray, " n"]:
+    """Mean over y of the kernel with each x, in float64: what is summed from here on cancels."""
+    return np.asarray(_jitted_mean_kernels(x, y, median), np.float64)
+
+
+@jax.jit
+def _jitted_mean_kernels(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"], median: ArrayLike) -> Array:
+    distances = _squared_distances(x, y) / median
+    return jnp.mean(sum(jnp.exp(-distances / (2 * scale)) for scale in SCALES) / len(SCALES), axis=1)

@@ -1,0 +1,1 @@
+"""Programs and weights that need JAX alone: `python -m vdm.export`."""

@@ -1,0 +1,220 @@
+"""Exports a run's moving average as programs that need JAX alone, and not this package: a sampler and the denoiser.
+
+python -m vdm.export --run=runs/digits --out=digits_export
+python -m vdm.export --run=runs/digits --out=digits_export --sampler='dpm_solver_pp(2)' --steps=25 --platforms=cuda
+
+The folder gets weights.npz, sampler.bin, denoiser.bin, export.json (what they are and how they are called) and load.py,
+which draws images with them: the images that sample.py draws.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array, Float, Integer, UInt8, UInt32
+
+from vdm import model as model_lib
+from vdm import parallel
+from vdm.config import CHOICES, Config, SamplingConfig, to_dict, validate
+from vdm.errors import InputError
+from vdm.evaluation.images import ModelSampling, record, with_steps_of
+from vdm.export import load as load_export
+from vdm.keys import Stream, stream_key
+from vdm.model import Model, Variables
+from vdm.programs.command_line import Parser, quiet
+from vdm.runs.checkpoints import restore
+from vdm.runs.folder import read_config, versions, weights_digest, write_json
+from vdm.training.state import Trained
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+PARTS = ("network", "schedule", "likelihood")
+
+Weights = dict[str, Any]
+"""Arrays by flat names: "network/conv_in/kernel"."""
+
+CALLS = {
+    "sampler.bin": {
+        "arguments": {
+            "weights": "dict of the arrays in weights.npz",
+            "seed": "uint32",
+            "numbers": "int32 (batch,): which images of this seed",
+        },
+        "returns": [
+            "images: uint8 (batch, height, width, channels), values 0 … levels − 1",
+            "bad_step: int32 (batch,), the first step after which an image was not finite, or −1",
+        ],
+    },
+    "denoiser.bin": {
+        "arguments": {
+            "weights": "dict of the arrays in weights.npz",
+            "z": "float32 (batch, height, width, channels): z = √sigmoid(−γ) x + √sigmoid(γ) ε",
+            "gamma": "float32 (batch,): γ = −log SNR",
+        },
+        "returns": ["eps_hat: float32 (batch, height, width, channels)"],
+    },
+}
+
+
+def to_weights(variables: Variables) -> Weights:
+    """The variables by flat names."""
+    return flax.traverse_util.flatten_dict(variables, sep="/")
+
+
+def to_variables(weights: Weights) -> Variables:
+    """The inverse of `to_weights`; parts without variables are {}."""
+    return {part: {} for part in PARTS} | flax.traverse_util.unflatten_dict(weights, sep="/")
+
+
+def sampler(model: Model, settings: SamplingConfig) -> Callable[..., tuple[Array, Array]]:
+    """The pure function of `CALLS`: images of a seed, each the one that `ImageSampler` draws of this number.
+
+    Raises `InputError` for more steps than the model has.
+    """
+    of_model = ModelSampling(model, None, settings)
+
+    def sample(
+        weights: Weights, seed: UInt32[Array, ""], numbers: Integer[Array, " batch"]
+    ) -> tuple[UInt8[Array, "batch height width channels"], Integer[Array, " batch"]]:
+        variables, key = to_variables(weights), stream_key(seed, Stream.SAMPLING)
+
+        def one(number: Array) -> tuple[Array, Array]:
+            image, _, bad_step = of_model.images(variables, key, number, 1)
+            return image[0].astype(jnp.uint8), bad_step[0]
+
+        return jax.vmap(one)(numbers)
+
+    return sample
+
+
+def denoiser(model: Model) -> Callable[..., Array]:
+    """The pure function of `CALLS`: ε̂(z, γ), neither clipped nor conditional."""
+
+    def denoise(
+        weights: Weights, z: Float[Array, "batch height width channels"], gamma: Float[Array, " batch"]
+    ) -> Float[Array, "batch height width channels"]:
+        variables = to_variables(weights)
+        return jax.vmap(lambda z, gamma: model.denoise(variables, z[None], gamma)[0])(z, gamma)
+
+    return denoise
+
+
+def programs(
+    model: Model, settings: SamplingConfig, platforms: Sequence[str], batch_size: int | None = None
+) -> dict[str, export.Exported]:
+    """Both programs by the names of their files, lowered for every platform from shapes alone.
+
+    They take batches of any size, unless `batch_size` fixes it. Raises `InputError` as `sampler` does.
+    """
+    batch = export.symbolic_shape("batch")[0] if batch_size is None else batch_size
+    shapes = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
+    weights = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in to_weights(shapes).items()}
+    seed, numbers = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+    z, gamma = jax.ShapeDtypeStruct((batch, *model.shape), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.float32)
+    lower = [
+        export.export(jax.jit(function), platforms=list(platforms))
+        for function in (sampler(model, settings), denoiser(model))
+    ]
+    return {"sampler.bin": lower[0](weights, seed, numbers), "denoiser.bin": lower[1](weights, z, gamma)}
+
+
+def write(out: Path, config: Config, state: Trained, platforms: Sequence[str], batch_size: int | None = None) -> None:
+    """The folder `out`, whole or not at all: the moving average of `state` and its programs.
+
+    Raises `InputError` if `out` is there, and as `sampler` does.
+    """
+    _check_new(out)
+    model = model_lib.from_config(config)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        lowered = programs(model, config.sampling, platforms, batch_size)
+        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in to_weights(state.ema).items()}
+        np.savez(partial / "weights.npz", **arrays)
+        for name, program in lowered.items():
+            (partial / name).write_bytes(program.serialize())
+        version = lowered["sampler.bin"].calling_convention_version
+        write_json(partial / "export.json", _record(config, model, state, platforms, batch_size, version))
+        shutil.copy(load_export.__file__, partial / "load.py")
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _record(
+    config: Config, model: Model, state: Trained, platforms: Sequence[str], batch_size: int | None, version: int
+) -> dict[str, Any]:
+    values = to_dict(config)
+    ends = (float(model.gamma(state.ema, jnp.float32(t))) for t in (0, 1))
+    return {
+        "image_shape": list(model.shape),
+        "levels": model.levels,
+        "gamma_0_and_1": list(ends),
+        "schedule": values["schedule"],
+        "network": values["network"],
+        "model_steps": model.num_steps,
+        **record(config.sampling),
+        "checkpoint_step": int(state.step),
+        "weights": weights_digest(state.ema),
+        "platforms": list(platforms),
+        "batch_size": batch_size,
+        "calling_convention_version": version,
+        "versions": versions(),
+        "calls": CALLS,
+    }
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"--out={out}: is there already; must be a new folder")
+
+
+def _platforms(text: str) -> list[str]:
+    names = text.split(",")
+    if not set(names) <= set(PLATFORMS) or len(set(names)) < len(names):
+        raise InputError(f"--platforms={text}: must be one or more of {','.join(PLATFORMS)}, each once")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the folder; bad input is one line on stderr and exit status 2."""
+    parser = Parser("python -m vdm.export", __doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
+    parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it may run on (default: cpu,cuda,tpu)")
+    parser.add_argument("--batch_size", type=int, help="fix the number of images a call (default: any)")
+    parser.add_argument("--sampler", help="as in sample.py (default: config.sampling.sampler)")
+    parser.add_argument(
+        "--steps", type=int, help="of the sampler (default: config.sampling.steps, if the model has as many)"
+    )
+    parser.add_argument("--grid", choices=CHOICES["sampling.grid"], help="noise levels (default: config.sampling.grid)")
+    parser.add_argument("--clip", choices=CHOICES["sampling.clip"], help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument(
+        "--decode", choices=CHOICES["sampling.decode"], help="image of z₀ (default: config.sampling.decode)"
+    )
+    given = parser.parse_args(argv)
+    quiet()
+    with parser.one_line():
+        platforms = _platforms(given.platforms)
+        if given.batch_size is not None and given.batch_size < 1:
+            raise InputError(f"--batch_size={given.batch_size}: must be 1 or more")
+        _check_new(given.out)
+        config = read_config(given.run)
+        for name in ("sampler", "grid", "clip", "decode", "steps"):
+            if getattr(given, name) is not None:
+                setattr(config.sampling, name, getattr(given, name))
+        if given.steps is None:
+            config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
+        validate(config)
+        state = restore(config, given.run, parallel.make_mesh(1), given.checkpoint)
+        write(given.out, config, state, platforms, given.batch_size)
+    print(given.out)

@@ -1,0 +1,39 @@
+"""Random streams of a seed, and one key an image: the same numbers on any number of devices and after any restart."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt32
+
+Keys = Key[Array, " batch"]
+
+
+class Stream(IntEnum):
+    """Streams of randomness of a seed: stream s starts from fold_in(key(seed), s)."""
+
+    INIT = 0
+    TRAINING = 1
+    EVALUATION = 2
+    SAMPLING = 3
+
+
+def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
+    """The key that a stream starts from."""
+    return jax.random.fold_in(jax.random.key(seed), int(stream))
+
+
+def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
+    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
+
+
+def folded(keys: Keys, n: int | Array) -> Keys:
+    """The keys of images with n folded into each."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
+
+
+def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:
+    """Standard normal noise of shape (batch, *data), each image from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, tuple(shape[1:])))(keys)

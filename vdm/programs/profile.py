@@ -1,0 +1,84 @@
+"""A profile of some training steps, on request."""
+
+import contextlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from vdm import parallel
+from vdm.errors import InputError
+
+
+def parse_traced_steps(text: str) -> tuple[int, int]:
+    """The steps FIRST to LAST, both included, of "10:20". Raises `InputError` for anything else."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise InputError(f"--profile_steps={text}: must be FIRST:LAST, two steps from 1 on, as 10:20")
+    return int(first), int(last)
+
+
+class Profile:
+    """Traces the steps from the first to the last, of this process and its devices, into `folder`; None: no steps.
+
+    A run that starts within them traces the rest of them; one that starts or ends without them says so.
+    """
+
+    def __init__(self, folder: Path, steps: tuple[int, int] | None, console: Console):
+        self._steps = steps
+        self._folder, self._console = folder, console
+        self._tracing, self._first, self._last = False, 0, 0
+
+    def step(self, number: int) -> AbstractContextManager[Any]:
+        """Goes around step `number` (from 1)."""
+        # One process stands for all: they run the same program.
+        if self._steps is None or not self._steps[0] <= number <= self._steps[1] or not parallel.is_main():
+            return contextlib.nullcontext()
+        if not self._tracing:
+            # Next to the trace for XProf one for Perfetto, which needs nothing installed.
+            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+            self._tracing, self._first = True, number
+        self._last = number
+        return jax.profiler.StepTraceAnnotation("train", step_num=number)
+
+    def after(self, number: int, value: Any) -> None:
+        """After step `number`, which computes `value`: ends the trace if it was the last one."""
+        if self._steps is None or number != self._steps[1]:
+            return
+        if self._tracing:
+            jax.block_until_ready(value)
+            self._stop()
+        # Writing it takes longer than other processes would wait in their next step.
+        parallel.meet("traced")
+
+    def _stop(self) -> None:
+        self._tracing = False
+        jax.profiler.stop_trace()
+        newest = max(
+            self._folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime, default=self._folder
+        )
+        self._console.print(
+            f"traced steps {self._first} to {self._last}: open {newest} at https://ui.perfetto.dev, or "
+            f"`pip install xprof` and `xprof --logdir={self._folder}`",
+            soft_wrap=True,
+        )
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tracing:
+            # The run was stopped, or has failed: what there is may still be of use.
+            with contextlib.suppress(Exception):
+                self._stop()
+        elif self._steps is not None and self._first == 0 and error is None and parallel.is_main():
+            first, last = self._steps
+            self._console.print(
+                f"warning: --profile_steps={first}:{last}: none of these steps was run, nothing is traced",
+                style="yellow",
+            )
