@@ -4,8 +4,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-# Compiled programs are shared between the workers of a session, and with the programs they start.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+# Compiled programs are shared between the workers of a session, and with the programs they start; between sessions too
+# where JAX_COMPILATION_CACHE_DIR names a folder.
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"

@@ -9,7 +9,7 @@ from commands import error_line
 
 from plots.picture import assert_is_picture
 from vdm.plots import __main__ as command
-from vdm.plots import samplers
+from vdm.plots import samplers, theory
 
 
 @pytest.mark.parametrize("figure", command.FIGURES)
