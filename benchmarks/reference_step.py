@@ -32,6 +32,7 @@ from train_step import CASES, WARMUP_STEPS, chosen, machine
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config
+from vdm.training import objective as objective_lib
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics, make_train_step
 
@@ -148,15 +149,16 @@ def reference(config: Config) -> tuple[Callable[[], ReferenceState], Step]:
 
 def ours(config: Config) -> tuple[Callable[[], Any], Step]:
     """(make the first state and metrics, one step) of this package."""
-    model, optimizer = model_lib.from_config(config), make_optimizer(config)
-    train_step = make_train_step(model, optimizer, config)
+    model, objective = model_lib.from_config(config), objective_lib.from_config(config)
+    optimizer = make_optimizer(config)
+    train_step = make_train_step(model, objective, optimizer, config)
 
     def step(carry: Any, image: Array) -> tuple[Any, Array]:
         state, metrics = carry
         state, metrics = train_step(state, metrics, {"image": image})
         return (state, metrics), metrics.grad_norm
 
-    return lambda: (init_state(model, optimizer, config.seed), empty_metrics()), step
+    return lambda: (init_state(model, objective, optimizer, config.seed), empty_metrics()), step
 
 
 class Program:

@@ -33,6 +33,7 @@ from vdm import parallel
 from vdm.config import CHOICES, Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
 from vdm.model import Model
+from vdm.training import objective as objective_lib
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics, jit_train_step
 
@@ -70,14 +71,14 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
     model = model_lib.for_training(config)
     batch_size = config.training.batch_size
     mesh = parallel.make_mesh(batch_size, config.training.fsdp, config.training.accumulate)
-    optimizer = make_optimizer(config)
-    state = parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
+    objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
+    state = parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
     shape = (batch_size, *model.shape)
     images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
 
     start = time.perf_counter()
-    lowered = jit_train_step(model, optimizer, config, mesh).lower(state, metrics, images)
+    lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(state, metrics, images)
     traced = time.perf_counter()
     step = lowered.compile()
     compiled = time.perf_counter()
@@ -111,7 +112,9 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
     if num_steps == 0:
         return figures
 
-    state = jax.jit(lambda: init_state(model, optimizer, config.seed), out_shardings=step.input_shardings[0][0])()
+    state = jax.jit(
+        lambda: init_state(model, objective, optimizer, config.seed), out_shardings=step.input_shardings[0][0]
+    )()
     metrics = jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
     image = np.random.default_rng(0).integers(0, model.levels, shape).astype(np.uint8)
     batch = parallel.shard_batch({"image": image}, mesh)

@@ -22,6 +22,7 @@ from vdm.export import programs as export
 from vdm.keys import Stream, stream_key
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import weights_digest, write_json
+from vdm.training.objective import Objective
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics
 
@@ -46,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     config = tiny.config()
     model, optimizer = model_lib.from_config(config), make_optimizer(config)
     with jax.numpy_dtype_promotion("standard"):
-        state = jax.jit(lambda: init_state(model, optimizer, 0))()
+        state = jax.jit(lambda: init_state(model, Objective(), optimizer, 0))()
     state = state._replace(step=jnp.int32(STEP), ema=tiny.perturbed(state.ema, scale=0.1))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(state, empty_metrics(), {"next_index": STEP}, wait=True)

@@ -19,6 +19,7 @@ from vdm.config import CHOICES, Config
 from vdm.evaluation.bound import image_bounds
 from vdm.evaluation.images import ModelSampling
 from vdm.model import Model
+from vdm.training.objective import Objective
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics, make_train_step
 
@@ -54,8 +55,11 @@ def test_training_evaluation_and_every_sampler(file: ModuleType) -> None:
     config: Config = file.get_config()
     model, optimizer = model_lib.from_config(config), make_optimizer(config)
     with jax.numpy_dtype_promotion("standard"):
-        state, metrics = jax.eval_shape(lambda: init_state(model, optimizer, 0)), jax.eval_shape(empty_metrics)
-        step = make_train_step(model, optimizer, config)
+        state, metrics = (
+            jax.eval_shape(lambda: init_state(model, Objective(), optimizer, 0)),
+            jax.eval_shape(empty_metrics),
+        )
+        step = make_train_step(model, Objective(), optimizer, config)
         after = assert_lowers(step, state, metrics, batch(model), donate_argnums=(0, 1))
     assert same(after, (state, metrics))
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import vdm.model
-from vdm import predictions
+from vdm import predictions, timesteps
 from vdm.config import DataConfig
 from vdm.errors import InputError
 
@@ -121,12 +121,10 @@ def test_draws_are_independent_and_of_the_right_law(model):
     oracle.assert_mean((draws.eps * draws.eps_0).reshape(-1), 0)
 
 
-@pytest.mark.parametrize("stratified", [True, False])
-def test_the_config_chooses_the_times(stratified):
-    config = tiny.config()
-    config.objective.stratified = stratified
-    t = np.sort(vdm.model.from_config(config).draw(jax.random.key(0), 32).t)
-    assert np.allclose(np.diff(t), 1 / 32, atol=1e-6) == stratified
+@pytest.mark.parametrize(("times", "even"), [(timesteps.stratified, True), (timesteps.iid, False)])
+def test_times_are_of_the_given_kind(model, times, even):
+    t = np.sort(model.draw(jax.random.key(0), 32, times).t)
+    assert np.allclose(np.diff(t), 1 / 32, atol=1e-6) == even
 
 
 def test_variables_have_three_parts(model):

@@ -15,6 +15,7 @@ from vdm import parallel
 from vdm.config import Config, SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler
+from vdm.training.objective import Objective
 from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics, jit_train_step
 
@@ -106,10 +107,14 @@ def compiled() -> Callable[[tuple[int, int]], Program]:
         devices = jax.devices()[: shape[0] * shape[1]]
         mesh = jax.make_mesh(shape, ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=devices)
         with jax.numpy_dtype_promotion("standard"):
-            state = parallel.abstract(lambda: init_state(model, optimizer, 0), mesh)
+            state = parallel.abstract(lambda: init_state(model, Objective(), optimizer, 0), mesh)
             metrics = parallel.abstract(empty_metrics, mesh)
             image = jax.ShapeDtypeStruct((BATCH, *model.shape), np.uint8, sharding=parallel.batch_sharding(mesh))
-            step = jit_train_step(model, optimizer, config, mesh).lower(state, metrics, {"image": image}).compile()
+            step = (
+                jit_train_step(model, Objective(), optimizer, config, mesh)
+                .lower(state, metrics, {"image": image})
+                .compile()
+            )
         return Program(config, mesh, state, step)
 
     return make
@@ -123,7 +128,7 @@ def trained(compiled: Callable) -> Callable[[tuple[int, int]], tuple[TrainState,
         config, mesh = program.config, program.mesh
         model, optimizer = model_lib.from_config(config), make_optimizer(config)
         with jax.numpy_dtype_promotion("standard"):
-            start = jax.jit(lambda: init_state(model, optimizer, 0))()
+            start = jax.jit(lambda: init_state(model, Objective(), optimizer, 0))()
         shardings = jax.tree.map(lambda x: x.sharding, program.abstract)
         state = jax.device_put(start, shardings)
         metrics = jax.device_put(empty_metrics(), parallel.replicated(mesh))

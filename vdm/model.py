@@ -2,19 +2,19 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vdm import bounds, likelihoods, predictions, proposals, schedules, timesteps, weightings
+from vdm import bounds, likelihoods, predictions, schedules, timesteps
 from vdm.config import Config, ScheduleConfig, validate
 from vdm.errors import InputError
 from vdm.networks import UNet, fourier_exponents
-from vdm.proposals import Proposal
-from vdm.weightings import Weighting
 
 # Predictions whose network adds its input to its output: a zero network is then ε̂ = z, x̂ = z, or ε̂ = σ z by energy.
 # For v, u and F its zero is the denoiser that fits data of the right variance, and for the score ε̂ = 0.
@@ -22,6 +22,8 @@ RESIDUAL = ("eps", "x", "energy")
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
+Condition = Any
+"""A pytree of arrays with leading axis batch, or None: no condition."""
 
 
 class Bound(NamedTuple):
@@ -50,36 +52,51 @@ class Model:
     """A variational diffusion model of integer images; stateless, its variables are passed in.
 
     Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
-    "image", integers 0 … levels−1 of shape (batch, *shape), and optionally "condition", (batch, features).
+    "image", integers 0 … levels−1 of shape (batch, *shape), and what the network is conditioned on.
     """
 
     schedule: schedules.Schedule
-    network: UNet
+    network: nn.Module
+    """Any Flax module with the call (z, γ, condition=None, train=False) -> prediction: z (batch, *shape), γ a scalar or
+    (batch,), condition a pytree with leading axis batch or None. With `train`, dropout draws from the stream "dropout".
+    """
     shape: tuple[int, ...]
     levels: int
     prediction: str = "eps"
     """What the network predicts: one of `predictions.PREDICTIONS`. The energy is ½ ‖its output‖²."""
-    weighting: Weighting = field(default_factory=weightings.elbo)
-    """w(λ) of the training objective; the bound itself is never weighted."""
-    loss_space: str = "eps"
-    """Whose error the diffusion loss squares: one of `predictions.KINDS`; see `bounds.diffusion_loss_at`."""
     num_steps: int | None = None
     """T of a discrete-time model; None: continuous time."""
-    stratified: bool = True
-    proposal: Proposal = field(default_factory=proposals.uniform)
-    """Noise levels of training batches; evaluation has its own."""
+    condition: Mapping[str, jax.ShapeDtypeStruct] = field(default_factory=dict)
+    """Which entries of a batch the network is conditioned on: shape and type of one example's."""
 
     @property
     def num_dims(self) -> int:
         """Data dimensions of one image: what bits/dim divides by."""
         return math.prod(self.shape)
 
-    def init(self, key: PRNGKeyArray) -> Variables:
-        """Fresh variables."""
+    def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
+        """Fresh variables, of a network for conditions like `condition` (default: those that the model names)."""
+        if condition is None and self.condition:
+            condition = {name: jnp.zeros((1, *like.shape), like.dtype) for name, like in self.condition.items()}
+        batch = 1 if condition is None else jax.tree.leaves(condition)[0].shape[0]
         network_key, schedule_key = jax.random.split(key)
-        z = jnp.zeros((1, *self.shape))
-        network = self.network.init(network_key, z, jnp.zeros(1))["params"]
+        z = jnp.zeros((batch, *self.shape))
+        network = self.network.init(network_key, z, jnp.zeros(batch), condition)["params"]
         return {"network": network, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
+
+    def condition_of(self, batch: Batch) -> Condition:
+        """What of a batch the network is conditioned on: a dict of its entries, None if there are none.
+
+        Raises ValueError if the batch lacks an entry or has it in another shape.
+        """
+        if not self.condition:
+            return None
+        for name, like in self.condition.items():
+            if name not in batch:
+                raise ValueError(f"batch has {', '.join(batch)}: must have {name!r}, a condition of the network")
+            if batch[name].shape[1:] != like.shape:
+                raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}: must be (batch, *{like.shape})")
+        return {name: batch[name] for name in self.condition}
 
     def gamma(self, variables: Variables, t: Array) -> Array:
         """γ(t), with the shape of t: scalar or (batch,)."""
@@ -88,7 +105,7 @@ class Model:
     def denoiser(
         self,
         variables: Variables,
-        condition: Float[Array, "batch features"] | None = None,
+        condition: Condition = None,
         dropout_key: PRNGKeyArray | None = None,
     ) -> predictions.Denoiser:
         """The `denoise(z, gamma)` of these variables. Dropout is on when it gets a key.
@@ -113,15 +130,14 @@ class Model:
         variables: Variables,
         z: Float[Array, "batch *data"],
         gamma: Array,
-        condition: Float[Array, "batch features"] | None = None,
+        condition: Condition = None,
     ) -> Float[Array, "batch *data"]:
         """ε̂(z, γ), like z; γ scalar or (batch,)."""
         return self.denoiser(variables, condition)(z, gamma)
 
-    def draw(self, key: PRNGKeyArray, batch_size: int) -> Draws:
+    def draw(self, key: PRNGKeyArray, batch_size: int, times: timesteps.Times = timesteps.stratified) -> Draws:
         """Times and noise for one estimate of the bound of a (global) batch."""
         key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
-        times = timesteps.stratified if self.stratified else timesteps.iid
         shape = (batch_size, *self.shape)
         return Draws(times(key_t, batch_size), jax.random.normal(key_eps, shape), jax.random.normal(key_eps_0, shape))
 
@@ -139,17 +155,21 @@ class Model:
         gamma_t: Float[Array, " batch"],
         weight: Float[Array, " batch"],
         dropout_key: PRNGKeyArray | None = None,
+        loss_space: str = "eps",
     ) -> Bound:
-        """The estimate for given draws and given γ and weights of the diffusion loss at their times."""
+        """The estimate for given draws and given γ and weights of the diffusion loss at their times.
+
+        `loss_space` is whose error the diffusion loss squares: see `bounds.diffusion_loss_at`.
+        """
         image = batch["image"]
         x = likelihoods.encode(image, self.levels)
-        denoise = self.denoiser(variables, batch.get("condition"), dropout_key)
+        denoise = self.denoiser(variables, self.condition_of(batch), dropout_key)
         return Bound(
             reconstruction=bounds.reconstruction_loss(
                 image, self.gamma(variables, jnp.float32(0)), draws.eps_0, self.levels
             ),
             prior=bounds.prior_loss(x, self.gamma(variables, jnp.float32(1))),
-            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps, self.loss_space),
+            diffusion=bounds.diffusion_loss_at(denoise, gamma_t, weight, x, draws.eps, loss_space),
         )
 
 
@@ -179,11 +199,7 @@ def from_config(config: Config) -> Model:
         shape=config.data.shape,
         levels=config.data.levels,
         prediction=network.prediction,
-        weighting=weightings.parse(config.objective.weighting),
-        loss_space=config.objective.loss_space,
         num_steps=config.objective.num_steps,
-        stratified=config.objective.stratified,
-        proposal=proposals.parse(config.objective.proposal),
     )
 
 

@@ -34,6 +34,7 @@ from vdm.model import Variables
 from vdm.programs.command_line import Parser, quiet
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
+from vdm.training import objective
 from vdm.training.state import TrainState, make_optimizer
 from vdm.training.step import empty_metrics
 
@@ -239,7 +240,6 @@ def import_run(official: Official, config: Config, workdir: Path) -> None:
     """
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir}: has a run already; must be another folder")
-    model = model_lib.from_config(config)
     parameters, ema = (variables(tree, config) for tree in (official.params, official.ema_params))
     state = TrainState(
         step=jnp.asarray(official.step, jnp.int32),
@@ -247,7 +247,7 @@ def import_run(official: Official, config: Config, workdir: Path) -> None:
         opt_state=make_optimizer(config).init(parameters),
         ema=ema,
         key=jax.random.key_data(stream_key(config.seed, Stream.TRAINING)),
-        proposal=model.proposal.init(),
+        proposal=objective.from_config(config).proposal.init(),
     )
     run = RunDir(workdir, config, {})
     try:

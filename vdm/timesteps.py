@@ -1,10 +1,14 @@
 """The times t ∈ [0, 1) that a batch is trained or evaluated at, and the steps of T-step models that they stand for."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+Times = Callable[[PRNGKeyArray, int], Float[Array, " num"]]
 
 
 def iid(key: PRNGKeyArray, num: int) -> Float[Array, " num"]:

@@ -21,6 +21,7 @@ from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig, Traini
 from vdm.data import Dataset, DatasetInfo, train_iterator
 from vdm.errors import InputError
 from vdm.runs.checkpoints import Checkpoints
+from vdm.training.objective import Objective
 from vdm.training.state import Trained, TrainState, abstract_state, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics
 
@@ -37,7 +38,7 @@ def make_config(channels: int = 4, depth: int = 1) -> Config:
 @functools.cache
 def make_state(channels: int = 4) -> TrainState:
     config = make_config(channels)
-    return jax.jit(lambda: init_state(model_lib.from_config(config), make_optimizer(config), 0))()
+    return jax.jit(lambda: init_state(model_lib.from_config(config), Objective(), make_optimizer(config), 0))()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Training at size: parts of a batch, rematerialisation and bfloat16 are the same gradient, on one device or eight."""
 
-import dataclasses
 import re
 
 import jax
@@ -12,17 +11,17 @@ import tiny
 from vdm import model as model_lib
 from vdm import parallel, proposals
 from vdm.errors import InputError
-from vdm.training.step import cut, joined, loss_and_gradients
+from vdm.training.objective import Objective, cut, joined, loss_and_gradients
 
 NUM, PARTS = 64, 4
 KEY = jax.random.key(11)
+OBJECTIVE = Objective(proposal=proposals.adaptive())
 HISTORY = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
 
 
 def model(**network) -> model_lib.Model:
-    """A learned schedule whose shape follows the variance, at the noise levels of an adaptive proposal."""
-    made = model_lib.for_training(tiny.config(**network))
-    return dataclasses.replace(made, proposal=proposals.adaptive())
+    """With a learned schedule, whose shape follows the variance."""
+    return model_lib.for_training(tiny.config(**network))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def batch():
 @pytest.fixture(scope="module")
 def whole(variables, batch):
     """(bound, gradients, proposal's next state) of the whole batch on one device, in float32."""
-    return jax.jit(lambda v, b: loss_and_gradients(model(), v, HISTORY, KEY, b))(variables, batch)
+    return jax.jit(lambda v, b: loss_and_gradients(model(), OBJECTIVE, v, HISTORY, KEY, b))(variables, batch)
 
 
 def distance(ours, theirs) -> dict[str, float]:
@@ -54,7 +53,7 @@ def test_parts_on_eight_devices_rematerialised_are_the_whole_batch(variables, ba
     """Network, end points, the variance gradient of the shape, and the proposal; and no image changes its device."""
     mesh = parallel.make_mesh(NUM)
     assert mesh.devices.size == 8
-    f = jax.jit(lambda v, b: loss_and_gradients(model(remat=True), v, HISTORY, KEY, b, PARTS, mesh))
+    f = jax.jit(lambda v, b: loss_and_gradients(model(remat=True), OBJECTIVE, v, HISTORY, KEY, b, PARTS, mesh))
     args = jax.device_put(variables, parallel.replicated(mesh)), jax.device_put(batch, parallel.batch_sharding(mesh))
     compiled = f.lower(*args).compile()
     bound, gradients, proposal = compiled(*args)
@@ -69,7 +68,7 @@ def test_parts_on_eight_devices_rematerialised_are_the_whole_batch(variables, ba
 
 
 def test_bfloat16_is_float32_but_for_its_rounding(variables, batch, whole):
-    f = jax.jit(lambda v, b: loss_and_gradients(model(dtype="bfloat16"), v, HISTORY, KEY, b))
+    f = jax.jit(lambda v, b: loss_and_gradients(model(dtype="bfloat16"), OBJECTIVE, v, HISTORY, KEY, b))
     bound, gradients, proposal = f(variables, batch)
     assert {leaf.dtype for leaf in jax.tree.leaves((bound, gradients, proposal))} == {jnp.dtype(jnp.float32)}
     # What no network is asked is the same; roundings of ε̂ of 2⁻⁹, a few dozen of them, are in the diffusion loss.

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from vdm.config import OptimizerConfig
+from vdm.training.objective import Objective
 from vdm.training.state import decay_mask, ema_decay, init_state, learning_rate, make_optimizer, update_ema
 
 
@@ -136,7 +137,7 @@ def test_learning_rate_is_finite_and_positive_after_any_warm_up(decay, warmup, s
 
 
 def test_init_state(model):
-    state = init_state(model, make_optimizer(tiny.config()), seed=3)
+    state = init_state(model, Objective(), make_optimizer(tiny.config()), seed=3)
     assert state.step == 0
     for ours, theirs in zip(jax.tree.leaves(state.ema), jax.tree.leaves(state.variables), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -148,6 +149,6 @@ def test_init_state(model):
 
 def test_nothing_in_the_state_is_weakly_typed(model):
     """A weakly typed array becomes a strong one in the first update: the step would be compiled twice."""
-    state = jax.eval_shape(lambda: init_state(model, make_optimizer(tiny.config()), seed=0))
+    state = jax.eval_shape(lambda: init_state(model, Objective(), make_optimizer(tiny.config()), seed=0))
     weak = [path for path, leaf in leaves_by_path(state).items() if leaf.weak_type]
     assert weak == []

@@ -13,8 +13,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vdm import proposals, schedules, timesteps, weightings
 from vdm.model import Bound
 from vdm.training import step as step_module
+from vdm.training.objective import Objective, loss_and_gradients
 from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, loss_and_gradients, make_train_step
+from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, make_train_step
 
 NUM = 16
 DIMS = 16  # 4 × 4 × 1
@@ -48,20 +49,20 @@ def batch():
 @pytest.fixture(scope="module")
 def train_step(model, config):
     with jax.numpy_dtype_promotion("standard"):
-        return jax.jit(make_train_step(model, make_optimizer(config), config))
+        return jax.jit(make_train_step(model, Objective(), make_optimizer(config), config))
 
 
 @pytest.fixture(scope="module")
 def state(model, config, variables):
     with jax.numpy_dtype_promotion("standard"):
-        fresh = init_state(model, make_optimizer(config), seed=0)
+        fresh = init_state(model, Objective(), make_optimizer(config), seed=0)
     return fresh._replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
 
 @pytest.fixture(scope="module")
 def loss(model):
     """Compiled (variables, key, batch) -> (bound, gradients) of the step."""
-    return jax.jit(lambda variables, key, batch: loss_and_gradients(model, variables, {}, key, batch)[:2])
+    return jax.jit(lambda variables, key, batch: loss_and_gradients(model, Objective(), variables, {}, key, batch)[:2])
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +125,14 @@ def test_shape_follows_the_second_moment(gradients):
 @pytest.mark.parametrize("name", ["sigmoid(2)", "edm"])
 def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, variables, batch, name):
     """Network: the weighted loss; ends: the bound; shape: the second moment of the weighted loss. Plain `jax.grad`."""
-    weighted = dataclasses.replace(model, weighting=weightings.parse(name))
+    objective = Objective(weightings.parse(name))
     draw_key, dropout_key = jax.random.split(KEY)
     draws = model.draw(draw_key, NUM)
 
     def terms(variables):
         gamma_t, slope = schedules.gamma_and_slope(model.schedule, variables["schedule"], draws.t)
         bound = model.bound_at(variables, batch, draws, gamma_t, slope, dropout_key)
-        return jax.tree.map(lambda term: term / (DIMS * LOG2), bound), weighted.weighting.weight(-gamma_t)
+        return jax.tree.map(lambda term: term / (DIMS * LOG2), bound), objective.weighting.weight(-gamma_t)
 
     def both(variables):
         (bound, w), pull_back = jax.vjp(terms, variables)
@@ -145,7 +146,7 @@ def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, var
         )
 
     of_weighted, of_bound, of_square, terms_ = jax.jit(both)(variables)
-    bound, ours = jax.jit(lambda v: loss_and_gradients(weighted, v, {}, KEY, batch)[:2])(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(model, objective, v, {}, KEY, batch)[:2])(variables)
     np.testing.assert_allclose(bound.total, np.mean(terms_.total), rtol=1e-4)
     assert_trees_close(ours["network"], of_weighted["network"], rtol=1e-3)
     assert_trees_close(ours["schedule"]["ends"], of_bound["schedule"]["ends"], rtol=1e-3)
@@ -154,10 +155,8 @@ def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, var
 
 def test_a_proposal_changes_the_noise_levels_and_not_the_objective(batch):
     """Loss and gradient are those of the drawn times over their density; the losses without it go to their bins."""
-    model = dataclasses.replace(
-        tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0), proposal=proposals.adaptive(),
-        weighting=weightings.parse("sigmoid(1)"),
-    )  # fmt: skip
+    model = dataclasses.replace(tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0))
+    objective = Objective(weightings.sigmoid(1.0), proposal=proposals.adaptive())
     variables = tiny.variables(model)
     before = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
     draw_key, dropout_key = jax.random.split(KEY)
@@ -177,7 +176,9 @@ def test_a_proposal_changes_the_noise_levels_and_not_the_objective(batch):
 
     theirs, (bound, w) = jax.jit(jax.grad(weighted, has_aux=True))(variables)
     ends = jax.jit(jax.grad(lambda v: jnp.mean(terms(v)[0].total)))(variables)["schedule"]
-    total, ours, after = jax.jit(lambda v, state: loss_and_gradients(model, v, state, KEY, batch))(variables, before)
+    total, ours, after = jax.jit(lambda v, state: loss_and_gradients(model, objective, v, state, KEY, batch))(
+        variables, before
+    )
     np.testing.assert_allclose(total.diffusion, np.mean(bound.diffusion), rtol=1e-4)
     assert_trees_close(ours["network"], theirs["network"], rtol=1e-3)
     assert_trees_close(ours["schedule"], ends, rtol=1e-3)
@@ -203,7 +204,7 @@ def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):
         return jnp.mean(bound.total) / (DIMS * LOG2)
 
     value, theirs = jax.jit(jax.value_and_grad(mean_bound))(variables)
-    bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, v, {}, KEY, batch)[:2])(variables)
+    bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, Objective(), v, {}, KEY, batch)[:2])(variables)
     np.testing.assert_allclose(bound.total, value, rtol=1e-4)
     assert_trees_close(ours, theirs, rtol=1e-3)
 
@@ -214,7 +215,9 @@ def test_schedules_without_a_shape_or_without_parameters(name, batch):
         schedule=getattr(schedules, name)(-7.0, 4.0), network=tiny.model().network, shape=(4, 4, 1), levels=17
     )
     variables = jax.eval_shape(model.init, KEY)
-    bound, gradients = jax.eval_shape(lambda v: loss_and_gradients(model, v, {}, KEY, batch)[:2], variables)
+    bound, gradients = jax.eval_shape(
+        lambda v: loss_and_gradients(model, Objective(), v, {}, KEY, batch)[:2], variables
+    )
     assert jax.tree.structure(gradients) == jax.tree.structure(variables)
     assert all(term.shape == () for term in bound)
 
@@ -259,7 +262,7 @@ def test_the_same_on_eight_devices(model, variables, gradients, batch):
     """With the batch sharded over them: bound and gradients differ by the order of float32 sums alone."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    loss = jax.jit(lambda v, b: loss_and_gradients(model, v, {}, KEY, b)[:2], in_shardings=(whole, split))
+    loss = jax.jit(lambda v, b: loss_and_gradients(model, Objective(), v, {}, KEY, b)[:2], in_shardings=(whole, split))
     bound, sharded = loss(jax.device_put(variables, whole), jax.device_put(batch, split))
     (expected_bound, expected), _ = gradients
     np.testing.assert_allclose(np.array(bound), np.array(expected_bound), rtol=1e-5)
@@ -268,14 +271,13 @@ def test_the_same_on_eight_devices(model, variables, gradients, batch):
 
 def test_a_proposal_is_the_same_on_eight_devices(batch):
     """Its noise levels are those of the global batch, and its next state is on every device the same."""
-    model = dataclasses.replace(
-        tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0), proposal=proposals.importance()
-    )
+    model = dataclasses.replace(tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0))
+    objective = Objective(proposal=proposals.importance())
     variables = tiny.variables(model)
     state = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    f = lambda v, s, b: loss_and_gradients(model, v, s, KEY, b)  # noqa: E731
+    f = lambda v, s, b: loss_and_gradients(model, objective, v, s, KEY, b)  # noqa: E731
     bound, gradient, after = jax.jit(f)(variables, state, batch)
     placed = jax.device_put(variables, whole), jax.device_put(state, whole), jax.device_put(batch, split)
     bound_8, gradient_8, after_8 = jax.jit(f)(*placed)
@@ -312,13 +314,13 @@ def test_each_term_is_told_apart_and_the_first_stays(monkeypatch, model, config,
     terms = dict.fromkeys(FINITE_TERMS, 1.0)
     variables = {"network": {"w": jnp.ones(2)}, "schedule": {}, "likelihood": {}}
 
-    def given(model, variables, proposal, key, batch, *parts):
+    def given(model, objective, variables, proposal, key, batch, *parts):
         gradient = {"network": {"w": jnp.full(2, terms["gradient"])}, "schedule": {}, "likelihood": {}}
         return Bound(*(jnp.float32(terms[name]) for name in FINITE_TERMS[:3])), gradient, proposal
 
     monkeypatch.setattr(step_module, "loss_and_gradients", given)
     optimizer = make_optimizer(config)
-    step = make_train_step(model, optimizer, config)
+    step = make_train_step(model, Objective(), optimizer, config)
     key = jax.random.key_data(jax.random.key(0))
     state = step_module.TrainState(jnp.int32(0), variables, optimizer.init(variables), variables, key, {})
     state, metrics = step(state, empty_metrics(), {})

@@ -31,6 +31,7 @@ from vdm.keys import Stream, stream_key
 from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
 from vdm.runs.folder import lock, read_evaluation, read_metrics, replace_text, write_json
+from vdm.training import objective as objective_lib
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.state import Trained
 
@@ -126,7 +127,16 @@ class _Objectives:
         batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
         trained = model_lib.for_training(config)
-        noise = gradient_noise(trained, self.mesh, state.ema, state.proposal, self.dataset.train, key, *batches)
+        noise = gradient_noise(
+            trained,
+            objective_lib.from_config(config),
+            self.mesh,
+            state.ema,
+            state.proposal,
+            self.dataset.train,
+            key,
+            *batches,
+        )
         bound = self._bound(config, folder, state)
         measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())

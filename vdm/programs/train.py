@@ -28,6 +28,7 @@ from vdm.programs.progress import Stopwatch, duration, progress_bar, signals
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import EventFile, MetricsFile, RunDir, read_metrics
 from vdm.runs.results import write_evaluation
+from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import (
     TrainState,
@@ -136,7 +137,7 @@ class _Training:
         self.config, self.dataset, self.path, self.checkpoints = config, dataset, path, checkpoints
         self.console, self.on_log, self.mesh, self.profile = console, on_log, mesh, profile
         self.model = model_lib.from_config(config)
-        self.optimizer = make_optimizer(config)
+        self.objective, self.optimizer = objective_lib.from_config(config), make_optimizer(config)
         self.sampler = ImageSampler(self.model, self.mesh, with_steps_of(config.sampling, self.model.num_steps))
         self.evaluator = Evaluator(self.model, self.mesh, config.evaluation.batch_size)
         self.gamma = jax.jit(self.model.gamma, out_shardings=parallel.replicated(mesh))
@@ -169,7 +170,10 @@ class _Training:
         restored = self.checkpoints.restore(like, parallel.abstract(empty_metrics, self.mesh), iterator)
         if restored is None:
             shardings = parallel.state_sharding(like, self.mesh)
-            make = jax.jit(lambda: init_state(self.model, self.optimizer, self.config.seed), out_shardings=shardings)
+            make = jax.jit(
+                lambda: init_state(self.model, self.objective, self.optimizer, self.config.seed),
+                out_shardings=shardings,
+            )
             state, metrics = make(), self.reset()
         else:
             state, metrics, warnings = restored
@@ -281,7 +285,7 @@ class _Training:
         """The train step as one compiled program that reuses the memory of its arguments."""
         start = time.perf_counter()
         model = model_lib.for_training(self.config)
-        step_fn = jit_train_step(model, self.optimizer, self.config, self.mesh)
+        step_fn = jit_train_step(model, self.objective, self.optimizer, self.config, self.mesh)
         shape = (self.config.training.batch_size, *self.model.shape)
         image = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(self.mesh))
         compiled = step_fn.lower(state, metrics, {"image": image}).compile()

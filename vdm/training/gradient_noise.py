@@ -12,11 +12,12 @@ from jaxtyping import PRNGKeyArray
 from vdm import parallel
 from vdm.data.dataset import Source
 from vdm.model import Batch, Model, Variables
-from vdm.training.step import loss_and_gradients
+from vdm.training.objective import Objective, loss_and_gradients
 
 
 def gradient_noise(
     model: Model,
+    objective: Objective,
     mesh: Mesh,
     variables: Variables,
     proposal: Any,
@@ -36,7 +37,7 @@ def gradient_noise(
 
     @jax.jit
     def grads(variables: Variables, key: PRNGKeyArray, batch: Batch) -> Any:
-        return loss_and_gradients(model, variables, proposal, key, batch, num_parts, mesh)[1]["network"]
+        return loss_and_gradients(model, objective, variables, proposal, key, batch, num_parts, mesh)[1]["network"]
 
     total, square = None, 0.0
     for n in range(num):

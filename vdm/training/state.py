@@ -13,6 +13,7 @@ from vdm import parallel
 from vdm.config import Config, OptimizerConfig
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
+from vdm.training.objective import Objective, from_config
 
 
 class TrainState(NamedTuple):
@@ -27,7 +28,7 @@ class TrainState(NamedTuple):
     key: Integer[Array, " words"]
     """Raw data of the key from which step n takes fold_in(key, n)."""
     proposal: Any
-    """State of the model's proposal: the loss by noise level, of an adaptive one."""
+    """State of the objective's proposal: the loss by noise level, of an adaptive one."""
 
 
 class Trained(NamedTuple):
@@ -38,7 +39,7 @@ class Trained(NamedTuple):
     proposal: Any
 
 
-def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(model: Model, objective: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step: the moving average starts at the variables themselves."""
     variables = model.init(stream_key(seed, Stream.INIT))
     return TrainState(
@@ -47,14 +48,14 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int)
         opt_state=optimizer.init(variables),
         ema=jax.tree.map(jnp.copy, variables),
         key=jax.random.key_data(stream_key(seed, Stream.TRAINING)),
-        proposal=model.proposal.init(),
+        proposal=objective.proposal.init(),
     )
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
-    model, optimizer = model_lib.from_config(config), make_optimizer(config)
-    return parallel.abstract(lambda: init_state(model, optimizer, config.seed), mesh)
+    model, objective, optimizer = model_lib.from_config(config), from_config(config), make_optimizer(config)
+    return parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

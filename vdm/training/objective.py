@@ -1,0 +1,125 @@
+"""What training minimises, and its gradients: the weighted bound, and the variance that a schedule's shape follows."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, PRNGKeyArray, Shaped
+
+from vdm import bounds, parallel, proposals, schedules, timesteps, weightings
+from vdm.config import Config
+from vdm.model import Batch, Bound, Model, Variables
+from vdm.proposals import NoiseLevels, Proposal
+from vdm.weightings import Weighting
+
+
+class Objective(NamedTuple):
+    """How the bound of a model becomes a training loss; the bound itself depends on none of it."""
+
+    weighting: Weighting = weightings.elbo()
+    """w(λ) on the diffusion loss."""
+    loss_space: str = "eps"
+    """Whose error is squared, one of `predictions.KINDS`: see `bounds.diffusion_loss_at`."""
+    proposal: Proposal = proposals.uniform()
+    """Noise levels of a batch."""
+    stratified: bool = True
+    """Whether a batch shares one uniform offset of its times, or draws them independently."""
+
+
+def from_config(config: Config) -> Objective:
+    """The objective that a config describes."""
+    c = config.objective
+    return Objective(weightings.parse(c.weighting), c.loss_space, proposals.parse(c.proposal), c.stratified)
+
+
+def loss_and_gradients(
+    model: Model,
+    objective: Objective,
+    variables: Variables,
+    proposal: Any,
+    key: PRNGKeyArray,
+    batch: Batch,
+    num_parts: int = 1,
+    mesh: Mesh | None = None,
+) -> tuple[Bound, Variables, Any]:
+    """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises, proposal's next state).
+
+    `proposal` is the state of the objective's proposal.
+
+    The network follows the bound with its diffusion loss L weighted by w(λ). The schedule's end
+    points and the likelihood follow the bound itself; so does the shape of a learned schedule in discrete time. In
+    continuous time it does not move the expected bound, so it follows the gradient of the variance of one draw's
+    weighted loss w L: that of E[(w L)²], as E[w L] is constant (Kingma et al. 2021, §I.2). The batch's mean needs only
+    ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are
+    weighted with 2 w_i L_i and pulled back through the schedule.
+
+    With `num_parts`, a divisor of the batch, the passes through the network are over one part after another, and the
+    rest over the whole batch: the same numbers but for dropout, whose masks are each part's own. A batch on a mesh
+    needs the `mesh`: each part is then spread over all of it.
+    """
+    draw_key, dropout_key = jax.random.split(key)
+    times = timesteps.stratified if objective.stratified else timesteps.iid
+    draws = model.draw(draw_key, batch["image"].shape[0], times)
+    schedule = variables["schedule"]
+
+    def levels_of(schedule: Any) -> tuple[tuple[Array, Array], NoiseLevels]:
+        gamma = functools.partial(model.schedule.gamma, schedule)
+        levels = objective.proposal.draw(proposal, draws.t, gamma, model.num_steps)
+        return (levels.gamma, levels.weight), levels
+
+    (gamma_t, weight), pull_back, levels = jax.vjp(levels_of, schedule, has_aux=True)
+    w, w_slope = schedules.value_and_slope(lambda gamma: objective.weighting.weight(-gamma), gamma_t)
+
+    def backward(examples: tuple[Any, ...], dropout_key: PRNGKeyArray) -> tuple[Variables, tuple[Array, Array, Bound]]:
+        """Of some examples: the gradient, a sum over them; ∂/∂γ, ∂/∂weight and the bound, one by one."""
+        batch, draws, gamma_t, weight, w = examples
+
+        def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
+            bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key, objective.loss_space)
+            bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
+            return jnp.mean(bound.reconstruction + bound.prior + w * bound.diffusion) / num_parts, bound
+
+        (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
+        return gradients, (*by, bound)
+
+    def add(total: Variables, part: tuple[Array, Any]) -> tuple[Variables, tuple[Array, Array, Bound]]:
+        number, examples = part
+        gradients, one_by_one = backward(examples, jax.random.fold_in(dropout_key, number))
+        return jax.tree.map(jnp.add, total, gradients), one_by_one
+
+    examples = (batch, draws, gamma_t, weight, w)
+    if num_parts == 1:
+        gradients, (by_gamma, by_weight, bound) = backward(examples, dropout_key)
+    else:
+        parts = (jnp.arange(num_parts), jax.tree.map(lambda x: cut(x, num_parts, mesh), examples))
+        gradients, one_by_one = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, variables), parts)
+        by_gamma, by_weight, bound = jax.tree.map(joined, one_by_one)
+    # Of w L: w held fixed, so where w > 0 those of L are a division away.
+    inverse = jnp.where(w > 0, 1 / w, 0)
+    (through_levels,) = pull_back((inverse * by_gamma, inverse * by_weight))
+    of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
+    if "shape" in schedule and model.num_steps is None:
+        twice = 2 * w * bound.diffusion
+        by_gamma += w_slope * bound.diffusion / w.size
+        (through_variance,) = pull_back((twice * by_gamma, twice * by_weight))
+        of_schedule |= {"shape": through_variance["shape"]}
+    gradients = {**gradients, "schedule": of_schedule}
+    proposal = objective.proposal.update(proposal, levels, w * bound.diffusion)
+    return Bound(*(jnp.mean(term) for term in bound)), gradients, proposal
+
+
+def cut(x: Shaped[Array, "batch *rest"], num_parts: int, mesh: Mesh | None) -> Shaped[Array, "parts part *rest"]:
+    """Example j·num_parts + k as example j of part k: neighbours in the batch, so on the same device, go to all parts.
+
+    A device's block of rows is its block of each part, and nothing moves between devices. The times of a part are
+    stratified as well.
+    """
+    parts = jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
+    return parts if mesh is None else jax.lax.with_sharding_constraint(parts, parallel.parts_sharding(mesh))
+
+
+def joined(parts: Shaped[Array, "parts part *rest"]) -> Shaped[Array, "batch *rest"]:
+    """The inverse of `cut`."""
+    return jnp.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])
