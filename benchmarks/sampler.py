@@ -60,10 +60,10 @@ def _sampling(model: Model, sharding: Any, shape: tuple[int, ...]) -> Callable[.
     """(variables, key, gammas, sampler) -> z₀, with the latents spread over the devices."""
 
     def run(variables: Variables, key: PRNGKeyArray, gammas: Array, sampler: samplers.Sampler) -> Array:
-        def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
-            return model.denoiser(variables).pair(jax.lax.with_sharding_constraint(z, sharding), gamma)
+        def denoise(z: Array, gamma: Gamma) -> predictions.Prediction:
+            return model.denoiser(variables)(jax.lax.with_sharding_constraint(z, sharding), gamma)
 
-        return samplers.sample(key, predictions.Denoiser(pair), sampler, gammas, shape)
+        return samplers.sample(key, denoise, sampler, gammas, shape)
 
     return run
 
@@ -80,7 +80,7 @@ def _timed(
 
     def bare(variables: Variables, z: Array, levels: Array) -> Array:
         def body(z: Array, gamma: Array) -> tuple[Array, None]:
-            return model.denoiser(variables)(jax.lax.with_sharding_constraint(z, sharding), gamma), None
+            return model.denoise(variables, jax.lax.with_sharding_constraint(z, sharding), gamma), None
 
         return jax.lax.scan(body, z, levels)[0]
 

@@ -54,7 +54,7 @@ def check(sampler: samplers.Sampler, formula: Formula, memory: Any = (), gammas:
     """z after every step of the library: its values where nothing is drawn, else its mean and variance."""
     latents = chain(formula, gammas, memory)
     deterministic = not np.any(latents[-1][2:])
-    step = jax.jit(partial(sampler.step, predict=predictions.pair(denoise)))
+    step = jax.jit(partial(sampler.step, denoise=predictions.both(denoise)))
     keys, z = samplers.initial_latents(jax.random.key(0), (100 if deterministic else NUM, 1))
     z_1, state = oracle.f64(z), sampler.init(z)
     for n, expected in enumerate(latents[1:]):

@@ -28,7 +28,7 @@ def parameters():
     return {"in": rng.normal(size=(DIMS, 5)), "gamma": rng.normal(size=5), "out": rng.normal(size=(5, DIMS))}
 
 
-def denoiser(params, prediction: str) -> predictions.Denoiser:
+def denoiser(params, prediction: str) -> predictions.Both:
     def network(z, gamma):
         hidden = jnp.tanh(z @ params["in"] + jnp.asarray(gamma).reshape(-1, 1) / 8 * params["gamma"].reshape(1, -1))
         value = hidden @ params["out"]
@@ -53,7 +53,7 @@ def test_every_loss_space_is_the_same_loss_with_the_same_gradient(prediction):
 
         def plain(params, weight):
             alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma))[:, None], jnp.sqrt(jax.nn.sigmoid(gamma))[:, None]
-            eps_hat = denoiser(params, prediction)(alpha * x + sigma * eps, gamma)
+            eps_hat = denoiser(params, prediction)(alpha * x + sigma * eps, gamma).eps
             return 0.5 * weight * jnp.sum((eps - eps_hat) ** 2, axis=1)
 
         def value_and_gradient(f):

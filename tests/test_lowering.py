@@ -81,10 +81,10 @@ def test_training_evaluation_and_every_sampler(file: ModuleType) -> None:
 class Traced(Model):
     """The model, whose network is traced and lowered once for all samplers: it is what takes the time."""
 
-    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Denoiser:
-        return predictions.Denoiser(functools.partial(_pair, self, variables))
+    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Both:
+        return functools.partial(_predict, self, variables)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _pair(model: Model, variables: Any, z: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return Model.denoiser(model, variables).pair(z, gamma)
+def _predict(model: Model, variables: Any, z: jax.Array, gamma: jax.Array) -> predictions.Prediction:
+    return Model.denoiser(model, variables)(z, gamma)

@@ -11,7 +11,7 @@ import pytest
 from oracle import EPS
 
 from vdm import bounds, gaussian, oracles, predictions
-from vdm.predictions import KINDS, SIGMA_DATA, convert, denoiser, error_factor, from_pair, to_pair
+from vdm.predictions import KINDS, SIGMA_DATA, compose, convert, decompose, denoiser, error_factor
 
 PAIRS = list(itertools.product(KINDS, KINDS))
 STABLE = ("v", "u", "F")
@@ -137,7 +137,7 @@ def test_what_the_docstring_calls_lost_is_lost(source, target, gamma):
 @pytest.mark.parametrize("kind", KINDS)
 def test_pair_is_consistent(kind):
     """z = α x + σ ε, to the rounding of the larger term."""
-    x, eps = to_pair(jnp.asarray(VALUES[kind]), jnp.asarray(Z), jnp.asarray(GAMMA), kind)
+    x, eps = decompose(jnp.asarray(VALUES[kind]), jnp.asarray(Z), jnp.asarray(GAMMA), kind)
     scale = ALPHA * np.abs(x) + SIGMA * np.abs(eps) + np.abs(Z)
     assert np.all(np.abs(ALPHA * oracle.f64(x) + SIGMA * oracle.f64(eps) - Z) <= RTOL * scale)
 
@@ -146,7 +146,7 @@ def test_pair_is_consistent(kind):
 def test_from_pair_is_the_definition(kind):
     x, eps = jnp.asarray(X, jnp.float32), jnp.asarray(NOISE, jnp.float32)
     by_x, by_eps = (a * oracle.f64(values) for a, values in zip(ROWS[kind], (x, eps), strict=True))
-    error = np.abs(from_pair(x, eps, jnp.asarray(GAMMA), kind) - (by_x + by_eps))
+    error = np.abs(compose(x, eps, jnp.asarray(GAMMA), kind) - (by_x + by_eps))
     assert np.all(error <= RTOL * (np.abs(by_x) + np.abs(by_eps)))
 
 
@@ -212,7 +212,7 @@ def test_table_4_1():
             given = jnp.asarray(value[kind])
             network = (lambda z, _, g=given: (g * z).sum(1)) if kind == "energy" else (lambda *_, g=given: g)
             # A float64 prediction leaves the end of the other variable open to about 1e-16/1e-5.
-            posterior = gaussian.posterior_from_eps(z, denoiser(network, kind)(z, gamma_t), gamma_s, gamma_t)[0]
+            posterior = gaussian.posterior_from_eps(z, denoiser(network, kind)(z, gamma_t).eps, gamma_s, gamma_t)[0]
             np.testing.assert_allclose(posterior, expected, rtol=1e-6, atol=1e-6, err_msg=kind)
             if kind != "energy":
                 x_hat = convert(given, z, gamma_t, kind, "x")
@@ -244,7 +244,7 @@ def test_karras_preconditioning():
 
     with jax.enable_x64(True):
         z, gamma = jnp.asarray(Z, float), jnp.asarray(GAMMA, float)
-        eps_hat = np.asarray(denoiser(network, "F")(z, gamma))
+        eps_hat = np.asarray(denoiser(network, "F")(z, gamma).eps)
     y, tau = Z / ALPHA, SIGMA / ALPHA
     np.testing.assert_allclose(tau[:, 0], np.exp(oracle.f64(GAMMA) / 2))
     c_skip = SIGMA_DATA**2 / (tau**2 + SIGMA_DATA**2)
@@ -260,7 +260,7 @@ def test_f_has_unit_variance():
     seen = []
     zeros, ones = jnp.zeros((len(GAMMA), 1)), jnp.ones((len(GAMMA), 1))
     # By x/s and by ε, which have variance 1.
-    by_x, by_eps = (from_pair(*pair, gamma, "F") for pair in ((SIGMA_DATA * ones, zeros), (zeros, ones)))
+    by_x, by_eps = (compose(*pair, gamma, "F") for pair in ((SIGMA_DATA * ones, zeros), (zeros, ones)))
     for z in (SIGMA_DATA * gaussian.diffuse(ones, zeros, gamma), gaussian.diffuse(zeros, ones, gamma)):
         denoiser(lambda z, _: seen.append(z) or z, "F")(z, gamma)
     np.testing.assert_allclose(by_x**2 + by_eps**2, 1.0, rtol=2 * RTOL)
@@ -284,7 +284,7 @@ def test_an_exact_network_of_every_kind_is_the_oracle(kind):
         z, gamma = jnp.asarray(Z[:, :3], float), jnp.asarray(GAMMA, float)
         expected = jax.jit(MIXTURE.denoise)(z, gamma)
         # x loses 1e-16/σ, which is 1/5e-5 at most.
-        np.testing.assert_allclose(jax.jit(denoiser(network, kind))(z, gamma), expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(jax.jit(denoiser(network, kind))(z, gamma).eps, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_energy_trains():
@@ -330,7 +330,7 @@ def test_gradients_are_finite():
 def test_zero_terminal_snr(kind):
     """At α = 0, γ = ∞, every kind still gives ε̂; x, v, u and F give x̂ too."""
     x, eps = (jnp.asarray(values[:2], jnp.float32) for values in (X, NOISE))
-    x_hat, eps_hat = to_pair(from_pair(x, eps, jnp.inf, kind), eps, jnp.inf, kind)
+    x_hat, eps_hat = decompose(compose(x, eps, jnp.inf, kind), eps, jnp.inf, kind)
     np.testing.assert_allclose(eps_hat, eps, rtol=EPS)
     if kind not in ("eps", "score"):
         np.testing.assert_allclose(x_hat, x, atol=4 * EPS)
@@ -346,14 +346,15 @@ def test_denoiser_keeps_shape_and_dtype(kind):
         return jnp.sum(z, (1, 2, 3)) if kind == "energy" else z
 
     denoise = denoiser(network, kind)
-    eps_hat = denoise(z, 0.5)
-    assert (eps_hat.shape, eps_hat.dtype) == (z.shape, z.dtype)
-    np.testing.assert_allclose(eps_hat, denoise(z, jnp.full(3, 0.5)), rtol=RTOL, atol=RTOL)
+    one, other = denoise(z, 0.5), denoise(z, jnp.full(3, 0.5))
+    for scalar, each in zip(one, other, strict=True):
+        assert (scalar.shape, scalar.dtype) == (z.shape, z.dtype)
+        np.testing.assert_allclose(scalar, each, rtol=RTOL, atol=RTOL)
 
 
 def test_eps_is_passed_on_as_it_is():
     z, gamma = jnp.asarray(Z), jnp.asarray(GAMMA)
-    np.testing.assert_array_equal(denoiser(lambda z, _: 0.3 * z, "eps")(z, gamma), 0.3 * z)
+    np.testing.assert_array_equal(denoiser(lambda z, _: 0.3 * z, "eps")(z, gamma).eps, 0.3 * z)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1), (2, 3)])
@@ -372,8 +373,8 @@ ONES = jnp.ones((2, 3))
 
 @pytest.mark.parametrize("call", [
     lambda: convert(ONES, ONES, 0.0, "noise", "x"), lambda: convert(ONES, ONES, 0.0, "x", "noise"),
-    lambda: convert(ONES, ONES, 0.0, "noise", "noise"), lambda: to_pair(ONES, ONES, 0.0, "noise"),
-    lambda: from_pair(ONES, ONES, 0.0, "noise"), lambda: error_factor(0.0, "x", "noise"),
+    lambda: convert(ONES, ONES, 0.0, "noise", "noise"), lambda: decompose(ONES, ONES, 0.0, "noise"),
+    lambda: compose(ONES, ONES, 0.0, "noise"), lambda: error_factor(0.0, "x", "noise"),
 ])  # fmt: skip
 def test_unknown_kinds_are_refused(call):
     with pytest.raises(ValueError, match=r"='noise': must be one of x, eps, score, v, u, F$"):

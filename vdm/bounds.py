@@ -1,7 +1,7 @@
 """The variational bound on −log p(x), term by term, in nats summed over data dimensions: shape (batch,).
 
 −log p(x) ≤ reconstruction + prior + diffusion, Eq. 3.60 of De Sousa Ribeiro & Glocker (2024). Here `denoise` is a
-callable (z, γ) → ε̂ and `gamma` a callable t → γ(t); x is data encoded in [−1, 1].
+denoiser (`vdm.predictions`) and `gamma` a callable t → γ(t); x is data encoded in [−1, 1].
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Integer
 from vdm import gaussian, likelihoods, predictions, timesteps
 from vdm.schedules import value_and_slope
 
-Denoise = Callable[[Array, Array], Array]
 GammaFn = Callable[[Array], Array]
 Nats = TypeVar("Nats", Array, np.ndarray, float)
 
@@ -37,7 +36,7 @@ def prior_loss(x: Float[Array, "batch *data"], gamma_1: ArrayLike) -> Float[Arra
 
 
 def continuous_diffusion_loss(
-    denoise: Denoise,
+    denoise: predictions.Denoise,
     gamma: GammaFn,
     x: Float[Array, "batch *data"],
     t: Float[Array, " batch"],
@@ -48,7 +47,7 @@ def continuous_diffusion_loss(
 
 
 def discrete_diffusion_loss(
-    denoise: Denoise,
+    denoise: predictions.Denoise,
     gamma: GammaFn,
     x: Float[Array, "batch *data"],
     i: Integer[Array, " batch"],
@@ -92,7 +91,7 @@ def noise_levels(
 
 
 def diffusion_loss_at(
-    denoise: Denoise,
+    denoise: predictions.Denoise,
     gamma_t: Float[Array, " batch"],
     weight: Float[Array, " batch"],
     x: Float[Array, "batch *data"],
@@ -106,8 +105,8 @@ def diffusion_loss_at(
     predicts, its error is not carried through a division by α or σ.
     """
     z_t = gaussian.diffuse(x, eps, gamma_t)
-    prediction = predictions.from_pair(*predictions.pair(denoise)(z_t, gamma_t), gamma_t, space)
-    error = sum_data(jnp.square(predictions.from_pair(x, eps, gamma_t, space) - prediction))
+    prediction = predictions.compose(*predictions.both(denoise)(z_t, gamma_t), gamma_t, space)
+    error = sum_data(jnp.square(predictions.compose(x, eps, gamma_t, space) - prediction))
     return 0.5 * weight * jnp.square(predictions.error_factor(gamma_t, space, "eps")) * error
 
 

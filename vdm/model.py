@@ -107,8 +107,8 @@ class Model:
         variables: Variables,
         condition: Condition = None,
         dropout_key: PRNGKeyArray | None = None,
-    ) -> predictions.Denoiser:
-        """The `denoise(z, gamma)` of these variables. Dropout is on when it gets a key.
+    ) -> predictions.Both:
+        """The denoiser of these variables: (z, γ) -> `Prediction`. Dropout is on when it gets a key.
 
         At γ = ∞ (α = 0) the network is asked at γ(1), the most noise that it was trained with, and its answer is one
         about z of pure noise.
@@ -133,7 +133,7 @@ class Model:
         condition: Condition = None,
     ) -> Float[Array, "batch *data"]:
         """ε̂(z, γ), like z; γ scalar or (batch,)."""
-        return self.denoiser(variables, condition)(z, gamma)
+        return self.denoiser(variables, condition)(z, gamma).eps
 
     def draw(self, key: PRNGKeyArray, batch_size: int, times: timesteps.Times = timesteps.stratified) -> Draws:
         """Times and noise for one estimate of the bound of a (global) batch."""

@@ -1,4 +1,4 @@
-"""What a network may predict, and the adapter that makes a `denoise` of it.
+"""What a denoiser answers, what a network may predict, and the adapter that makes a denoiser of it.
 
 Whatever a network predicts, it says which x and ε it believes z = α x + σ ε to be made of:
 
@@ -15,8 +15,8 @@ v is that of Salimans & Ho (2022); u that of flow matching, the same number in t
 that of Karras et al. (2022), where r = √(σ² + α² s²) is the standard deviation of z for data of standard deviation s.
 (z/r, −F) are (z, v) of the data x/s, whose variance is 1: F is a rotation, as v is.
 
-Conversions go through the pair (x, ε). (In Tables 4.1 and 4.2 of De Sousa Ribeiro & Glocker (2024) the entries with u
-need α+σ = 1, which this process reaches at its ends only, and some of Table 4.2 have wrong signs.) A value's
+Conversions go through (x, ε), a `Prediction`. (In Tables 4.1 and 4.2 of De Sousa Ribeiro & Glocker (2024) the entries
+with u need α+σ = 1, which this process reaches at its ends only, and some of Table 4.2 have wrong signs.) A value's
 coefficients of x and ε never have the same sign, so that no term of
 
     |∂target/∂value| |value| + |∂target/∂z| |z|
@@ -29,7 +29,7 @@ good at both ends predicts v, u or F. At α = 0 (zero terminal SNR) eps, score a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,19 @@ from jaxtyping import Array, Float
 
 from vdm import gaussian
 
-Network = Callable[[Array, Array], Array]
-Pair = Callable[[Array, gaussian.Gamma], tuple[Array, Array]]
+
+class Prediction(NamedTuple):
+    """Which x and ε a noisy z = α x + σ ε is made of, each like z."""
+
+    x: Array
+    eps: Array
+
+
+Denoise = Callable[[Array, gaussian.Gamma], Array | Prediction]
+"""(z, γ) -> ε̂, or a `Prediction` where ε̂ alone would lose x̂ (α → 0); z is (batch, *data), γ a scalar or (batch,)."""
+
+Both = Callable[[Array, gaussian.Gamma], Prediction]
+"""A `Denoise` that always answers with both: see `both`."""
 
 SIGMA_DATA = 0.5
 """Standard deviation of the data that F is scaled for (Karras et al. 2022, Table 1)."""
@@ -63,12 +74,12 @@ def convert(
     """
     _known("source", source, KINDS)
     _known("target", target, KINDS)
-    return value if source == target else from_pair(*to_pair(value, z, gamma, source), gamma, target)
+    return value if source == target else compose(*decompose(value, z, gamma, source), gamma, target)
 
 
-def to_pair(
+def decompose(
     value: Float[Array, "batch *data"], z: Float[Array, "batch *data"], gamma: gaussian.Gamma, kind: str
-) -> tuple[Float[Array, "batch *data"], Float[Array, "batch *data"]]:
+) -> Prediction:
     """The (x, ε) with α x + σ ε = z for which a prediction of kind `kind` is `value`; γ is a scalar or (batch,).
 
     From x, ε divides by σ; from eps and score, x divides by α; v, u and F give both without loss. Raises ValueError
@@ -78,21 +89,21 @@ def to_pair(
     alpha, sigma = _alpha_sigma(gamma, z)
     match kind:
         case "x":
-            return value, (z - alpha * value) / sigma
+            return Prediction(value, (z - alpha * value) / sigma)
         case "eps" | "score":
             eps = value if kind == "eps" else -sigma * value
-            return gaussian.x_from_eps(z, eps, gamma), eps
+            return Prediction(gaussian.x_from_eps(z, eps, gamma), eps)
         case "v":
-            return alpha * z - sigma * value, sigma * z + alpha * value
+            return Prediction(alpha * z - sigma * value, sigma * z + alpha * value)
         case "u":
-            return (z - sigma * value) / (alpha + sigma), (z + alpha * value) / (alpha + sigma)
+            return Prediction((z - sigma * value) / (alpha + sigma), (z + alpha * value) / (alpha + sigma))
         case _:  # F
             r = _std(gamma, z)
             cos, sin = alpha * SIGMA_DATA / r, sigma / r
-            return SIGMA_DATA * (cos * (z / r) + sin * value), sin * (z / r) - cos * value
+            return Prediction(SIGMA_DATA * (cos * (z / r) + sin * value), sin * (z / r) - cos * value)
 
 
-def from_pair(
+def compose(
     x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"], gamma: gaussian.Gamma, kind: str
 ) -> Float[Array, "batch *data"]:
     """The prediction of kind `kind` that says z = α x + σ ε: for data x and noise ε, what a network is to learn.
@@ -128,54 +139,55 @@ def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
     return convert(one, jnp.zeros_like(one), gamma.reshape(-1), source, target).reshape(gamma.shape)
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """A `denoise(z, gamma) -> eps_hat` that knows its x̂ as well, where ε̂ alone does not tell it in float32 (α → 0)."""
+def both(denoise: Denoise) -> Both:
+    """`denoise` as one that answers with a `Prediction`: its own, or x̂ = (z − σ ε̂)/α of its ε̂.
 
-    pair: Pair
-    """(z, γ) -> (x̂, ε̂), with α x̂ + σ ε̂ = z."""
+    Of ε̂ alone x̂ is lost at α = 0.
 
-    def __call__(self, z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Float[Array, "batch *data"]:
-        """ε̂(z, γ), like z; γ is a scalar or (batch,)."""
-        return self.pair(z, gamma)[1]
+    >>> import jax.numpy as jnp
+    >>> denoise = lambda z, gamma: 0.5 * z
+    >>> x_hat, eps_hat = both(denoise)(jnp.ones((2, 3)), 0.0)
+    """
 
+    def answer(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
+        value = denoise(z, jnp.asarray(gamma))
+        return value if isinstance(value, Prediction) else decompose(value, z, gamma, "eps")
 
-def pair(denoise: Network) -> Pair:
-    """(z, γ) -> (x̂, ε̂) of any `denoise`: a `Denoiser`'s own, else with x̂ = (z − σ ε̂)/α."""
-    if isinstance(denoise, Denoiser):
-        return denoise.pair
-
-    def through_eps(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
-        return to_pair(denoise(z, jnp.asarray(gamma)), z, gamma, "eps")
-
-    return through_eps
+    return answer
 
 
-def denoiser(network: Network, kind: str) -> Denoiser:
-    """The `denoise(z, gamma) -> eps_hat` of a network function (z, γ) -> prediction of kind `kind`.
+def denoiser(network: Callable[[Array, Array], Array], kind: str) -> Both:
+    """The denoiser of a network function (z, γ) -> prediction of kind `kind`: it answers with a `Prediction`.
 
-    The result has the shape and dtype of z. A network that predicts "F" is given z/r, of variance 1 for data of
+    x̂ and ε̂ have the shape and dtype of z. A network that predicts "F" is given z/r, of variance 1 for data of
     standard deviation `SIGMA_DATA`: with z = α y, that is Karras et al.'s c_in y. One that predicts "energy" returns
     one number an example, (batch,), and ε̂ = σ ∇_z E, Eq. 4.24, by reverse-mode differentiation: a forward and a
     backward pass a call, itself differentiable, so that a loss of ε̂ can be trained. An example's energy must depend on
     that example only.
 
     Raises ValueError for an unknown kind; its result does when the network's output has the wrong shape.
+
+    >>> import jax.numpy as jnp
+    >>> denoise = denoiser(lambda z, gamma: 0.1 * z, "v")
+    >>> denoise(jnp.ones((2, 3)), jnp.inf).x.shape
+    (2, 3)
     """
     _known("kind", kind, PREDICTIONS)
 
-    def linear(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
+    def linear(z: Array, gamma: gaussian.Gamma) -> Prediction:
         value = _output(network, z / _std(gamma, z) if kind == "F" else z, gamma, kind, z.shape)
-        return to_pair(value, z, gamma, kind)
+        return decompose(value, z, gamma, kind)
 
-    def energy(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
+    def energy(z: Array, gamma: gaussian.Gamma) -> Prediction:
         score = -jax.grad(lambda z: _output(network, z, gamma, kind, z.shape[:1]).sum())(z)
-        return to_pair(score, z, gamma, "score")
+        return decompose(score, z, gamma, "score")
 
-    return Denoiser(energy if kind == "energy" else linear)
+    return energy if kind == "energy" else linear
 
 
-def _output(network: Network, z: Array, gamma: gaussian.Gamma, kind: str, shape: tuple[int, ...]) -> Array:
+def _output(
+    network: Callable[[Array, Array], Array], z: Array, gamma: gaussian.Gamma, kind: str, shape: tuple[int, ...]
+) -> Array:
     """The network's output in the dtype of z. Raises ValueError unless it has shape `shape`."""
     value = jnp.asarray(network(z, jnp.asarray(gamma)), z.dtype)
     if value.shape != shape:

@@ -30,7 +30,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vdm import gaussian, predictions
-from vdm.predictions import Denoiser, Network
+from vdm.predictions import Both, Denoise
 
 KINDS = ("x", "eps", "u")
 """The predictions that are the same number in every process: x, ε and the velocity ε − x.
@@ -76,24 +76,23 @@ def flow() -> Process:
     )
 
 
-def view(denoise: Network, process: Process, kind: str) -> Network:
+def view(denoise: Denoise, process: Process, kind: str) -> Callable[[Array, gaussian.Gamma], Array]:
     """(y, time) -> the prediction of kind `kind` that `denoise` makes of z = y/c, Eq. A.47; one call of it.
 
-    `time` is a scalar or (batch,), the result like y. A `Denoiser` is asked for its own x̂. Raises ValueError for a kind
-    not in `KINDS`.
+    `time` is a scalar or (batch,), the result like y. Raises ValueError for a kind not in `KINDS`.
     """
     _known(kind)
-    predict = predictions.pair(denoise)
+    answer = predictions.both(denoise)
 
     def network(y: Float[Array, "batch *data"], time: gaussian.Gamma) -> Float[Array, "batch *data"]:
         gamma = process.gamma(time)
-        return predictions.from_pair(*predict(y / gaussian.expand(process.scale(gamma), y), gamma), gamma, kind)
+        return predictions.compose(*answer(y / gaussian.expand(process.scale(gamma), y), gamma), gamma, kind)
 
     return network
 
 
-def adopt(network: Network, process: Process, kind: str) -> Denoiser:
-    """The `denoise` of a network function (y, time) -> prediction of kind `kind`: y = c z and time are given to it.
+def adopt(network: Callable[[Array, Array], Array], process: Process, kind: str) -> Both:
+    """The denoiser of a network function (y, time) -> prediction of kind `kind`: y = c z and time are given to it.
 
     `time` comes as the caller's γ does, a scalar or (batch,). Raises ValueError for a kind not in `KINDS`; the result
     does when the network's output has not the shape of y.

@@ -57,9 +57,7 @@ def noisy_at_the_end() -> tuple[Model, Variables]:
 
     class Exact(Model):
         def denoiser(self, variables, condition=None, dropout_key=None):
-            return predictions.Denoiser(
-                lambda z, gamma: predictions.to_pair(oracle.gaussian_eps(z, gamma, 0.0, 0.6), z, gamma, "eps")
-            )
+            return predictions.both(lambda z, gamma: oracle.gaussian_eps(z, gamma, 0.0, 0.6))
 
     schedule = ScheduleConfig(name="linear", gamma_min=-1.0, gamma_max=4.0)
     model = model_lib.from_config(Config(data=DataConfig(shape=SHAPE, levels=LEVELS), schedule=schedule))
@@ -187,11 +185,11 @@ def test_latents_that_are_not_finite_are_told_with_sampler_and_step() -> None:
 
     class Failing(Model):
         def denoiser(self, variables, condition=None, dropout_key=None):
-            def pair(z, gamma):
-                x_hat, eps_hat = Model.denoiser(self, variables).pair(z, gamma)
-                return jnp.where(gamma < -2, jnp.nan, x_hat), eps_hat
+            def denoise(z, gamma):
+                x_hat, eps_hat = Model.denoiser(self, variables)(z, gamma)
+                return predictions.Prediction(jnp.where(gamma < -2, jnp.nan, x_hat), eps_hat)
 
-            return predictions.Denoiser(pair)
+            return denoise
 
     failing = Failing(**vars(model))
     sampler = ImageSampler(failing, parallel.make_mesh(1), SamplingConfig(3, 4, 2, sampler="ddim(1.0)"))

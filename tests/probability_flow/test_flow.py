@@ -12,7 +12,7 @@ from scipy.linalg import expm
 from scipy.special import expit, logsumexp
 
 from vdm import oracles, probability_flow
-from vdm.predictions import Denoiser
+from vdm.predictions import Both, Prediction
 
 RNG = np.random.default_rng(0)
 WEIGHTS = np.array([0.3, 0.5, 0.2])
@@ -51,9 +51,9 @@ Z_0 = draws(8)
 Z32 = jnp.asarray(Z_0, jnp.float32)
 
 
-def fixed(x, eps) -> Denoiser:
+def fixed(x, eps) -> Both:
     """The denoiser that believes in this x and ε, whatever z is."""
-    return Denoiser(lambda z, gamma: (x, eps))
+    return lambda z, gamma: Prediction(x, eps)
 
 
 def test_velocity_is_the_derivative_of_alpha_x_plus_sigma_eps():

@@ -39,12 +39,12 @@ Make = Callable[..., Sample]
 class Toy(Model):
     """Compiled in no time: the denoiser of data N(0, 0.6²), times a number."""
 
-    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Denoiser:
-        def pair(z: jax.Array, gamma: Any) -> tuple[jax.Array, jax.Array]:
+    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Both:
+        def denoise(z: jax.Array, gamma: Any) -> predictions.Prediction:
             eps_hat = variables["network"]["scale"] * oracle.gaussian_eps(z, gamma, 0.0, 0.6)
-            return predictions.to_pair(eps_hat, z, gamma, "eps")
+            return predictions.decompose(eps_hat, z, gamma, "eps")
 
-        return predictions.Denoiser(pair)
+        return denoise
 
 
 @pytest.fixture(scope="module")

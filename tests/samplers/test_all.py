@@ -95,7 +95,7 @@ def test_a_step_of_no_length_changes_nothing(name):
     if "0.1" in name:
         return  # Churn goes up first.
     sampler = samplers.parse(name)
-    step = jax.jit(partial(sampler.step, predict=predictions.pair(affine.denoise)))
+    step = jax.jit(partial(sampler.step, denoise=predictions.both(affine.denoise)))
     keys, z = samplers.initial_latents(key, SHAPE)
     memory, gamma_t = sampler.init(z), GAMMAS[0]
     for gamma_s in (GAMMAS[0], GAMMAS[1], GAMMAS[1], GAMMAS[2]):

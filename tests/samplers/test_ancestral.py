@@ -48,7 +48,7 @@ def test_moments_after_every_step(name):
     gammas = samplers.grid(SCHEDULES[name], 12)
     means, variances = exact_moments(oracle.f64(gammas))
     sampler = samplers.ancestral()
-    step = jax.jit(partial(sampler.step, predict=predictions.pair(denoise)))
+    step = jax.jit(partial(sampler.step, denoise=predictions.both(denoise)))
     keys, z = samplers.initial_latents(jax.random.key(0), (NUM, 1))
     memory = sampler.init(z)
     for n in range(12):
@@ -64,7 +64,7 @@ def test_x_hat_is_the_mean_of_the_data_given_z():
     sampler = samplers.ancestral()
     keys, z = samplers.initial_latents(jax.random.key(0), (100, 1))
     for gamma_t, gamma_s in ((gammas[0], gammas[1]), (gammas[3], gammas[4])):
-        x_hat = sampler.step(keys, predictions.pair(denoise), z, (), gamma_t, gamma_s).x_hat
+        x_hat = sampler.step(keys, predictions.both(denoise), z, (), gamma_t, gamma_s).x_hat
         var_x = STD**2 * oracle.sigma(gamma_t) ** 2 / (oracle.alpha(gamma_t) ** 2 * STD**2 + oracle.sigma(gamma_t) ** 2)
         # Bayes: precision-weighted mean of N(MEAN, STD²) and the likelihood of z.
         expected = var_x * (MEAN / STD**2 + oracle.alpha(gamma_t) * oracle.f64(z) / oracle.sigma(gamma_t) ** 2)
@@ -120,4 +120,4 @@ def test_a_step_of_no_length_changes_nothing():
     sampler = samplers.ancestral()
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
     gamma = jnp.float32(-2.0)
-    np.testing.assert_array_equal(sampler.step(keys, predictions.pair(denoise), z, (), gamma, gamma).z, z)
+    np.testing.assert_array_equal(sampler.step(keys, predictions.both(denoise), z, (), gamma, gamma).z, z)

@@ -37,7 +37,7 @@ def test_the_marginal_is_exact_in_the_limit(eta):
 def test_eta_1_is_ancestral_with_the_same_noise():
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
     for gamma_t, gamma_s in ((12.0, -8.0), (1.0, 0.5), (-5.0, -5.1)):
-        args = keys, predictions.pair(affine.denoise), z, (), jnp.float32(gamma_t), jnp.float32(gamma_s)
+        args = keys, predictions.both(affine.denoise), z, (), jnp.float32(gamma_t), jnp.float32(gamma_s)
         # ε̂ from z and back: a few roundings of z, 1/α times larger in x̂.
         tolerance = 1e-6 / oracle.alpha(gamma_t)
         np.testing.assert_allclose(samplers.ddim(1.0).step(*args).z, samplers.ancestral().step(*args).z, atol=tolerance)

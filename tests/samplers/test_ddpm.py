@@ -35,7 +35,7 @@ def test_the_marginal_is_exact_in_the_limit(variance):
 
 def test_small_is_ancestral():
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
-    args = keys, predictions.pair(affine.denoise), z, (), jnp.float32(1.0), jnp.float32(-0.5)
+    args = keys, predictions.both(affine.denoise), z, (), jnp.float32(1.0), jnp.float32(-0.5)
     np.testing.assert_array_equal(samplers.ddpm("small").step(*args).z, samplers.ancestral().step(*args).z)
 
 
@@ -47,10 +47,10 @@ def test_large_is_sigma_hat_of_ddim():
     beta = 1 - bar_t / bar_s
     assert 1 - bar_s < beta
     mean, large = (
-        samplers.ddpm(variance).step(keys, predictions.pair(affine.denoise), z, (), gamma_t, gamma_s).z
+        samplers.ddpm(variance).step(keys, predictions.both(affine.denoise), z, (), gamma_t, gamma_s).z
         for variance in ("none", "large")
     )
-    x_hat, eps_hat = (oracle.f64(value) for value in predictions.pair(affine.denoise)(z, gamma_t))
+    x_hat, eps_hat = (oracle.f64(value) for value in predictions.both(affine.denoise)(z, gamma_t))
     kept = np.sqrt(1 - bar_s - (1 - bar_s) / (1 - bar_t) * beta)
     np.testing.assert_allclose(mean, np.sqrt(bar_s) * x_hat + kept * eps_hat, rtol=1e-5, atol=1e-6)
     noise = samplers.loop.normal_per_image(keys, z.shape)

@@ -56,7 +56,7 @@ def test_order_1_is_ddim_and_ancestral(stochastic, same):
     for gamma_t, gamma_s in ((4.0, 2.0), (0.3, -9.0)):
         args = jnp.float32(gamma_t), jnp.float32(gamma_s)
         result, expected = (
-            each.step(keys, predictions.pair(affine.denoise), z, each.init(z), *args).z for each in (sampler, same)
+            each.step(keys, predictions.both(affine.denoise), z, each.init(z), *args).z for each in (sampler, same)
         )
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=3e-6)
 

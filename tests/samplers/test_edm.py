@@ -51,7 +51,7 @@ def test_the_marginal_is_exact_in_the_limit(second_order):
 def test_euler_is_ddim_to_the_bit():
     keys, z = samplers.initial_latents(jax.random.key(0), (10, 2))
     for gamma_t, gamma_s in ((4.0, 2.0), (0.3, -9.0)):
-        args = keys, predictions.pair(affine.denoise), z, (), jnp.float32(gamma_t), jnp.float32(gamma_s)
+        args = keys, predictions.both(affine.denoise), z, (), jnp.float32(gamma_t), jnp.float32(gamma_s)
         np.testing.assert_array_equal(samplers.euler().step(*args).z, samplers.ddim().step(*args).z)
 
 

@@ -136,7 +136,7 @@ def test_zero_terminal_snr_has_no_error_of_the_start(kind):
             gaussian_input(z, gamma),
             (gaussian_input(z, gamma) - gaussian.alpha(gamma) * x) / gaussian.sigma(gamma),
         )
-        return predictions.from_pair(x, eps, gamma.reshape(()), kind)
+        return predictions.compose(x, eps, gamma.reshape(()), kind)
 
     def gaussian_input(z, gamma):
         # A network of F is given z/r.
@@ -160,6 +160,6 @@ def test_zero_terminal_snr_has_no_error_of_the_start(kind):
 
 def test_eps_alone_does_not_tell_x_at_zero_snr():
     """What the config refuses: it is not finite, and not silently wrong."""
-    x_hat, eps_hat = predictions.pair(lambda z, gamma: 0.5 * z)(jnp.ones((2, 3)), jnp.inf)
+    x_hat, eps_hat = predictions.both(lambda z, gamma: 0.5 * z)(jnp.ones((2, 3)), jnp.inf)
     assert not np.isfinite(x_hat).any()
     assert (eps_hat == 0.5).all()

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import gaussian, predictions, samplers
+from vdm import gaussian, samplers
 
 X = np.linspace(-1, 1, 12).reshape(6, 2).astype(np.float32)
 
@@ -50,11 +50,7 @@ def test_inversion_is_ddim_upwards_by_hand():
 
 def test_inversion_goes_up_to_pure_noise():
     """At γ = ∞ z is ε̂."""
-
-    def pair(z, gamma):
-        return predictions.to_pair(affine.denoise(z, gamma), z, gamma, "eps")
-
-    z_1 = samplers.invert(predictions.Denoiser(pair), jnp.asarray(X), jnp.asarray([jnp.inf, 2.0]))
+    z_1 = samplers.invert(affine.denoise, jnp.asarray(X), jnp.asarray([jnp.inf, 2.0]))
     np.testing.assert_allclose(z_1, affine.denoise(jnp.asarray(X), jnp.float32(2.0)), rtol=1e-6)
 
 

@@ -71,7 +71,7 @@ def test_the_loop_is_the_python_loop():
     memory = sampler.init(z)
     for n in range(num_steps):
         step_keys = jax.vmap(lambda k, n=n: jax.random.fold_in(k, n + 1))(keys)
-        result = sampler.step(step_keys, predictions.pair(denoise), z, memory, gammas[n], gammas[n + 1])
+        result = sampler.step(step_keys, predictions.both(denoise), z, memory, gammas[n], gammas[n + 1])
         z, memory = result.z, result.memory
         # The same float32 operations, compiled apart.
         np.testing.assert_allclose(frames[n], result.x_hat, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 
 from vdm import predictions, samplers
 
-PREDICT = predictions.pair(affine.denoise)
+PREDICT = predictions.both(affine.denoise)
 
 
 def nothing(keys, predict, z, memory, gamma_t, gamma_s):
@@ -43,7 +43,7 @@ def test_where_eps_hat_is_zero_there_is_no_correction():
     """Of the first image alone; one that is not finite stays so."""
     keys, z = samplers.initial_latents(jax.random.key(0), (3, 4))
     scale = jnp.array([[0.0], [1.0], [jnp.nan]])
-    predict = predictions.pair(lambda z, gamma: scale * affine.denoise(z, gamma))
+    predict = predictions.both(lambda z, gamma: scale * affine.denoise(z, gamma))
     sampler = samplers.predictor_corrector(2, 0.3, samplers.Sampler(lambda z: (), nothing))
     args = z, (), jnp.float32(1.5), jnp.float32(0.5)
     result = sampler.step(keys, predict, *args).z

@@ -10,16 +10,20 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import likelihoods, memory, parallel, samplers
+from vdm import guidance, likelihoods, memory, parallel, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.keys import Keys, folded, image_keys
 from vdm.model import Model, Variables
-from vdm.predictions import Denoiser
+from vdm.predictions import Denoise, Prediction
 
-CLIPPING = {"none": lambda denoise: denoise, "static": samplers.clipping.static, "dynamic": samplers.clipping.dynamic}
+CLIPPING = {
+    "none": guidance.no_clipping(),
+    "static": guidance.static_clipping(),
+    "dynamic": guidance.dynamic_clipping(),
+}
 
 SHOWN = 64
 """Images in a picture; of the first so many frames are kept."""
@@ -98,15 +102,15 @@ class ModelSampling:
         self.model, self.config, self.sampler = model, config, samplers.parse(config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
 
-    def denoiser(self, variables: Variables) -> Denoiser:
+    def denoiser(self, variables: Variables) -> Denoise:
         """The batch is spread over the mesh."""
 
-        def pair(z: Array, gamma: Gamma) -> tuple[Array, Array]:
+        def denoise(z: Array, gamma: Gamma) -> Prediction:
             if self.sharding is not None:
                 z = jax.lax.with_sharding_constraint(z, self.sharding)
-            return self.model.denoiser(variables).pair(z, gamma)
+            return self.model.denoiser(variables)(z, gamma)
 
-        return CLIPPING[self.config.clip](Denoiser(pair))
+        return CLIPPING[self.config.clip](denoise)
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)

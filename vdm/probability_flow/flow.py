@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import gaussian, predictions
-from vdm.bounds import Denoise, sum_data
+from vdm.bounds import sum_data
+from vdm.predictions import Denoise
 from vdm.probability_flow.solver import State, solve
 
 
@@ -37,7 +38,7 @@ class LogLikelihood(NamedTuple):
 
 def velocity(denoise: Denoise, z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Float[Array, "batch *data"]:
     """dz/dγ = ½ α σ (α ε̂ − σ x̂) of the probability flow; γ is a scalar or (batch,)."""
-    x_hat, eps_hat = predictions.pair(denoise)(z, gamma)
+    x_hat, eps_hat = predictions.both(denoise)(z, gamma)
     gamma = gaussian.expand(gamma, z)
     alpha, sigma = gaussian.alpha(gamma), gaussian.sigma(gamma)
     return 0.5 * alpha * sigma * (alpha * eps_hat - sigma * x_hat)

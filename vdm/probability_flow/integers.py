@@ -9,7 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from vdm import gaussian, likelihoods
-from vdm.bounds import Denoise, sum_data
+from vdm.bounds import sum_data
+from vdm.predictions import Denoise
 from vdm.probability_flow.flow import log_likelihood
 
 

@@ -3,14 +3,14 @@
 gammas = samplers.grid(gamma, num_steps)
 z_0 = samplers.sample(key, denoise, samplers.ddim(eta=0.0), gammas, shape)
 
-All have the marginals q(z_t) of the model in the limit of many steps, but `ddpm("none")` and clipped ones; `SAMPLERS`
+All have the marginals q(z_t) of the model in the limit of many steps, but `ddpm("none")`; `SAMPLERS`
 has them by name, `parse` reads "dpm_solver_pp(2)".
 """
 
 from collections.abc import Callable
 
 from vdm import parsing
-from vdm.samplers import clipping, grids
+from vdm.samplers import grids
 from vdm.samplers.ancestral import ancestral
 from vdm.samplers.ddim import ddim
 from vdm.samplers.ddpm import ddpm
@@ -61,7 +61,6 @@ __all__ = [
     "Sampler",
     "Step",
     "ancestral",
-    "clipping",
     "ddim",
     "ddpm",
     "describe",

@@ -5,7 +5,7 @@ from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.keys import Keys, normal_per_image
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers.loop import Memory, Sampler, Step
 
 
@@ -16,8 +16,8 @@ def ancestral() -> Sampler:
     outside the root.
     """
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
-        x_hat, _ = predict(z, gamma_t)
+    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, _ = denoise(z, gamma_t)
         mean, var = gaussian.posterior(z, x_hat, gamma_s, gamma_t)
         return Step(mean + jnp.sqrt(var) * normal_per_image(keys, z.shape), x_hat, memory)
 

@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.keys import Keys, normal_per_image
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.loop import Memory, Sampler, Step
 
@@ -23,8 +23,8 @@ def ddim(eta: ArrayLike = 0.0) -> Sampler:
     """
     options.check_range("eta", eta, 0.0, 1.0)
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
-        x_hat, eps_hat = predict(z, gamma_t)
+    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, eps_hat = denoise(z, gamma_t)
         # Up the grid, where `latents.invert` goes, nothing is drawn.
         change = jnp.minimum(gamma_s - gamma_t, 0)
         fresh = eta**2 * -jnp.expm1(change)

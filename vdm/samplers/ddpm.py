@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.keys import Keys, normal_per_image
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
 from vdm.samplers.loop import Memory, Sampler, Step
@@ -35,8 +35,8 @@ def ddpm(variance: str = "large") -> Sampler:
     if variance == "small":
         return ancestral()
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
-        x_hat, _ = predict(z, gamma_t)
+    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, _ = denoise(z, gamma_t)
         mean, _ = gaussian.posterior(z, x_hat, gamma_s, gamma_t)
         noise = jnp.sqrt(_VARIANCES[variance](gamma_s, gamma_t)) * normal_per_image(keys, z.shape)
         return Step(mean + noise, x_hat, memory)

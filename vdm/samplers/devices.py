@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vdm.bounds import Denoise
+from vdm.predictions import Denoise
 from vdm.samplers.loop import Sampler, sample
 
 Draw = Callable[..., Float[Array, "batch *data"]]

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.keys import Keys, normal_per_image
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.loop import Memory, Sampler, Step
 
@@ -54,12 +54,12 @@ def _solver(churn: ArrayLike, s_min: ArrayLike, s_max: ArrayLike, s_noise: Array
         noise = s_noise * jnp.sqrt(var) * normal_per_image(keys, z.shape)
         return jnp.where(where, signal * z + noise, z), higher
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         z, gamma = churned(keys, z, gamma_t)
-        x_hat, eps_hat = predict(z, gamma)
+        x_hat, eps_hat = denoise(z, gamma)
         z_s = gaussian.alpha(gamma_s) * x_hat + gaussian.sigma(gamma_s) * eps_hat
         if second_order:
-            _, eps_hat_s = predict(z_s, gamma_s)
+            _, eps_hat_s = denoise(z_s, gamma_s)
             # α_s (s_s − ŝ).
             length = -gaussian.sigma(gamma_s) * jnp.expm1((gamma - gamma_s) / 2)
             z_s += jnp.where(jnp.isfinite(gamma), length * (eps_hat_s - eps_hat) / 2, 0)

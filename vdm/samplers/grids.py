@@ -75,7 +75,7 @@ def cosine(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int) -> Float[Arra
 def zero_terminal_snr(gammas: Float[Array, " points"]) -> Float[Array, " points"]:
     """The grid from pure noise: γ = ∞ (α = 0, no signal at all) in place of its first point (Lin et al. 2024).
 
-    For a `vdm.predictions.Denoiser` that tells x̂ at α = 0: of a network that predicts x, v, u or F.
+    For a denoiser that answers with a `Prediction` at α = 0: of a network that predicts x, v, u or F.
     """
     return gammas.at[0].set(jnp.inf)
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vdm import gaussian, predictions
-from vdm.bounds import Denoise
+from vdm import gaussian
+from vdm.predictions import Denoise, Prediction
 from vdm.samplers.ddim import ddim
 from vdm.samplers.loop import Sampler, sample_from
 
@@ -27,10 +27,10 @@ def invert(
 def is_deterministic(sampler: Sampler, gammas: Float[Array, " points"]) -> bool:
     """Whether z₀ follows from z₁ alone on this grid: the same for two keys, with the denoiser of data that are 0."""
 
-    def pair(z: Array, gamma: gaussian.Gamma) -> tuple[Array, Array]:
-        return jnp.zeros_like(z), z / gaussian.sigma(gaussian.expand(gamma, z))
+    def denoise(z: Array, gamma: gaussian.Gamma) -> Prediction:
+        return Prediction(jnp.zeros_like(z), z / gaussian.sigma(gaussian.expand(gamma, z)))
 
-    draw = jax.jit(lambda key: sample_from(key, predictions.Denoiser(pair), sampler, gammas, jnp.ones((1, 4))))
+    draw = jax.jit(lambda key: sample_from(key, denoise, sampler, gammas, jnp.ones((1, 4))))
     one, other = (draw(jax.random.key(seed)) for seed in (0, 1))
     return bool(jnp.array_equal(one, other))
 

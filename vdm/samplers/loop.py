@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import predictions
-from vdm.bounds import Denoise
 from vdm.keys import Keys, folded, image_keys, normal_per_image
+from vdm.predictions import Denoise
 
 Memory = Any
 Carry = tuple[Array, Memory, Array, Array]
@@ -29,15 +29,15 @@ class Step(NamedTuple):
 
 
 class StepFn(Protocol):
-    """(keys, predict, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step.
+    """(keys, denoise, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step.
 
-    `predict` is (z, γ) -> (x̂, ε̂), one network call.
+    `denoise` answers with a `Prediction`; one call is one network call.
     """
 
     def __call__(
         self,
         keys: Keys,
-        predict: predictions.Pair,
+        denoise: predictions.Both,
         z: Float[Array, "batch *data"],
         memory: Memory,
         gamma_t: Float[Array, ""],
@@ -131,14 +131,14 @@ def run(
     num_steps = gammas.shape[0] - 1
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
-    predict = predictions.pair(denoise)
+    answer = predictions.both(denoise)
     # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
     frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
 
     def body(carry: Carry, inputs: tuple[Array, ...]) -> tuple[Carry, None]:
         z, memory, frames, bad_step = carry
         i, gamma_t, gamma_s, frame = inputs
-        result = sampler.step(folded(keys, i + 1), predict, z, memory, gamma_t, gamma_s)
+        result = sampler.step(folded(keys, i + 1), answer, z, memory, gamma_t, gamma_s)
         if len(steps):
             # Steps after the last chosen one fall outside and are dropped.
             frames = frames.at[frame].set(keep(result), mode="drop")

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from vdm import gaussian
 from vdm.keys import Keys, folded, normal_per_image
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
 from vdm.samplers.loop import Memory, Sampler, Step
@@ -28,9 +28,9 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
     options.check_range("snr", snr, 0.0, 1.0)
     first = predictor or ancestral()
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         def corrected(z: Array, n: Array) -> tuple[Array, None]:
-            _, eps_hat = predict(z, gamma_s)
+            _, eps_hat = denoise(z, gamma_s)
             eps = normal_per_image(folded(keys, n), z.shape)
             norm = _norm(eps_hat)
             # √δ/σ_s.
@@ -38,7 +38,7 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
             return z + gaussian.sigma(gamma_s) * (jnp.sqrt(2.0) * size * eps - size**2 * eps_hat), None
 
         alpha_ts, _ = gaussian.transition(gamma_s, gamma_t)
-        result = first.step(folded(keys, 0), predict, z, memory, gamma_t, gamma_s)
+        result = first.step(folded(keys, 0), denoise, z, memory, gamma_t, gamma_s)
         z_s, _ = jax.lax.scan(corrected, result.z, jnp.arange(1, steps + 1))
         return result._replace(z=z_s)
 

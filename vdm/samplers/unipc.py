@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vdm.keys import Keys
-from vdm.predictions import Pair
+from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.exponential import History, integrated, no_history, predicted
 from vdm.samplers.loop import Sampler, Step
@@ -31,8 +31,8 @@ def unipc(order: int = 2) -> Sampler:
     """
     options.check_choice("order", order, (1, 2, 3))
 
-    def step(keys: Keys, predict: Pair, z: Array, memory: _Memory, gamma_t: Array, gamma_s: Array) -> Step:
-        x_hat, _ = predict(z, gamma_t)
+    def step(keys: Keys, denoise: Both, z: Array, memory: _Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        x_hat, _ = denoise(z, gamma_t)
         history = memory.history.with_newest(gamma_t, x_hat)
         before = memory.history.gammas[0]
         z = jnp.where(jnp.isfinite(before), integrated(memory.z, before, gamma_t, history), z)
