@@ -46,7 +46,12 @@ def snr(gamma: ArrayLike) -> Array:
 def diffuse(
     x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"], gamma: Gamma
 ) -> Float[Array, "batch *data"]:
-    """A draw z = α x + σ ε of q(z_t|x), Eq. 3.1."""
+    """A draw z = α x + σ ε of q(z_t|x), Eq. 3.1.
+
+    >>> z = diffuse(jnp.ones((1, 2)), jnp.zeros((1, 2)), -20.0)
+    >>> bool(jnp.all(jnp.abs(z - 1) < 1e-6))
+    True
+    """
     gamma = expand(gamma, x)
     return alpha(gamma) * x + sigma(gamma) * eps
 
@@ -76,6 +81,10 @@ def posterior(
 
     Mean of Eq. 3.47 with shape (batch, *data); variance σ_s² (−expm1(γ_s − γ_t)) of Eq. A.21 with the shape of
     γ expanded for broadcasting against z.
+
+    >>> mean, var = posterior(jnp.ones((1, 2)), jnp.ones((1, 2)), gamma_s=-2.0, gamma_t=-1.0)
+    >>> mean.shape
+    (1, 2)
     """
     gamma_s, gamma_t = expand(gamma_s, z_t), expand(gamma_t, z_t)
     c = -jnp.expm1(gamma_s - gamma_t)

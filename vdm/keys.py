@@ -20,12 +20,20 @@ class Stream(IntEnum):
 
 
 def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
-    """The key that a stream starts from."""
+    """The key that a stream starts from.
+
+    >>> key = stream_key(0, Stream.SAMPLING)
+    """
     return jax.random.fold_in(jax.random.key(seed), int(stream))
 
 
 def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
-    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀."""
+    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀.
+
+    >>> key = jax.random.key(0)
+    >>> bool((image_keys(key, 2, first=3) == image_keys(key, 5)[3:]).all())
+    True
+    """
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
 
 

@@ -11,13 +11,21 @@ from vdm import gaussian
 
 
 def encode(x: Integer[ArrayLike, "*shape"], levels: int) -> Float[Array, "*shape"]:
-    """Bin centres (2x + 1)/levels − 1 in (−1, 1), float32, of integers 0 … levels−1."""
+    """Bin centres (2x + 1)/levels − 1 in (−1, 1), float32, of integers 0 … levels−1.
+
+    >>> encode(jnp.array([0, 1]), levels=2).tolist()
+    [-0.5, 0.5]
+    """
     _check_levels(levels)
     return (2 * jnp.asarray(x).astype(jnp.float32) + 1) / levels - 1
 
 
 def decode(x: Float[ArrayLike, "*shape"], levels: int) -> Integer[Array, "*shape"]:
-    """The integer (int32) whose bin holds each value; values beyond ±1 go to the outermost bins."""
+    """The integer (int32) whose bin holds each value; values beyond ±1 go to the outermost bins.
+
+    >>> decode(jnp.array([-0.5, 0.5, 3.0]), levels=2).tolist()
+    [0, 1, 1]
+    """
     _check_levels(levels)
     return jnp.clip(jnp.floor((jnp.asarray(x) + 1) * (levels / 2)), 0, levels - 1).astype(jnp.int32)
 

@@ -53,6 +53,15 @@ class Model:
 
     Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
     "image", integers 0 … levels−1 of shape (batch, *shape), and what the network is conditioned on.
+
+    >>> from vdm import schedules
+    >>> from vdm.networks import UNet
+    >>> network = UNet(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
+    >>> model = Model(schedules.linear(-10.0, 5.0), network, shape=(4, 4, 1), levels=256)
+    >>> variables = model.init(jax.random.key(0))
+    >>> batch = {"image": jnp.zeros((2, 4, 4, 1), jnp.uint8)}
+    >>> model.bound(variables, jax.random.key(1), batch).total.shape
+    (2,)
     """
 
     schedule: schedules.Schedule

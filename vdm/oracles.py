@@ -38,6 +38,10 @@ def gaussian(mean: ArrayLike, cov_diag: ArrayLike) -> Oracle:
     """Data N(mean, diag(cov_diag)), both of shape (*data); E[ε|z_t] = σ (z − α mean)/(α² cov_diag + σ²).
 
     Raises ValueError when the shapes differ or a variance is negative.
+
+    >>> oracle = gaussian(mean=[0.0], cov_diag=[1.0])
+    >>> round(float(oracle.denoise(jnp.ones((1, 1)), jnp.float32(0.0))[0, 0]), 4)
+    0.7071
     """
     mean, cov_diag = _float64("mean", mean), _float64("cov_diag", cov_diag)
     if cov_diag.shape != mean.shape:
@@ -54,6 +58,10 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
     integer images of known probabilities: then `log_prob` is not a density but the log-probability of each point, −∞
     elsewhere; `log_marginal` is a density at every finite γ. Raises ValueError when the weights are not positive or do
     not sum to 1, a std is negative, a value is not finite or a shape does not fit.
+
+    >>> oracle = mixture(weights=[0.5, 0.5], means=[[-1.0], [1.0]], stds=[0.1, 0.1])
+    >>> oracle.sample(jax.random.key(0), 3).shape, oracle.log_prob(jnp.ones((2, 1))).shape
+    ((3, 1), (2,))
     """
     weights, means, stds = _float64("weights", weights), _float64("means", means), _float64("stds", stds)
     if weights.ndim != 1 or not np.all(weights > 0) or abs(weights.sum() - 1) > 1e-6:

@@ -54,6 +54,9 @@ def variance_exploding() -> Process:
     """y = x + s ε with time s = σ/α = e^{γ/2}: Song & Ermon (2019), and EDM (Karras et al. 2022), where s is called σ.
 
     EDM's denoiser D(y, s) is of kind "x", and its ODE dy/ds = (y − D)/s.
+
+    >>> float(variance_exploding().time(0.0))
+    1.0
     """
     return Process(
         scale=lambda gamma: 1 / gaussian.alpha(gamma),
@@ -68,6 +71,9 @@ def flow() -> Process:
     The velocity of its ODE dy/dt = u(y, t) is of kind "u". Where t runs from noise to data (Lipman et al. 2023), give
     1 − t, and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model knows only the stretch between the times of its
     schedule's γ(0) and γ(1).
+
+    >>> float(flow().time(0.0))
+    0.5
     """
     return Process(
         scale=lambda gamma: 1 / (gaussian.alpha(gamma) + gaussian.sigma(gamma)),
@@ -80,6 +86,10 @@ def view(denoise: Denoise, process: Process, kind: str) -> Callable[[Array, gaus
     """(y, time) -> the prediction of kind `kind` that `denoise` makes of z = y/c, Eq. A.47; one call of it.
 
     `time` is a scalar or (batch,), the result like y. Raises ValueError for a kind not in `KINDS`.
+
+    >>> velocity = view(lambda z, gamma: 0.5 * z, flow(), "u")
+    >>> velocity(jnp.ones((2, 3)), 0.5).shape
+    (2, 3)
     """
     _known(kind)
     answer = predictions.both(denoise)
@@ -96,6 +106,10 @@ def adopt(network: Callable[[Array, Array], Array], process: Process, kind: str)
 
     `time` comes as the caller's γ does, a scalar or (batch,). Raises ValueError for a kind not in `KINDS`; the result
     does when the network's output has not the shape of y.
+
+    >>> denoise = adopt(lambda y, s: 0 * y, variance_exploding(), "x")
+    >>> denoise(jnp.ones((2, 3)), 0.0).x.tolist()[0]
+    [0.0, 0.0, 0.0]
     """
     _known(kind)
 

@@ -63,7 +63,12 @@ class Proposal(NamedTuple):
 
 
 def uniform() -> Proposal:
-    """Uniform times of the schedule."""
+    """Uniform times of the schedule.
+
+    >>> levels = uniform().draw({}, jnp.array([0.25]), lambda t: 15 * t - 10, None)
+    >>> float(levels.gamma[0]), float(levels.weight[0])
+    (-6.25, 15.0)
+    """
 
     def draw(state: State, u: Even, gamma: bounds.GammaFn, num_steps: int | None) -> NoiseLevels:
         return NoiseLevels(u, jnp.ones_like(u), *bounds.noise_levels(gamma, u, num_steps))
@@ -72,12 +77,26 @@ def uniform() -> Proposal:
 
 
 def adaptive() -> Proposal:
-    """p(t) ∝ the mean weighted loss at t, Eq. 4.130: p(λ) ∝ E[w ‖ε − ε̂‖²]. A moving average in `BINS` bins of t."""
+    """p(t) ∝ the mean weighted loss at t, Eq. 4.130: p(λ) ∝ E[w ‖ε − ε̂‖²]. A moving average in `BINS` bins of t.
+
+    >>> proposal = adaptive()
+    >>> levels = proposal.draw(proposal.init(), jnp.array([0.25]), lambda t: 15 * t - 10, None)
+    >>> after = proposal.update(proposal.init(), levels, jnp.array([3.0]))
+    >>> float(after.total.sum())
+    3.0
+    """
     return _histogram(1)
 
 
 def importance() -> Proposal:
-    """p(t) ∝ the root of the mean squared weighted loss at t: the least variance (Nichol & Dhariwal 2021, Eq. 18)."""
+    """p(t) ∝ the root of the mean squared weighted loss at t: the least variance (Nichol & Dhariwal 2021, Eq. 18).
+
+    >>> proposal = importance()
+    >>> levels = proposal.draw(proposal.init(), jnp.array([0.25]), lambda t: 15 * t - 10, None)
+    >>> after = proposal.update(proposal.init(), levels, jnp.array([3.0]))
+    >>> float(after.total.sum())
+    9.0
+    """
     return _histogram(2)
 
 
@@ -86,6 +105,10 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> Proposal:
 
     In continuous time only; the end points must leave it `LEAST_MASS` of its mass or more. Raises ValueError unless
     both are finite and std ≥ `LEAST_STD`.
+
+    >>> levels = log_normal().draw({}, jnp.array([0.55]), lambda t: 23.0 * t - 13.0, None)
+    >>> bool(jnp.abs(levels.gamma[0] + 2.4) < 0.1)
+    True
     """
     return _normal(mean, std)
 
@@ -94,6 +117,10 @@ def logit_normal(mean: float = 0.0, std: float = 1.0) -> Proposal:
     """logit t ~ N(mean, std²) of the flow z ∝ (1 − t) x + t ε, within the end points: Esser et al. (2024), Eq. 19.
 
     t/(1 − t) = σ/α, so this is `log_normal` with other defaults. Raises ValueError as it does.
+
+    >>> levels = logit_normal().draw({}, jnp.array([0.55]), lambda t: 20.0 * t - 10.0, None)
+    >>> bool(jnp.abs(levels.gamma[0]) < 0.1)
+    True
     """
     return _normal(mean, std)
 

@@ -30,7 +30,12 @@ class Schedule(NamedTuple):
 
 
 def gamma_and_slope(schedule: Schedule, params: Params, t: Time) -> tuple[Array, Array]:
-    """(γ(t), dγ/dt) by forward-mode differentiation, each with the shape of t."""
+    """(γ(t), dγ/dt) by forward-mode differentiation, each with the shape of t.
+
+    >>> gamma, slope = gamma_and_slope(linear(-10.0, 5.0), {}, 0.5)
+    >>> float(gamma), float(slope)
+    (-2.5, 15.0)
+    """
     return value_and_slope(lambda t: schedule.gamma(params, t), t)
 
 
@@ -41,7 +46,12 @@ def value_and_slope(f: Callable[[Array], Array], t: Time) -> tuple[Array, Array]
 
 
 def linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
-    """γ linear in t from `gamma_min` to `gamma_max`: log-SNR-linear."""
+    """γ linear in t from `gamma_min` to `gamma_max`: log-SNR-linear.
+
+    >>> schedule = linear(-10.0, 5.0)
+    >>> float(schedule.gamma({}, 0.5))
+    -2.5
+    """
     _check_range(gamma_min, gamma_max)
     return _fixed(lambda t: _between(gamma_min, gamma_max, t), gamma_min, gamma_max)
 
@@ -50,6 +60,10 @@ def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
     """α = cos(πτ/2), σ = sin(πτ/2) (Nichol & Dhariwal 2021), τ rescaled so that γ runs from `gamma_min` to `gamma_max`.
 
     γ = 2 log tan(πτ/2), §4.5.
+
+    >>> schedule = cosine(-10.0, 5.0)
+    >>> [float(schedule.gamma({}, t)) for t in (0.0, 1.0)]
+    [-10.0, 5.0]
     """
     return shifted_cosine(gamma_min, gamma_max, shift=0.0)
 
@@ -58,6 +72,10 @@ def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: floa
     """The cosine schedule with `shift` added to γ (Hoogeboom et al. 2023): 2 log tan(πτ/2) + shift, same end points.
 
     For images of side d their shift is 2 log(d/64): larger images get more noise.
+
+    >>> less, more = shifted_cosine(-10.0, 5.0, shift=-2.0), shifted_cosine(-10.0, 5.0, shift=2.0)
+    >>> bool(less.gamma({}, 0.5) < more.gamma({}, 0.5))
+    True
     """
     _check_range(gamma_min, gamma_max)
     # θ = πτ/2 and its complement π/2 − θ are interpolated apart, so that tan stays accurate at both ends.
@@ -76,6 +94,10 @@ def beta_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
 
     B(τ) = −log α² = 0.1 τ + ½ (20 − 0.1) τ², and B = softplus(γ). t ∈ [0, 1] is the stretch of τ from `gamma_min` to
     `gamma_max`: the shape of γ between the end points is DDPM's own, not rescaled.
+
+    >>> schedule = beta_linear(-10.0, 5.0)
+    >>> [float(schedule.gamma({}, t)) for t in (0.0, 1.0)]
+    [-10.0, 5.0]
     """
     _check_range(gamma_min, gamma_max)
     beta_0, beta_1 = 0.1, 20.0
@@ -101,6 +123,11 @@ def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule
     """γ linear in t with both end points learned, starting at `gamma_min` and `gamma_max`.
 
     Parameters: {"ends": …}, see `end_points`.
+
+    >>> schedule = learned_linear(-10.0, 5.0)
+    >>> params = schedule.init(jax.random.key(0))
+    >>> schedule.gamma(params, jnp.array([0.0, 0.5, 1.0])).tolist()
+    [-10.0, -2.5, 5.0]
     """
     init_ends, ends = end_points(gamma_min, gamma_max)
 
@@ -114,6 +141,11 @@ def learned_monotone(gamma_min: float = -13.3, gamma_max: float = 5.0, hidden: i
     """γ with learned end points and a learned monotone shape (§A.2), normalised.
 
     Parameters: {"ends": …, "shape": …}, see `end_points` and `monotone_shape`; `hidden` units.
+
+    >>> schedule = learned_monotone(-10.0, 5.0, hidden=8)
+    >>> params = schedule.init(jax.random.key(0))
+    >>> bool(jnp.all(jnp.diff(schedule.gamma(params, jnp.linspace(0.0, 1.0, 9))) > 0))
+    True
     """
     init_ends, ends = end_points(gamma_min, gamma_max)
     init_shape, shape = monotone_shape(hidden)

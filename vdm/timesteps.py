@@ -20,6 +20,10 @@ def stratified(key: PRNGKeyArray, num: int) -> Float[Array, " num"]:
     """t_k = (u + k/num) mod 1 with one uniform u: each time is uniform, and together they cover [0, 1) evenly.
 
     `num` must be the global batch, so that the strata are shared by all devices and hosts (Kingma et al. 2021, §I.1).
+
+    >>> t = stratified(jax.random.key(0), 4)
+    >>> sorted((4 * t).astype(int).tolist())
+    [0, 1, 2, 3]
     """
     return _wrap(jax.random.uniform(key, ()) + jnp.arange(num, dtype=jnp.float32) / num)
 

@@ -39,7 +39,11 @@ class Weighting(NamedTuple):
 
 
 def elbo() -> Weighting:
-    """w = 1: the diffusion loss of the bound itself, Eq. 4.112. Monotone."""
+    """w = 1: the diffusion loss of the bound itself, Eq. 4.112. Monotone.
+
+    >>> float(elbo().weight(3.0))
+    1.0
+    """
     return Weighting("elbo", jnp.ones_like, monotone=True)
 
 
@@ -47,6 +51,9 @@ def simple() -> Weighting:
     """w = sech(λ/2): E‖ε − ε̂‖² at uniform t of the cosine schedule (Ho et al. 2020, Nichol & Dhariwal 2021).
 
     L_w = π E_t‖ε − ε̂‖². Not monotone: peak at 0. On another schedule the same loss has w = 1/(−dλ/dt), Eq. 4.95.
+
+    >>> float(simple().weight(0.0))
+    1.0
     """
     return Weighting("simple", _sech_half, monotone=False)
 
@@ -55,6 +62,9 @@ def sigmoid(k: float = 2.0) -> Weighting:
     """w = sigmoid(k − λ) (Kingma & Gao 2023; Hoogeboom et al. 2024): 1 in heavy noise, e^{k−λ} in little. Monotone.
 
     On ‖x − x̂‖² = e^{−λ} ‖ε − ε̂‖² the same weighting is e^λ sigmoid(k − λ). Raises ValueError unless k is finite.
+
+    >>> float(sigmoid(2.0).weight(2.0))
+    0.5
     """
     if not np.isfinite(k):
         raise ValueError(f"k={k}: must be finite")
@@ -67,6 +77,10 @@ def edm(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> We
     They draw log σ ~ N(p_mean, p_std²) of z = x + σ ε and weight ‖x − D‖² by (σ² + sigma_data²)/(σ sigma_data)². With
     λ = −2 log σ and ‖x − D‖² = e^{−λ} ‖ε − ε̂‖² their objective is (2/sigma_data²) L_w. Raises ValueError unless
     all are finite, `p_std` and `sigma_data` above 0.
+
+    >>> weighting = edm()
+    >>> bool(weighting.weight(-3.31) > weighting.weight(-5.0)), weighting.monotone
+    (True, False)
     """
     _check_positive(p_std=p_std, sigma_data=sigma_data)
     if not np.isfinite(p_mean):
@@ -84,6 +98,10 @@ def edm_monotonic(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 
     """`edm` held at its maximum below its peak (Kingma & Gao 2023). Monotone, with a continuous derivative.
 
     Raises ValueError for what `edm` refuses, and for parameters that give it two peaks.
+
+    >>> weighting = edm_monotonic()
+    >>> bool(weighting.weight(-3.5) == weighting.weight(-9.0)), weighting.monotone
+    (True, True)
     """
     plain = edm(p_mean, p_std, sigma_data)
     peak = _edm_peak(p_mean, p_std, sigma_data)
@@ -96,6 +114,9 @@ def min_snr(gamma: float = 5.0) -> Weighting:
 
     L_w = π E_t[min(SNR, gamma) ‖x − x̂‖²]. Not monotone for any gamma: it rises up to λ = min(0, log gamma). `gamma` is
     an SNR, not −log SNR. Raises ValueError unless it is above 0.
+
+    >>> float(min_snr(5.0).weight(0.0))
+    1.0
     """
     _check_positive(gamma=gamma)
     return Weighting(
@@ -107,6 +128,9 @@ def truncated_snr() -> Weighting:
     """w = sech(λ/2) max(1, e^{−λ}): max(SNR, 1) on ‖x − x̂‖² at uniform t, cosine (Salimans & Ho 2022). Monotone.
 
     L_w = π E_t[max(SNR, 1) ‖x − x̂‖²] = π E_t max(‖x − x̂‖², ‖ε − ε̂‖²). A kink at λ = 0.
+
+    >>> float(truncated_snr().weight(0.0))
+    1.0
     """
     return Weighting("truncated_snr", lambda lam: _sech_half(lam) * jnp.maximum(1.0, _inverse_snr(lam)), monotone=True)
 
@@ -116,6 +140,9 @@ def p2(gamma: float = 1.0) -> Weighting:
 
     L_w = π E_t[‖ε − ε̂‖²/(1 + SNR)^gamma]; `simple` with gamma = 0. Not monotone for any gamma: in heavy noise it rises
     as e^{λ/2}. Raises ValueError unless 0 ≤ gamma < ∞.
+
+    >>> float(p2(gamma=1.0).weight(0.0))
+    0.5
     """
     if not 0 <= gamma < np.inf:
         raise ValueError(f"gamma={gamma}: must be 0 or more and finite")
@@ -128,6 +155,9 @@ def flow_matching() -> Weighting:
     """w = e^{−λ/2}: E‖u − û‖² at uniform t of the path z = (1 − t) x + t ε (Lipman et al. 2023). Monotone.
 
     L_w = E_t‖u − û‖² exactly, for there −dλ/dt = 2/(t (1−t)) and u − û = (ε − ε̂)/(1 − t).
+
+    >>> float(flow_matching().weight(0.0))
+    1.0
     """
     return Weighting("flow_matching", lambda lam: jnp.sqrt(_inverse_snr(lam)), monotone=True)
 
@@ -136,6 +166,9 @@ def v_mse() -> Weighting:
     """w = e^{−λ/2}: E‖v − v̂‖² at uniform t of the cosine schedule (Salimans & Ho 2022). Monotone.
 
     L_w = (π/2) E_t‖v − v̂‖², for v − v̂ = (ε − ε̂)/α. The same w as `flow_matching`: the same objective.
+
+    >>> float(v_mse().weight(0.0))
+    1.0
     """
     return Weighting("v_mse", lambda lam: jnp.sqrt(_inverse_snr(lam)), monotone=True)
 
@@ -166,6 +199,10 @@ def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> 
     it is kept, so L_w is exact for every w; for `elbo` the point mass is all there is.
 
     Raises ValueError for a weighting that is not monotone, and unless lambda_min < lambda_max are finite.
+
+    >>> mixture = elbo_mixture(sigmoid(2.0), -5.0, 13.3)
+    >>> float(mixture.cdf(13.3))
+    1.0
     """
     if not weighting.monotone:
         raise ValueError(

@@ -26,6 +26,12 @@ class UNet(nn.Module):
 
     Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
     Fourier features, the first and the last convolution; and within the blocks statistics of normalisation and softmax.
+
+    >>> network = UNet(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
+    >>> z = jnp.ones((2, 4, 4, 1))
+    >>> params = network.init(jax.random.key(0), z, jnp.zeros(2))
+    >>> network.apply(params, z, jnp.zeros(2)).shape
+    (2, 4, 4, 1)
     """
 
     channels: int

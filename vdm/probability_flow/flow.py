@@ -55,6 +55,10 @@ def sample(
     """z₀ at γ₀ of the flow through z₁ at γ₁; with z₁ ~ N(0, I) a draw of p(z₀). γ₀ and γ₁ are scalars.
 
     The flow knows no direction: with γ₀ for γ₁ and γ₁ for γ₀ it is `encode`.
+
+    >>> solution = sample(lambda z, gamma: z, jnp.ones((2, 3)), 4.0, -4.0, tolerance=1e-3)
+    >>> solution.z.shape, solution.num_calls.shape
+    ((2, 3), (2,))
     """
     (z_0,), num_calls = solve(partial(_velocity, denoise), (z_1,), (), gamma_1, gamma_0, tolerance, max_steps)
     return Solution(z_0, num_calls)

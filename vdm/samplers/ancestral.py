@@ -14,6 +14,13 @@ def ancestral() -> Sampler:
 
     That is z_s = α_s/α_t (z_t − σ_t c ε̂) + √((1−α_s²) c) ε with c = −expm1(γ_s − γ_t): their Eq. 3.104, with the noise
     outside the root.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = ancestral()
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
 
     def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:

@@ -20,6 +20,13 @@ def ddim(eta: ArrayLike = 0.0) -> Sampler:
 
     First order, one call a step, stochastic unless η = 0. Starts from γ = ∞ too. Raises ValueError for a Python number
     outside [0, 1].
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = ddim(eta=0.5)
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     options.check_range("eta", eta, 0.0, 1.0)
 

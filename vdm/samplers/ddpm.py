@@ -30,6 +30,13 @@ def ddpm(variance: str = "large") -> Sampler:
 
     First order, one call a step, stochastic but for "none". Starts from γ = ∞ too. Raises ValueError for another
     variance.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = ddpm("large")
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     options.check_choice("variance", variance, ("small", *_VARIANCES))
     if variance == "small":

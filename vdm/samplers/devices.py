@@ -35,6 +35,11 @@ def pmapped(
     spread over the devices, all local ones unless given. Compiles once; key, γ, arguments and `first` are traced. There
     is nothing to donate: z₁ is made on the device, and the loop reuses its memory. Raises ValueError unless the devices
     divide shape[0].
+
+    >>> from vdm.samplers import ddim
+    >>> draw = pmapped(lambda scale: lambda z, gamma: scale * z, ddim(), (8 * jax.local_device_count(), 2))
+    >>> draw(jax.random.key(0), jnp.linspace(5.0, -5.0, 6), jnp.float32(0.5)).shape[1]
+    2
     """
     devices = list(jax.local_devices() if devices is None else devices)
     if shape[0] < 1 or shape[0] % len(devices):

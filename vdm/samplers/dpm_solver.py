@@ -25,6 +25,13 @@ def dpm_solver_pp(order: int = 2, stochastic: bool = False) -> Sampler:
 
     Of order `order` for the ODE; one call a step. The first steps, and those after a start from γ = ∞, are of lower
     order, with the guesses there are, which at order 3 leaves O(h²) α² of γ(1). Raises ValueError for another order.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = dpm_solver_pp(2)
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     options.check_choice("order", order, (1, 2, 3))
     options.check_choice("stochastic", stochastic, (False, True))

@@ -20,6 +20,13 @@ def euler(
     """Euler's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2 without lines 7–8): `ddim(0)` when churn is 0.
 
     First order, one call a step, stochastic when churn > 0. For churn and γ = ∞ see `heun`.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = euler()
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     return _solver(churn, s_min, s_max, s_noise, second_order=False)
 
@@ -36,6 +43,13 @@ def heun(
 
     Second order, two calls a step, stochastic when churn > 0; all four arguments may be traced. From γ = ∞, where y is
     infinite, the first step is Euler's and without churn. Raises ValueError for a Python number out of range.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = heun(churn=0.1)
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     return _solver(churn, s_min, s_max, s_noise, second_order=True)
 

@@ -19,6 +19,9 @@ def invert(
     see what it was trained on. `sample_from` brings z₁ back to z₀ up to the solver's error, O(1/T) for DDIM. Any
     sampler of this package that draws nothing inverts, but `ddpm("none")`, which is not the ODE; `ddim` alone goes up
     to γ = ∞.
+
+    >>> invert(lambda z, gamma: z, jnp.ones((2, 3)), jnp.linspace(5.0, -5.0, 6)).shape
+    (2, 3)
     """
     # Of a deterministic sampler no key is ever used.
     return sample_from(jax.random.key(0), denoise, sampler or ddim(), gammas[::-1], z_0)
@@ -44,6 +47,9 @@ def slerp(
     (Song, Meng & Ermon 2021, Eq. 67). `weight` is a scalar or one an image, 0 at a and 1 at b, and may be traced. Where
     a and b are parallel it is the straight line; between opposite ones there is no shortest way, and the result is
     arbitrary.
+
+    >>> slerp(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.float32(0.0)).tolist()
+    [[1.0, 0.0]]
     """
     axes, weight = tuple(range(1, a.ndim)), gaussian.expand(weight, a)
 

@@ -76,6 +76,11 @@ def sample(
 
     Image k of the result takes its randomness from fold_in(key, first + k), so an image does not depend on how
     many are sampled with it, nor on the devices. Pure: the caller jits; `first` and `gammas` may be traced.
+
+    >>> from vdm.samplers import ddim
+    >>> draw = jax.jit(lambda key: sample(key, lambda z, gamma: z, ddim(), jnp.linspace(5.0, -5.0, 11), (4, 2)))
+    >>> draw(jax.random.key(0)).shape
+    (4, 2)
     """
     return sample_trajectory(key, denoise, sampler, gammas, shape, (), first)[0]
 

@@ -23,6 +23,12 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
     First order at best, 1 + steps calls a step (more where the predictor makes more), stochastic. At s = t a correction
     still moves z. From γ = ∞, where α_{t|s} = 0, and where ε̂ = 0 there is none. Raises ValueError unless steps ≥ 1, and
     for a Python number snr outside [0, 1].
+
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = predictor_corrector(snr=0.16)
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     options.check_count("steps", steps)
     options.check_range("snr", snr, 0.0, 1.0)

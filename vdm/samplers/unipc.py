@@ -28,6 +28,13 @@ def unipc(order: int = 2) -> Sampler:
 
     Of order p + 1 but for the first steps, deterministic, one call a step. Starts from γ = ∞ with steps of lower order,
     as `dpm_solver_pp`. Raises ValueError unless the order is 1, 2 or 3.
+
+    >>> import jax
+    >>> from vdm import samplers
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> sampler = unipc(2)
+    >>> samplers.sample(jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, gammas, (4, 2)).shape
+    (4, 2)
     """
     options.check_choice("order", order, (1, 2, 3))
 

@@ -16,7 +16,10 @@ from vdm.weightings import Weighting
 
 
 class Objective(NamedTuple):
-    """How the bound of a model becomes a training loss; the bound itself depends on none of it."""
+    """How the bound of a model becomes a training loss; the bound itself depends on none of it.
+
+    >>> objective = Objective(weightings.sigmoid(2.0), proposal=proposals.adaptive())
+    """
 
     weighting: Weighting = weightings.elbo()
     """w(λ) on the diffusion loss."""
