@@ -127,10 +127,9 @@ def main():
     params = train(init(jax.random.key(0)), digits[:-300], given.steps)
     print("test: {:.3f} ± {:.3f} bits/dim".format(*evaluate(params, digits[-300:])))
 
-    rows = np.asarray(sample(params, 64)).reshape(8, 8, 8, 8).swapaxes(1, 2).reshape(64, 64)
-    Image.fromarray((rows * (255 // (LEVELS - 1))).astype(np.uint8)).resize((512, 512), Image.Resampling.NEAREST).save(
-        given.out
-    )
+    tiles = np.pad(sample(params, 64)[..., 0], [(0, 0), (1, 1), (1, 1)]) * (255 // (LEVELS - 1))
+    rows = tiles.reshape(8, 8, 10, 10).swapaxes(1, 2).reshape(80, 80).astype(np.uint8)
+    Image.fromarray(rows).resize((640, 640), Image.Resampling.NEAREST).save(given.out)
     print(f"64 samples: {given.out}")
 
 
