@@ -19,9 +19,10 @@ from vdm import parallel
 from vdm.config import SamplingConfig, from_dict, to_dict
 from vdm.evaluation.images import ImageSampler
 from vdm.export import programs as export
+from vdm.files import write_json
 from vdm.keys import Stream, stream_key
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.folder import weights_digest, write_json
+from vdm.runs.records import weights_digest
 from vdm.training.objective import Objective
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics

@@ -20,7 +20,7 @@ from vdm.errors import InputError
 from vdm.model import Draws
 from vdm.programs.evaluate import Evaluate
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.folder import read_config
+from vdm.runs.records import read_config
 from vdm.training.state import abstract_state
 
 SIZE = 4

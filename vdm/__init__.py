@@ -1,11 +1,16 @@
 """Variational diffusion models in JAX: schedules, bounds, samplers and training, each checked against a closed form."""
 
 import importlib
-from types import ModuleType
+from typing import Any
+
+FUNCTIONS = {"open_run": "vdm.runs.open"}
+"""What is to be had from here and lives in a module of its own."""
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Submodules on first use: `vdm.model` after `import vdm`, while `import vdm` alone imports nothing."""
+def __getattr__(name: str) -> Any:
+    """`FUNCTIONS` and submodules on first use: `import vdm` alone imports nothing else."""
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module(FUNCTIONS[name]), name)
     if not name.startswith("_"):
         try:
             return importlib.import_module(f"vdm.{name}")

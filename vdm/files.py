@@ -1,9 +1,11 @@
 """Files that are whole or not there."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -19,3 +21,14 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes `text` so that a kill leaves either the old file or the new one."""
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` so that a kill leaves either the old file or the new one."""
+    replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

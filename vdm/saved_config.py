@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vdm.config import Config
-from vdm.runs.folder import read_config
+from vdm.runs.records import read_config
 
 
 def get_config(workdir: str) -> Config:

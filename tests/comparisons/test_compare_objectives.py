@@ -10,17 +10,16 @@ import pytest
 import tiny
 from rich.console import Console
 
-from vdm import parallel
 from vdm.comparisons import objectives as program
 from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.data import load
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.metrics.mmd import Quality
-from vdm.keys import Stream, stream_key
-from vdm.model import from_config
-from vdm.runs.checkpoints import restore
-from vdm.runs.folder import lock, read_config
+from vdm.keys import Stream
+from vdm.runs.folder import lock
+from vdm.runs.open import open_run
+from vdm.runs.records import read_config
 
 RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
 
@@ -105,10 +104,9 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
     assert "training" not in printed
     # The run's own evaluation is of one draw: not the bound that is asked for now.
     found = json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())
-    state = restore(read_config(folder / "whole" / RUNS[0]), folder / "whole" / RUNS[0], parallel.make_mesh())
-    evaluator = Evaluator(from_config(read_config(folder / "whole" / RUNS[0])), parallel.make_mesh(), 100)
-    key = stream_key(3, Stream.EVALUATION)
-    assert found["bits_per_dim"] == evaluator(state.ema, load(config.data).test, key, 2).total
+    opened = open_run(folder / "whole" / RUNS[0])
+    evaluator, key = Evaluator(opened.model, opened.mesh, 100), opened.key(Stream.EVALUATION)
+    assert found["bits_per_dim"] == evaluator(opened.variables, opened.dataset.test, key, 2).total
     assert json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())["settings"]["sampling"]["steps"] == 3
 
 

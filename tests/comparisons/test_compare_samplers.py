@@ -17,9 +17,10 @@ from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler
 from vdm.evaluation.metrics.mmd import Quality
 from vdm.keys import Stream, stream_key
-from vdm.programs.evaluate import Evaluate
 from vdm.programs.train import train
-from vdm.runs.folder import lock, read_config
+from vdm.runs.folder import lock
+from vdm.runs.open import open_run
+from vdm.runs.records import read_config
 
 NAMES = ["ancestral-4.json", "ddim_0-1.json", "heun_karras-1.json", "heun_karras-2.json"]
 QUIET = Console(file=io.StringIO())
@@ -109,7 +110,7 @@ def test_what_it_leaves(folder: Path) -> None:
     assert all(o["stderr"] > 0 for o in found.values())
     # One cell by hand: the sampler, grid, clipping, images and key that the config says.
     config = read_config(folder / "run")
-    trained = Evaluate(config, folder / "run", "latest", QUIET)
+    trained = open_run(folder / "run")
     sampling = replace(config.sampling, num=10, steps=2, sampler="heun", grid="karras")
     images, _ = ImageSampler(trained.model, trained.mesh, sampling)(
         trained.variables, stream_key(3, Stream.SAMPLING), 10

@@ -15,7 +15,8 @@ from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfi
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.programs.evaluate import Evaluate, parse_steps
-from vdm.runs.folder import lock, read_config, read_metrics
+from vdm.runs.folder import lock
+from vdm.runs.records import read_config, read_metrics
 
 NUM, STEPS = 24, 6
 
@@ -124,10 +125,11 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
     """Image by image at the same T, with the same draws, in batches of another size."""
     path = folder / "whole" / "inf"
     evaluate = Evaluate(read_config(path), path, "latest", Console(file=io.StringIO()))
-    evaluator = Evaluator(evaluate.model, evaluate.mesh, 16)
+    run = evaluate.run
+    evaluator = Evaluator(run.model, run.mesh, 16)
     for num_steps, draws, name in ((3, 18, "T_3"), (None, 20, "inf")):
         found = evaluator.estimates(
-            evaluate.variables, evaluate.dataset.test, evaluate.key, draws, max_images=NUM, num_steps=num_steps
+            run.variables, run.dataset.test, evaluate.key, draws, max_images=NUM, num_steps=num_steps
         )
         bits = found.terms.sum(axis=(0, 1)) / (64 * np.log(2))
         np.testing.assert_allclose(np.load(path / "bounds" / f"{name}.npz")["bits"], bits, rtol=1e-5)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,16 +19,17 @@ from PIL import Image
 from rich.console import Console
 
 from vdm import parallel, predictions
-from vdm.config import SamplingConfig, to_dict
+from vdm.config import Config, SamplingConfig, to_dict
 from vdm.data import Dataset
 from vdm.data.dataset import DatasetInfo
 from vdm.errors import InputError
 from vdm.evaluation import images as sampling
+from vdm.files import write_json
 from vdm.model import Model
 from vdm.programs import sample as program
 from vdm.programs.sample import Sample, with_eta
 from vdm.runs import shards
-from vdm.runs.folder import write_json
+from vdm.runs.open import Run
 
 STEPS, SIZE = 3, 4
 
@@ -62,12 +62,15 @@ def make(tmp_path: Path, variables: Any, monkeypatch: pytest.MonkeyPatch) -> Mak
     write_json(tmp_path / "run" / "config.json", to_dict(config))
     monkeypatch.setattr(shards, "SHARD", SIZE)
     mesh = parallel.make_mesh(2)
-    monkeypatch.setattr(program.parallel, "make_mesh", lambda: mesh)
     toy = Toy(**vars(tiny.model()))
-    monkeypatch.setattr(program.model_lib, "from_config", lambda config: toy)
 
-    def make(variables: Any = variables, num_steps: int | None = None, **settings: Any) -> Sample:
-        monkeypatch.setattr(program, "restore", lambda *args: SimpleNamespace(ema=variables, step=7))
+    def make(
+        variables: Any = variables, num_steps: int | None = None, data: Dataset | None = None, **settings: Any
+    ) -> Sample:
+        def open_run(path: Path, checkpoint: str, config: Config) -> Run:
+            return Run(path, config, toy, mesh, 7, variables, None, data)
+
+        monkeypatch.setattr(program, "open_run", open_run)
         changed = replace(config, sampling=replace(config.sampling, **settings))
         changed.objective = replace(config.objective, num_steps=num_steps)
         return Sample(changed, tmp_path / "run", "latest", 0, Console(file=io.StringIO()))
@@ -220,11 +223,11 @@ def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pyte
 def test_reconstructions_come_nearer_with_more_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.asarray(tiny.images(20))
     info = DatasetInfo("noise", "1", (4, 4, 1), 17, 0, 20, "", "", "")
-    monkeypatch.setattr(program, "load", lambda config: Dataset(info, images[:0], images))
-    errors = [make(sampler="ddim", steps=steps).reconstruction(20) for steps in (2, 50)]
+    data = Dataset(info, images[:0], images)
+    errors = [make(data=data, sampler="ddim", steps=steps).reconstruction(20) for steps in (2, 50)]
     assert errors[0] > 2
     assert errors[1] < 0.5
-    sample = make(sampler="ddim", steps=2)
+    sample = make(data=data, sampler="ddim", steps=2)
     assert sample.stem.with_name(sample.stem.name + "_reconstruction.png").exists()
     for num in (0, 21):
         with pytest.raises(InputError, match=f"--reconstruct={num}: must be from 1 to 20"):

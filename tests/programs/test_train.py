@@ -39,7 +39,7 @@ from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents
 from vdm.programs import train as loop
 from vdm.programs.train import NonFiniteError, train, write_evaluation
-from vdm.runs.folder import MetricsFile, read_metrics
+from vdm.runs.records import MetricsFile, read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 24

@@ -19,16 +19,9 @@ from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, Train
 from vdm.errors import InputError, is_disk_full
 from vdm.plots.axes import save
 from vdm.runs import shards
-from vdm.runs.folder import (
-    EventFile,
-    MetricsFile,
-    RunDir,
-    check_same_model,
-    read_config,
-    read_metrics,
-    read_record,
-    write_json,
-)
+from vdm.files import write_json
+from vdm.runs.folder import RunDir, check_same_model
+from vdm.runs.records import EventFile, MetricsFile, read_config, read_metrics, read_record
 
 DATA = {"name": "a", "version": "1", "num_train": 3}
 

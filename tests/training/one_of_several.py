@@ -18,7 +18,7 @@ from vdm.errors import InputError, Stopped
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.sample import Sample
 from vdm.programs.train import train
-from vdm.runs.folder import read_config
+from vdm.runs.records import read_config
 
 STEPS, BEGUN, STOPPED_AT = 12, 3, 5
 

@@ -23,7 +23,7 @@ from vdm.programs.sample import Sample
 from vdm.programs.train import train
 from vdm.runs import shards
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.folder import read_config, read_metrics, read_record
+from vdm.runs.records import read_config, read_metrics, read_record
 from vdm.training.state import TrainState, abstract_state
 
 TESTS = Path(__file__).parents[1]

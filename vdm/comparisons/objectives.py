@@ -15,25 +15,26 @@ from vdm.comparisons.work import (
     Work,
     cost_of_training,
     file_name,
+    open_last,
     provenance,
     read_measured,
-    restore_last,
     train_once,
     write_measured,
 )
 from vdm.config import Config, validate
-from vdm.data import Dataset, load
+from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics.mmd import Quality
+from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.programs.progress import progress_of
-from vdm.programs.train import resolve
-from vdm.runs.folder import lock, read_evaluation, read_metrics, replace_text, write_json
+from vdm.runs.folder import lock
+from vdm.runs.open import Run
+from vdm.runs.records import read_evaluation, read_metrics
 from vdm.training import objective as objective_lib
 from vdm.training.gradient_noise import gradient_noise
-from vdm.training.state import Trained
 
 
 def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
@@ -119,39 +120,41 @@ class _Objectives:
         return {"sampling": sampling} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
-        state = restore_last(config, folder, self.mesh)
-        model = model_lib.from_config(config)
+        trained = open_last(config, folder, self.mesh)
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
-            images, _ = ImageSampler(model, self.mesh, self.sampling)(state.ema, key, self.sampling.num, progress)
+            images, _ = ImageSampler(trained.model, self.mesh, self.sampling)(
+                trained.variables, key, self.sampling.num, progress
+            )
         batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
-        trained = model_lib.for_training(config)
+        model = model_lib.for_training(config)
         noise = gradient_noise(
-            trained,
+            model,
             objective_lib.from_config(config),
             self.mesh,
-            state.ema,
-            state.proposal,
+            trained.variables,
+            trained.proposal,
             self.dataset.train,
             key,
             *batches,
         )
-        bound = self._bound(config, folder, state)
+        bound = self._bound(trained)
         measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured
 
-    def _bound(self, config: Config, folder: Path, state: Trained) -> float:
+    def _bound(self, trained: Run) -> float:
         """The run's own final evaluation, if nobody has written another over it with other draws or weights."""
+        config = trained.config
         draws = exact_draws(config.objective.num_steps, config.evaluation.draws)
-        wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": int(state.step)}
-        there = read_evaluation(folder)
+        wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": trained.step}
+        there = read_evaluation(trained.path)
         if "plan" not in there and all(there.get(name) == value for name, value in wanted.items()):
             return float(there["bits_per_dim"]["total"])
-        evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
-        key = stream_key(config.seed, Stream.EVALUATION)
-        result = evaluator(state.ema, self.dataset.test, key, draws, num_steps=config.objective.num_steps)
+        evaluator = Evaluator(trained.model, self.mesh, config.evaluation.batch_size)
+        key = trained.key(Stream.EVALUATION)
+        result = evaluator(trained.variables, self.dataset.test, key, draws, num_steps=config.objective.num_steps)
         return result.total
 
     def _write(self, outcomes: list[ObjectiveOutcome]) -> str:

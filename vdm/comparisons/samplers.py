@@ -21,10 +21,12 @@ from vdm.config import Config, SamplingConfig, validate
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics.mmd import Quality
+from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
-from vdm.programs.evaluate import Evaluate
 from vdm.programs.progress import progress_of
-from vdm.runs.folder import lock, replace_text, weights_digest, write_json
+from vdm.runs.folder import lock
+from vdm.runs.open import Run, open_run
+from vdm.runs.records import weights_digest
 
 REFERENCE = "ancestral"
 
@@ -57,9 +59,10 @@ def compare_samplers(config: Config, run: Path, workdir: Path, checkpoint: str, 
                 f"config.comparison: {cell.sampler} of {cell.steps} steps, but the model has {model_steps}; calls, "
                 f"noise_steps and reference_calls must be at most {model_steps} on grids of its own steps"
             )
-    trained = Evaluate(config, run, checkpoint, console)
+    trained = open_run(run, checkpoint, config=config)
+    quality = Quality(trained.dataset.train, trained.dataset.info.levels)
     with lock(workdir):
-        return _Samplers(trained, workdir, console).run(wanted)
+        return _Samplers(trained, quality, workdir, console).run(wanted)
 
 
 def cells(config: Config) -> list[Cell]:
@@ -81,11 +84,10 @@ def sampling_of(config: Config, cell: Cell) -> SamplingConfig:
 
 
 class _Samplers:
-    def __init__(self, trained: Evaluate, workdir: Path, console: Console):
+    def __init__(self, trained: Run, quality: Quality, workdir: Path, console: Console):
         self.trained, self.config, self.workdir, self.console = trained, trained.config, workdir, console
         self.samples = self.config.comparison.samples
-        self.quality = Quality(trained.dataset.train, trained.dataset.info.levels)
-        self.floor = self.quality.noise(self.samples)
+        self.quality, self.floor = quality, quality.noise(self.samples)
         self.weights = weights_digest(trained.variables)
 
     def run(self, wanted: list[Cell]) -> str:
@@ -150,7 +152,7 @@ class _Samplers:
             },
             "noise_floor_of_mmd": self.floor,
             "checkpoint_step": self.trained.step,
-            "run": str(self.trained.workdir),
+            "run": str(self.trained.path),
         } | provenance(self.config, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "samplers.json", record)
         replace_text(self.workdir / "samplers.md", table + "\n")

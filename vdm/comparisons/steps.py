@@ -10,15 +10,16 @@ from rich.console import Console
 from vdm import bounds, parallel, plots
 from vdm import model as model_lib
 from vdm.comparisons.step_rows import Measurement, T, markdown, rows
-from vdm.comparisons.work import Work, cost_of_training, provenance, restore_last, train_once
+from vdm.comparisons.work import Work, cost_of_training, open_last, provenance, train_once
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, num_evaluated
+from vdm.data import Dataset, load, num_evaluated, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
+from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.programs.progress import progress_of
-from vdm.programs.train import resolve
-from vdm.runs.folder import git_revision, lock, replace_text, write_json
+from vdm.runs.folder import lock
+from vdm.runs.records import git_revision
 
 
 def compare(config: Config, workdir: Path, console: Console) -> str:
@@ -59,7 +60,7 @@ class _Comparison:
             for evaluated in several:
                 measurement = self._read(trained, evaluated)
                 if measurement is None:
-                    variables = restore_last(*run, self.mesh).ema if variables is None else variables
+                    variables = open_last(*run, self.mesh).variables if variables is None else variables
                     measurement = self._measure(variables, trained, evaluated)
                 else:
                     self.work.advance(self._cost_of_bound(evaluated), skip=True)

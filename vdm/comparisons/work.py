@@ -14,20 +14,12 @@ from vdm import parallel
 from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
+from vdm.files import write_json
 from vdm.programs.progress import duration
 from vdm.programs.train import train
-from vdm.runs.checkpoints import restore
-from vdm.runs.folder import (
-    check_same,
-    check_same_data,
-    git_revision,
-    read_config,
-    read_evaluation,
-    read_record,
-    versions,
-    write_json,
-)
-from vdm.training.state import Trained
+from vdm.runs.folder import check_same, check_same_data
+from vdm.runs.open import Run, open_run
+from vdm.runs.records import git_revision, read_config, read_evaluation, read_record, versions
 
 
 class Work:
@@ -85,12 +77,12 @@ def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, conso
     work.advance(before + cost - work.done)
 
 
-def restore_last(config: Config, folder: Path, mesh: Mesh) -> Trained:
-    """The state at the end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
-    state = restore(config, folder, mesh)
-    if state.step != config.training.steps:
-        raise InputError(f"{folder}: its newest checkpoint is of step {state.step}, not {config.training.steps}")
-    return state
+def open_last(config: Config, folder: Path, mesh: Mesh) -> Run:
+    """The end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
+    run = open_run(folder, config=config, mesh=mesh)
+    if run.step != config.training.steps:
+        raise InputError(f"{folder}: its newest checkpoint is of step {run.step}, not {config.training.steps}")
+    return run
 
 
 def read_measured(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,6 @@
 
 from vdm.data.dataset import Dataset, DatasetInfo
 from vdm.data.pipeline import evaluation_batches, num_evaluated, train_iterator
-from vdm.data.sources import load
+from vdm.data.sources import load, resolve
 
-__all__ = ["Dataset", "DatasetInfo", "evaluation_batches", "load", "num_evaluated", "train_iterator"]
+__all__ = ["Dataset", "DatasetInfo", "evaluation_batches", "load", "num_evaluated", "resolve", "train_iterator"]

@@ -1,6 +1,8 @@
-"""`load`: from a data configuration to a data set."""
+"""`load`: from a data configuration to a data set; `resolve`: what a config then knows of it."""
 
-from vdm.config import DataConfig
+from dataclasses import replace
+
+from vdm.config import Config, DataConfig
 from vdm.data.dataset import Dataset
 from vdm.data.files import load_folder, load_npz
 from vdm.data.prepared import load_builtin, load_tfds
@@ -28,8 +30,20 @@ def load(config: DataConfig) -> Dataset:
         dataset = load_builtin(config.name, config.data_dir)
     else:
         dataset = load_tfds(config.name, config.data_dir)
-    shape = None if config.shape is None else tuple(config.shape)
-    for field, wanted, found in (("shape", shape, dataset.info.shape), ("levels", config.levels, dataset.info.levels)):
-        if wanted is not None and wanted != found:
-            raise InputError(f"data.{field}: {wanted} was given, but {config.name!r} has {found}")
+    _check(config, dataset)
     return dataset
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """The config with name, shape and levels as the data have them. Raises `InputError` if it asks for others."""
+    _check(config.data, dataset)
+    info = dataset.info
+    return replace(config, data=replace(config.data, name=info.name, shape=tuple(info.shape), levels=info.levels))
+
+
+def _check(config: DataConfig, dataset: Dataset) -> None:
+    info = dataset.info
+    shape = None if config.shape is None else tuple(config.shape)
+    for field, wanted, found in (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels)):
+        if wanted is not None and wanted != found:
+            raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {found}")

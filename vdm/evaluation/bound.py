@@ -16,11 +16,9 @@ from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 from vdm import bounds, likelihoods, memory, parallel, timesteps
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
+from vdm.evaluation import PRECISION
 from vdm.evaluation.statistics import stderr_of_draws, stderr_over_images
 from vdm.model import Bound, Draws, Model, Variables
-
-PRECISION = "highest"
-"""Precision of matrix products while evaluating: float32 proper, not TF32 or bfloat16."""
 
 TIME_BINS = 32
 """Equal bins of t in which the diffusion loss is also kept apart."""

@@ -32,8 +32,8 @@ from vdm import bounds, memory, parallel, probability_flow
 from vdm.data import evaluation_batches, num_evaluated
 from vdm.data.dataset import Source
 from vdm.errors import InputError
+from vdm.evaluation import PRECISION
 from vdm.evaluation.bound import (
-    PRECISION,
     Estimates,
     Evaluation,
     Evaluator,

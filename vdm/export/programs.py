@@ -20,18 +20,17 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float, Integer, UInt8, UInt32
 
-from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import CHOICES, Config, SamplingConfig, to_dict, validate
+from vdm.config import CHOICES, SamplingConfig, to_dict
 from vdm.errors import InputError
 from vdm.evaluation.images import ModelSampling, record, with_steps_of
 from vdm.export import load as load_export
+from vdm.files import write_json
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
 from vdm.programs.command_line import Parser, quiet
-from vdm.runs.checkpoints import restore
-from vdm.runs.folder import read_config, versions, weights_digest, write_json
-from vdm.training.state import Trained
+from vdm.runs.open import Run, open_run
+from vdm.runs.records import read_config, versions, weights_digest
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PARTS = ("network", "schedule", "likelihood")
@@ -124,24 +123,23 @@ def programs(
     return {"sampler.bin": lower[0](weights, seed, numbers), "denoiser.bin": lower[1](weights, z, gamma)}
 
 
-def write(out: Path, config: Config, state: Trained, platforms: Sequence[str], batch_size: int | None = None) -> None:
-    """The folder `out`, whole or not at all: the moving average of `state` and its programs.
+def write(out: Path, run: Run, platforms: Sequence[str], batch_size: int | None = None) -> None:
+    """The folder `out`, whole or not at all: the moving average of the run and its programs.
 
     Raises `InputError` if `out` is there, and as `sampler` does.
     """
     _check_new(out)
-    model = model_lib.from_config(config)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        lowered = programs(model, config.sampling, platforms, batch_size)
-        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in to_weights(state.ema).items()}
+        lowered = programs(run.model, run.config.sampling, platforms, batch_size)
+        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in to_weights(run.variables).items()}
         np.savez(partial / "weights.npz", **arrays)
         for name, program in lowered.items():
             (partial / name).write_bytes(program.serialize())
         version = lowered["sampler.bin"].calling_convention_version
-        write_json(partial / "export.json", _record(config, model, state, platforms, batch_size, version))
+        write_json(partial / "export.json", _record(run, platforms, batch_size, version))
         shutil.copy(load_export.__file__, partial / "load.py")
         os.replace(partial, out)
     except BaseException:
@@ -149,11 +147,9 @@ def write(out: Path, config: Config, state: Trained, platforms: Sequence[str], b
         raise
 
 
-def _record(
-    config: Config, model: Model, state: Trained, platforms: Sequence[str], batch_size: int | None, version: int
-) -> dict[str, Any]:
-    values = to_dict(config)
-    ends = (float(model.gamma(state.ema, jnp.float32(t))) for t in (0, 1))
+def _record(run: Run, platforms: Sequence[str], batch_size: int | None, version: int) -> dict[str, Any]:
+    model, values = run.model, to_dict(run.config)
+    ends = (float(model.gamma(run.variables, jnp.float32(t))) for t in (0, 1))
     return {
         "image_shape": list(model.shape),
         "levels": model.levels,
@@ -161,9 +157,9 @@ def _record(
         "schedule": values["schedule"],
         "network": values["network"],
         "model_steps": model.num_steps,
-        **record(config.sampling),
-        "checkpoint_step": int(state.step),
-        "weights": weights_digest(state.ema),
+        **record(run.config.sampling),
+        "checkpoint_step": run.step,
+        "weights": weights_digest(run.variables),
         "platforms": list(platforms),
         "batch_size": batch_size,
         "calling_convention_version": version,
@@ -214,7 +210,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 setattr(config.sampling, name, getattr(given, name))
         if given.steps is None:
             config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
-        validate(config)
-        state = restore(config, given.run, parallel.make_mesh(1), given.checkpoint)
-        write(given.out, config, state, platforms, given.batch_size)
+        run = open_run(given.run, given.checkpoint, config=config, mesh=parallel.make_mesh(1))
+        write(given.out, run, platforms, given.batch_size)
     print(given.out)

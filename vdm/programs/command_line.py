@@ -21,7 +21,7 @@ from vdm import config as config_lib
 from vdm import parallel
 from vdm.config import Config
 from vdm.errors import InputError, Stopped, is_disk_full
-from vdm.runs.folder import read_config
+from vdm.runs.records import read_config
 
 Program = Callable[[], None]
 

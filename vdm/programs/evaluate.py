@@ -10,22 +10,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vdm import model as model_lib
 from vdm import parallel, plots
-from vdm.config import MAX_STEPS, Config, validate
-from vdm.data import Dataset, load
+from vdm.config import MAX_STEPS, Config
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.planned import Plan, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
-from vdm.keys import Stream, stream_key
+from vdm.files import write_json
+from vdm.keys import Stream
 from vdm.model import Model, Variables
 from vdm.programs.progress import progress_of
-from vdm.programs.train import resolve
-from vdm.runs.checkpoints import restore
-from vdm.runs.folder import check_model_and_data, write_json
-from vdm.runs.results import measured, write_evaluation
+from vdm.runs.open import open_run
+from vdm.runs.records import measured, write_evaluation
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""
@@ -46,15 +43,8 @@ class Evaluate:
 
     def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console):
         """Raises `InputError` if config, data and checkpoint do not belong together."""
-        validate(config)
-        self.dataset: Dataset = load(config.data)
-        self.config, self.workdir, self.console = resolve(config, self.dataset), workdir, console
-        check_model_and_data(self.config, self.dataset.info.to_dict(), workdir)
-        self.model: Model = model_lib.from_config(self.config)
-        self.mesh = parallel.make_mesh()
-        state = restore(self.config, workdir, self.mesh, checkpoint)
-        self.step, self.variables = int(state.step), state.ema
-        self.key = stream_key(config.seed, Stream.EVALUATION)
+        self.run, self.console = open_run(workdir, checkpoint, config=config), console
+        self.key = self.run.key(Stream.EVALUATION)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and evaluation.json or evaluation_T_10.json, ….
@@ -63,28 +53,30 @@ class Evaluate:
         """
         if stderr is not None and not stderr > 0:
             raise InputError(f"--stderr={stderr}: must be above 0")
-        evaluator = Evaluator(self.model, self.mesh, self.config.evaluation.batch_size)
+        run, data = self.run, self.run.dataset.info.to_dict()
+        evaluator = Evaluator(run.model, run.mesh, run.config.evaluation.batch_size)
         results = []
-        for num_steps in [self.model.num_steps] if steps is None else steps:
+        for num_steps in [run.model.num_steps] if steps is None else steps:
             name = "inf" if num_steps is None else str(num_steps)
             plan = None
             with progress_of(self.console, f"evaluating at T = {name}") as progress:
                 if stderr is None:
-                    draws = exact_draws(num_steps, self.config.evaluation.draws)
+                    draws = exact_draws(num_steps, run.config.evaluation.draws)
                     result = evaluator(
-                        self.variables, self.dataset.test, self.key, draws, progress=progress, num_steps=num_steps
+                        run.variables, run.dataset.test, self.key, draws, progress=progress, num_steps=num_steps
                     )
                 else:
                     result, plan = evaluate_to(
-                        evaluator, self.variables, self.dataset.test, self.key, stderr, num_steps, progress
+                        evaluator, run.variables, run.dataset.test, self.key, stderr, num_steps, progress
                     )
             file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
             if parallel.is_main():
-                write_evaluation(self.workdir, result, self.dataset, self.step, file, plan)
+                planned = None if plan is None else plan.to_dict()
+                write_evaluation(run.path, result.to_dict(), data, run.step, file, planned)
             results.append(result)
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
-        self.console.print(_table(results, f"{self.dataset.info.name}, test split, step {self.step}"))
+        self.console.print(_table(results, f"{run.dataset.info.name}, test split, step {run.step}"))
         return results
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
@@ -98,13 +90,13 @@ class Evaluate:
                 raise InputError(f"--{flag}={value}: must be {least} or more")
         if not 0 < tolerance < math.inf:
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
-        settings = self.config.evaluation
-        evaluator = OdeEvaluator(self.model, self.mesh, settings.batch_size, probes, tolerance)
+        run, settings = self.run, self.run.config.evaluation
+        evaluator = OdeEvaluator(run.model, run.mesh, settings.batch_size, probes, tolerance)
         with progress_of(self.console, "solving the ODE") as progress:
             result = evaluate_ode(
                 evaluator,
-                self.variables,
-                self.dataset.test,
+                run.variables,
+                run.dataset.test,
                 self.key,
                 num_draws=draws,
                 variational_draws=settings.draws,
@@ -113,7 +105,8 @@ class Evaluate:
                 progress=progress,
             )
         if parallel.is_main():
-            write_json(self.workdir / "evaluation_ode.json", result.to_dict() | measured(self.dataset, self.step))
+            of = measured(run.dataset.info.to_dict(), run.step)
+            write_json(run.path / "evaluation_ode.json", result.to_dict() | of)
         self.console.print(_both(result), soft_wrap=True)
         return result
 
@@ -121,27 +114,28 @@ class Evaluate:
         """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
         if rounds < 3:
             raise InputError(f"--variance={rounds}: must be 3 or more")
+        run = self.run
         with progress_of(self.console, "variance by schedule") as progress:
             report = variance_report(
-                self.model,
-                self.variables,
-                self.mesh,
-                self.dataset.test,
+                run.model,
+                run.variables,
+                run.mesh,
+                run.dataset.test,
                 self.key,
-                batch_size=self.config.training.batch_size,
-                max_images=self.config.evaluation.max_images,
+                batch_size=run.config.training.batch_size,
+                max_images=run.config.evaluation.max_images,
                 rounds=rounds,
                 progress=progress,
             )
-        curves = _curves(self.model, self.variables)
+        curves = _curves(run.model, run.variables)
         if not parallel.is_main():
             return report
         result = report.to_dict()
-        write_json(self.workdir / "variance.json", {"checkpoint_step": self.step} | result)
-        path = self.workdir / "plots" / "estimator_variance.png"
+        write_json(run.path / "variance.json", {"checkpoint_step": run.step} | result)
+        path = run.path / "plots" / "estimator_variance.png"
         plots.estimator_variance(path, result["lines"], *curves)
         caption = (
-            f"continuous time, step {self.step}, {report.num_images} images with {rounds} draws each; "
+            f"continuous time, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
         )
         table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)

@@ -8,21 +8,18 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, validate
-from vdm.data import load
 from vdm.errors import InputError
 from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, frame_steps, record
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
-from vdm.keys import Stream, stream_key
-from vdm.model import Variables
+from vdm.keys import Stream
 from vdm.plots import images as pictures
 from vdm.programs.progress import progress_of
-from vdm.programs.train import resolve
 from vdm.runs import shards
-from vdm.runs.checkpoints import restore
-from vdm.runs.folder import check_model_and_data, check_same_model, lock, read_config, weights_digest
+from vdm.runs.folder import lock
+from vdm.runs.open import open_run
+from vdm.runs.records import weights_digest
 
 ROWS, COLUMNS = 8, 16
 """Pairs of an interpolation; images in the picture of a reconstruction."""
@@ -43,14 +40,10 @@ class Sample:
         validate(config)
         if not 0 <= seed < 2**32:
             raise InputError(f"--seed={seed}: must be from 0 to 2**32 - 1")
-        check_same_model(read_config(workdir), config, workdir)
         check_steps(config.sampling, config.objective.num_steps)
-        self.config, self.settings, self.workdir, self.console = config, config.sampling, workdir, console
-        self.mesh, self.model = parallel.make_mesh(), model_lib.from_config(config)
-        state = restore(config, workdir, self.mesh, checkpoint)
-        self.variables: Variables = state.ema
-        self.step, self.seed, self.key = int(state.step), seed, stream_key(seed, Stream.SAMPLING)
-        self.stem = workdir / "samples" / stem(config, self.step, seed)
+        self.run, self.console = open_run(workdir, checkpoint, config=config), console
+        self.settings, self.seed, self.key = config.sampling, seed, self.run.key(Stream.SAMPLING, seed)
+        self.stem = workdir / "samples" / stem(config, self.run.step, seed)
 
     def images(self, num_frames: int = 0) -> Path:
         """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
@@ -62,12 +55,12 @@ class Sample:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
         settings, num = self.settings, self.settings.num
         steps = frame_steps(num_frames, settings.steps) if num_frames else []
-        sampler = ImageSampler(self.model, self.mesh, settings, steps)
+        sampler = ImageSampler(self.run.model, self.run.mesh, settings, steps)
         frames: list[np.ndarray] = []
 
         def draw(first: int, count: int) -> np.ndarray:
             images, kept = sampler(
-                self.variables, self.key, count, lambda done, total: progress(first + done, num), first
+                self.run.variables, self.key, count, lambda done, total: progress(first + done, num), first
             )
             if first == 0:
                 frames.append(kept)
@@ -78,11 +71,11 @@ class Sample:
             drawn = shards.stream(self.stem, num, self._record(), draw)
             if steps and not frames:
                 # The first images were there, but not their frames.
-                frames.append(sampler(self.variables, self.key, min(num, SHOWN))[1])
+                frames.append(sampler(self.run.variables, self.key, min(num, SHOWN))[1])
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
-        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.model.levels)
+        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels)
         written = [self._path(".png")]
         if steps:
             written += [self._path("_strip.png"), self._path(".gif")]
@@ -96,10 +89,10 @@ class Sample:
         """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
         if num_frames < 2:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
-        latents = Latents(self.model, self.mesh, self.settings, self.variables)
+        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "interpolating") as progress:
             images = latents.interpolate(self.key, min(self.settings.num, ROWS), num_frames, progress)
-        frames = to_frames(images, self.model.levels)
+        frames = to_frames(images, self.run.model.levels)
         written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
         if parallel.is_main():
             pictures.strip(frames, written[0])
@@ -112,20 +105,19 @@ class Sample:
 
         It is printed; a PNG has the first `COLUMNS` images in a row above their reconstructions.
         """
-        dataset = load(self.config.data)
+        dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        check_model_and_data(resolve(self.config, dataset), dataset.info.to_dict(), self.workdir)
         images = np.stack([dataset.test[k] for k in range(num)])
-        latents = Latents(self.model, self.mesh, self.settings, self.variables)
+        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "reconstructing") as progress:
             again = latents.reconstruct(images, progress)
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
         if parallel.is_main():
-            pictures.strip(to_frames(rows, self.model.levels), self._path("_reconstruction.png"))
+            pictures.strip(to_frames(rows, self.run.model.levels), self._path("_reconstruction.png"))
         self.console.print(
-            f"mean absolute error of {num} reconstructions: {error:.4g} of {self.model.levels} grey levels"
+            f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
         )
         self._wrote([self._path("_reconstruction.png")])
         return error
@@ -135,8 +127,8 @@ class Sample:
 
     def _record(self) -> dict[str, Any]:
         """All that image k depends on."""
-        weights = weights_digest(self.variables)
-        return {"checkpoint_step": self.step, "weights": weights, "seed": self.seed} | record(self.settings)
+        weights = weights_digest(self.run.variables)
+        return {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | record(self.settings)
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

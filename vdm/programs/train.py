@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from rich.console import Console
 from vdm import memory, parallel, plots
 from vdm import model as model_lib
 from vdm.config import Config, TrainingConfig, validate
-from vdm.data import Dataset, load, train_iterator
+from vdm.data import Dataset, load, resolve, train_iterator
 from vdm.errors import InputError, Stopped, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation, Evaluator, bin_centers, exact_draws
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents, with_steps_of
@@ -26,8 +25,8 @@ from vdm.plots import images as pictures
 from vdm.programs.profile import Profile
 from vdm.programs.progress import Stopwatch, duration, progress_bar, signals
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.folder import EventFile, MetricsFile, RunDir, read_metrics
-from vdm.runs.results import write_evaluation
+from vdm.runs.folder import RunDir
+from vdm.runs.records import EventFile, MetricsFile, read_metrics, write_evaluation
 from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import (
@@ -95,12 +94,6 @@ def train(
         ) from error
 
 
-def resolve(config: Config, dataset: Dataset) -> Config:
-    """The config with shape and levels as the data have them."""
-    info = dataset.info
-    return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
-
-
 class Due(NamedTuple):
     """What is to be done after a step, stopped or not."""
 
@@ -160,7 +153,7 @@ class _Training:
             self._plot(state, result)
             # Last: to compare.py it says that the run is done.
             if parallel.is_main():
-                write_evaluation(self.path, result, self.dataset, int(state.step))
+                write_evaluation(self.path, result.to_dict(), self.dataset.info.to_dict(), int(state.step))
         return result
 
     def _start(self, iterator: grain.DatasetIterator) -> tuple[TrainState, Metrics]:

@@ -11,13 +11,11 @@ from typing import Any, TypeVar
 import grain
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm import parallel
-from vdm.config import Config
 from vdm.errors import InputError, is_disk_full, one_line
-from vdm.training.state import Trained, TrainState, abstract_state
+from vdm.training.state import Trained, TrainState
 from vdm.training.step import Metrics
 
 Part = TypeVar("Part", TrainState, Trained)
@@ -262,13 +260,6 @@ class Checkpoints:
 
         parallel.on_main(write)
         self._manager.reload()
-
-
-def restore(config: Config, workdir: Path, mesh: Mesh, checkpoint: str = "latest") -> Trained:
-    """What evaluation and sampling need of a checkpoint of the run in `workdir`; see `Checkpoints.restore_one`."""
-    whole = abstract_state(config, mesh)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_one(Trained(whole.step, whole.ema, whole.proposal), checkpoint)
 
 
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:

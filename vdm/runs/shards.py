@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from vdm import parallel
 from vdm.errors import InputError
 from vdm.files import replacing
-from vdm.runs.folder import write_json
+from vdm.files import write_json
 
 SHARD = 1024
 """Images in every shard but the last: what a kill costs at most, and what is held in memory."""

@@ -1,0 +1,170 @@
+"""What a run says of itself: config.json, run.json, metrics.jsonl with its TensorBoard twin, evaluation.json."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from vdm.config import Config, from_dict
+from vdm.errors import InputError
+from vdm.evaluation import PRECISION
+from vdm.files import replace_text, write_json
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+def read_config(path: Path) -> Config:
+    """The config of the run in `path`. Raises `InputError` if there is none or it cannot be read."""
+    values = _read_json(path / "config.json")
+    if values is None:
+        raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
+    return from_dict(values)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """run.json of the run in `path`, {} if there is none."""
+    return _read_json(path / "run.json") or {}
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """evaluation.json of the run in `path`, {} if there is none."""
+    return _read_json(path / "evaluation.json") or {}
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+        return value
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def session_record(config: Config, devices: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
+    """What run.json says of one session: command, devices, precision, versions, git revision.
+
+    `given` names what the caller of `train` made and the config does not: "model", "dataset".
+    """
+    return {
+        "command": sys.argv,
+        "devices": devices,
+        "precision": {
+            "training": config.network.dtype,
+            "matrix_products": jax.config.values["jax_default_matmul_precision"] or "default",
+            "parameters": "float32",
+        },
+        "python": platform.python_version(),
+        "versions": versions(),
+        "git_revision": git_revision(),
+    } | ({"given": list(given)} if given else {})
+
+
+def write_evaluation(
+    path: Path,
+    numbers: dict[str, Any],
+    data: dict[str, Any],
+    step: int,
+    name: str = "evaluation.json",
+    plan: dict[str, Any] | None = None,
+) -> None:
+    """evaluation.json: the numbers (`Evaluation.to_dict()`), what they are of, and the plan of the draws if any."""
+    write_json(path / name, numbers | measured(data, step) | ({} if plan is None else {"plan": plan}))
+
+
+def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
+    """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
+    return {
+        "data": data,
+        "split": "test",
+        "precision": f"float32 ({PRECISION})",
+        "checkpoint_step": step,
+        "weights": "ema",
+    }
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines and the final one are dropped."""
+
+    def __init__(self, path: Path, step: int):
+        self._path = path
+        kept = [record for record in read_metrics(path) if record["step"] <= step and record["kind"] != "final"]
+        replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class EventFile:
+    """tensorboard/: the numbers of metrics.jsonl for TensorBoard; those of earlier sessions after a step are hidden.
+
+    Written at once: SummaryWriter writes in a thread, which dies of a full disk, and the program waits for it forever.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        folder.mkdir(exist_ok=True)
+        # Its name has the second as well, but a clock may be set back.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """A point on the curve of each number."""
+        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items() if value is not None]
+        self._write(record["step"], summary=Summary(value=values))
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._writer.flush()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def weights_digest(variables: Any) -> str:
+    """Tells the weights of checkpoints apart: a model trained anew to the same step has others."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        found.update(np.asarray(leaf).tobytes())
+    return "sha256:" + found.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_revision() -> str | None:
+    """Commit of the source tree ("-dirty" if changed), or None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
