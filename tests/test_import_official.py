@@ -88,8 +88,8 @@ def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_p
 
     if kind == "scalar":
         evaluate = Evaluate(config, workdir, "latest", Console(file=io.StringIO()))
-        evaluate.config.evaluation.batch_size = num
-        evaluate.config.evaluation.draws = 1
+        evaluate.run.config.evaluation.batch_size = num
+        evaluate.run.config.evaluation.draws = 1
         (result,) = evaluate.bound(None, None)
         prior = official_model.losses(params, np.int64(x), t, eps_0, eps)[1].mean() / (x[0].size * np.log(2))
         np.testing.assert_allclose(result.prior, prior, rtol=1e-4)
