@@ -26,7 +26,7 @@ def main() -> None:
 
     text = flags.FLAGS.profile_steps
     profile = None if text is None else parse_traced_steps(text)
-    result = train(config, workdir, console, profile=profile)
+    result = train(config, workdir, console=console, profile=profile)
     console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
 
 

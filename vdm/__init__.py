@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-FUNCTIONS = {"open_run": "vdm.runs.open"}
+FUNCTIONS = {"open_run": "vdm.runs.open", "train": "vdm.programs.train"}
 """What is to be had from here and lives in a module of its own."""
 
 

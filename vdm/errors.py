@@ -17,6 +17,10 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
+class NonFiniteError(InputError):
+    """A loss term or gradient is NaN or infinite: the run stops, its last good checkpoint is kept."""
+
+
 class WorkerDied(InputError):
     """A process that reads data ended before its time."""
 

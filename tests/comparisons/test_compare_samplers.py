@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     # Before the fixture of conftest.py that does this for tests.
     with jax.numpy_dtype_promotion("standard"):
-        train(config, folder / "run", QUIET)
+        train(config, folder / "run", console=QUIET)
     return folder
 
 

@@ -15,6 +15,7 @@ from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfi
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.programs.evaluate import Evaluate, parse_steps
+from vdm.programs.hooks import every
 from vdm.runs.folder import lock
 from vdm.runs.records import read_config, read_metrics
 
@@ -57,13 +58,12 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
         with pytest.raises(tiny.Cut):
             run(small(folder), folder / "broken")
 
-    def train_or_cut(config, workdir, console, on_log):
-        def cut(step):
-            on_log(step)
-            if step == 4:
+    def train_or_cut(*args, hooks, **kwargs):
+        def cut(session):
+            if session.step == 4:
                 raise tiny.Cut
 
-        return train(config, workdir, console, cut)
+        return train(*args, hooks=[*hooks[:2], every(2, cut), *hooks[2:]], **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "train", train_or_cut)

@@ -34,11 +34,12 @@ from vdm.config import (
     TrainingConfig,
 )
 from vdm.data.pipeline import _BatchIterator
-from vdm.errors import InputError, Stopped, WorkerDied
+from vdm.errors import InputError, NonFiniteError, Stopped, WorkerDied
 from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents
 from vdm.programs import train as loop
-from vdm.programs.train import NonFiniteError, train, write_evaluation
+from vdm.programs.hooks import every, standard
+from vdm.programs.train import train, write_evaluation
 from vdm.runs.records import MetricsFile, read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,7 +70,7 @@ def tiny(folder: Path, **optimizer: Any) -> Config:
 
 def run_here(config: Config, workdir: Path, profile: tuple[int, int] | None = None) -> tuple[Evaluation, str]:
     out = io.StringIO()
-    return train(config, workdir, Console(file=out, width=200), profile=profile), out.getvalue()
+    return train(config, workdir, console=Console(file=out, width=200), profile=profile), out.getvalue()
 
 
 def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -143,7 +144,7 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
         patch.setattr(ImageSampler, "__call__", not_finite)
         sampling = replace(config, training=replace(config.training, sample_every=4))
         with pytest.raises(WorkerDied):
-            train(sampling, path, Console(file=out, width=200))
+            train(sampling, path, console=Console(file=out, width=200))
     assert "warning: step 4: no samples: sampler ancestral: z of image 0 is not finite" in out.getvalue()
     # Of the step where it happened, and not of its last multiple of three.
     assert (path / "checkpoints" / "5").is_dir()
@@ -190,7 +191,8 @@ def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(loop, "write_evaluation", write_last)
         patch.setattr(time, "time", lambda: now[0])
-        train(config, path, Console(file=out, width=200), lambda step: now.append(now.pop() + next(jumps)))
+        jump = every(config.training.log_every, lambda session: now.append(now.pop() + next(jumps)))
+        train(config, path, hooks=[jump, *standard()], console=Console(file=out, width=200))
     printed = out.getvalue()
     assert "resuming at step 12" in printed
     assert not re.search(r"-\d+(,\d+)? images/s|-\d+:\d+ left", printed)

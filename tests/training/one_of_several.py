@@ -16,7 +16,9 @@ from vdm import parallel
 from vdm.config import Config, EvaluationConfig, SamplingConfig
 from vdm.errors import InputError, Stopped
 from vdm.programs.evaluate import Evaluate
+from vdm.programs.hooks import every, standard
 from vdm.programs.sample import Sample
+from vdm.programs.session import Session
 from vdm.programs.train import train
 from vdm.runs.records import read_config
 
@@ -37,24 +39,24 @@ def main() -> None:
     parallel.setup(coordinator=coordinator, num_processes=int(num_processes), process_id=int(process_id))
     config, folder, console = make_config(Path(data), fsdp=2), Path(workdir), Console(quiet=True)
 
-    def stop(step: int) -> None:
-        if step == STOPPED_AT and process_id == "1":
+    def stop(session: Session) -> None:
+        if session.step == STOPPED_AT and process_id == "1":
             os.kill(os.getpid(), signal.SIGTERM)
             # Until all know of it: the samples that are due now would soon be there.
             time.sleep(2)
 
     try:
-        train(config, folder, console, stop)
+        train(config, folder, hooks=[every(1, stop), *standard()], console=console)
         print("was not stopped")
     except Stopped as stopped:
         print(stopped)
     other = make_config(Path(data))
     other.optimizer.b1 = 0.5
     try:
-        train(other, folder, console)
+        train(other, folder, console=console)
     except InputError as error:
         print("refused:", error)
-    print("trained:", train(config, folder, console, profile=(STOPPED_AT + 2, STOPPED_AT + 3)))
+    print("trained:", train(config, folder, console=console, profile=(STOPPED_AT + 2, STOPPED_AT + 3)))
     Evaluate(config, folder, "latest", console).bound([None, 3], None)
     Sample(read_config(folder), folder, "latest", 0, console).images()
     print("done")

@@ -40,7 +40,7 @@ def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(loop, "jit_train_step", jit_train_step)
     with pytest.raises(InputError, match="the training step does not fit into the memory of a device") as caught:
-        loop.train(config, tmp_path / "run", Console(file=io.StringIO()))
+        loop.train(config, tmp_path / "run", console=Console(file=io.StringIO()))
     message = str(caught.value)
     for mention in ("72810199648 bytes", "training.batch_size", "accumulate", "remat", "fsdp"):
         assert mention in message

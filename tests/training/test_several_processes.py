@@ -19,7 +19,9 @@ from rich.console import Console
 from vdm import parallel
 from vdm.errors import Stopped
 from vdm.programs.evaluate import Evaluate
+from vdm.programs.hooks import every, standard
 from vdm.programs.sample import Sample
+from vdm.programs.session import Session
 from vdm.programs.train import train
 from vdm.runs import shards
 from vdm.runs.checkpoints import Checkpoints
@@ -39,12 +41,17 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     """The run begun here on eight devices and taken to its end by two processes, and what they said."""
     folder = tmp_path_factory.mktemp("together")
 
-    def stop(step: int) -> None:
-        if step == one_of_several.BEGUN:
+    def stop(session: Session) -> None:
+        if session.step == one_of_several.BEGUN:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Stopped), jax.numpy_dtype_promotion("standard"):
-        train(one_of_several.make_config(folder, fsdp=4), folder / "run", Console(quiet=True), stop)
+        train(
+            one_of_several.make_config(folder, fsdp=4),
+            folder / "run",
+            hooks=[every(1, stop), *standard()],
+            console=Console(quiet=True),
+        )
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -72,7 +79,7 @@ def alone(together: tuple[Path, list[str]]) -> Path:
     """The same run by this one process, on its eight devices."""
     folder, _ = together
     with jax.numpy_dtype_promotion("standard"):
-        train(one_of_several.make_config(folder), folder / "alone", Console(quiet=True))
+        train(one_of_several.make_config(folder), folder / "alone", console=Console(quiet=True))
     return folder / "alone"
 
 

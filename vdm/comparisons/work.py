@@ -15,6 +15,7 @@ from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.files import write_json
+from vdm.programs.hooks import every, standard
 from vdm.programs.progress import duration
 from vdm.programs.train import train
 from vdm.runs.folder import check_same, check_same_data
@@ -70,7 +71,9 @@ def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, conso
         advance_to(step)
         console.print(str(work), style="cyan")
 
-    train(config, folder, console, on_log)
+    log, *others = standard()
+    of_work = every(config.training.log_every, lambda session: on_log(session.step))
+    train(config, folder, dataset, hooks=[log, of_work, *others], console=console)
     if work.done == before:
         # All steps were done, and only the run's evaluation was not.
         advance_to(steps, skip=True)

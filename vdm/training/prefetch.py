@@ -33,13 +33,17 @@ class Prefetched(grain.DatasetIterator):
             except WorkerDied as error:
                 self._error = error
 
-    def __next__(self) -> dict[str, jax.Array]:
+    def peek(self) -> dict[str, jax.Array]:
+        """The next batch, which is not taken."""
         self.prefetch()
         if self._error is not None:
             raise self._error
-        batch, self._ahead = self._ahead, None
+        assert self._ahead is not None
+        return self._ahead
+
+    def __next__(self) -> dict[str, jax.Array]:
+        batch, self._ahead = self.peek(), None
         self._state = self._iterator.get_state()
-        assert batch is not None
         return batch
 
     def get_state(self) -> Any:

@@ -52,9 +52,13 @@ def init_state(model: Model, objective: Objective, optimizer: optax.GradientTran
     )
 
 
-def abstract_state(config: Config, mesh: Mesh) -> TrainState:
-    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into."""
-    model, objective, optimizer = model_lib.from_config(config), from_config(config), make_optimizer(config)
+def abstract_state(config: Config, mesh: Mesh, model: Model | None = None) -> TrainState:
+    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into.
+
+    With a model, of that one in place of the config's.
+    """
+    model = model_lib.from_config(config) if model is None else model
+    objective, optimizer = from_config(config), make_optimizer(config)
     return parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
 
 

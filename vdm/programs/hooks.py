@@ -1,0 +1,228 @@
+"""What is done beside the steps of training: a list of hooks, to which `train` gives the run after a step."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vdm import parallel, plots
+from vdm.errors import Stopped
+from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
+from vdm.evaluation.images import NonFiniteLatents
+from vdm.keys import Stream
+from vdm.plots import images as pictures
+from vdm.programs.progress import duration
+from vdm.programs.session import Session
+from vdm.runs.records import read_metrics
+from vdm.training.state import learning_rate
+
+
+class Hook:
+    """Something done after steps; a class of your own says when and what.
+
+        class Noise(Hook):
+            def due(self, session):
+                return session.step % 1000 == 0
+
+            def __call__(self, session):
+                noise = measure(session.model, session.variables)
+                session.record("noise", trace=float(noise))
+
+    Hooks are called one after the other, in every process: what one leaves in the session, the next sees. What a hook
+    computes is not part of the run: it may read the state, and draws randomness from keys of its own. What takes long
+    calls `session.heed()` now and then: a request to stop then cuts it short, the checkpoint comes first.
+    """
+
+    def due(self, session: Session) -> bool:
+        """Whether to call it after this step; the same in every process."""
+        raise NotImplementedError
+
+    def __call__(self, session: Session) -> None:
+        """Does it."""
+        raise NotImplementedError
+
+    def missing(self, session: Session) -> bool:
+        """When a run goes on from a step at which this was due: whether a stop had cut it short, so that it is now."""
+        return False
+
+    def finish(self, session: Session) -> None:
+        """After the last step and the final evaluation, `session.evaluation`."""
+
+
+def every(num_steps: int, function: Callable[[Session], None]) -> Hook:
+    """A hook that calls a function with the session after every so many steps, and after the last.
+
+    vdm.train(config, workdir, hooks=[*standard(), every(100, lambda session: print(session.step))])
+    """
+    return _Every(num_steps, function)
+
+
+class _Every(Hook):
+    def __init__(self, num_steps: int, function: Callable[[Session], None]):
+        self.num_steps, self.function = num_steps, function
+
+    def due(self, session: Session) -> bool:
+        return _rhythm(self.num_steps, session)
+
+    def __call__(self, session: Session) -> None:
+        self.function(session)
+
+
+def standard() -> list[Hook]:
+    """What every run of train.py does, by the rhythms of `config.training`, in this order."""
+    return [Log(), Sample(), Evaluate(), Plot(), Save()]
+
+
+def call(hooks: Sequence[Hook], session: Session, resuming: bool = False) -> None:
+    """Those that are due; on `resuming`, those of them that a stop had cut short. A request to stop skips none."""
+    for hook in hooks:
+        if hook.due(session) and (not resuming or hook.missing(session)):
+            with session.watch.paused(), contextlib.suppress(Stopped):
+                hook(session)
+
+
+class Log(Hook):
+    """A line on the console and a record, every `log_every` steps: means since the line before."""
+
+    def due(self, session: Session) -> bool:
+        return _rhythm(session.config.training.log_every, session)
+
+    def __call__(self, session: Session) -> None:
+        config, step, seconds = session.config, session.step, session.watch.seconds()
+        sums = jax.device_get(session.metrics)
+        num_steps, batch_size = int(sums.num_steps), config.training.batch_size
+        speed = num_steps * batch_size / seconds
+        terms = {name: float(value) / num_steps for name, value in sums.bits_per_dim._asdict().items()}
+        total = sum(terms.values())
+        session.record(
+            "train",
+            bits_per_dim=total,
+            **terms,
+            images_per_second=speed,
+            learning_rate=float(learning_rate(config.optimizer, config.training.steps)(step - 1)),
+            grad_norm=float(sums.grad_norm) / num_steps,
+        )
+        left = (config.training.steps - step) * batch_size / speed
+        session.console.print(
+            f"step {step:>{len(str(config.training.steps))}}  {total:.4f} bits/dim  "
+            f"{speed:,.0f} images/s  {duration(left)} left"
+        )
+        session.speed = f"{speed:,.0f} images/s, {total:.3f} bits/dim"
+        session.restart_metrics()
+
+
+class Sample(Hook):
+    """samples/step_00001000.png, every `sample_every` steps, and samples/final.png."""
+
+    def due(self, session: Session) -> bool:
+        return _rhythm(session.config.training.sample_every, session) and not session.is_last
+
+    def missing(self, session: Session) -> bool:
+        # A process may see the folder later than another.
+        return not parallel.all_true((session.path / "samples" / self._name(session)).exists())
+
+    def __call__(self, session: Session) -> None:
+        self._draw(session, self._name(session))
+
+    def finish(self, session: Session) -> None:
+        self._draw(session, "final.png")
+
+    def _name(self, session: Session) -> str:
+        return f"step_{session.step:08d}.png"
+
+    def _draw(self, session: Session, name: str) -> None:
+        session.heed()
+        key, num = session.key(Stream.SAMPLING), session.config.sampling.num
+        try:
+            images, _ = session.sampler(session.variables, key, num, session.heed)
+        except NonFiniteLatents as error:
+            # A sampler may fail on a model that is young; training need not.
+            session.console.print(f"warning: step {session.step}: no samples: {error}", style="yellow")
+            return
+        if session.is_main:
+            pictures.grid(images, session.path / "samples" / name, session.model.levels)
+
+
+class Evaluate(Hook):
+    """Bits/dim of the moving average on test images, every `evaluate_every` steps: `session.evaluation`."""
+
+    def due(self, session: Session) -> bool:
+        return _rhythm(session.config.training.evaluate_every, session)
+
+    def missing(self, session: Session) -> bool:
+        made = ((record["kind"], record["step"]) for record in read_metrics(session.path / "metrics.jsonl"))
+        return not parallel.all_true(("evaluation", session.step) in made)
+
+    def __call__(self, session: Session) -> None:
+        settings = session.config.evaluation
+        evaluate(session, "evaluation", settings.training_draws, settings.max_images)
+
+
+def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -> Evaluation:
+    """Of the moving average, as a line and a record of this kind. Raises `Stopped` if a request to stop has come."""
+    session.heed()
+    num_steps = session.model.num_steps
+    draws = exact_draws(num_steps, num_draws)
+    key, images = session.key(Stream.EVALUATION), session.dataset.test
+    result = session.evaluator(session.variables, images, key, draws, max_images, session.heed, num_steps)
+    session.record(
+        kind,
+        bits_per_dim=result.total,
+        stderr=result.stderr,
+        variance=result.variance,
+        reconstruction=result.reconstruction,
+        prior=result.prior,
+        diffusion=result.diffusion,
+    )
+    session.console.print(f"step {session.step}  test {result}", style="bold")
+    session.evaluation = result
+    return result
+
+
+class Plot(Hook):
+    """plots/: the run so far, after each evaluation."""
+
+    def due(self, session: Session) -> bool:
+        return session.evaluation is not None and not session.is_last
+
+    def missing(self, session: Session) -> bool:
+        return True
+
+    def __call__(self, session: Session) -> None:
+        t = np.linspace(0, 1, 201, dtype=np.float32)
+        gamma = np.asarray(session.gamma(session.variables, jnp.asarray(t)))
+        result = session.evaluation
+        if not session.is_main or result is None:
+            return
+        folder, records = session.path / "plots", read_metrics(session.path / "metrics.jsonl")
+        plots.loss(folder / "loss.png", records)
+        plots.terms(folder / "terms.png", records)
+        plots.variance(folder / "variance.png", records)
+        plots.schedule(folder / "schedule.png", t, gamma)
+        plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
+
+    def finish(self, session: Session) -> None:
+        self(session)
+
+
+class Save(Hook):
+    """A checkpoint, every `checkpoint_every` steps, with every evaluation and at the end. To be the last."""
+
+    def due(self, session: Session) -> bool:
+        training = session.config.training
+        rhythms = (training.checkpoint_every, training.evaluate_every)
+        return session.is_last or any(_rhythm(rhythm, session) for rhythm in rhythms)
+
+    def missing(self, session: Session) -> bool:
+        """What the checkpoint did not know of its step."""
+        return session.evaluation is not None
+
+    def __call__(self, session: Session) -> None:
+        session.save(wait=session.is_last or session.stopping)
+
+
+def _rhythm(num_steps: int, session: Session) -> bool:
+    """Every so many steps and at the end; never for 0."""
+    return num_steps > 0 and (session.step % num_steps == 0 or session.is_last)

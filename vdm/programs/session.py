@@ -1,0 +1,263 @@
+"""A run while it is trained, as `train` carries it from step to step and hooks see it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jax.sharding import Mesh
+from jaxtyping import Array, PRNGKeyArray
+from rich.console import Console
+
+from vdm import memory, parallel
+from vdm.config import Config
+from vdm.data import Dataset, train_iterator
+from vdm.errors import NonFiniteError, Stopped
+from vdm.evaluation.bound import Evaluation, Evaluator
+from vdm.evaluation.images import ImageSampler, with_steps_of
+from vdm.keys import Stream, stream_key
+from vdm.model import Model, Variables
+from vdm.programs.progress import Stopwatch, signals
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.folder import RunDir
+from vdm.runs.records import EventFile, MetricsFile
+from vdm.training import objective as objective_lib
+from vdm.training.prefetch import Prefetched
+from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
+from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where records go: a file of lines, TensorBoard, an experiment tracker."""
+
+    def append(self, record: dict[str, Any], /) -> None:
+        """One record: "kind", "step" and numbers by name."""
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A run while it is trained; what it has in common with an opened one (`vdm.open_run`) has the same name.
+
+    Every process of several has one, with its part of `state`. What computes with it, all of them call at the same
+    places; what writes files is for `is_main` alone.
+    """
+
+    path: Path
+    config: Config
+    model: Model
+    """float32, as evaluation and sampling use it."""
+    mesh: Mesh
+    dataset: Dataset
+    console: Console
+    """That of a process other than the first prints nothing."""
+    step: int
+    """Steps done."""
+    state: TrainState
+    """Its arrays are gone after the next step, which reuses their memory: keep copies, `jax.device_get`."""
+    metrics: Metrics
+    """Sums over the steps since the last log line."""
+    evaluation: Evaluation | None = None
+    """Of the moving average on the test split at this very step, once it was made."""
+    speed: str = ""
+    """What the progress bar shows beside the steps."""
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    """Time spent in steps since the last log line."""
+    checkpoints: Checkpoints
+    batches: Prefetched
+    sinks: Sequence[Sink]
+    signals: list[int]
+    """Of requests to stop that have come."""
+
+    @property
+    def variables(self) -> Variables:
+        """The moving average of the model's variables."""
+        return self.state.ema
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files."""
+        return parallel.is_main()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all steps are done."""
+        return self.step == self.config.training.steps
+
+    def key(self, stream: Stream) -> PRNGKeyArray:
+        """The key that a stream of the run's seed starts from."""
+        return stream_key(self.config.seed, stream)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Compiled once."""
+        return Evaluator(self.model, self.mesh, self.config.evaluation.batch_size)
+
+    @cached_property
+    def sampler(self) -> ImageSampler:
+        """Compiled once."""
+        return ImageSampler(self.model, self.mesh, with_steps_of(self.config.sampling, self.model.num_steps))
+
+    @cached_property
+    def gamma(self) -> Callable[[Variables, Array], Array]:
+        """γ(variables, t), compiled once."""
+        return jax.jit(self.model.gamma, out_shardings=parallel.replicated(self.mesh))
+
+    def record(self, kind: str, **numbers: float | None) -> None:
+        """A line of metrics.jsonl and points in TensorBoard, at this step."""
+        for sink in self.sinks:
+            sink.append({"kind": kind, "step": self.step, **numbers})
+
+    def advance(self, state: TrainState, metrics: Metrics) -> None:
+        """After a step, with what it returned."""
+        self.state, self.metrics = state, metrics
+        self.step, self.evaluation = self.step + 1, None
+
+    @cached_property
+    def _no_metrics(self) -> Callable[[], Metrics]:
+        return jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))
+
+    def restart_metrics(self) -> None:
+        """Sums and time start anew, after a log line."""
+        self.metrics = self._no_metrics()
+        self.watch.restart()
+
+    def check_finite(self) -> None:
+        """Raises `NonFiniteError` if a loss term or gradient was not finite since the last log line."""
+        bad_step, bad_term = int(self.metrics.bad_step), int(self.metrics.bad_term)
+        if bad_step:
+            kept = self.checkpoints.steps()
+            raise NonFiniteError(
+                f"step {bad_step}: the {FINITE_TERMS[bad_term]} is not finite; stopped, "
+                f"{f'checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was made yet'}"
+            )
+
+    def save(self, wait: bool = False, of_a_stop: bool = False) -> None:
+        """A checkpoint of this step; see `Checkpoints.save`. Raises `NonFiniteError` where there is nothing to save."""
+        self.check_finite()
+        bits = None if self.evaluation is None else self.evaluation.total
+        self.checkpoints.save(self.state, self.metrics, self.batches.get_state(), bits, wait, of_a_stop)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a request to stop is known, in every process."""
+        return bool(self.signals)
+
+    def asked_to_stop(self) -> bool:
+        """Asks the other processes as well: all must call it at the same places."""
+        parallel.share_signals(self.signals)
+        return self.stopping
+
+    def stop(self) -> None:
+        """Raises `Stopped` if a request is known."""
+        if self.signals:
+            raise Stopped(self.signals[0], self.step)
+
+    def heed(self, *_: Any) -> None:
+        """Raises `Stopped` if a request to stop has come; for what takes long, often. All processes must call it.
+
+        `train` then saves and ends. Takes and ignores arguments, so that it can be a `progress`.
+        """
+        self.asked_to_stop()
+        self.stop()
+
+
+@contextmanager
+def open_session(
+    config: Config, path: Path, dataset: Dataset, model: Model, console: Console, given: Sequence[str]
+) -> Iterator[Session]:
+    """The run in `path` held and its newest checkpoint restored, or a fresh state made.
+
+    Nothing is written before all input has been checked. `given` is for the record: see `session_record`.
+    """
+    training, data = config.training, dataset.info.to_dict()
+    mesh = parallel.make_mesh(training.batch_size, training.fsdp, training.accumulate)
+    iterator = train_iterator(
+        dataset,
+        batch_size=training.batch_size,
+        seed=config.seed,
+        augmentations=config.data.augmentations,
+        num_workers=config.data.num_workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    with (
+        closing(Prefetched(iterator, mesh)) as batches,
+        _held(path, config, data, parallel.describe(mesh), given),
+        Checkpoints(path / "checkpoints", training.keep_checkpoints) as checkpoints,
+    ):
+        with memory.guarded("the training state", memory.TRAINING):
+            state, metrics, origin = _restore_or_init(config, mesh, model, checkpoints, batches, console)
+            step = int(state.step)
+        num_parameters = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
+        info, devices = dataset.info, parallel.describe(mesh)
+        console.print(
+            f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
+            f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
+            f"{devices['platform']} device(s); {origin}"
+        )
+        with signals() as received, _sinks(path, step) as sinks:
+            session = Session(
+                path=path,
+                config=config,
+                model=model,
+                mesh=mesh,
+                dataset=dataset,
+                console=console,
+                step=step,
+                state=state,
+                metrics=metrics,
+                checkpoints=checkpoints,
+                batches=batches,
+                sinks=sinks,
+                signals=received,
+            )
+            # It holds the only state: a step reuses the memory of the one before.
+            del state, metrics
+            yield session
+
+
+def _restore_or_init(
+    config: Config, mesh: Mesh, model: Model, checkpoints: Checkpoints, batches: Prefetched, console: Console
+) -> tuple[TrainState, Metrics, str]:
+    """State and metrics of the newest checkpoint, with the batches put in their place, or of no steps; and which."""
+    like = abstract_state(config, mesh, model)
+    restored = checkpoints.restore(like, parallel.abstract(empty_metrics, mesh), batches)
+    if restored is not None:
+        state, metrics, warnings = restored
+        for warning in warnings:
+            console.print(f"warning: {warning}", style="yellow")
+        return state, metrics, f"resuming at step {int(state.step)}"
+    objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
+    make = jax.jit(
+        lambda: init_state(model, objective, optimizer, config.seed), out_shardings=parallel.state_sharding(like, mesh)
+    )
+    return make(), jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))(), "from scratch"
+
+
+@contextmanager
+def _held(
+    path: Path, config: Config, data: dict[str, Any], devices: dict[str, Any], given: Sequence[str]
+) -> Iterator[None]:
+    """The folder, held by the first process against other writers."""
+    with ExitStack() as stack:
+
+        def hold() -> None:
+            stack.enter_context(closing(RunDir(path, config, data))).write_record(devices, given)
+
+        parallel.on_main(hold)
+        yield
+
+
+@contextmanager
+def _sinks(path: Path, step: int) -> Iterator[list[Sink]]:
+    """Where records of later steps go: files of the first process."""
+    if not parallel.is_main():
+        yield []
+        return
+    metrics = MetricsFile(path / "metrics.jsonl", step)
+    with closing(EventFile(path / "tensorboard", step)) as events:
+        yield [metrics, events]
