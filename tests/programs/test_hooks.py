@@ -1,0 +1,158 @@
+"""The loop is open: data, a network and hooks of one's own go through `train` and come back by `open_run`."""
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+import vdm
+from vdm import schedules
+from vdm.config import Config, EvaluationConfig, SamplingConfig
+from vdm.data import Dataset, DatasetInfo
+from vdm.errors import InputError, Stopped
+from vdm.model import Model
+from vdm.programs.hooks import Evaluate, Hook, Log, every, standard
+from vdm.programs.session import Session
+from vdm.runs.records import read_metrics, read_record
+
+STEPS = 6
+IMAGES = np.asarray(tiny.images(24))
+DATA = Dataset(DatasetInfo("stripes", "1", (4, 4, 1), 17, 24, 24, "all", "all", "none"), IMAGES, IMAGES)
+
+
+class Linear(nn.Module):
+    """ε̂ = W z + b γ: a network that knows nothing of ours."""
+
+    @nn.compact
+    def __call__(self, z, gamma, condition=None, train=False):
+        flat = z.reshape(len(z), -1)
+        gamma = jnp.broadcast_to(gamma, z.shape[:1])[:, None]
+        return nn.Dense(flat.shape[1])(jnp.concatenate([flat, gamma], axis=1)).reshape(z.shape)
+
+
+MODEL = Model(schedule=schedules.linear(-7.0, 4.0), network=Linear(), shape=(4, 4, 1), levels=17)
+
+
+def config(**training: int) -> Config:
+    made = tiny.run_config(Path(), STEPS, **({"log_every": 2, "evaluate_every": 0, "checkpoint_every": 3} | training))
+    made.evaluation = EvaluationConfig(batch_size=24, draws=1)
+    made.sampling = SamplingConfig(num=4, steps=2, batch_size=4)
+    return made
+
+
+class Weights(Hook):
+    """Records the norm of the averaged weights, at odd steps; may be asked to stop in between."""
+
+    def __init__(self, stop_at: int = 0):
+        self.stop_at, self.finished_with = stop_at, None
+
+    def due(self, session):
+        return session.step % 2 == 1
+
+    def missing(self, session):
+        return session.step not in [r["step"] for r in read_metrics(session.path / "metrics.jsonl") if "norm" in r]
+
+    def __call__(self, session):
+        if session.step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        session.heed()
+        norm = sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(session.variables))
+        session.record("weights", norm=norm)
+
+    def finish(self, session):
+        self.finished_with = session.evaluation
+
+
+def run(path: Path, hooks: list[Hook] | None, settings: Config | None = None) -> str:
+    out = io.StringIO()
+    vdm.train(settings or config(), path, DATA, MODEL, hooks, Console(file=out, width=200))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hooks")
+    with jax.numpy_dtype_promotion("standard"):
+        run(folder / "whole", [*standard(), Weights()])
+    return folder
+
+
+def records(path: Path) -> list[dict]:
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in read_metrics(path / "metrics.jsonl")]
+
+
+def test_ones_own_data_network_and_hook_come_back(folder: Path) -> None:
+    path = folder / "whole"
+    opened = vdm.open_run(path, model=MODEL, dataset=DATA)
+    assert (opened.step, opened.config.data.name, opened.dataset) == (STEPS, "stripes", DATA)
+    assert opened.variables["network"]["Dense_0"]["kernel"].shape == (17, 16)
+    assert read_record(path)["sessions"][-1]["given"] == ["model", "dataset"]
+    assert read_record(path)["data"]["name"] == "stripes"
+    norms = {r["step"]: r["norm"] for r in records(path) if r["kind"] == "weights"}
+    assert list(norms) == [1, 3, 5]
+    early = vdm.open_run(path, 3, model=MODEL)
+    np.testing.assert_allclose(norms[3], sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(early.variables)), rtol=1e-5)
+    assert json.loads((path / "evaluation.json").read_text())["data"]["name"] == "stripes"
+    for match, given in (("model of its caller", {"dataset": DATA}), ("data of its caller", {"model": MODEL})):
+        with pytest.raises(InputError, match=match):
+            _ = vdm.open_run(path, **given).dataset
+
+
+def test_a_stop_cuts_ones_own_hook_short_and_it_is_made_up_for(folder: Path) -> None:
+    path = folder / "broken"
+    with pytest.raises(Stopped, match="step 3"):
+        run(path, [*standard(), Weights(stop_at=3)])
+    assert [r["step"] for r in records(path) if r["kind"] == "weights"] == [1]
+    assert (path / "checkpoints" / "3").is_dir()
+    last = Weights()
+    assert "resuming at step 3" in run(path, [*standard(), last])
+    assert records(path) == records(folder / "whole")
+    assert last.finished_with is not None
+    assert (path / "evaluation.json").read_text() == (folder / "whole" / "evaluation.json").read_text()
+
+
+def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def look(name: str):
+        return lambda session: seen.append((name, session.step, int(session.metrics.num_steps)))
+
+    hooks = [every(3, look("before")), Log(), every(3, look("after")), Evaluate()]
+    printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3))
+    # The log line starts the sums anew.
+    assert seen == [("before", 3, 3), ("after", 3, 0), ("before", 6, 3), ("after", 6, 0)]
+    assert [r["kind"] for r in records(tmp_path / "run")] == ["train", "evaluation"] * 2 + ["final"]
+    assert printed.count("test") == 4
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+    assert not (tmp_path / "run" / "samples").exists()
+
+
+def test_without_a_hook_that_saves_a_stop_still_does(tmp_path: Path) -> None:
+    def stop(session: Session) -> None:
+        if session.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="step 2"):
+        run(tmp_path / "run", [every(1, stop)])
+    assert "resuming at step 2" in run(tmp_path / "run", [])
+
+
+def test_a_model_for_other_images_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    wide = Model(MODEL.schedule, Linear(), (4, 8, 1), 17)
+    with pytest.raises(InputError, match=r"data\.shape=\(4, 4, 1\): must be \(4, 8, 1\), as the model given has it"):
+        vdm.train(config(), tmp_path / "run", DATA, wide, console=Console(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_model_does_not_go_on_with_the_run(folder: Path) -> None:
+    with pytest.raises(InputError, match="another architecture: "):
+        vdm.train(config(), folder / "whole", DATA, tiny.model(), console=Console(quiet=True))
