@@ -14,12 +14,12 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from vdm.plots import images as pictures
 from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, TrainingConfig
 from vdm.errors import InputError, is_disk_full
+from vdm.files import write_json
+from vdm.plots import images as pictures
 from vdm.plots.axes import save
 from vdm.runs import shards
-from vdm.files import write_json
 from vdm.runs.folder import RunDir, check_same_model
 from vdm.runs.records import EventFile, MetricsFile, read_config, read_metrics, read_record
 

@@ -1,1 +1,1 @@
-"""What a run on disk is: its folder, checkpoints and records."""
+"""What a run is on disk: its folder and lock, its records, its checkpoints, shards of images, and opening it again."""

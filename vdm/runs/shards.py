@@ -11,8 +11,7 @@ from jaxtyping import UInt8
 
 from vdm import parallel
 from vdm.errors import InputError
-from vdm.files import replacing
-from vdm.files import write_json
+from vdm.files import replacing, write_json
 
 SHARD = 1024
 """Images in every shard but the last: what a kill costs at most, and what is held in memory."""
