@@ -32,7 +32,7 @@ def run(folder: Path, steps: tuple[int, int] | None, first: int, last: int) -> s
 
 
 def test_the_steps_asked_for_are_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The trace itself is real in tests/training/test_loop.py.
+    # The trace itself is real in tests/programs/test_train.py.
     calls: list[str] = []
 
     def stop() -> None:

@@ -75,10 +75,11 @@ def train(
             call(hooks, session, resuming=True)
             session.stop()
 
+        if session.step < steps:
+            with memory.guarded("the training step", memory.TRAINING):
+                train_step = _compile(session, model_lib.for_training(config) if model is None else model)
         with memory.guarded("the training step", memory.TRAINING), progress_bar(console) as progress:
             bar = progress.add_task("training", total=steps, completed=session.step, speed="")
-            if session.step < steps:
-                train_step = _compile(session, model_lib.for_training(config) if model is None else model)
             session.watch.restart()
             while session.step < steps:
                 batch = _next(session)
@@ -89,10 +90,10 @@ def train(
                     parallel.throttle(session.metrics)
                 with session.watch.paused():
                     profiler.after(session.step, session.metrics)
+                progress.update(bar, completed=session.step, speed=session.speed)
                 if session.asked_to_stop() or any(hook.due(session) for hook in hooks):
                     session.check_finite()
                     call(hooks, session)
-                progress.update(bar, completed=session.step, speed=session.speed)
                 if session.stopping:
                     session.save(wait=True, of_a_stop=True)
                     session.stop()

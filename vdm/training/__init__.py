@@ -1,1 +1,1 @@
-"""Training: state, objective, step, checkpoints and the loop."""
+"""What training computes: objective, state, step, batches ahead of it, gradient noise. The loop is `vdm.train`."""
