@@ -65,8 +65,7 @@ class Weights(Hook):
         if session.step == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         session.heed()
-        norm = sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(session.variables))
-        session.record("weights", norm=norm)
+        session.record("weights", norm=sum(jnp.sum(x**2) for x in jax.tree.leaves(session.variables)))
 
     def finish(self, session):
         self.finished_with = session.evaluation

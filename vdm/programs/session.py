@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -106,10 +106,11 @@ class Session:
         """γ(variables, t), compiled once."""
         return jax.jit(self.model.gamma, out_shardings=parallel.replicated(self.mesh))
 
-    def record(self, kind: str, **numbers: float | None) -> None:
-        """A line of metrics.jsonl and points in TensorBoard, at this step."""
+    def record(self, kind: str, **numbers: SupportsFloat | None) -> None:
+        """A line of metrics.jsonl and points in TensorBoard at this step, of one number by each name."""
+        plain = {name: None if number is None else float(number) for name, number in numbers.items()}
         for sink in self.sinks:
-            sink.append({"kind": kind, "step": self.step, **numbers})
+            sink.append({"kind": kind, "step": self.step, **plain})
 
     def advance(self, state: TrainState, metrics: Metrics) -> None:
         """After a step, with what it returned."""
