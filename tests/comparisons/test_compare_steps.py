@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(folder: Path) -> Config:
     config = tiny.run_config(folder, STEPS, log_every=2, evaluate_every=0)
-    config.schedule = ScheduleConfig(gamma_min=-7.0, hidden=8)
+    config.schedule = ScheduleConfig(name="learned_monotone(hidden=8)", gamma_min=-7.0)
     config.evaluation = EvaluationConfig(batch_size=NUM, draws=1)
     config.sampling = SamplingConfig(num=4, steps=2, batch_size=4)
     config.comparison = ComparisonConfig(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)

@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from vdm import model as model_lib
-from vdm import parallel, samplers
+from vdm import parallel, predictions
 from vdm.comparisons.objective_tables import Objective, ObjectiveOutcome, markdown, speed_ups
 from vdm.comparisons.work import (
     Work,
@@ -28,22 +28,43 @@ from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics.mmd import Quality
 from vdm.keys import Stream, stream_key
+from vdm.parts import make
 from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
 from vdm.runs.folder import lock, read_evaluation, read_metrics, replace_text, write_json
+from vdm.settings import at_least, check, parts_of, setting, some_of
 from vdm.training import objective as objective_lib
 from vdm.training.gradient_noise import gradient_noise
 from vdm.training.state import Trained
 
 
-def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
+@dataclass
+class ObjectivesSettings:
+    """compare.py --by=objective: every prediction with every weighting and proposal."""
+
+    predictions: tuple[str, ...] = setting(
+        ("eps", "v", "x", "F"), "What networks predict.", some_of(*predictions.PREDICTIONS)
+    )
+    weightings: tuple[str, ...] = setting(
+        ("elbo", "sigmoid(2)", "edm_monotonic", "simple"),
+        "The weightings they are trained with.",
+        parts_of("weighting"),
+    )
+    proposals: tuple[str, ...] = setting(("uniform",), "The noise levels they are trained at.", parts_of("proposal"))
+    seeds: int = setting(3, "Runs of each, with the seeds seed, seed + 1, ….", at_least(1))
+    samples: int = setting(1000, "Images drawn from each, with the settings of `sampling`.", at_least(2))
+    gradients: int = setting(64, "Training batches over which the gradient's noise is measured.", at_least(2))
+
+
+def compare_objectives(config: Config, settings: ObjectivesSettings, workdir: Path, console: Console) -> str:
     """Runs the parts that are not done yet; returns the Markdown tables.
 
     WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget; outcome.json in each has what
     was measured, objectives.json and objectives.md are made of them. Raises `InputError` for bad input.
     """
     validate(config)
-    c = config.comparison
+    check(settings, "comparison")
+    c = settings
     runs = {}
     seeds = range(config.seed, config.seed + c.seeds)
     # Seed by seed: what there is of an unfinished comparison is a comparison.
@@ -58,29 +79,30 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
         try:
             validate(run)
         except InputError as error:
-            raise InputError(f"config.comparison: {error}") from error
+            raise InputError(f"comparison: {error}") from error
         runs[objective, seed] = run
     if not runs:
-        raise InputError("config.comparison: predictions, weightings and proposals must each have one or more")
+        raise InputError("comparison: predictions, weightings and proposals must each have one or more")
     if len({folder_name(*run) for run in runs}) < len(runs):
-        raise InputError("config.comparison: predictions, weightings and proposals must each have different ones")
+        raise InputError("comparison: predictions, weightings and proposals must each have different ones")
     dataset = load(config.data)
     with lock(workdir):
-        return _Objectives(config, dataset, workdir, console).run(runs)
+        return _Objectives(config, settings, dataset, workdir, console).run(runs)
 
 
 class _Objectives:
-    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+    def __init__(self, config: Config, settings: ObjectivesSettings, dataset: Dataset, workdir: Path, console: Console):
+        self.settings = settings
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
         self.mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
-        sampling = replace(config.sampling, num=config.comparison.samples)
+        sampling = replace(config.sampling, num=settings.samples)
         self.sampling = with_steps_of(sampling, config.objective.num_steps)
         self.quality = Quality(dataset.train, dataset.info.levels)
-        self.noise = self.quality.noise(config.comparison.samples)
+        self.noise = self.quality.noise(settings.samples)
 
     def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
-        c, batch_size = self.config.comparison, self.config.training.batch_size
-        calls = samplers.parse(self.sampling.sampler).calls * self.sampling.steps
+        c, batch_size = self.settings, self.config.training.batch_size
+        calls = make("sampler", self.sampling.sampler).calls * self.sampling.steps
         bound = len(self.dataset.test) * exact_draws(self.config.objective.num_steps, self.config.evaluation.draws)
         cost_of_measuring = c.samples * calls + 3 * c.gradients * batch_size + bound
         work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
@@ -115,7 +137,7 @@ class _Objectives:
         """What the measurements depend on beside the run."""
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
-        rest = {"gradients": c.comparison.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
+        rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
         return {"sampling": sampling} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -124,7 +146,7 @@ class _Objectives:
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
             images, _ = ImageSampler(model, self.mesh, self.sampling)(state.ema, key, self.sampling.num, progress)
-        batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
+        batches = (config.training.batch_size, self.settings.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
         trained = model_lib.for_training(config)
         noise = gradient_noise(
@@ -164,7 +186,7 @@ class _Objectives:
             "outcomes": [asdict(o) | {"gradient_noise": _finite(o.gradient_noise)} for o in outcomes],
             "noise_floor_of_mmd": self.noise,
             "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
-        } | provenance(self.config, self.dataset, self.mesh)
+        } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
         return table

@@ -1,13 +1,13 @@
 """compare.py --by=sampler: one trained model, every sampler at every number of network calls, and how good it is."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
-from vdm import plots, samplers
+from vdm import parts, plots
 from vdm.comparisons.sampler_tables import (
     STDERRS,
     SamplerOutcome,
@@ -25,6 +25,7 @@ from vdm.keys import Stream, stream_key
 from vdm.programs.evaluate import Evaluate
 from vdm.programs.progress import progress_of
 from vdm.runs.folder import lock, replace_text, weights_digest, write_json
+from vdm.settings import Limit, at_least, check, increasing_steps, setting, steps
 
 REFERENCE = "ancestral"
 
@@ -39,34 +40,87 @@ class Cell(NamedTuple):
     """Network calls an image."""
 
 
-def compare_samplers(config: Config, run: Path, workdir: Path, checkpoint: str, console: Console) -> str:
+def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
+    """("heun", "karras") of "heun@karras": a sampler and its grid; without an @ the grid is the one given.
+
+    Raises ValueError for what `vdm.parts` refuses.
+    """
+    sampler, at, named = text.partition("@")
+    parts.check("sampler", sampler)
+    parts.check("grid", named if at else grid)
+    return sampler, named if at else grid
+
+
+def samplers_on_grids() -> Limit:
+    """A tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
+
+    def problem(texts: tuple[str, ...]) -> str | None:
+        try:
+            for text in texts:
+                on_grid(text)
+        except parts.PartError as error:
+            return str(error)
+        return None
+
+    return Limit(problem, lambda: "each SAMPLER or SAMPLER@GRID")
+
+
+@dataclass
+class SamplersSettings:
+    """compare.py --by=sampler: samplers on one trained model."""
+
+    samplers: tuple[str, ...] = setting(
+        (
+            "ancestral", "ddpm(large)", "ddim(0)", "heun", "dpm_solver_pp(2)", "dpm_solver_pp(3)",
+            "dpm_solver_pp(2, True)", "unipc", "predictor_corrector", "heun@karras", "dpm_solver_pp(2)@uniform",
+            "dpm_solver_pp(2)@karras",
+        ),
+        "Samplers, with a grid where that is not the one of `sampling`.",
+        samplers_on_grids(),
+    )  # fmt: skip
+    calls: tuple[int, ...] = setting(
+        (5, 10, 20, 50, 100),
+        "Network calls an image that they are given; a sampler of two calls a step takes half the steps.",
+        increasing_steps(),
+    )
+    reference_calls: int = setting(1000, "Calls of `ancestral` whose quality the others are to reach.", steps())
+    noises: tuple[str, ...] = setting(
+        ("ddim(0)", "ddim(0.2)", "ddim(0.5)", "ddim(1)", "ddpm(large)"),
+        "Samplers for a table of their own, by how much noise a step draws.",
+        samplers_on_grids(),
+    )
+    noise_steps: tuple[int, ...] = setting((10, 20, 50, 1000), "The steps in that table.", increasing_steps())
+    samples: int = setting(1000, "Images drawn from each, with the settings of `sampling`.", at_least(3))
+
+
+def compare_samplers(
+    config: Config, comparison: SamplersSettings, run: Path, workdir: Path, checkpoint: str, console: Console
+) -> str:
     """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown tables.
 
     WORKDIR/cells/ has a file for each sampler and number of steps; samplers.json, samplers.md and samplers.png are made
     of them, after each. Raises `InputError` for bad input.
     """
     validate(config)
-    if config.comparison.samples < 3:
-        raise InputError(f"config.comparison.samples={config.comparison.samples}: must be 3 or more, for an error")
+    check(comparison, "comparison")
     # Before the data and the checkpoint are read, and hours of the cheaper ones.
-    wanted = cells(config)
+    wanted = cells(comparison)
     for cell in wanted:
-        settings, model_steps = sampling_of(config, cell), config.objective.num_steps
+        settings, model_steps = sampling_of(config, comparison, cell), config.objective.num_steps
         if with_steps_of(settings, model_steps) != settings:
             raise InputError(
-                f"config.comparison: {cell.sampler} of {cell.steps} steps, but the model has {model_steps}; calls, "
+                f"comparison: {cell.sampler} of {cell.steps} steps, but the model has {model_steps}; calls, "
                 f"noise_steps and reference_calls must be at most {model_steps} on grids of its own steps"
             )
     trained = Evaluate(config, run, checkpoint, console)
     with lock(workdir):
-        return _Samplers(trained, workdir, console).run(wanted)
+        return _Samplers(trained, comparison, workdir, console).run(wanted)
 
 
-def cells(config: Config) -> list[Cell]:
+def cells(c: SamplersSettings) -> list[Cell]:
     """What is to be measured, each once, the cheapest first."""
-    c = config.comparison
     texts = (*c.samplers, *c.noises, REFERENCE)
-    calls = {text: samplers.parse(samplers.parse_on_grid(text)[0]).calls for text in texts}
+    calls = {text: parts.make("sampler", on_grid(text)[0]).calls for text in texts}
     pairs = {(text, num // calls[text]) for text in c.samplers for num in c.calls}
     pairs |= {(text, steps) for text in c.noises for steps in c.noise_steps}
     pairs.add((REFERENCE, c.reference_calls))
@@ -74,16 +128,17 @@ def cells(config: Config) -> list[Cell]:
     return sorted(found, key=lambda cell: (cell.calls, texts.index(cell.sampler), cell.steps))
 
 
-def sampling_of(config: Config, cell: Cell) -> SamplingConfig:
+def sampling_of(config: Config, comparison: SamplersSettings, cell: Cell) -> SamplingConfig:
     """The settings that a cell's images are drawn with."""
-    sampler, grid = samplers.parse_on_grid(cell.sampler, config.sampling.grid)
-    return replace(config.sampling, num=config.comparison.samples, steps=cell.steps, sampler=sampler, grid=grid)
+    sampler, grid = on_grid(cell.sampler, config.sampling.grid)
+    return replace(config.sampling, num=comparison.samples, steps=cell.steps, sampler=sampler, grid=grid)
 
 
 class _Samplers:
-    def __init__(self, trained: Evaluate, workdir: Path, console: Console):
+    def __init__(self, trained: Evaluate, comparison: SamplersSettings, workdir: Path, console: Console):
+        self.comparison = comparison
         self.trained, self.config, self.workdir, self.console = trained, trained.config, workdir, console
-        self.samples = self.config.comparison.samples
+        self.samples = comparison.samples
         self.quality = Quality(trained.dataset.train, trained.dataset.info.levels)
         self.floor = self.quality.noise(self.samples)
         self.weights = weights_digest(trained.variables)
@@ -112,7 +167,7 @@ class _Samplers:
     def _settings(self, cell: Cell) -> dict[str, Any]:
         """All that the cell's numbers depend on."""
         return {
-            "sampling": asdict(sampling_of(self.config, cell)),
+            "sampling": asdict(sampling_of(self.config, self.comparison, cell)),
             "seed": self.config.seed,
             "weights": self.weights,
             "data": self.trained.dataset.info.to_dict(),
@@ -120,7 +175,7 @@ class _Samplers:
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         """MMD² of the images of one sampler; every sampler has the same key, and so the same z₁."""
-        sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling_of(self.config, cell))
+        sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling_of(self.config, self.comparison, cell))
         key = stream_key(self.config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"{cell.sampler}, {cell.calls} calls") as progress:
             images, _ = sampler(self.trained.variables, key, self.samples, progress)
@@ -128,7 +183,7 @@ class _Samplers:
         return {"mmd": estimate.mmd, "without": estimate.without.tolist()}
 
     def _write(self, outcomes: list[SamplerOutcome]) -> str:
-        c = self.config.comparison
+        c = self.comparison
         reference = next((o for o in outcomes if (o.sampler, o.calls) == (REFERENCE, c.reference_calls)), None)
         groups = by_sampler(outcomes)
         calls_per_step = {sampler: members[0].calls // members[0].steps for sampler, members in groups.items()}
@@ -151,7 +206,7 @@ class _Samplers:
             "noise_floor_of_mmd": self.floor,
             "checkpoint_step": self.trained.step,
             "run": str(self.trained.workdir),
-        } | provenance(self.config, self.trained.dataset, self.trained.mesh)
+        } | provenance(self.config, self.comparison, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "samplers.json", record)
         replace_text(self.workdir / "samplers.md", table + "\n")
         drawn = [o for o in outcomes if o.sampler in rows]

@@ -1,7 +1,7 @@
 """compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
 
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,30 @@ from vdm.keys import Stream, stream_key
 from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
 from vdm.runs.folder import git_revision, lock, replace_text, write_json
+from vdm.settings import at_least, check, increasing_steps, setting
 
 
-def compare(config: Config, workdir: Path, console: Console) -> str:
+@dataclass
+class StepsSettings:
+    """compare.py: discrete-time models against the continuous-time one."""
+
+    trained: tuple[int, ...] = setting(
+        (5, 10, 25, 50, 100, 250),
+        "T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T.",
+        increasing_steps(),
+    )
+    evaluated: tuple[int, ...] = setting(
+        (5, 10, 25, 50, 100, 250, 1000),
+        "T at which the continuous-time model is evaluated, beside T = ∞.",
+        increasing_steps(),
+    )
+    draws: int = setting(
+        250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
+    )
+    max_images: int = setting(0, "Bounds are of the first so many test images; 0: all.", at_least(0))
+
+
+def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
     WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
@@ -29,24 +50,25 @@ def compare(config: Config, workdir: Path, console: Console) -> str:
     them.
     """
     validate(config)
+    check(settings, "comparison")
     if config.objective.num_steps is not None:
-        raise InputError("config.objective.num_steps: set by compare.py, from config.comparison.trained")
+        raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
     dataset = load(config.data)
     with lock(workdir):
-        return _Comparison(resolve(config, dataset), dataset, workdir, console).run()
+        return _Comparison(resolve(config, dataset), settings, dataset, workdir, console).run()
 
 
 class _Comparison:
-    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
+    def __init__(self, config: Config, settings: StepsSettings, dataset: Dataset, workdir: Path, console: Console):
         self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
-        comparison = config.comparison
+        self.settings = comparison = settings
         self.mesh = parallel.make_mesh()
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
         self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
         self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
         self.num_images = num_evaluated(dataset.test, comparison.max_images)
         if self.num_images < 2:
-            raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
+            raise InputError(f"comparison.max_images: {self.num_images} test image(s) have no standard error")
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
         self.work = Work(len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds)
 
@@ -81,7 +103,7 @@ class _Comparison:
                 self.dataset.test,
                 stream_key(self.config.seed, Stream.EVALUATION),
                 num_draws,
-                max_images=self.config.comparison.max_images,
+                max_images=self.settings.max_images,
                 progress=progress,
                 num_steps=evaluated,
             )
@@ -119,7 +141,7 @@ class _Comparison:
         return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
 
     def _draws(self, evaluated: T) -> int:
-        return exact_draws(evaluated, self.config.comparison.draws)
+        return exact_draws(evaluated, self.settings.draws)
 
     def _cost_of_bound(self, evaluated: T) -> int:
         return self.num_images * self._draws(evaluated)
@@ -133,7 +155,7 @@ class _Comparison:
                 "trained at inf, evaluated at T": [asdict(row) for row in infinite],
             },
             "num_images": self.num_images,
-        } | provenance(self.config, self.dataset, self.mesh)
+        } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
         plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])

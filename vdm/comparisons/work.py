@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,11 @@ def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any
     write_json(path, {**measured, "settings": settings, "revision": git_revision()})
 
 
-def provenance(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+def provenance(config: Config, settings: Any, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
     """What a comparison's record says of where it comes from: config, data, and the session that wrote it."""
     return {
         "config": to_dict(config),
+        "comparison": asdict(settings),
         "data": dataset.info.to_dict(),
         "last_session": {
             "command": sys.argv,

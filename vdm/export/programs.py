@@ -22,15 +22,16 @@ from jaxtyping import Array, Float, Integer, UInt8, UInt32
 
 from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import CHOICES, Config, SamplingConfig, to_dict, validate
+from vdm.config import Config, SamplingConfig, to_dict, validate
 from vdm.errors import InputError
-from vdm.evaluation.images import ModelSampling, record, with_steps_of
+from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
 from vdm.programs.command_line import Parser, quiet
 from vdm.runs.checkpoints import restore
 from vdm.runs.folder import read_config, versions, weights_digest, write_json
+from vdm.settings import recorded
 from vdm.training.state import Trained
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -161,7 +162,7 @@ def _record(
         "schedule": values["schedule"],
         "network": values["network"],
         "model_steps": model.num_steps,
-        **record(config.sampling),
+        **recorded(config.sampling),
         "checkpoint_step": int(state.step),
         "weights": weights_digest(state.ema),
         "platforms": list(platforms),
@@ -196,11 +197,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, help="of the sampler (default: config.sampling.steps, if the model has as many)"
     )
-    parser.add_argument("--grid", choices=CHOICES["sampling.grid"], help="noise levels (default: config.sampling.grid)")
-    parser.add_argument("--clip", choices=CHOICES["sampling.clip"], help="range of x̂ (default: config.sampling.clip)")
-    parser.add_argument(
-        "--decode", choices=CHOICES["sampling.decode"], help="image of z₀ (default: config.sampling.decode)"
-    )
+    parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
+    parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
     given = parser.parse_args(argv)
     quiet()
     with parser.one_line():

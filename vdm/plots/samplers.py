@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from vdm import gaussian, oracles, samplers
+from vdm import gaussian, oracles, samplers, schedules
 from vdm.comparisons.sampler_tables import SamplerOutcome, by_sampler
 from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, PlainLogFormatter, annotate, log_y, save
 from vdm.samplers import Sampler, grids
@@ -107,7 +107,8 @@ def paths(gamma_min: float, gamma_max: float, num: int = PATHS, seed: int = 0, s
     if not gamma_min < gamma_max:
         raise ValueError(f"gamma_min={gamma_min}: must be below gamma_max={gamma_max}")
     oracle, key = bimodal(), jax.random.key(seed)
-    down = grids.cosine(gamma_min, gamma_max, STEPS)
+    gamma = partial(schedules.linear(gamma_min, gamma_max).gamma, {})
+    down = grids.cosine().gammas(gamma, STEPS)
     quantiles = jnp.asarray((np.arange(num) + 0.5) / num, jnp.float32)
     spread = jax.scipy.stats.norm.ppf(quantiles)[:, None]
     one = jnp.full((1, 1), start)

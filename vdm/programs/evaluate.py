@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vdm import model as model_lib
 from vdm import parallel, plots
-from vdm.config import MAX_STEPS, Config, validate
+from vdm.config import Config, validate
 from vdm.data import Dataset, load
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
@@ -26,6 +26,7 @@ from vdm.programs.train import resolve
 from vdm.runs.checkpoints import restore
 from vdm.runs.folder import check_model_and_data, write_json
 from vdm.runs.results import measured, write_evaluation
+from vdm.settings import MAX_STEPS
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""

@@ -9,7 +9,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,28 +18,12 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from vdm.config import Config, flatten, from_dict, to_dict
+from vdm import settings
+from vdm.config import Config, from_dict, to_dict
 from vdm.errors import InputError
 from vdm.files import replacing
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-
-# Fields that do not change what is trained: they may differ when a run goes on.
-# The data's name is free as well: `check_same_data` compares what it stands for. A run may go on with less memory, that
-# is with the same gradients computed in other pieces, but not in another dtype.
-FREE = (
-    "data.name", "data.data_dir", "data.num_workers", "network.remat", "training.accumulate",
-    "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
-    "training.keep_checkpoints", "training.fsdp", "evaluation.", "sampling.", "comparison.",
-)  # fmt: skip
-
-
-# Fields that decide what a checkpoint's arrays mean; dropout acts in training only.
-MODEL = (
-    "schedule.", "data.shape", "data.levels", "network.channels", "network.depth", "network.attention",
-    "network.heads", "network.groups", "network.fourier", "network.prediction", "objective.proposal",
-)  # fmt: skip
-
 
 class RunDir:
     """`workdir` with config.json, run.json, metrics.jsonl, evaluation.json, checkpoints/, samples/, plots/.
@@ -186,21 +169,21 @@ def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) ->
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:
     """Raises `InputError` if `new` describes another model than the run in `path` has."""
-    _refuse_differing(old, new, lambda name: name.startswith(MODEL), path)
+    _refuse(settings.differing(old, new, "model"), path)
 
 
 def check_same(old: Config, new: Config, path: Path) -> None:
     """Raises `InputError` that lists the fields in which `new` would train something else than `old`."""
-    # Without a decay, more steps continue the very same run.
-    free = (*FREE, "training.steps") if new.optimizer.decay == "constant" else FREE
-    _refuse_differing(old, new, lambda name: not name.startswith(free), path)
+    found = settings.differing(old, new, "model", "training")
+    if new.optimizer.decay == "constant":
+        # More steps continue the very same run.
+        found.pop("training.steps", None)
+    _refuse(found, path)
 
 
-def _refuse_differing(old: Config, new: Config, matters: Callable[[str], bool], path: Path) -> None:
-    a, b = flatten(old), flatten(new)
-    differing = [name for name in a if a[name] != b[name] and matters(name)]
+def _refuse(differing: dict[str, tuple[Any, Any]], path: Path) -> None:
     if differing:
-        listed = ", ".join(f"{name} {a[name]!r} there, {b[name]!r} here" for name in differing)
+        listed = ", ".join(f"{name} {there!r} there, {here!r} here" for name, (there, here) in differing.items())
         raise InputError(f"--workdir={path}: belongs to another config: {listed}")
 
 
