@@ -37,15 +37,17 @@ class DataConfig:
 
     # What the name stands for is compared instead: `vdm.runs`.
     name: str = running("digits", "`digits`, `photos32`, `npz:PATH`, `folder:PATH` or a TFDS name.")
-    data_dir: str = running("", "Folder of prepared TFDS data; empty: TFDS's own default.")
+    data_dir: str = running(
+        "", "Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."
+    )
     shape: tuple[int, ...] | None = of_model(
-        None, "Of an image; None: as the data have it, which must agree.", image_shape()
+        None, "Shape of an image; None: read from the data, which must agree.", image_shape()
     )
     levels: int | None = of_model(
-        None, "Integer values that a pixel can take; None: as the data have it.", between(2, 256)
+        None, "Integer values that a pixel can take; None: read from the data (256 for 8-bit images).", between(2, 256)
     )
     augmentations: tuple[str, ...] = setting(
-        (), "Of training images, at random.", some_of("flip", "rotate90", "swap_channels")
+        (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
     )
     num_workers: int = running(0, "Worker processes that read and augment; 0: threads of this process.", at_least(0))
 
@@ -54,7 +56,11 @@ class DataConfig:
 class ScheduleConfig:
     """The noise schedule γ(t) = −log SNR(t)."""
 
-    name: str = of_model("learned_monotone", "Fixed, as `shifted_cosine(shift=-2)`, or learned.", part("schedule"))
+    name: str = of_model(
+        "learned_monotone",
+        "Fixed, as `shifted_cosine(shift=-2)`; or learned, its ends (`learned_linear`) or all (`learned_monotone`).",
+        part("schedule"),
+    )
     gamma_min: float = of_model(-13.3, "γ(0): its value if fixed, its start if learned.", between(-30, 30))
     gamma_max: float = of_model(5.0, "γ(1): its value if fixed, its start if learned.", between(-30, 30))
 
@@ -66,30 +72,44 @@ class NetworkConfig:
     name: str = of_model("unet", "That of VDM, or one of your own (`imports`).", part("network", in_context=True))
     channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", at_least(1))
     depth: int = of_model(32, "Residual blocks on the way down; the way up has one more.", at_least(1))
-    attention: str = of_model("middle", "One block in the `middle`, or `everywhere`: after each residual block too.")
+    attention: str = of_model(
+        "middle", "`middle`: one attention block between down and up; `everywhere`: after each residual block too."
+    )
     heads: int = of_model(1, "Attention heads; must divide `channels`.", at_least(1))
     groups: int | None = of_model(
         None, "Groups of every normalisation; None: 32, or fewer so that each has four channels."
     )
     dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
-    prediction: str = of_model("eps", "What it predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS))
+    prediction: str = of_model(
+        "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)
+    )
     fourier: tuple[int, ...] | None = of_model(
-        None, "Exponents n of the input's sin(2ⁿπz), cos(2ⁿπz); None: from the levels."
+        None, "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256."
     )
     dtype: str = setting(
-        "float32", "What training computes blocks in; all the rest: float32.", one_of("float32", "bfloat16")
+        "float32",
+        "What training computes the blocks in; parameters, losses and evaluation are float32 always.",
+        one_of("float32", "bfloat16"),
     )
-    remat: bool = running(False, "Training keeps blocks' inputs only: a third more work, far less memory.")
+    remat: bool = running(False, "Training computes the blocks twice to keep less: a third more work, far less memory.")
 
 
 @dataclass
 class ObjectiveConfig:
     """What is minimised."""
 
-    weighting: str = setting("elbo", "w(λ) on the diffusion loss: `elbo` is the bound.", part("weighting"))
-    loss_space: str = setting("eps", "Whose error is squared; only rounding differs.", one_of(*predictions.KINDS))
-    num_steps: int | None = setting(None, "T of the model; None: continuous time, T → ∞.", steps())
-    proposal: str = of_model("uniform", "Noise levels of a batch; `uniform` in time.", part("proposal"))
+    weighting: str = setting(
+        "elbo", "w(λ) on the diffusion loss: `elbo` is the bound, others as `sigmoid(2)`.", part("weighting")
+    )
+    loss_space: str = setting(
+        "eps", "Whose error is squared: the same loss, with other rounding.", one_of(*predictions.KINDS)
+    )
+    num_steps: int | None = setting(
+        None, "T of a model of T steps, and of its bound; None: continuous time, T → ∞.", steps()
+    )
+    proposal: str = of_model(
+        "uniform", "Noise levels of a batch: `uniform` times, `adaptive`, `log_normal(-1.2, 1.2)`, ….", part("proposal")
+    )
     stratified: bool = setting(True, "Noise levels of a batch share one random offset, or are independent draws.")
 
 
@@ -101,13 +121,17 @@ class OptimizerConfig:
     schedule_learning_rate: float = setting(2e-4, "Peak learning rate of a learned schedule's parameters.", positive())
     b1: float = setting(0.9, "Adam's decay of the mean.", fraction())
     b2: float = setting(0.99, "Adam's decay of the second moment.", fraction())
-    weight_decay: float = setting(0.01, "Decoupled, and of the network's kernels only.", at_least(0))
+    weight_decay: float = setting(0.01, "Decoupled weight decay, on the network's kernels only.", at_least(0))
     warmup_steps: int = setting(100, "Steps of linear warm-up from 0.", at_least(0))
     decay: str = setting(
-        "constant", "Of the learning rate after warm-up; `cosine`: to 0.", one_of("constant", "cosine")
+        "constant", "Learning rate after warm-up; `cosine`: to 0 at the last step.", one_of("constant", "cosine")
     )
-    clip_norm: float = setting(1.0, "Largest norm of the network's gradient; 0: any.", at_least(0))
-    ema_decay: float = setting(0.9999, "Of the average of all variables, at most (1+n)/(10+n).", fraction())
+    clip_norm: float = setting(
+        1.0, "Gradients of the network are scaled down to this global norm; 0: never.", at_least(0)
+    )
+    ema_decay: float = setting(
+        0.9999, "Decay of the moving average of all variables, warmed up as min(decay, (1+n)/(10+n)).", fraction()
+    )
 
 
 @dataclass
@@ -124,10 +148,12 @@ class TrainingConfig:
     checkpoint_every: int = running(5_000, "Steps between checkpoints; 0: at the end.", at_least(0))
     sample_every: int = running(10_000, "Steps between sample grids; 0: at the end.", at_least(0))
     keep_checkpoints: int = running(
-        3, "Latest checkpoints kept, beside the best one, the newest and those of a stop.", at_least(1)
+        3, "Latest checkpoints kept, beside the newest, the best by bits/dim and those of a stop.", at_least(1)
     )
     fsdp: int = running(
-        1, "Devices that share one copy of variables and optimiser state; must divide them.", at_least(1)
+        1,
+        "Devices that share one copy of the variables and the optimiser's state; must divide the devices.",
+        at_least(1),
     )
 
 
@@ -136,9 +162,11 @@ class EvaluationConfig:
     """How bits/dim of the test split is measured."""
 
     batch_size: int = running(128, "Images a network call, over all devices.", at_least(1))
-    draws: int = running(10, "Noise draws an image at the end and in evaluate.py.", at_least(1))
-    training_draws: int = running(1, "Noise draws an image while training.", at_least(1))
-    max_images: int = running(0, "Test images used while training and for the variance report; 0: all.", at_least(0))
+    draws: int = running(10, "Noise draws an image in the final evaluation and in evaluate.py.", at_least(1))
+    training_draws: int = running(1, "Noise draws an image in the evaluations during training.", at_least(1))
+    max_images: int = running(
+        0, "Test images that evaluations during training and the variance report use; 0: all.", at_least(0)
+    )
 
 
 @dataclass
@@ -148,18 +176,38 @@ class SamplingConfig:
     num: int = running(64, "Images drawn.", at_least(1))
     steps: int = running(
         250,
-        "Of the sampler; on grids of its own steps a model has at most T.",
+        "Steps of the sampler; a model of T steps takes at most T on grids of its own steps.",
         at_least(1),
         in_name=InName("T_{}", always=True),
     )
     batch_size: int = running(64, "Images sampled at a time.", at_least(1))
     sampler: str = running(
-        "ancestral", "With its arguments, as `ddim(0.5)`.", part("sampler"), in_name=InName(always=True)
+        "ancestral",
+        "The sampler, as `ddim(0.5)` or `dpm_solver_pp(2)`: see `vdm.samplers`.",
+        part("sampler"),
+        in_name=InName(always=True),
     )
-    grid: str = running("schedule", "Noise levels; `schedule`: the model's own.", part("grid"), in_name=InName())
-    clip: str = running("none", "What x̂ is kept in; `static`: [−1, 1].", part("clipping"), in_name=InName("clip_{}"))
-    decode: str = running("mode", "The image of z₀ under p(x|z₀).", part("decoding"), in_name=InName())
-    zero_terminal_snr: bool = running(False, "Start at SNR 0, and not at that of γ(1).", in_name=InName("zero_snr"))
+    grid: str = running(
+        "schedule",
+        "Noise levels; `schedule`: the model's own γ(t), `quadratic`: γ(t²), others: between its ends.",
+        part("grid"),
+        in_name=InName(),
+    )
+    clip: str = running(
+        "none",
+        "What x̂ is kept in; `static`: [−1, 1], `dynamic`: its 99.5th percentile, scaled to [−1, 1].",
+        part("clipping"),
+        in_name=InName("clip_{}"),
+    )
+    decode: str = running(
+        "mode",
+        "The image of z₀ under p(x|z₀): its `mode`, its `mean`, rounded, or a `draw`.",
+        part("decoding"),
+        in_name=InName(),
+    )
+    zero_terminal_snr: bool = running(
+        False, "Start at SNR 0 and not at that of γ(1); for predictions x, v, u and F.", in_name=InName("zero_snr")
+    )
 
 
 @dataclass

@@ -27,6 +27,9 @@ Program = Callable[[], None]
 Given = dict[str, str]
 """The command line's flags by name, before they are parsed."""
 
+_default: dict[str, str] = {}
+"""Of --workdir, by --config."""
+
 
 def config() -> Config:
     """The config as given on the command line. Raises `InputError` for values that no run could use."""
@@ -59,7 +62,7 @@ def start() -> Console:
 
 def workdir() -> Path:
     """--workdir, or runs/NAME for the config configs/NAME.py."""
-    return Path(flags.FLAGS.workdir)
+    return Path(flags.FLAGS.workdir or _default["workdir"])
 
 
 def run(
@@ -158,10 +161,10 @@ def _parse(
     _check_fields(given, "config", Config)
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
-        workdir, loaded = folder, config_files.Loaded(read_config(Path(folder)), None)
+        _default["workdir"], loaded = folder, config_files.Loaded(read_config(Path(folder)), None)
     else:
         file = config_files.find(given.get("config", default_config or ""))
-        workdir, loaded = str(Path("runs") / file.stem), config_files.load(file)
+        _default["workdir"], loaded = str(Path("runs") / file.stem), config_files.load(file)
     loaded.config.imports = tuple(dict.fromkeys((*loaded.config.imports, *modules)))
     argv = _without(argv, "config")
     try:
@@ -169,7 +172,7 @@ def _parse(
         if second is not None:
             _check_fields(given, "comparison", second)
             argv = _define("comparison", _second(loaded.comparison, second, given), given, argv)
-        flags.DEFINE_string("workdir", workdir, "")
+        flags.DEFINE_string("workdir", None, "")
         flags.DEFINE_string("import", None, "")
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -179,13 +182,13 @@ def _parse(
 
 
 def _second(made: Any, kind: type, given: Given) -> Any:
-    """What get_comparison() made, or the defaults without one."""
-    if made is None:
-        return kind()
-    if not isinstance(made, kind):
+    """What get_comparison() made; the defaults without one, or where the default config makes another kind."""
+    if isinstance(made, kind):
+        return made
+    if made is not None and "config" in given:
         found = type(made).__name__
-        raise InputError(f"--config={given.get('config', '')}: get_comparison() returned {found}, not {kind.__name__}")
-    return made
+        raise InputError(f"--config={given['config']}: get_comparison() returned {found}, not {kind.__name__}")
+    return kind()
 
 
 def _define(flag: str, value: Any, given: Given, argv: list[str]) -> list[str]:
