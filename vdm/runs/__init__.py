@@ -1,0 +1,1 @@
+"""What a run on disk is: its folder, checkpoints and records."""
