@@ -59,7 +59,7 @@ class ScheduleConfig:
     name: str = of_model(
         "learned_monotone",
         "Fixed, as `shifted_cosine(shift=-2)`; or learned, its ends (`learned_linear`) or all (`learned_monotone`).",
-        part("schedule"),
+        part("schedule", in_context=True),
     )
     gamma_min: float = of_model(-13.3, "γ(0): its value if fixed, its start if learned.", between(-30, 30))
     gamma_max: float = of_model(5.0, "γ(1): its value if fixed, its start if learned.", between(-30, 30))

@@ -14,9 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from vdm.plots import images as pictures
 from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, TrainingConfig
 from vdm.errors import InputError, is_disk_full
+from vdm.plots import images as pictures
 from vdm.plots.axes import save
 from vdm.runs import shards
 from vdm.runs.folder import (

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from vdm.data import Dataset
-from vdm.evaluation.planned import Plan
 from vdm.evaluation.bound import PRECISION, Evaluation
+from vdm.evaluation.planned import Plan
 from vdm.runs.folder import write_json
 
 
