@@ -17,17 +17,33 @@ Decoding = Callable[[Keys, Float[Array, "batch *data"], Gamma, int], Integer[Arr
 
 
 def mode() -> Decoding:
-    """The most probable value of each pixel: the one nearest to z₀/α₀."""
+    """The most probable value of each pixel: the one nearest to z₀/α₀.
+
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> mode()(keys, jnp.asarray([[-1.0, 0.1, 1.0]]), -10.0, 4).tolist()
+    [[0, 2, 3]]
+    """
     return lambda keys, z_0, gamma_0, levels: likelihoods.mode(z_0, gamma_0, levels)
 
 
 def mean() -> Decoding:
-    """The mean of each pixel, rounded to the nearest value."""
+    """The mean of each pixel, rounded to the nearest value.
+
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> mean()(keys, jnp.asarray([[-1.0, 0.1, 1.0]]), -10.0, 4).tolist()
+    [[0, 2, 3]]
+    """
     return lambda keys, z_0, gamma_0, levels: jnp.rint(likelihoods.mean(z_0, gamma_0, levels)).astype(jnp.int32)
 
 
 def draw() -> Decoding:
-    """A draw, with the key of the image."""
+    """A draw, with the key of the image.
+
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> one, other = draw()(keys, jnp.zeros((2, 100)), 1.0, 256)
+    >>> bool((one == other).all())
+    False
+    """
 
     def drawn(
         keys: Keys, z_0: Float[Array, "batch *data"], gamma_0: Gamma, levels: int

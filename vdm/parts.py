@@ -126,6 +126,12 @@ def make(kind: str, text: str, /, **context: Any) -> Any:
 
     Of `context`, a constructor is given by name what it has a parameter for and the text does not give. Raises
     `PartError` for another name, for arguments that it does not take, and for what it refuses itself.
+
+    >>> make("weighting", "sigmoid(2)").name
+    'sigmoid(2.0)'
+    >>> schedule = make("schedule", "shifted_cosine(shift=-2)", gamma_min=-10.0, gamma_max=5.0)
+    >>> float(schedule.gamma({}, 0.0))
+    -10.0
     """
     return _make(text, read(kind, text), context)
 
@@ -149,6 +155,9 @@ def register(kind: str, name: str, constructor: Constructor) -> None:
     """Adds a part of your own, for every config and flag that names a part of this kind.
 
     ValueError for another kind, for what is no name, and for a name that another constructor has.
+
+    >>> from vdm import samplers
+    >>> register("sampler", "halfway", lambda: samplers.ddim(0.5))  # doctest: +SKIP
     """
     if kind not in PARTS:
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(PARTS)}")

@@ -236,6 +236,10 @@ def unet(
 
     Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
     for sizes that do not go together.
+
+    >>> network = unet(channels=8, depth=1, levels=17)
+    >>> network.fourier
+    (3, 4)
     """
     if attention not in ATTENTION:
         raise ValueError(f"attention={attention!r}: must be one of {', '.join(ATTENTION)}")

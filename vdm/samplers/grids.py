@@ -35,22 +35,38 @@ class Grid(NamedTuple):
 
 
 def schedule() -> Grid:
-    """The model's own noise schedule at even times, or of a model of T steps those nearest to even: `grid`."""
+    """The model's own noise schedule at even times, or of a model of T steps those nearest to even: `grid`.
+
+    >>> schedule().gammas(lambda t: 10 * t - 5, 2).tolist()
+    [5.0, 0.0, -5.0]
+    """
     return _in_time(1)
 
 
 def quadratic() -> Grid:
-    """The noise schedule at squared times, most steps near the data (Song, Meng & Ermon 2021, App. D.2)."""
+    """The noise schedule at squared times, most steps near the data (Song, Meng & Ermon 2021, App. D.2).
+
+    >>> quadratic().gammas(lambda t: 8 * t - 4, 2).tolist()
+    [4.0, -2.0, -4.0]
+    """
     return _in_time(2)
 
 
 def uniform() -> Grid:
-    """Uniform in γ, the log-SNR."""
+    """Uniform in γ, the log-SNR.
+
+    >>> uniform().gammas(lambda t: 8 * t**2 - 4, 2).tolist()
+    [4.0, 0.0, -4.0]
+    """
     return _between(lambda gamma_0, gamma_1, u, v: v * gamma_0 + u * gamma_1)
 
 
 def karras(rho: float = 7.0) -> Grid:
-    """Uniform in s^{1/rho} for s = σ/α = e^{γ/2} (Karras et al. 2022, Eq. 5). Raises ValueError unless 0 < rho < ∞."""
+    """Uniform in s^{1/rho} for s = σ/α = e^{γ/2} (Karras et al. 2022, Eq. 5). Raises ValueError unless 0 < rho < ∞.
+
+    >>> [round(gamma, 2) for gamma in karras(rho=7.0).gammas(lambda t: 8 * t - 4, 2).tolist()]
+    [4.0, 0.56, -4.0]
+    """
     if not 0 < rho < np.inf:
         raise ValueError(f"rho={rho}: must be above 0 and finite")
 
@@ -62,7 +78,12 @@ def karras(rho: float = 7.0) -> Grid:
 
 
 def cosine() -> Grid:
-    """Uniform in the angle θ with α = cos θ, σ = sin θ (Nichol & Dhariwal 2021)."""
+    """Uniform in the angle θ with α = cos θ, σ = sin θ (Nichol & Dhariwal 2021).
+
+    >>> gammas = cosine().gammas(lambda t: 8 * t - 4, 4)
+    >>> bool(gammas[0] - gammas[1] > gammas[1] - gammas[2])  # most steps where signal and noise are alike
+    True
+    """
 
     def level(gamma_0: ArrayLike, gamma_1: ArrayLike, u: Array, v: Array) -> Array:
         ends = jnp.asarray(gamma_0, jnp.float32), jnp.asarray(gamma_1, jnp.float32)
