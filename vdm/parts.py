@@ -84,7 +84,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "folder": "vdm.data.sources:folder",
         "tfds": "vdm.data.sources:tfds",
     },
-    "metric": {},
+    "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
 }
 
 

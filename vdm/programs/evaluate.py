@@ -21,8 +21,8 @@ from vdm.evaluation.planned import Plan, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
+from vdm.progress import progress_of
 from vdm.runs.checkpoints import restore
 from vdm.runs.folder import check_model_and_data, write_json
 from vdm.runs.results import measured, write_evaluation

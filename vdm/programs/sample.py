@@ -17,8 +17,8 @@ from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream, stream_key
 from vdm.model import Variables
 from vdm.plots import images as pictures
-from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
+from vdm.progress import progress_of
 from vdm.runs import shards
 from vdm.runs.checkpoints import restore
 from vdm.runs.folder import check_model_and_data, check_same_model, lock, read_config, weights_digest

@@ -24,7 +24,8 @@ from vdm.evaluation.images import ImageSampler, NonFiniteLatents, with_steps_of
 from vdm.keys import Stream, stream_key
 from vdm.plots import images as pictures
 from vdm.programs.profile import Profile
-from vdm.programs.progress import Stopwatch, duration, progress_bar, signals
+from vdm.programs.progress import Stopwatch, progress_bar, signals
+from vdm.progress import duration
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import EventFile, MetricsFile, RunDir, read_metrics
 from vdm.runs.results import write_evaluation

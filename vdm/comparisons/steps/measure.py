@@ -1,48 +1,30 @@
-"""compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
+"""compare.py --by=steps: continuous- and discrete-time models, trained alike, and their bounds at every T."""
 
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from vdm import bounds, parallel, plots
+from vdm import bounds, parallel
 from vdm import model as model_lib
-from vdm.comparisons.step_rows import Measurement, T, markdown, rows
-from vdm.comparisons.work import Work, cost_of_training, provenance, restore_last, train_once
+from vdm.comparisons.steps.plot import plot
+from vdm.comparisons.steps.settings import StepsSettings
+from vdm.comparisons.steps.table import Measurement, T, markdown, rows
+from vdm.comparisons.work import Train, Work, cost_of_training, provenance, restore_last, train_once
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, num_evaluated
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.keys import Stream, stream_key
-from vdm.programs.progress import progress_of
 from vdm.programs.train import resolve
+from vdm.progress import progress_of
 from vdm.runs.folder import git_revision, lock, replace_text, write_json
-from vdm.settings import at_least, check, increasing_steps, setting
+from vdm.settings import check
 
 
-@dataclass
-class StepsSettings:
-    """compare.py: discrete-time models against the continuous-time one."""
-
-    trained: tuple[int, ...] = setting(
-        (5, 10, 25, 50, 100, 250),
-        "T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T.",
-        increasing_steps(),
-    )
-    evaluated: tuple[int, ...] = setting(
-        (5, 10, 25, 50, 100, 250, 1000),
-        "T at which the continuous-time model is evaluated, beside T = ∞.",
-        increasing_steps(),
-    )
-    draws: int = setting(
-        250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
-    )
-    max_images: int = setting(0, "Bounds are of the first so many test images; 0: all.", at_least(0))
-
-
-def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console) -> str:
+def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, train: Train) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
     WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
@@ -55,18 +37,20 @@ def compare_steps(config: Config, settings: StepsSettings, workdir: Path, consol
         raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
     dataset = load(config.data)
     with lock(workdir):
-        return _Comparison(resolve(config, dataset), settings, dataset, workdir, console).run()
+        return _Steps(resolve(config, dataset), settings, dataset, workdir, console, train).run()
 
 
-class _Comparison:
-    def __init__(self, config: Config, settings: StepsSettings, dataset: Dataset, workdir: Path, console: Console):
-        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
-        self.settings = comparison = settings
+class _Steps:
+    def __init__(
+        self, config: Config, settings: StepsSettings, dataset: Dataset, workdir: Path, console: Console, train: Train
+    ):
+        self.config, self.settings, self.dataset = config, settings, dataset
+        self.workdir, self.console, self.train = workdir, console, train
         self.mesh = parallel.make_mesh()
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
-        self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
-        self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
-        self.num_images = num_evaluated(dataset.test, comparison.max_images)
+        self.evaluated: dict[T, list[T]] = {None: [*settings.evaluated, None]}
+        self.evaluated |= {num_steps: [num_steps] for num_steps in settings.trained}
+        self.num_images = num_evaluated(dataset.test, settings.max_images)
         if self.num_images < 2:
             raise InputError(f"comparison.max_images: {self.num_images} test image(s) have no standard error")
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
@@ -76,7 +60,7 @@ class _Comparison:
         measurements = []
         for trained, several in self.evaluated.items():
             run = self._run(trained)
-            train_once(*run, self.dataset, self.work, self.console)
+            train_once(self.train, *run, self.dataset, self.work, self.console)
             variables = None
             for evaluated in several:
                 measurement = self._read(trained, evaluated)
@@ -158,7 +142,7 @@ class _Comparison:
         } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
-        plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
+        plot(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
         self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
         return table
 
