@@ -8,11 +8,10 @@ python sample.py --workdir=runs/digits --sampler=ddim --reconstruct=16
 
 from absl import flags
 
-from vdm import samplers
-from vdm.config import CHOICES
+from vdm import parts
 from vdm.programs import command_line as cli
 
-LISTED = "".join(f"\n      {name}: {line}" for name, line in samplers.describe().items())
+LISTED = "".join(f"\n      {name}: {line}" for name, line in parts.describe("sampler").items())
 
 cli.define_processes()
 flags.DEFINE_string(
@@ -29,18 +28,11 @@ flags.DEFINE_string(
     "sampler", None, f"One of these, also with options: ddim(0.5) (default: config.sampling.sampler).{LISTED}"
 )
 flags.DEFINE_float("eta", None, "How much of its noise ddim replaces, from 0 to 1: --sampler=ddim --eta=0.5.")
-flags.DEFINE_enum(
-    "grid", None, CHOICES["sampling.grid"],
-    "Noise levels of the steps (default: config.sampling.grid).",
-)  # fmt: skip
-flags.DEFINE_enum(
-    "clip", None, CHOICES["sampling.clip"],
-    "What x̂ is kept in (default: config.sampling.clip).",
-)  # fmt: skip
-flags.DEFINE_enum(
-    "decode", None, CHOICES["sampling.decode"],
-    "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode).",
-)  # fmt: skip
+flags.DEFINE_string("grid", None, "Noise levels of the steps, as karras(rho=7) (default: config.sampling.grid).")
+flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
+flags.DEFINE_string(
+    "decode", None, "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode)."
+)
 flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
 flags.DEFINE_integer(
     "interpolate", None, "Instead, go from one latent to another in so many images: rows of pairs, and an animation."

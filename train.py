@@ -5,8 +5,6 @@
 The same command goes on where a run in that folder was stopped or killed, to the bit.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from vdm.programs import command_line as cli
@@ -31,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, Path(__file__).parent / "configs" / "digits.py")
+    cli.run(main, __doc__, "digits")

@@ -24,7 +24,7 @@ from jaxtyping import Array, PRNGKeyArray
 from train_step import CASES, chosen, machine
 
 from vdm import model as model_lib
-from vdm import parallel, predictions, samplers
+from vdm import parallel, parts, predictions, samplers
 from vdm.config import Config
 from vdm.evaluation.images import ImageSampler
 from vdm.gaussian import Gamma
@@ -43,7 +43,7 @@ def measure(config: Config, names: list[str], steps: int, batch_size: int, repea
     variables = jax.jit(model.init, out_shardings=parallel.replicated(mesh))(stream_key(0, Stream.INIT))
     z = jax.device_put(np.zeros((batch_size, *model.shape), np.float32), parallel.batch_sharding(mesh))
     timed = partial(_timed, model, variables, z, repeats)
-    result = {name: timed(samplers.parse(name), steps) for name in names}
+    result = {name: timed(parts.make("sampler", name), steps) for name in names}
     sampling = replace(config.sampling, num=batch_size, steps=steps, batch_size=batch_size)
     return {
         "batch_size": batch_size,
@@ -173,7 +173,7 @@ def main() -> None:
     configs, names = chosen(parser, options), options.samplers.split(";")
     try:
         for name in names:
-            samplers.parse(name)
+            parts.check("sampler", name)
     except ValueError as error:
         parser.error(f"--samplers: {error}")
     if min(options.steps, options.batch_size, options.repeats) < 1:

@@ -30,7 +30,7 @@ import numpy as np
 
 from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import CHOICES, Config, DataConfig, NetworkConfig, TrainingConfig, validate
+from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
 from vdm.model import Model
 from vdm.training import objective as objective_lib
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--cases", default="digits,rgb32", help=f"any of {','.join(CASES)} (default: digits,rgb32)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps a case, 0: compile only (default: 10)")
-    parser.add_argument("--dtype", choices=CHOICES["network.dtype"], default="float32", help="(default: float32)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
     parser.add_argument("--remat", action="store_true", help="with network.remat")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
     parser.add_argument("--fsdp", type=int, default=1, help="devices that share a copy of the state (default: 1)")

@@ -4,7 +4,8 @@ Any npz of this size by --config.data.name=npz:PATH.
 """
 
 from configs import fashion_mnist
-from vdm.config import ComparisonConfig, Config
+from vdm.comparisons.steps import StepsSettings
+from vdm.config import Config
 
 
 def get_config() -> Config:
@@ -16,7 +17,8 @@ def get_config() -> Config:
     config.training.evaluate_every = 0
     config.training.sample_every = 0
     config.evaluation.batch_size = 100
-    config.comparison = ComparisonConfig(
-        trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), draws=50, max_images=200
-    )
     return config
+
+
+def get_comparison() -> StepsSettings:
+    return StepsSettings(trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), draws=50, max_images=200)

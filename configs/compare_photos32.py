@@ -1,14 +1,16 @@
 """Discrete- against continuous-time models of the embedded 32×32×3 photographs: four of them, some hours on a CPU."""
 
 from configs import photos32
-from vdm.config import ComparisonConfig, Config
+from vdm.comparisons.steps import StepsSettings
+from vdm.config import Config
 
 
 def get_config() -> Config:
     config = photos32.get_config()
     config.training.evaluate_every = 0
     config.training.sample_every = 0
-    config.comparison = ComparisonConfig(
-        trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), draws=50, max_images=200
-    )
     return config
+
+
+def get_comparison() -> StepsSettings:
+    return StepsSettings(trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), draws=50, max_images=200)

@@ -1,7 +1,8 @@
 """Objectives on the 8×8 digits (compare.py --by=objective): a small network, 400 steps each, three seeds."""
 
 from configs import digits
-from vdm.config import ComparisonConfig, Config
+from vdm.comparisons.objectives import ObjectivesSettings
+from vdm.config import Config
 
 
 def get_config() -> Config:
@@ -17,5 +18,8 @@ def get_config() -> Config:
     config.training.sample_every = 0
     config.sampling.steps = 50
     config.sampling.batch_size = 250
-    config.comparison = ComparisonConfig(samples=500, gradients=32)
     return config
+
+
+def get_comparison() -> ObjectivesSettings:
+    return ObjectivesSettings(samples=500, gradients=32)

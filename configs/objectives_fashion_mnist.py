@@ -1,7 +1,8 @@
 """Objectives on Fashion-MNIST (compare.py --by=objective): one short run each; the README says how to get an npz."""
 
 from configs import objectives_digits
-from vdm.config import ComparisonConfig, Config, DataConfig
+from vdm.comparisons.objectives import ObjectivesSettings
+from vdm.config import Config, DataConfig
 
 
 def get_config() -> Config:
@@ -16,5 +17,8 @@ def get_config() -> Config:
     config.evaluation.draws = 1
     config.evaluation.training_draws = 1
     config.evaluation.max_images = 256
-    config.comparison = ComparisonConfig(weightings=("elbo", "sigmoid(2)"), seeds=1, samples=128, gradients=16)
     return config
+
+
+def get_comparison() -> ObjectivesSettings:
+    return ObjectivesSettings(weightings=("elbo", "sigmoid(2)"), seeds=1, samples=128, gradients=16)

@@ -1,7 +1,8 @@
 """Adaptive against uniform noise levels on the digits (compare.py --by=objective), with a fixed schedule."""
 
 from configs import objectives_digits
-from vdm.config import ComparisonConfig, Config
+from vdm.comparisons.objectives import ObjectivesSettings
+from vdm.config import Config
 
 
 def get_config() -> Config:
@@ -10,7 +11,10 @@ def get_config() -> Config:
     # A rate that falls to 0 at the last step would make all runs end together.
     config.optimizer.decay = "constant"
     config.training.evaluate_every = 20
-    config.comparison = ComparisonConfig(
+    return config
+
+
+def get_comparison() -> ObjectivesSettings:
+    return ObjectivesSettings(
         predictions=("eps",), weightings=("elbo",), proposals=("uniform", "adaptive", "importance"), samples=100
     )
-    return config

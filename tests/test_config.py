@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vdm import model
 from vdm.config import (
-    ComparisonConfig,
     Config,
     DataConfig,
     NetworkConfig,
@@ -19,12 +19,12 @@ from vdm.config import (
     SamplingConfig,
     ScheduleConfig,
     TrainingConfig,
-    flatten,
     from_dict,
     to_dict,
     validate,
 )
 from vdm.errors import InputError
+from vdm.settings import differing, flatten, settings
 
 FILES = sorted(path.stem for path in (Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -54,6 +54,11 @@ def test_paper_settings_of_cifar10() -> None:
     assert model.from_config(c).network.fourier == (7, 8)
 
 
+def of_network(**network: Any) -> Config:
+    """The network is made as soon as the data are known."""
+    return Config(data=DataConfig(shape=(8, 8, 1), levels=17), network=NetworkConfig(**network))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -66,36 +71,32 @@ def test_paper_settings_of_cifar10() -> None:
             "config.training.accumulate=3: must be a divisor of batch_size=64",
         ),
         (Config(network=NetworkConfig(dtype="float16")), "'float16': not one of float32, bfloat16"),
-        (Config(network=NetworkConfig(attention="nowhere")), "not one of middle, everywhere"),
-        (Config(network=NetworkConfig(channels=8, heads=3)), "config.network.heads=3"),
-        (Config(network=NetworkConfig(channels=8, groups=3)), "config.network.groups=3"),
-        (Config(network=NetworkConfig(channels=8, groups=0)), "config.network.groups=0"),
+        (of_network(attention="nowhere"), "config.network.attention='nowhere': must be one of middle, everywhere"),
+        (of_network(channels=8, heads=3), "config.network.heads=3: must be a divisor of channels=8"),
+        (of_network(channels=8, groups=3), "config.network.groups=3: must be a divisor of channels=8, or None"),
+        (of_network(channels=8, groups=0), "config.network.groups=0: must be a divisor of channels=8, or None"),
+        (of_network(name="unet(heads=3)"), "config.network.name='unet(heads=3)': heads=3: must be a divisor of"),
+        (of_network(name="dit"), "config.network.name='dit': must be one of unet"),
+        (Config(imports=("no_such_module",)), "no module 'no_such_module' on Python's path"),
+        (
+            Config(schedule=ScheduleConfig(name="learned_monotone(hidden=0)")),
+            "config.schedule.name='learned_monotone(hidden=0)': hidden=0: must be 1 or more; it is learned_monotone(",
+        ),
+        (
+            Config(schedule=ScheduleConfig(name="shifted(2)")),
+            "schedule.name='shifted(2)': must be one of linear",
+        ),
         (Config(data=DataConfig(levels=1)), "config.data.levels=1"),
         (Config(data=DataConfig(shape=(8, 0, 1))), "config.data.shape"),
         (Config(data=DataConfig(augmentations=("blur",))), "'blur'"),
         (Config(objective=ObjectiveConfig(num_steps=0)), "config.objective.num_steps=0"),
-        (Config(comparison=ComparisonConfig(trained=(10, 5))), "config.comparison.trained=(10, 5): must be increasing"),
-        (Config(comparison=ComparisonConfig(evaluated=(0,))), "config.comparison.evaluated=(0,)"),
-        (Config(comparison=ComparisonConfig(samples=1)), "config.comparison.samples=1: must be 2 or more"),
-        (Config(comparison=ComparisonConfig(calls=(10, 5))), "config.comparison.calls=(10, 5): must be increasing"),
-        (Config(comparison=ComparisonConfig(noise_steps=(0,))), "config.comparison.noise_steps=(0,)"),
-        (Config(comparison=ComparisonConfig(reference_calls=0)), "config.comparison.reference_calls=0: must be from 1"),
-        (
-            Config(comparison=ComparisonConfig(samplers=("plms",))),
-            "comparison.samplers: sampler='plms': must be",
-        ),
-        (Config(comparison=ComparisonConfig(noises=("ddim(2)",))), "config.comparison.noises: sampler='ddim(2)': eta"),
-        (
-            Config(comparison=ComparisonConfig(samplers=("heun@edm",))),
-            "grid='edm' in 'heun@edm': must be one of schedule, quadratic, uniform, karras, cosine",
-        ),
         (Config(objective=ObjectiveConfig(weighting="edn")), "weighting='edn': must be one of elbo, simple, sigmoid"),
         (Config(objective=ObjectiveConfig(loss_space="energy")), "not one of x, eps, score, v, u, F"),
         (Config(objective=ObjectiveConfig(proposal="normal")), "must be one of uniform, adaptive, importance"),
         (Config(objective=ObjectiveConfig(proposal="adaptive")), "'learned_monotone' learns itself where"),
         (
             Config(objective=ObjectiveConfig(proposal="log_normal", num_steps=10)),
-            "with num_steps=10 must be one of uniform, adaptive, importance",
+            "proposal='log_normal': num_steps=10: a density over γ is for continuous time; must be None",
         ),
         (
             Config(objective=ObjectiveConfig(proposal="log_normal(9, 0.1)"), schedule=ScheduleConfig(name="linear")),
@@ -108,12 +109,21 @@ def test_paper_settings_of_cifar10() -> None:
             ),
             "config.schedule.gamma_max=-13.0: must be above gamma_min=5.0",
         ),
-        (Config(objective=ObjectiveConfig(weighting="sigmoid(True)")), "weighting='sigmoid(True)': must be a name"),
+        (
+            Config(objective=ObjectiveConfig(weighting="sigmoid(True)")),
+            "k=True: must be a number; it is sigmoid",
+        ),
         (Config(sampling=SamplingConfig(sampler="ddim(2)")), "config.sampling.sampler='ddim(2)': eta=2"),
         (Config(sampling=SamplingConfig(sampler="plms")), "must be one of ancestral, ddpm, ddim, euler"),
-        (Config(sampling=SamplingConfig(clip="hard")), "config.sampling.clip='hard': not one of none, static, dynamic"),
-        (Config(sampling=SamplingConfig(grid="lin")), "not one of schedule, quadratic, uniform, karras, cosine"),
-        (Config(sampling=SamplingConfig(decode="max")), "config.sampling.decode='max': not one of mode, mean, draw"),
+        (
+            Config(sampling=SamplingConfig(clip="hard")),
+            "clip='hard': must be one of none, static, dynamic",
+        ),
+        (Config(sampling=SamplingConfig(grid="lin")), "must be one of schedule, quadratic, uniform, karras, cosine"),
+        (
+            Config(sampling=SamplingConfig(decode="max")),
+            "decode='max': must be one of mode, mean, draw",
+        ),
         (
             Config(sampling=SamplingConfig(zero_terminal_snr=True)),
             "network.prediction='eps' does not tell x at SNR 0; must be one of x, v, u, F",
@@ -125,11 +135,11 @@ def test_bad_values_are_named(config: Config, message: str) -> None:
         validate(config)
 
 
-@pytest.mark.parametrize("steps", [("a",), (10.5,), (True,)])
-def test_steps_are_integers(steps: tuple) -> None:
+@pytest.mark.parametrize("steps", [True, 1.5, "a", None])
+def test_types_are_checked(steps: object) -> None:
     config = Config()
-    config.comparison.trained = steps  # as the command line sets it
-    with pytest.raises(InputError, match=r"config\.comparison\.trained"):
+    config.training.steps = steps  # type: ignore[assignment]
+    with pytest.raises(InputError, match=rf"config\.training\.steps={steps!r}: must be a whole number"):
         validate(config)
 
 
@@ -149,10 +159,81 @@ def test_flatten_has_every_leaf_once() -> None:
 def test_checking_a_config_touches_no_device() -> None:
     """The programs check before they set up the devices, which must come first."""
     code = (
-        "from jax._src import xla_bridge; from vdm import config, proposals\n"
-        "for name in proposals.PROPOSALS:\n"
+        "from jax._src import xla_bridge; from vdm import config, parts\n"
+        "for name in parts.names('proposal'):\n"
         "    config.validate(config.Config(schedule=config.ScheduleConfig(name='linear'),\n"
         "                                  objective=config.ObjectiveConfig(proposal=name)))\n"
         "assert not xla_bridge.backends_are_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+OLD = {
+    "seed": 3,
+    "schedule": {"name": "learned_monotone", "gamma_min": -7.5, "gamma_max": 5.0, "shift": 0.0, "hidden": 1024},
+    "network": {"channels": 32, "depth": 4, "fourier": None, "dropout": 0.1},
+    "data": {"name": "digits", "shape": [8, 8, 1], "levels": 17, "augmentations": ["flip"]},
+    "comparison": {"trained": [5, 10], "draws": 250, "samplers": ["heun@karras"]},
+}
+"""Of a config.json written before schedules had arguments in their names."""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"name": "learned_monotone", "hidden": 1024}, "learned_monotone"),
+        ({"name": "learned_monotone", "hidden": 8, "shift": 2.0}, "learned_monotone(hidden=8)"),
+        ({"name": "shifted_cosine", "shift": -2}, "shifted_cosine(shift=-2.0)"),
+        ({"name": "shifted_cosine"}, "shifted_cosine"),
+        ({"name": "linear", "shift": -2.0, "hidden": 8}, "linear"),
+    ],
+)
+def test_an_earlier_versions_config_is_read_as_this_one_has_it(before: dict, after: str) -> None:
+    config = from_dict(OLD | {"schedule": before | {"gamma_min": -7.0}})
+    assert (config.schedule.name, config.schedule.gamma_min) == (after, -7.0)
+    assert config.data == DataConfig(name="digits", shape=(8, 8, 1), levels=17, augmentations=("flip",))
+    assert config.network.name == "unet"
+    validate(config)
+    assert from_dict(to_dict(config)) == config
+
+
+def test_parts_of_one_meaning_do_not_differ() -> None:
+    def config(schedule: str, sampler: str = "heun") -> Config:
+        return Config(schedule=ScheduleConfig(name=schedule), sampling=SamplingConfig(sampler=sampler))
+
+    every = ("model", "training", "running")
+    assert not differing(config("shifted_cosine(shift=-2.0)"), config("shifted_cosine(shift=-2)"), *every)
+    assert not differing(config("learned_monotone(hidden=1024)"), config("learned_monotone()"), *every)
+    assert not differing(config("linear"), config("linear", "heun(churn=0.1)"), "model", "training")
+    found = differing(config("learned_monotone"), config("learned_monotone(hidden=8)"), "model")
+    assert found == {"schedule.name": ("learned_monotone", "learned_monotone(hidden=8)")}
+    # A part of a module that is not there is the same as itself alone.
+    assert not differing(config("mine(2)"), config("mine(2)"), "model")
+    assert differing(config("mine(2)"), config("mine(2.0)"), "model")
+
+
+AFFECTS = {
+    "model": {
+        "data.shape", "data.levels", "schedule.name", "schedule.gamma_min", "schedule.gamma_max", "network.name",
+        "network.channels", "network.depth", "network.attention", "network.heads", "network.groups",
+        "network.prediction", "network.fourier", "objective.proposal",
+    },
+    "training": {
+        "seed", "data.augmentations", "network.dropout", "network.dtype", "objective.weighting", "objective.loss_space",
+        "objective.num_steps", "objective.stratified", "optimizer.learning_rate", "optimizer.schedule_learning_rate",
+        "optimizer.b1", "optimizer.b2", "optimizer.weight_decay", "optimizer.warmup_steps", "optimizer.decay",
+        "optimizer.clip_norm", "optimizer.ema_decay", "training.steps", "training.batch_size",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", AFFECTS)
+def test_what_a_run_depends_on(kind: str) -> None:
+    """Which a resumed run may not change: what was once kept in lists."""
+    assert {each.name for each in settings(Config()) if each.affects == kind} == AFFECTS[kind]
+
+
+def test_every_field_says_what_it_is() -> None:
+    for each in settings(Config()):
+        assert each.doc.endswith("."), each.name
+        assert each.problem() is None, each.name

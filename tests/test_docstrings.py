@@ -9,6 +9,7 @@ import jax
 import pytest
 
 import vdm
+from vdm import parts
 
 MODULES = [m.name for m in pkgutil.walk_packages(vdm.__path__, "vdm.") if not m.name.endswith("__main__")]
 
@@ -24,3 +25,12 @@ def test_examples_run(name):
         for test in examples(importlib.import_module(name)):
             runner.run(test)
     assert runner.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in parts.PARTS if kind not in ("source", "metric") for name in parts.names(kind)],
+)
+def test_every_part_has_an_example(kind, name):
+    """Those without read data, or images."""
+    assert ">>> " in (parts.constructor(kind, name).__doc__ or ""), name

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vdm import bounds, predictions, schedules, weightings
+from vdm import bounds, parts, predictions, schedules
 
 NUM, DIMS = 64, 2
-WEIGHTINGS = [f() for f in weightings.CONSTRUCTORS.values()]
+WEIGHTINGS = [parts.make("weighting", name) for name in parts.names("weighting")]
 ENDS = (-8.0, 6.0)
 SCHEDULES = {name: getattr(schedules, name)(*ENDS) for name in ("linear", "cosine", "beta_linear")}
 

@@ -14,8 +14,8 @@ from jax import ShapeDtypeStruct, export
 
 from configs import cifar10, imagenet64
 from vdm import model as model_lib
-from vdm import predictions, samplers
-from vdm.config import CHOICES, Config
+from vdm import parts, predictions
+from vdm.config import Config
 from vdm.evaluation.bound import image_bounds
 from vdm.evaluation.images import ModelSampling
 from vdm.model import Model
@@ -69,9 +69,9 @@ def test_training_evaluation_and_every_sampler(file: ModuleType) -> None:
     assert [term.shape for term in bound] == [(BATCH,)] * 3
 
     shared = Traced(**vars(model))
-    for name in samplers.SAMPLERS:
+    for name in parts.names("sampler"):
         # Each way to decode with some of them.
-        decode = CHOICES["sampling.decode"][list(samplers.SAMPLERS).index(name) % 3]
+        decode = parts.names("decoding")[parts.names("sampler").index(name) % 3]
         settings = dataclasses.replace(config.sampling, sampler=name, decode=decode)
         sample = functools.partial(ModelSampling(shared, None, settings).images, num=BATCH)
         images, _, bad_step = assert_lowers(sample, state.ema, KEY, INT)

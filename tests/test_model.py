@@ -159,17 +159,17 @@ def test_num_dims():
     assert tiny.model(shape=(3, 5, 2)).num_dims == 30
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "shifted_cosine", "learned_linear", "learned_monotone"])
+@pytest.mark.parametrize("name", ["linear", "cosine", "shifted_cosine(shift=1)", "learned_linear", "learned_monotone"])
 def test_from_config_makes_the_schedule_it_names(name):
     config = tiny.config()
-    config.schedule = dataclasses.replace(config.schedule, name=name, shift=1.0)
+    config.schedule = dataclasses.replace(config.schedule, name=name)
     model = vdm.model.from_config(config)
     params = model.schedule.init(jax.random.key(0))
     np.testing.assert_allclose(model.schedule.gamma(params, jnp.array([0.0, 1.0])), [-7.0, 4.0], rtol=1e-6)
     assert set(params) == {"learned_linear": {"ends"}, "learned_monotone": {"ends", "shape"}}.get(name, set())
     middle = float(model.schedule.gamma(params, 0.5))
-    if name in ("cosine", "shifted_cosine"):
-        shift = 1.0 if name == "shifted_cosine" else 0.0
+    if "cosine" in name:
+        shift = 1.0 if "shift" in name else 0.0
         angles = [np.arctan(np.exp((g - shift) / 2)) for g in (-7.0, 4.0)]
         np.testing.assert_allclose(middle, 2 * np.log(np.tan(np.mean(angles))) + shift, atol=1e-5)
     if name in ("linear", "learned_linear"):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vdm import proposals, schedules
+from vdm import parts, proposals, schedules
 
 ENDS = (-13.3, 5.0)
 GAMMA = partial(schedules.cosine(*ENDS).gamma, {})
 LINEAR = partial(schedules.linear(*ENDS).gamma, {})
 FINE = jnp.asarray((np.arange(200_000) + 0.5) / 200_000, jnp.float32)
 ALL = [
-    *proposals.PROPOSALS,
+    *parts.names("proposal"),
     "log_normal(-0.4, 1.0)",
     "logit_normal(3, 0.5)",
     "log_normal(-2.5, 0.01)",
@@ -33,7 +33,7 @@ def integral() -> float:
 
 def state_of(name: str, gamma=GAMMA, batches: int = 200, size: int = 64, num_steps=None):
     """(proposal, its state after batches with the integrand as their losses)."""
-    proposal = proposals.parse(name)
+    proposal = parts.make("proposal", name)
 
     def step(state, key):
         u = (jax.random.uniform(key) + jnp.arange(size) / size) % 1
@@ -72,7 +72,7 @@ def test_in_discrete_time_it_is_the_sum_over_steps(name):
 
 @pytest.mark.parametrize("name", ["log_normal", "log_normal(-0.4, 1.0)", "logit_normal", "log_normal(-8, 1.5)"])
 def test_normal_levels_have_the_mixtures_distribution(name):
-    proposal = proposals.parse(name)
+    proposal = parts.make("proposal", name)
     mean, std = {"log_normal": (-1.2, 1.2), "logit_normal": (0, 1)}.get(name) or map(float, name[11:-1].split(","))
     levels = np.sort(np.asarray(proposal.draw({}, FINE, LINEAR, None).gamma, np.float64))
     a, b = ((end - 2 * mean) / (2 * std) for end in ENDS)
@@ -111,7 +111,7 @@ def test_learned_end_points_get_the_gradient_of_the_integral(name):
 @pytest.mark.parametrize(("name", "power"), [("adaptive", 1), ("importance", 2)])
 def test_the_density_follows_the_loss(name, power):
     """After many batches p(t) is the loss (the root of its mean square), scaled, with a tenth of uniform times."""
-    proposal = proposals.parse(name)
+    proposal = parts.make("proposal", name)
 
     def step(state, key):
         u_key, noise_key = jax.random.split(key)
@@ -134,7 +134,7 @@ def test_the_density_follows_the_loss(name, power):
 @pytest.mark.parametrize("name", ["adaptive", "importance"])
 def test_a_batch_counts_a_hundredth_less_with_every_batch_after_it(name):
     """After 300 empty batches what is left of a loss is 0.99³⁰⁰, and of the number of its draws."""
-    proposal = proposals.parse(name)
+    proposal = parts.make("proposal", name)
     levels = proposal.draw(proposal.init(), FINE[::2000], LINEAR, None)
     state = first = proposal.update(proposal.init(), levels, jnp.full(100, 2.0))
     nothing = jax.tree.map(lambda leaf: leaf[:0], levels)
@@ -162,7 +162,7 @@ def test_importance_has_the_least_variance():
 @pytest.mark.parametrize("name", ["adaptive", "importance"])
 @pytest.mark.parametrize("loss", [None, 0.0])
 def test_without_losses_all_noise_levels_are_alike(name, loss):
-    proposal = proposals.parse(name)
+    proposal = parts.make("proposal", name)
     state = proposal.init()
     if loss is not None:
         levels = proposal.draw(state, FINE[::1000], LINEAR, None)
@@ -192,22 +192,22 @@ def test_weights_are_bounded_by_the_floor():
 )
 def test_bad_proposals_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        proposals.parse(text)
+        parts.make("proposal", text)
 
 
 @pytest.mark.parametrize(
     ("text", "num_steps", "message"),
     [
-        ("log_normal", 10, "with num_steps=10 must be one of uniform, adaptive, importance"),
+        ("log_normal", 10, "num_steps=10: a density over γ is for continuous time"),
         ("log_normal(-30, 1)", None, r"γ ~ N\(-60, 2²\) has 0 of its mass from gamma_min=-13.3 to gamma_max=5.0"),
         ("logit_normal(6, 1)", None, "has 0.0002 of its mass"),
     ],
 )
 def test_settings_that_a_proposal_cannot_have_are_refused(text, num_steps, message):
     with pytest.raises(ValueError, match=message):
-        proposals.check(text, *ENDS, num_steps)
-    proposals.check("log_normal", *ENDS, None)
-    proposals.check("adaptive", *ENDS, num_steps)
+        proposals.check(parts.make("proposal", text), *ENDS, num_steps)
+    proposals.check(proposals.log_normal(), *ENDS, None)
+    proposals.check(proposals.adaptive(), *ENDS, num_steps)
 
 
 def test_densities_over_noise_levels_need_continuous_time():

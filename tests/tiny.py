@@ -15,7 +15,7 @@ def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any)
     """A network of 8 channels and one block, a learned schedule of 5 units."""
     return Config(
         data=DataConfig(shape=shape, levels=levels),
-        schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.0, gamma_max=4.0, hidden=5),
+        schedule=ScheduleConfig(name="learned_monotone(hidden=5)", gamma_min=-7.0, gamma_max=4.0),
         network=NetworkConfig(**({"channels": 8, "depth": 1, "dropout": 0.0} | network)),
     )
 

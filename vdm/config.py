@@ -1,225 +1,223 @@
-"""The configuration of a run: nested, typed dataclasses, one docstring line a field.
+"""The configuration of a run: nested, typed dataclasses, one line a field.
 
 A file in `configs/` returns a `Config` from `get_config()`. The programs read it with
 `--config=configs/digits.py` and change single fields with `--config.training.steps=100`.
 """
 
 import dataclasses
-import math
-import types
-import typing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from vdm import predictions, proposals, samplers, weightings
+from vdm import parts, predictions, proposals, settings
 from vdm.errors import InputError
+from vdm.settings import (
+    InName,
+    at_least,
+    below,
+    between,
+    fraction,
+    image_shape,
+    one_of,
+    part,
+    positive,
+    setting,
+    some_of,
+    steps,
+)
+
+# What a checkpoint's arrays mean, and what is free to differ; the others decide what is trained.
+of_model = partial(setting, affects="model")
+running = partial(setting, affects="running")
 
 
 @dataclass
 class DataConfig:
     """Which images, and how they are read."""
 
-    name: str = "digits"
-    """`digits`, `photos32`, a TFDS name (`cifar10`), `npz:PATH` or `folder:PATH`."""
-    data_dir: str = ""
-    """Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."""
-    shape: tuple[int, ...] | None = None
-    """(height, width, channels); None: read from the data. If given, the data must agree."""
-    levels: int | None = None
-    """Number of integer values a pixel can take; None: read from the data (256 for 8-bit images)."""
-    augmentations: tuple[str, ...] = ()
-    """Random augmentations of training images: any of `flip`, `rotate90`, `swap_channels`."""
-    num_workers: int = 0
-    """Worker processes that read and augment; 0: threads of this process."""
+    # What the name stands for is compared instead: `vdm.runs`.
+    name: str = running("digits", "`digits`, `photos32`, `npz:PATH`, `folder:PATH` or a TFDS name.")
+    data_dir: str = running(
+        "", "Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."
+    )
+    shape: tuple[int, ...] | None = of_model(
+        None, "Shape of an image; None: read from the data, which must agree.", image_shape()
+    )
+    levels: int | None = of_model(
+        None, "Integer values that a pixel can take; None: read from the data (256 for 8-bit images).", between(2, 256)
+    )
+    augmentations: tuple[str, ...] = setting(
+        (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
+    )
+    num_workers: int = running(0, "Worker processes that read and augment; 0: threads of this process.", at_least(0))
 
 
 @dataclass
 class ScheduleConfig:
     """The noise schedule γ(t) = −log SNR(t)."""
 
-    name: str = "learned_monotone"
-    """`linear`, `cosine`, `shifted_cosine`, `beta_linear`: fixed; `learned_linear`: ends; `learned_monotone`: all."""
-    gamma_min: float = -13.3
-    """γ(0): its value if fixed, its start if learned."""
-    gamma_max: float = 5.0
-    """γ(1): its value if fixed, its start if learned."""
-    shift: float = 0.0
-    """Added to γ of `shifted_cosine`: 2·log(side/64) for images of that side (more noise if positive)."""
-    hidden: int = 1024
-    """Hidden units of `learned_monotone`."""
+    name: str = of_model(
+        "learned_monotone",
+        "Fixed, as `shifted_cosine(shift=-2)`; or learned, its ends (`learned_linear`) or all (`learned_monotone`).",
+        part("schedule", in_context=True),
+    )
+    gamma_min: float = of_model(-13.3, "γ(0): its value if fixed, its start if learned.", between(-30, 30))
+    gamma_max: float = of_model(5.0, "γ(1): its value if fixed, its start if learned.", between(-30, 30))
 
 
 @dataclass
 class NetworkConfig:
-    """The VDM denoising network (`vdm.networks.unet.UNet`)."""
+    """The denoising network; a network takes of these fields what it has a parameter for."""
 
-    channels: int = 128
-    """Channels of every block; also the size of the embedding of γ."""
-    depth: int = 32
-    """Residual blocks on the way down; the way up has one more."""
-    attention: str = "middle"
-    """`middle`: one attention block between down and up; `everywhere`: after each residual block too."""
-    heads: int = 1
-    """Attention heads; must divide `channels`."""
-    groups: int | None = None
-    """Groups of every normalisation; must divide `channels`. None: 32, or fewer so that each has four channels."""
-    dropout: float = 0.1
-    """Dropout rate inside residual blocks while training."""
-    prediction: str = "eps"
-    """What the network predicts: `x`, `eps`, `score`, `v`, `u`, `F` or `energy` (see `vdm.predictions`)."""
-    fourier: tuple[int, ...] | None = None
-    """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the number of levels ((7, 8) for 256)."""
-    dtype: str = "float32"
-    """What training computes the blocks in: `float32` or `bfloat16`; parameters, losses, evaluation: float32 always."""
-    remat: bool = False
-    """Training keeps the blocks' inputs only and computes the rest anew: a third more work, far less memory."""
+    name: str = of_model("unet", "That of VDM, or one of your own (`imports`).", part("network", in_context=True))
+    channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", at_least(1))
+    depth: int = of_model(32, "Residual blocks on the way down; the way up has one more.", at_least(1))
+    attention: str = of_model(
+        "middle", "`middle`: one attention block between down and up; `everywhere`: after each residual block too."
+    )
+    heads: int = of_model(1, "Attention heads; must divide `channels`.", at_least(1))
+    groups: int | None = of_model(
+        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels."
+    )
+    dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
+    prediction: str = of_model(
+        "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)
+    )
+    fourier: tuple[int, ...] | None = of_model(
+        None, "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256."
+    )
+    dtype: str = setting(
+        "float32",
+        "What training computes the blocks in; parameters, losses and evaluation are float32 always.",
+        one_of("float32", "bfloat16"),
+    )
+    remat: bool = running(False, "Training computes the blocks twice to keep less: a third more work, far less memory.")
 
 
 @dataclass
 class ObjectiveConfig:
     """What is minimised."""
 
-    weighting: str = "elbo"
-    """w(λ) on the diffusion loss: `elbo` (the bound), `sigmoid(2)`, `edm_monotonic` or any of `vdm.weightings`."""
-    loss_space: str = "eps"
-    """Whose error is squared: `eps`, `x`, `v`, `score`, `u` or `F`; the same loss, with other rounding."""
-    num_steps: int | None = None
-    """T: the bound of a model of T steps; None: of continuous time, T → ∞."""
-    proposal: str = "uniform"
-    """Noise levels of a batch: `uniform` times, `adaptive`, `importance`, `log_normal(-1.2, 1.2)`, `logit_normal`."""
-    stratified: bool = True
-    """Noise levels of a batch: one shared uniform offset (True) or independent draws (False)."""
+    weighting: str = setting(
+        "elbo", "w(λ) on the diffusion loss: `elbo` is the bound, others as `sigmoid(2)`.", part("weighting")
+    )
+    loss_space: str = setting(
+        "eps", "Whose error is squared: the same loss, with other rounding.", one_of(*predictions.KINDS)
+    )
+    num_steps: int | None = setting(
+        None, "T of a model of T steps, and of its bound; None: continuous time, T → ∞.", steps()
+    )
+    proposal: str = of_model(
+        "uniform", "Noise levels of a batch: `uniform` times, `adaptive`, `log_normal(-1.2, 1.2)`, ….", part("proposal")
+    )
+    stratified: bool = setting(True, "Noise levels of a batch share one random offset, or are independent draws.")
 
 
 @dataclass
 class OptimizerConfig:
     """AdamW for the network, Adam for the schedule, and the moving average of both."""
 
-    learning_rate: float = 2e-4
-    """Peak learning rate of the network."""
-    schedule_learning_rate: float = 2e-4
-    """Peak learning rate of a learned schedule's parameters."""
-    b1: float = 0.9
-    """Adam's decay of the mean."""
-    b2: float = 0.99
-    """Adam's decay of the second moment."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, on the network's kernels only (no biases, no norm scales, no schedule)."""
-    warmup_steps: int = 100
-    """Steps of linear warm-up from 0."""
-    decay: str = "constant"
-    """Learning rate after warm-up: `constant`, or `cosine` to 0 at the last step."""
-    clip_norm: float = 1.0
-    """Gradients of the network are scaled down to this global norm; 0: never."""
-    ema_decay: float = 0.9999
-    """Decay of the moving average of all variables, warmed up as min(decay, (1+n)/(10+n))."""
+    learning_rate: float = setting(2e-4, "Peak learning rate of the network.", positive())
+    schedule_learning_rate: float = setting(2e-4, "Peak learning rate of a learned schedule's parameters.", positive())
+    b1: float = setting(0.9, "Adam's decay of the mean.", fraction())
+    b2: float = setting(0.99, "Adam's decay of the second moment.", fraction())
+    weight_decay: float = setting(0.01, "Decoupled weight decay, on the network's kernels only.", at_least(0))
+    warmup_steps: int = setting(100, "Steps of linear warm-up from 0.", at_least(0))
+    decay: str = setting(
+        "constant", "Learning rate after warm-up; `cosine`: to 0 at the last step.", one_of("constant", "cosine")
+    )
+    clip_norm: float = setting(
+        1.0, "Gradients of the network are scaled down to this global norm; 0: never.", at_least(0)
+    )
+    ema_decay: float = setting(
+        0.9999, "Decay of the moving average of all variables, warmed up as min(decay, (1+n)/(10+n)).", fraction()
+    )
 
 
 @dataclass
 class TrainingConfig:
     """Length and rhythm of a run."""
 
-    steps: int = 10_000_000
-    """Optimiser steps in all."""
-    batch_size: int = 128
-    """Images a step, over all devices and hosts."""
-    accumulate: int = 1
-    """Parts that a batch is computed in, one after another, for its one update; must divide `batch_size`."""
-    log_every: int = 100
-    """Steps between log lines."""
-    evaluate_every: int = 10_000
-    """Steps between evaluations of the test split (0: only at the end)."""
-    checkpoint_every: int = 5_000
-    """Steps between checkpoints (0: only at the end)."""
-    sample_every: int = 10_000
-    """Steps between sample grids (0: only at the end)."""
-    keep_checkpoints: int = 3
-    """Latest checkpoints kept, not counting those of a stop, beside the newest and the best one by bits/dim."""
-    fsdp: int = 1
-    """Devices that share one copy of the variables and the optimiser's state; must divide the devices."""
+    steps: int = setting(10_000_000, "Optimiser steps in all.", at_least(1))
+    batch_size: int = setting(128, "Images a step, over all devices and hosts.", at_least(1))
+    accumulate: int = running(
+        1, "Parts that a batch is computed in, for one update; must divide `batch_size`.", at_least(1)
+    )
+    log_every: int = running(100, "Steps between log lines.", at_least(1))
+    evaluate_every: int = running(10_000, "Steps between evaluations of the test split; 0: at the end.", at_least(0))
+    checkpoint_every: int = running(5_000, "Steps between checkpoints; 0: at the end.", at_least(0))
+    sample_every: int = running(10_000, "Steps between sample grids; 0: at the end.", at_least(0))
+    keep_checkpoints: int = running(
+        3, "Latest checkpoints kept, beside the newest, the best by bits/dim and those of a stop.", at_least(1)
+    )
+    fsdp: int = running(
+        1,
+        "Devices that share one copy of the variables and the optimiser's state; must divide the devices.",
+        at_least(1),
+    )
 
 
 @dataclass
 class EvaluationConfig:
     """How bits/dim of the test split is measured."""
 
-    batch_size: int = 128
-    """Images a network call, over all devices."""
-    draws: int = 10
-    """Noise draws an image in the final evaluation and in evaluate.py."""
-    training_draws: int = 1
-    """Noise draws an image in the evaluations during training."""
-    max_images: int = 0
-    """Evaluations during training and the variance report use the first so many test images; 0: all."""
+    batch_size: int = running(128, "Images a network call, over all devices.", at_least(1))
+    draws: int = running(10, "Noise draws an image in the final evaluation and in evaluate.py.", at_least(1))
+    training_draws: int = running(1, "Noise draws an image in the evaluations during training.", at_least(1))
+    max_images: int = running(
+        0, "Test images that evaluations during training and the variance report use; 0: all.", at_least(0)
+    )
 
 
 @dataclass
 class SamplingConfig:
-    """How images are drawn."""
+    """How images are drawn. What an image depends on is in its file's name, and beside it in settings.json."""
 
-    num: int = 64
-    """Images drawn."""
-    steps: int = 250
-    """Steps of the sampler; a model of T steps (objective.num_steps) takes at most T on grids of its own steps."""
-    batch_size: int = 64
-    """Images sampled at a time."""
-    sampler: str = "ancestral"
-    """`ancestral`, `ddpm(large)`, `ddim(0.5)`, `heun`, `dpm_solver_pp(2)`, `unipc`, … (see `vdm.samplers`)."""
-    grid: str = "schedule"
-    """Noise levels: `schedule` (the model's own γ(t)), `quadratic` (γ(t²)), `uniform` (in γ), `karras` or `cosine`."""
-    clip: str = "none"
-    """What x̂ is kept in: `none`, `static` ([−1, 1]) or `dynamic` (its 99.5th percentile, scaled to [−1, 1])."""
-    decode: str = "mode"
-    """The image of z₀ under p(x|z₀): `mode`, `mean` (rounded to the nearest value) or `draw`."""
-    zero_terminal_snr: bool = False
-    """Start from pure noise, SNR 0, and not at the SNR of γ(1); for predictions x, v, u and F."""
-
-
-@dataclass
-class ComparisonConfig:
-    """compare.py: discrete-time models against the continuous-time one; with --by, objectives or samplers."""
-
-    trained: tuple[int, ...] = (5, 10, 25, 50, 100, 250)
-    """T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T."""
-    evaluated: tuple[int, ...] = (5, 10, 25, 50, 100, 250, 1000)
-    """T at which the continuous-time model is evaluated, beside T = ∞."""
-    draws: int = 250
-    """Network calls an image for each bound; those with T up to this are exact sums over all T terms."""
-    max_images: int = 0
-    """Bounds are of the first so many test images; 0: all."""
-    predictions: tuple[str, ...] = ("eps", "v", "x", "F")
-    """--by=objective: what networks predict."""
-    weightings: tuple[str, ...] = ("elbo", "sigmoid(2)", "edm_monotonic", "simple")
-    """--by=objective: the weightings they are trained with."""
-    proposals: tuple[str, ...] = ("uniform",)
-    """--by=objective: the noise levels they are trained at."""
-    seeds: int = 3
-    """--by=objective: runs of each, with the seeds seed, seed + 1, …."""
-    samples: int = 1000
-    """--by=objective and sampler: images drawn from each, with the settings of `sampling`."""
-    gradients: int = 64
-    """--by=objective: training batches over which the gradient's noise is measured."""
-    samplers: tuple[str, ...] = (
-        "ancestral", "ddpm(large)", "ddim(0)", "heun", "dpm_solver_pp(2)", "dpm_solver_pp(3)", "dpm_solver_pp(2, True)",
-        "unipc", "predictor_corrector", "heun@karras", "dpm_solver_pp(2)@uniform", "dpm_solver_pp(2)@karras",
-    )  # fmt: skip
-    """--by=sampler: samplers, each as SAMPLER or SAMPLER@GRID, where its grid is not that of `sampling`."""
-    calls: tuple[int, ...] = (5, 10, 20, 50, 100)
-    """--by=sampler: network calls an image that they are given; a sampler of two calls a step takes half the steps."""
-    reference_calls: int = 1000
-    """--by=sampler: calls of `ancestral` whose quality the others are to reach."""
-    noises: tuple[str, ...] = ("ddim(0)", "ddim(0.2)", "ddim(0.5)", "ddim(1)", "ddpm(large)")
-    """--by=sampler: samplers for a table of their own, by how much noise a step draws."""
-    noise_steps: tuple[int, ...] = (10, 20, 50, 1000)
-    """--by=sampler: the steps in that table."""
+    num: int = running(64, "Images drawn.", at_least(1))
+    steps: int = running(
+        250,
+        "Steps of the sampler; a model of T steps takes at most T on grids of its own steps.",
+        at_least(1),
+        in_name=InName("T_{}", always=True),
+    )
+    batch_size: int = running(64, "Images sampled at a time.", at_least(1))
+    sampler: str = running(
+        "ancestral",
+        "The sampler, as `ddim(0.5)` or `dpm_solver_pp(2)`: see `vdm.samplers`.",
+        part("sampler"),
+        in_name=InName(always=True),
+    )
+    grid: str = running(
+        "schedule",
+        "Noise levels; `schedule`: the model's own γ(t), `quadratic`: γ(t²), others: between its ends.",
+        part("grid"),
+        in_name=InName(),
+    )
+    clip: str = running(
+        "none",
+        "What x̂ is kept in; `static`: [−1, 1], `dynamic`: its 99.5th percentile, scaled to [−1, 1].",
+        part("clipping"),
+        in_name=InName("clip_{}"),
+    )
+    decode: str = running(
+        "mode",
+        "The image of z₀ under p(x|z₀): its `mode`, its `mean`, rounded, or a `draw`.",
+        part("decoding"),
+        in_name=InName(),
+    )
+    zero_terminal_snr: bool = running(
+        False, "Start at SNR 0 and not at that of γ(1); for predictions x, v, u and F.", in_name=InName("zero_snr")
+    )
 
 
 @dataclass
 class Config:
     """Everything that defines a run."""
 
-    seed: int = 0
-    """Seed of initialisation, data order, times, noise and dropout."""
+    seed: int = setting(
+        0, "Seed of initialisation, data order, times, noise and dropout.", at_least(0), below(2**32, "2**32")
+    )
+    imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
     data: DataConfig = field(default_factory=DataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -228,141 +226,69 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
-
-
-CHOICES = {
-    "schedule.name": ("linear", "cosine", "shifted_cosine", "beta_linear", "learned_linear", "learned_monotone"),
-    "network.prediction": predictions.PREDICTIONS,
-    "network.attention": ("middle", "everywhere"),
-    "network.dtype": ("float32", "bfloat16"),
-    "objective.loss_space": predictions.KINDS,
-    "optimizer.decay": ("constant", "cosine"),
-    "sampling.grid": samplers.grids.GRIDS,
-    "sampling.clip": ("none", "static", "dynamic"),
-    "sampling.decode": ("mode", "mean", "draw"),
-}
-# Beyond it float32 times i/T could no longer be told apart well.
-MAX_STEPS = 1_000_000
-AUGMENTATIONS = ("flip", "rotate90", "swap_channels")
 
 
 def validate(config: Config) -> None:
-    """Raises `InputError` for the first field whose value no run could use."""
-    _check_names(config)
-    _check_numbers(config)
-    _check_objective(config)
-    _check_sampling(config)
-
-
-def _check_names(config: Config) -> None:
-    flat = flatten(config)
-    for name, allowed in CHOICES.items():
-        if flat[name] not in allowed:
-            raise InputError(f"config.{name}={flat[name]!r}: not one of {', '.join(allowed)}")
-    for augmentation in config.data.augmentations:
-        if augmentation not in AUGMENTATIONS:
-            raise InputError(f"config.data.augmentations has {augmentation!r}: not one of {', '.join(AUGMENTATIONS)}")
-
-
-def _check_objective(config: Config) -> None:
-    objective, schedule = config.objective, config.schedule
+    """Imports `config.imports`, and raises `InputError` for the first field whose value no run could use."""
     try:
-        weightings.parse(objective.weighting)
-        proposals.check(objective.proposal, schedule.gamma_min, schedule.gamma_max, objective.num_steps)
+        parts.import_modules(config.imports)
     except ValueError as error:
-        raise InputError(f"config.objective.{error}") from error
-    if objective.proposal != "uniform" and schedule.name == "learned_monotone" and objective.num_steps is None:
-        raise InputError(
-            f"config.objective.proposal={objective.proposal!r}: schedule.name='learned_monotone' learns itself where "
-            "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
-        )
-
-
-def _check_sampling(config: Config) -> None:
-    for name, texts in (("samplers", config.comparison.samplers), ("noises", config.comparison.noises)):
-        for text in texts:
-            try:
-                samplers.parse_on_grid(text)
-            except ValueError as error:
-                raise InputError(f"config.comparison.{name}: {error}") from error
-    sampling, prediction = config.sampling, config.network.prediction
-    try:
-        samplers.parse(sampling.sampler)
-    except ValueError as error:
-        raise InputError(f"config.sampling.{error}") from error
-    if sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
+        raise InputError(f"config.imports={config.imports!r}: {error}") from error
+    settings.check(config)
+    # What is left is between fields.
+    batch_size, accumulate = config.training.batch_size, config.training.accumulate
+    if batch_size % accumulate:
+        raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
+    _check_part(config, "schedule", **schedule_context(config))
+    if config.data.shape is not None and config.data.levels is not None:
+        _check_part(config, "network", **network_context(config))
+    _check_proposal(config)
+    prediction = config.network.prediction
+    if config.sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
         raise InputError(
             f"config.sampling.zero_terminal_snr: network.prediction={prediction!r} does not tell x at SNR 0; must be "
             f"one of {', '.join(predictions.KNOW_X_OF_NOISE)}"
         )
 
 
-def _check_numbers(config: Config) -> None:
-    flat = flatten(config)
-
-    def check(name: str, ok: bool, allowed: str) -> None:
-        if not ok:
-            raise InputError(f"config.{name}={flat[name]!r}: must be {allowed}")
-
-    for name in (
-        "network.channels", "network.depth", "network.heads", "schedule.hidden",
-        "training.steps", "training.batch_size", "training.accumulate", "training.fsdp", "training.log_every",
-        "training.keep_checkpoints",
-        "evaluation.batch_size", "evaluation.draws", "evaluation.training_draws",
-        "sampling.num", "sampling.steps", "sampling.batch_size", "comparison.draws", "comparison.seeds",
-    ):  # fmt: skip
-        check(name, flat[name] >= 1, "1 or more")
-    for name in (
-        "seed", "data.num_workers", "training.evaluate_every", "training.checkpoint_every",
-        "training.sample_every", "evaluation.max_images", "comparison.max_images", "optimizer.warmup_steps",
-        "optimizer.weight_decay", "optimizer.clip_norm",
-    ):  # fmt: skip
-        check(name, flat[name] >= 0, "0 or more")
-    check("seed", flat["seed"] < 2**32, "below 2**32")
-    for name in ("optimizer.learning_rate", "optimizer.schedule_learning_rate"):
-        check(name, 0 < flat[name] < math.inf, "above 0 and finite")
-    for name in ("schedule.gamma_min", "schedule.gamma_max", "schedule.shift"):
-        check(name, abs(flat[name]) <= 30, "from -30 to 30")
-    for name in ("network.dropout", "optimizer.b1", "optimizer.b2", "optimizer.ema_decay"):
-        check(name, 0 <= flat[name] < 1, "in [0, 1)")
-    gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
-    check("schedule.gamma_max", gamma_max > gamma_min, f"above gamma_min={gamma_min}")
-    batch_size = config.training.batch_size
-    check("training.accumulate", batch_size % flat["training.accumulate"] == 0, f"a divisor of batch_size={batch_size}")
-    check("network.heads", config.network.channels % config.network.heads == 0, "a divisor of network.channels")
-    groups = config.network.groups
-    check("network.groups", groups is None or (groups >= 1 and config.network.channels % groups == 0),
-          "a divisor of network.channels, or None")  # fmt: skip
-    for name in ("comparison.samples", "comparison.gradients"):
-        check(name, flat[name] >= 2, "2 or more")
-    for name in ("comparison.trained", "comparison.evaluated", "comparison.calls", "comparison.noise_steps"):
-        check(name, _are_steps(*flat[name]), f"increasing numbers from 1 to {MAX_STEPS}")
-    check("comparison.reference_calls", _are_steps(config.comparison.reference_calls), f"from 1 to {MAX_STEPS}")
-    check("objective.num_steps", _are_steps(config.objective.num_steps), f"from 1 to {MAX_STEPS}, or None")
-    if config.data.shape is not None:
-        check("data.shape", len(config.data.shape) == 3 and min(config.data.shape) >= 1,
-              "(height, width, channels), each 1 or more")  # fmt: skip
-    if config.data.levels is not None:
-        check("data.levels", 2 <= config.data.levels <= 256, "from 2 to 256")
+def schedule_context(config: Config) -> dict[str, Any]:
+    """What a schedule's constructor is given, if it has a parameter of the name."""
+    return {"gamma_min": config.schedule.gamma_min, "gamma_max": config.schedule.gamma_max}
 
 
-def _are_steps(*numbers: Any) -> bool:
-    """Whether these are numbers of time steps, increasing; a None is fine."""
-    given = [n for n in numbers if n is not None]
-    return all(type(n) is int and 1 <= n <= MAX_STEPS for n in given) and given == sorted(set(given))
+def network_context(config: Config) -> dict[str, Any]:
+    """What a network's constructor is given, if it has a parameter of the name: `shape` and `levels` of the data, the
+    ends of γ, whether z is added to its result (`residual`), and all fields of `config.network`."""
+    of_data = {"shape": config.data.shape, "levels": config.data.levels}
+    residual = config.network.prediction in predictions.RESIDUAL
+    return vars(config.network) | schedule_context(config) | of_data | {"residual": residual}
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """{"training.steps": 100, …}: every leaf field of a config by its dotted name."""
-    flat = {}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            flat.update(flatten(value, f"{prefix}{f.name}."))
-        else:
-            flat[prefix + f.name] = value
-    return flat
+def _check_part(config: Config, kind: str, **context: Any) -> None:
+    """Makes the part that a group of fields describes; what it refuses is said of the field that it came from."""
+    group = getattr(config, kind)
+    try:
+        parts.check(kind, group.name, **context)
+    except parts.PartError as error:
+        argument = error.problem.partition("=")[0]
+        if hasattr(group, argument) and argument not in parts.read(kind, group.name).arguments:
+            raise InputError(f"config.{kind}.{error.problem}") from error
+        raise InputError(f"config.{kind}.name={str(error).removeprefix(f'{kind}=')}") from error
+
+
+def _check_proposal(config: Config) -> None:
+    objective, schedule = config.objective, config.schedule
+    proposal = parts.make("proposal", objective.proposal)
+    try:
+        proposals.check(proposal, schedule.gamma_min, schedule.gamma_max, objective.num_steps)
+    except ValueError as error:
+        raise InputError(f"config.objective.proposal={objective.proposal!r}: {error}") from error
+    learns_itself = parts.read("schedule", schedule.name).name == "learned_monotone"
+    if parts.read("proposal", objective.proposal).name != "uniform" and learns_itself and objective.num_steps is None:
+        raise InputError(
+            f"config.objective.proposal={objective.proposal!r}: schedule.name={schedule.name!r} learns itself where "
+            "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
+        )
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -371,27 +297,19 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict`. Raises `InputError` for a field this version does not have."""
-    return _build(Config, values, "config")
+    """The inverse of `to_dict`, also of an earlier version's. Raises `InputError` for a field that there is not."""
+    config: Config = settings.from_dict(Config, _upgraded(values))
+    return config
 
 
-def _build(cls: type, values: dict[str, Any], where: str) -> Any:
-    types_ = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(types_))
-    if unknown:
-        raise InputError(f"{where} has unknown field {unknown[0]!r}; valid: {', '.join(types_)}")
-    return cls(**{k: _coerce(types_[k], v, f"{where}.{k}") for k, v in values.items()})
-
-
-def _coerce(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type, kind), value, where)
-    # JSON has no tuples.
-    value = tuple(value) if isinstance(value, list) else value
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    plain = tuple(typing.get_origin(a) or a for a in allowed)
-    if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
-        raise InputError(f"{where}={value!r}: must be of type {kind}")
-    return value
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name."""
+    values = {name: value for name, value in values.items() if name != "comparison"}
+    if "schedule" in values:
+        schedule = dict(values["schedule"])
+        shift, hidden = schedule.pop("shift", 0.0), schedule.pop("hidden", 1024)
+        argument = {"shifted_cosine": f"shift={shift}", "learned_monotone": f"hidden={hidden}"}.get(schedule["name"])
+        if argument is not None:
+            schedule["name"] = parts.canonical("schedule", f"{schedule['name']}({argument})")
+        values["schedule"] = schedule
+    return values

@@ -41,7 +41,11 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
 
 
 def no_clipping() -> Guidance:
-    """x̂ as it is."""
+    """x̂ as it is.
+
+    >>> no_clipping()(abs) is abs
+    True
+    """
     return lambda denoise: denoise
 
 
@@ -60,6 +64,11 @@ def dynamic_clipping(percentile: float = 99.5) -> Guidance:
     """x̂ clipped to [−s, s] and divided by s, where s ≥ 1 is each example's percentile of |x̂| (Saharia et al. 2022).
 
     Raises ValueError unless 0 < percentile ≤ 100.
+
+    >>> import jax.numpy as jnp
+    >>> denoise = dynamic_clipping(percentile=100.0)(lambda z, gamma: 0 * z)
+    >>> denoise(jnp.asarray([[1.0, 2.0]]), -20.0).x.round(3).tolist()
+    [[0.5, 1.0]]
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile={percentile}: must be above 0 and at most 100")

@@ -11,14 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vdm import bounds, likelihoods, predictions, schedules, timesteps
-from vdm.config import Config, ScheduleConfig, validate
+from vdm import bounds, likelihoods, parts, predictions, schedules, timesteps
+from vdm.config import Config, network_context, schedule_context, validate
 from vdm.errors import InputError
-from vdm.networks import UNet, fourier_exponents
-
-# Predictions whose network adds its input to its output: a zero network is then ε̂ = z, x̂ = z, or ε̂ = σ z by energy.
-# For v, u and F its zero is the denoiser that fits data of the right variance, and for the score ε̂ = 0.
-RESIDUAL = ("eps", "x", "energy")
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
@@ -190,24 +185,13 @@ def from_config(config: Config) -> Model:
     validate(config)
     if config.data.shape is None or config.data.levels is None:
         raise InputError("config.data.shape and config.data.levels must be set (train.py reads them from the data)")
-    network = config.network
+    schedule: schedules.Schedule = parts.make("schedule", config.schedule.name, **schedule_context(config))
     return Model(
-        schedule=make_schedule(config.schedule),
-        network=UNet(
-            channels=network.channels,
-            depth=network.depth,
-            gamma_min=config.schedule.gamma_min,
-            gamma_max=config.schedule.gamma_max,
-            fourier=fourier_exponents(config.data.levels) if network.fourier is None else network.fourier,
-            attention=network.attention,
-            heads=network.heads,
-            groups=network.groups,
-            dropout=network.dropout,
-            residual=network.prediction in RESIDUAL,
-        ),
+        schedule=schedule,
+        network=_network(config, dtype="float32", remat=False),
         shape=config.data.shape,
         levels=config.data.levels,
-        prediction=network.prediction,
+        prediction=config.network.prediction,
         num_steps=config.objective.num_steps,
     )
 
@@ -217,18 +201,9 @@ def for_training(config: Config) -> Model:
 
     Its variables are the same; evaluation and sampling use the float32 one. Raises as `from_config` does.
     """
-    model = from_config(config)
-    network = model.network.clone(dtype=jnp.dtype(config.network.dtype), remat=config.network.remat)
-    return replace(model, network=network)
+    return replace(from_config(config), network=_network(config))
 
 
-def make_schedule(config: ScheduleConfig) -> schedules.Schedule:
-    """The schedule that a config describes."""
-    ends = (config.gamma_min, config.gamma_max)
-    match config.name:
-        case "shifted_cosine":
-            return schedules.shifted_cosine(*ends, shift=config.shift)
-        case "learned_monotone":
-            return schedules.learned_monotone(*ends, hidden=config.hidden)
-        case name:
-            return getattr(schedules, name)(*ends)
+def _network(config: Config, **others: Any) -> nn.Module:
+    network: nn.Module = parts.make("network", config.network.name, **(network_context(config) | others))
+    return network

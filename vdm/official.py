@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vdm import model as model_lib
-from vdm import parallel, schedules
+from vdm import parallel, parts, schedules
 from vdm.config import (
     Config,
     DataConfig,
@@ -112,12 +112,13 @@ def config_of(
         name = {(): "linear", ("b", "w"): "learned_linear", ("l1", "l2", "l3"): "learned_monotone"}[
             tuple(sorted(gamma))
         ]
-        hidden = gamma["l2"]["bias"].size if "l2" in gamma else ScheduleConfig.hidden
+        if name == "learned_monotone":
+            name = parts.canonical("schedule", f"{name}(hidden={gamma['l2']['bias'].size})")
     except (KeyError, AttributeError, ValueError) as error:
         raise InputError(f"score_model or gamma is not of google-research/vdm: {error!r}") from error
     return Config(
         data=DataConfig(name=data, shape=(size, size, colours), levels=LEVELS),
-        schedule=ScheduleConfig(name=name, gamma_min=gamma_min, gamma_max=gamma_max, hidden=hidden),
+        schedule=ScheduleConfig(name=name, gamma_min=gamma_min, gamma_max=gamma_max),
         network=NetworkConfig(
             channels=channels,
             depth=depth,

@@ -60,6 +60,12 @@ KINDS = ("x", "eps", "score", "v", "u", "F")
 PREDICTIONS = (*KINDS, "energy")
 """All predictions: what `denoiser` takes."""
 
+RESIDUAL = ("eps", "x", "energy")
+"""The predictions whose network adds its input to its output: a zero network is then ε̂ = z, x̂ = z, ε̂ = σ z by energy.
+
+For v, u and F its zero is the denoiser that fits data of the right variance, and for the score ε̂ = 0.
+"""
+
 KNOW_X_OF_NOISE = ("x", "v", "u", "F")
 """The predictions that tell x at α = 0, zero terminal SNR."""
 

@@ -18,7 +18,7 @@ import scipy.special
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
-from vdm import bounds, parsing, timesteps
+from vdm import bounds, timesteps
 
 State = Any
 Even = Float[Array, " batch"]
@@ -125,35 +125,22 @@ def logit_normal(mean: float = 0.0, std: float = 1.0) -> Proposal:
     return _normal(mean, std)
 
 
-PROPOSALS: dict[str, Callable[..., Proposal]] = {
-    f.__name__: f for f in (uniform, adaptive, importance, log_normal, logit_normal)
-}
-
-
-def parse(text: str) -> Proposal:
-    """The proposal that a config's string names: "uniform", "adaptive", "log_normal(-1.2, 1.2)".
-
-    ValueError: see `parsing.call`.
-    """
-    return parsing.call(text, PROPOSALS, "proposal")
-
-
-def check(text: str, gamma_min: float, gamma_max: float, num_steps: int | None) -> None:
-    """Raises ValueError for a text that `parse` refuses, and for a proposal that these settings do not allow."""
-    normal = parse(text).normal
-    if normal is None:
+def check(proposal: Proposal, gamma_min: float, gamma_max: float, num_steps: int | None) -> None:
+    """Raises ValueError for a proposal that a model of these end points, and of so many steps, cannot have."""
+    if proposal.normal is None:
         return
+    mean, std = proposal.normal
     if num_steps is not None:
         raise ValueError(
-            f"proposal={text!r}: a density over γ, for continuous time; with num_steps={num_steps} must be one of "
-            "uniform, adaptive, importance"
+            f"num_steps={num_steps}: a density over γ is for continuous time; must be None, or the proposal one over "
+            "times, such as uniform"
         )
     # Not with jax: a config is checked before the devices are set up.
-    low, high = scipy.special.ndtr((np.array([gamma_min, gamma_max]) - normal[0]) / normal[1])
+    low, high = scipy.special.ndtr((np.array([gamma_min, gamma_max]) - mean) / std)
     if (mass := high - low) < LEAST_MASS:
         raise ValueError(
-            f"proposal={text!r}: γ ~ N({normal[0]:g}, {normal[1]:g}²) has {mass:.1g} of its mass from "
-            f"gamma_min={gamma_min} to gamma_max={gamma_max}; must be {LEAST_MASS} or more"
+            f"γ ~ N({mean:g}, {std:g}²) has {mass:.1g} of its mass from gamma_min={gamma_min} to "
+            f"gamma_max={gamma_max}; must be {LEAST_MASS} or more"
         )
 
 

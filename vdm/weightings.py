@@ -22,8 +22,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vdm import parsing
-
 LogSNR = Float[ArrayLike, "*shape"]
 
 
@@ -31,7 +29,7 @@ class Weighting(NamedTuple):
     """One w(λ): accurate in float32 for λ in [−20, 20], differentiable but for a kink where its formula has one."""
 
     name: str
-    """As `parse` reads it, with its parameters."""
+    """As a config has it, with its parameters."""
     weight: Callable[[LogSNR], Array]
     """λ -> w(λ) ≥ 0, with the shape and the floating dtype of λ."""
     monotone: bool
@@ -226,19 +224,6 @@ def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> 
         return jnp.where(lam >= lambda_max, 1, jnp.where(lam > lambda_min, inside, 0))
 
     return ElboMixture(at_min, at_max / at_min, density, cdf)
-
-
-CONSTRUCTORS: dict[str, Callable[..., Weighting]] = {
-    f.__name__: f for f in (elbo, simple, sigmoid, edm, edm_monotonic, min_snr, truncated_snr, p2, flow_matching, v_mse)
-}
-
-
-def parse(text: str) -> Weighting:
-    """The weighting that a config's string names: "elbo", "sigmoid(2)", "min_snr(gamma=5)", "edm(-0.4, p_std=1.0)".
-
-    ValueError: see `parsing.call`.
-    """
-    return parsing.call(text, CONSTRUCTORS, "weighting")
 
 
 def _sech_half(lam: LogSNR) -> Array:

@@ -8,20 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from grey import grey
 from rich.console import Console
 
-from vdm.comparisons import objectives as program
-from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm import parts
+from vdm.comparisons.objectives import MODE, ObjectivesSettings
+from vdm.comparisons.objectives import measure as program
+from vdm.comparisons.objectives.table import Choice
+from vdm.config import Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.data import load
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
-from vdm.evaluation.metrics.mmd import Quality
+from vdm.evaluation.metrics.mmd import Mmd
 from vdm.keys import Stream
+from vdm.programs.compare import compare
 from vdm.runs.folder import lock
 from vdm.runs.open import open_run
 from vdm.runs.records import read_config
 
 RUNS = ("v-sigmoid_2-uniform-seed_3", "v-sigmoid_2-adaptive-seed_3")
+SETTINGS = ObjectivesSettings(
+    predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1, samples=8, gradients=3
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +43,12 @@ def small(folder: Path) -> Config:
     config.schedule = ScheduleConfig(name="learned_linear", gamma_min=-7.0)
     config.evaluation = EvaluationConfig(batch_size=100, draws=1, max_images=100)
     config.sampling = SamplingConfig(num=4, steps=2, batch_size=8)
-    config.comparison = ComparisonConfig(
-        predictions=("v",), weightings=("sigmoid(2)",), proposals=("uniform", "adaptive"), seeds=1,
-        samples=8, gradients=3,
-    )  # fmt: skip
     return config
 
 
-def run(config: Config, workdir: Path) -> tuple[str, str]:
+def run(config: Config, workdir: Path, **changes) -> tuple[str, str]:
     out = io.StringIO()
-    return program.compare_objectives(config, workdir, Console(file=out, width=200)), out.getvalue()
+    return compare(MODE, config, replace(SETTINGS, **changes), workdir, Console(file=out, width=200)), out.getvalue()
 
 
 def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +81,7 @@ def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch
 def test_what_it_leaves(folder: Path) -> None:
     whole = folder / "whole"
     record = json.loads((whole / "objectives.json").read_text())
-    assert [program.folder_name(program.Objective(*o["objective"]), o["seed"]) for o in record["outcomes"]] == list(
-        RUNS
-    )
+    assert [program.folder_name(Choice(*o["objective"]), o["seed"]) for o in record["outcomes"]] == list(RUNS)
     for outcome, name in zip(record["outcomes"], RUNS, strict=True):
         config = read_config(whole / name)
         assert config.seed == 3
@@ -90,11 +92,26 @@ def test_what_it_leaves(folder: Path) -> None:
         assert outcome["bits_per_dim"] == evaluation["bits_per_dim"]["total"]
         assert [step for step, _ in outcome["curve"]] == [3, 6]
         assert outcome["gradient_noise"] is None or outcome["gradient_noise"] > 0
-    quality = Quality(load(small(folder).data).train, 17)
-    np.testing.assert_allclose(record["noise_floor_of_mmd"], quality.noise(8), rtol=1e-6)
+    mmd = Mmd(load(small(folder).data).train, 17)
+    np.testing.assert_allclose(record["noise_floors"]["mmd"], mmd.noise_floor(8), rtol=1e-6)
     # Hardly trained: far from data.
-    assert all(outcome["mmd"] > 3 * quality.noise(8) for outcome in record["outcomes"])
+    assert all(outcome["metrics"]["mmd"] > 3 * mmd.noise_floor(8) for outcome in record["outcomes"])
     assert set(record["steps_ratios"]) == {"v-sigmoid(2)-adaptive"}
+
+
+def test_a_second_metric_needs_no_more_than_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.PARTS["metric"], "grey", grey)
+    before = json.loads((folder / "whole" / RUNS[0] / "outcome.json").read_text())
+    table, printed = run(small(folder), folder / "whole", metrics=("mmd", "grey"), proposals=("uniform",))
+    assert "training v-" not in printed
+    record = json.loads((folder / "whole" / "objectives.json").read_text())
+    (outcome,) = record["outcomes"]
+    assert set(outcome["metrics"]) == {"mmd", "grey"}
+    assert outcome["metrics"]["mmd"] == before["metrics"]["mmd"]
+    assert f"| grey difference of samples, levels (noise floor {record['noise_floors']['grey']:.3f}) | v |" in table
+    assert f"| sigmoid(2) | {outcome['metrics']['grey']:.3f} ± nan |" in table
+    assert "| 1000 MMD² of samples (noise floor " in table
+    assert "grey difference" in printed
 
 
 def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
@@ -113,20 +130,19 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("axis", "values", "message"),
     [
-        ("predictions", ("v", "w"), "config.network.prediction='w': not one of x, eps"),
-        ("weightings", ("elbo", "sigmoid(k=)"), "weighting='sigmoid"),
-        ("proposals", ("adaptive", "best"), "proposal='best': must be one of uniform"),
+        ("predictions", ("v", "w"), "comparison.predictions=('v', 'w'): 'w' is not one of x, eps"),
+        ("weightings", ("elbo", "sigmoid(k=)"), "'sigmoid(k=)': must be a name"),
+        ("metrics", ("mmd", "fad"), "comparison.metrics=('mmd', 'fad'): 'fad': must be one of mmd"),
+        ("proposals", ("adaptive", "best"), "'best': must be one of uniform"),
         ("weightings", (), "must each have one or more"),
         ("weightings", ("sigmoid(2)", "sigmoid (2)"), "must each have different ones"),
     ],
 )
 def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str, values: tuple, message: str) -> None:
     config = small(folder)
-    config = replace(config, comparison=replace(config.comparison, **{axis: values}))
-    with pytest.raises(InputError, match=r"config\.comparison"):
-        run(config, folder / "refused")
-    with pytest.raises(InputError, match=message):
-        run(config, folder / "refused")
+    with pytest.raises(InputError, match=r"comparison") as refusal:
+        run(config, folder / "refused", **{axis: values})
+    assert message in str(refusal.value)
     assert not (folder / "refused").exists()
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,19 @@ import pytest
 import tiny
 from rich.console import Console
 
-from vdm.comparisons import steps as program
-from vdm.comparisons import work as sweep
-from vdm.config import ComparisonConfig, Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm.comparisons.steps import MODE, StepsSettings
+from vdm.comparisons.steps import measure as program
+from vdm.config import Config, EvaluationConfig, SamplingConfig, ScheduleConfig
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
+from vdm.programs import compare as compare_program
 from vdm.programs.evaluate import Evaluate, parse_steps
 from vdm.programs.hooks import every
 from vdm.runs.folder import lock
 from vdm.runs.records import read_config, read_metrics
 
 NUM, STEPS = 24, 6
+SETTINGS = StepsSettings(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +32,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(folder: Path) -> Config:
     config = tiny.run_config(folder, STEPS, log_every=2, evaluate_every=0)
-    config.schedule = ScheduleConfig(gamma_min=-7.0, hidden=8)
+    config.schedule = ScheduleConfig(name="learned_monotone(hidden=8)", gamma_min=-7.0)
     config.evaluation = EvaluationConfig(batch_size=NUM, draws=1)
     config.sampling = SamplingConfig(num=4, steps=2, batch_size=4)
-    config.comparison = ComparisonConfig(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)
     return config
 
 
-def run(config: Config, workdir: Path) -> tuple[str, str]:
+def run(config: Config, workdir: Path, **changes) -> tuple[str, str]:
     out = io.StringIO()
-    return program.compare(config, workdir, Console(file=out, width=200)), out.getvalue()
+    settings, console = replace(SETTINGS, **changes), Console(file=out, width=200)
+    return compare_program.compare(MODE, config, settings, workdir, console), out.getvalue()
 
 
 def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +49,7 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
     assert printed.count("% done") >= 8
     assert "100% done, 0:00 left" in printed
 
-    measure, train = program._Comparison._measure, sweep.train
+    measure, train = program._Steps._measure, compare_program.train
 
     def measure_or_cut(self, variables, trained, evaluated):
         if evaluated == 40:
@@ -54,7 +57,7 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
         return measure(self, variables, trained, evaluated)
 
     with monkeypatch.context() as patch:
-        patch.setattr(program._Comparison, "_measure", measure_or_cut)
+        patch.setattr(program._Steps, "_measure", measure_or_cut)
         with pytest.raises(tiny.Cut):
             run(small(folder), folder / "broken")
 
@@ -66,7 +69,7 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
         return train(*args, hooks=[*hooks[:2], every(2, cut), *hooks[2:]], **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "train", train_or_cut)
+        patch.setattr(compare_program, "train", train_or_cut)
         with pytest.raises(tiny.Cut):
             run(small(folder), folder / "broken")
     again, printed = run(small(folder), folder / "broken")
@@ -107,8 +110,7 @@ def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(
     config = small(folder)
     _, printed = run(config, folder / "whole")
     assert "training" not in printed
-    config.comparison.evaluated = (3, 10, 40)
-    _, printed = run(config, folder / "whole")
+    _, printed = run(config, folder / "whole", evaluated=(3, 10, 40))
     assert "inf at T_10" in printed
     assert "inf at T_3" not in printed
     assert "training" not in printed
@@ -166,10 +168,8 @@ def test_numbers_of_steps_on_the_command_line() -> None:
 
 
 def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
-    config = small(folder)
-    config.comparison.max_images = 1
     with pytest.raises(InputError, match="standard error"):
-        run(config, folder / "one")
+        run(small(folder), folder / "one", max_images=1)
     assert not (folder / "one" / "inf").exists()
 
 

@@ -33,7 +33,7 @@ def fresh(name: str) -> tuple[Model, Variables]:
     config = Config(
         data=DataConfig(shape=SHAPE, levels=LEVELS),
         network=NetworkConfig(channels=4, depth=1),
-        schedule=ScheduleConfig(name=name, gamma_min=-7.0, gamma_max=4.0, hidden=8),
+        schedule=ScheduleConfig(name=name, gamma_min=-7.0, gamma_max=4.0),
     )
     model = model_lib.from_config(config)
     return model, model.init(jax.random.key(0))

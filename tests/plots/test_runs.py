@@ -18,10 +18,6 @@ def records(num=40, evaluations=(20, 40)):
     return result
 
 
-def row(trained, evaluated, bits_per_dim, **fields):
-    return {"trained": trained, "evaluated": evaluated, "bits_per_dim": bits_per_dim, "stderr": 0.01, **fields}
-
-
 def bars(schedule, iid, stratified):
     errors = {"iid_stderr": 0.1 * iid, "stratified_stderr": 0.1 * stratified}
     return {"schedule": schedule, "iid": iid, "stratified": stratified, **errors}
@@ -30,11 +26,6 @@ def bars(schedule, iid, stratified):
 def points(line):
     """[(x, y), …] of a line, without its NaN."""
     return [(x, y) for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)]
-
-
-def series(axes):
-    """Points by colour of the data lines of `comparison`, which are those with hollow markers and a colour."""
-    return {line.get_color(): points(line) for line in axes.lines if line.get_marker() in ("o", "s")}
 
 
 def labels(axis):
@@ -100,42 +91,6 @@ def test_variance_skips_records_without_it(tmp_path, drawn):
     assert axes.get_yscale() == "log"
 
 
-def test_comparison_draws_both_series_and_their_excess(tmp_path, drawn):
-    rows = [
-        row(None, 100, 2.5, excess_stderr=0.1),
-        row(None, 10, 7.0, excess_stderr=None),
-        row(None, None, 2.0),
-        row(10, 10, 4.0),
-        row(100, 100, 1.5),
-        row(10, 100, 50.0),  # of neither series
-    ]
-    left, right = drawn(plots.comparison, tmp_path, rows)
-    assert labels(left.xaxis) == ["10", "100", "∞"]
-    assert labels(right.xaxis) == ["10", "100"]
-    infinity = left.get_xticks()[-1]
-    assert infinity > 100
-    assert series(left) == {
-        "tab:blue": [(10, 7), (100, 2.5), (infinity, 2)],
-        "tab:red": [(10, 4), (100, 1.5), (infinity, 2)],
-    }
-    assert series(right) == {"tab:blue": [(10, 5), (100, 0.5)], "tab:red": [(10, 2)]}
-    under = [line for line in right.lines if line.get_marker() == "v"]
-    assert [list(line.get_xdata()) for line in under] == [[100]]
-    guide = next(line for line in right.lines if line.get_linestyle() == "--")
-    np.testing.assert_allclose(points(guide), [(10, 5), (100, 0.5)])
-    low, high = right.get_ylim()
-    assert low < 0.5
-    assert high > 5
-
-
-@pytest.mark.parametrize("rows", [[], [row(None, None, 2.0)], [row(None, 8, 2.0), row(8, 8, 2.0)]])
-def test_comparison_of_few_rows(tmp_path, drawn, rows):
-    panels = drawn(plots.comparison, tmp_path, rows)
-    has_infinity = any(row["evaluated"] is None for row in rows)
-    assert len(panels) == 1 + has_infinity
-    assert ("∞" in labels(panels[0].xaxis)) == has_infinity
-
-
 def test_estimator_variance_draws_curves_and_numbered_bars(tmp_path, drawn):
     t = np.linspace(0, 1, 5)
     curves = {"learned": -10 + 15 * t, "cosine": -10 + 15 * t**2}
@@ -157,7 +112,6 @@ def test_estimator_variance_draws_curves_and_numbered_bars(tmp_path, drawn):
 
 def test_new_plots_become_pictures(tmp_path):
     t = np.linspace(0, 1, 5)
-    plots.comparison(tmp_path / "new" / "comparison.png", [row(None, 10, 3.0), row(None, None, 2.0)])
     plots.estimator_variance(tmp_path / "new" / "variance.png", [bars("cosine", 2.0, 0.5)], t, {"other": -5 + 10 * t})
     plots.estimator_variance(tmp_path / "new" / "nothing.png", [], t, {})
     for path in (tmp_path / "new").iterdir():

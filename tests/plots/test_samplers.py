@@ -1,4 +1,4 @@
-"""Paths in one dimension against the closed form of their marginals; quality as drawn."""
+"""Paths in one dimension against the closed form of their marginals."""
 
 import numpy as np
 import oracle
@@ -6,8 +6,6 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from plots.picture import assert_is_picture
-from vdm.comparisons.sampler_tables import SamplerOutcome
 from vdm.plots import samplers
 
 ENDS = (-13.3, 5.0)
@@ -87,34 +85,3 @@ def test_the_density_is_the_mixtures(paths):
 def test_ends_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"gamma_min=5\.0: must be below gamma_max=-3\.0"):
         samplers.paths(5.0, -3.0)
-
-
-def outcome(sampler, calls, mmd, stderr=0.0005):
-    return SamplerOutcome(sampler, calls, calls, mmd, mmd + stderr * np.array([-1.0, 0.0, 1.0]) / np.sqrt(4 / 3))
-
-
-@pytest.mark.filterwarnings("error")
-def test_quality_is_drawn_by_calls(tmp_path, drawn):
-    reference = outcome("ancestral", 1000, 0.003)
-    found = [outcome("heun@karras", 10, 0.02), outcome("heun@karras", 5, 0.05), outcome("heun", 5, -0.001), reference]
-    (axes,) = drawn(samplers.quality, tmp_path, found, reference, 0.002)
-    assert_is_picture(tmp_path / "plot.png")
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    lines = {container.get_label(): container.lines[0] for container in axes.containers}
-    assert list(lines) == ["heun@karras", "heun", "ancestral"]
-    np.testing.assert_array_equal(lines["heun@karras"].get_xydata(), [[5, 0.05], [10, 0.02]])
-    assert lines["heun@karras"].get_color() == lines["heun"].get_color() != lines["ancestral"].get_color()
-    assert lines["heun@karras"].get_linestyle() != lines["heun"].get_linestyle()
-    # Below 0 there is no logarithm: a triangle.
-    assert np.isnan(lines["heun"].get_ydata()).all()
-    triangles = [line for line in axes.lines if line.get_marker() == "v" and line.get_linestyle() == "None"]
-    assert [list(line.get_xdata()) for line in triangles] == [[5]]
-    assert any(np.all(np.asarray(line.get_ydata()) == 0.003) for line in axes.lines)
-    (band,) = axes.patches
-    assert (band.get_y(), band.get_height()) == (0, 0.002)
-
-
-@pytest.mark.filterwarnings("error")
-def test_one_outcome_is_enough(tmp_path, drawn):
-    drawn(samplers.quality, tmp_path, [outcome("heun", 5, 0.1)], None, 0.001)
-    drawn(samplers.quality, tmp_path, [outcome("heun", 5, -0.1)], None, 0.001)

@@ -7,7 +7,7 @@ from oracle import EPS
 from scipy import stats
 from scipy.special import expit
 
-from vdm import weightings
+from vdm import parts
 from vdm.plots import theory
 
 RANGES = [(-13.3, 5.0), (-20.0, 20.0), (-2.0, 9.0)]
@@ -123,7 +123,8 @@ def panels(tmp_path, drawn):
 
 def test_every_weighting_is_drawn_solid_if_monotone(panels):
     found = {line.get_label().split(":")[0]: line for line in panels[0].lines}
-    every = {weighting.name: weighting for weighting in (make() for make in weightings.CONSTRUCTORS.values())}
+    weightings = [parts.make("weighting", name) for name in parts.names("weighting")]
+    every = {weighting.name: weighting for weighting in weightings}
     assert found.keys() == every.keys()
     for name, line in found.items():
         assert line.get_linestyle() == ("-" if every[name].monotone else "--")
@@ -143,10 +144,10 @@ def by_color(axes):
 def test_the_averaged_elbos_are_distributions(panels):
     """With the point mass w(λ_max)/w(λ_min) they integrate to 1, in λ and in t."""
     in_lambda, in_time = by_color(panels[1]), by_color(panels[2])
-    monotone = {name for name, make in weightings.CONSTRUCTORS.items() if make().monotone}
+    monotone = {name for name in parts.names("weighting") if parts.make("weighting", name).monotone}
     assert len(in_lambda) == len(in_time) == len(monotone) - 1  # the ELBO is its point mass alone
     for name in monotone - {"elbo"}:
-        color, weight = theory.WEIGHTING_STYLES[name]["color"], weightings.CONSTRUCTORS[name]().weight
+        color, weight = theory.WEIGHTING_STYLES[name]["color"], parts.make("weighting", name).weight
         mass = float(weight(np.float32(HIGH)) / weight(np.float32(LOW)))
         for axes in (in_lambda, in_time):
             x, density = axes[color]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm import samplers
+from vdm import parts
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_help_lists_flags_and_fields_with_their_meaning(program: str) -> None:
         assert text in result.stdout
     if program == "sample.py":
         assert "--trajectory" in result.stdout
-        for name, line in samplers.describe().items():
+        for name, line in parts.describe("sampler").items():
             assert f"      {name}: {line}\n" in result.stdout
 
 
@@ -65,8 +65,8 @@ def test_bad_command_lines(args: list[str], mentions: list[str], tmp_path: Path)
 
 
 def test_a_comparison_of_what_are_no_steps(tmp_path: Path) -> None:
-    result = run("compare.py", f"--workdir={tmp_path / 'run'}", "--config.comparison.trained=('a',)")
-    assert_refused(result, "comparison.trained=('a',)")
+    result = run("compare.py", f"--workdir={tmp_path / 'run'}", "--comparison.trained=('a',)")
+    assert_refused(result, "comparison.trained=('a',)", "a tuple, each a whole number")
     assert not (tmp_path / "run").exists()
 
 
@@ -108,7 +108,7 @@ def test_flags_may_be_given_as_two_words(tmp_path: Path) -> None:
 
 
 SMALL = [
-    *("--config.network.channels=4", "--config.network.depth=1", "--config.schedule.hidden=4"),
+    *("--config.network.channels=4", "--config.network.depth=1", "--config.schedule.name=learned_monotone(hidden=4)"),
     *("--config.training.steps=2", "--config.training.batch_size=4", "--config.training.checkpoint_every=1"),
     *("--config.evaluation.draws=1", "--config.sampling.num=2", "--config.sampling.steps=2"),
     *("--config.training.evaluate_every=0", "--config.training.sample_every=0", "--config.evaluation.batch_size=10"),
@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_line(trained: Path) -> None:
 
 def test_samplers_compared_on_a_run(trained: Path) -> None:
     fields = ["samplers=('heun@karras',)", "calls=(2,)", "noises=('ddim(0)',)", "noise_steps=(2,)", "samples=8"]
-    flags = [f"--config.comparison.{field}" for field in (*fields, "reference_calls=3")]
+    flags = [f"--comparison.{field}" for field in (*fields, "reference_calls=3")]
     result = run("compare.py", "--by=sampler", f"--run={trained / 'run'}", *flags)
     assert result.returncode == 0, result.stderr
     table = (trained / "run" / "samplers" / "samplers.md").read_text()

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(folder: Path, **optimizer: Any) -> Config:
     return Config(
         data=DataConfig(name="digits", data_dir=str(folder / "data")),
-        schedule=ScheduleConfig(gamma_min=-7.0, hidden=8),
+        schedule=ScheduleConfig(name="learned_monotone(hidden=8)", gamma_min=-7.0),
         network=NetworkConfig(channels=4, depth=1, dropout=0.2),
         optimizer=OptimizerConfig(**({"learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
         training=TrainingConfig(

@@ -30,7 +30,7 @@ def make_config(channels: int = 4, depth: int = 1) -> Config:
     return Config(
         data=DataConfig(shape=(4, 4, 1), levels=17),
         network=NetworkConfig(channels=channels, depth=depth),
-        schedule=ScheduleConfig(hidden=4),
+        schedule=ScheduleConfig(name="learned_monotone(hidden=4)"),
         training=TrainingConfig(batch_size=8),
     )
 

@@ -14,7 +14,15 @@ import pytest
 from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, TrainingConfig
+from vdm.config import (
+    Config,
+    DataConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+    to_dict,
+)
 from vdm.errors import InputError, is_disk_full
 from vdm.files import write_json
 from vdm.plots import images as pictures
@@ -86,6 +94,21 @@ def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
         RunDir(tmp_path, rounded, DATA)
     # A checkpoint of it is the same model.
     check_same_model(Config(), rounded, tmp_path)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its config.json has the schedule's arguments as fields, and the settings of compare.py."""
+    start(tmp_path, Config())
+    old = to_dict(Config())
+    old["schedule"] = {"name": "learned_monotone", "gamma_min": -13.3, "gamma_max": 5.0, "shift": 0.0, "hidden": 8}
+    old["comparison"] = {"trained": [5], "samplers": ["heun@karras"]}
+    del old["network"]["name"], old["imports"]
+    write_json(tmp_path / "config.json", old)
+    with pytest.raises(InputError, match=r"'learned_monotone\(hidden=8\)' there, 'learned_monotone' here"):
+        RunDir(tmp_path, Config(), DATA)
+    same = Config(schedule=ScheduleConfig(name="learned_monotone(hidden=8)"))
+    RunDir(tmp_path, same, DATA).close()
+    assert read_config(tmp_path) == same
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])

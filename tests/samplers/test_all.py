@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import gaussian, predictions, samplers
+from vdm import gaussian, parts, predictions, samplers, schedules
 
 NAMES = [
     "ancestral", "ddpm", "ddpm(small)", "ddpm(none)", "ddim", "ddim(eta=0.5)", "euler", "euler(0.1)", "heun",
@@ -27,27 +27,17 @@ SHAPE = (5, 3)
 @cache
 def runner(name):
     """One compiled program a sampler and shape."""
-    sampler = samplers.parse(name)
+    sampler = parts.make("sampler", name)
     return jax.jit(partial(samplers.sample, denoise=affine.denoise, sampler=sampler), static_argnames=("shape",))
 
 
 def test_every_sampler_is_here():
-    assert {name.split("(")[0] for name in NAMES} == set(samplers.SAMPLERS)
-
-
-def test_a_name_may_carry_a_grid():
-    assert samplers.parse_on_grid("dpm_solver_pp(2, True)@karras") == ("dpm_solver_pp(2, True)", "karras")
-    assert samplers.parse_on_grid("heun", "uniform") == ("heun", "uniform")
-    assert samplers.parse_on_grid("heun@quadratic") == ("heun", "quadratic")
-    assert samplers.parse_on_grid("heun@schedule", "uniform") == ("heun", "schedule")
-    for text, message in (("heun@", "grid=''"), ("heun@edm", "grid='edm'"), ("hein@karras", "sampler='hein'")):
-        with pytest.raises(ValueError, match=message):
-            samplers.parse_on_grid(text)
+    assert {name.split("(")[0] for name in NAMES} == set(parts.names("sampler"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_calls_are_what_the_sampler_says(name):
-    calls, sampler = [], samplers.parse(name)
+    calls, sampler = [], parts.make("sampler", name)
 
     def counted(z, gamma):
         jax.debug.callback(lambda gamma: calls.append(float(gamma)), gamma, ordered=True)
@@ -67,7 +57,7 @@ def test_calls_are_what_the_sampler_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_which_samplers_draw_noise(name):
     deterministic = name in DETERMINISTIC | {"ddpm(none)"}
-    assert samplers.is_deterministic(samplers.parse(name), GAMMAS) is deterministic
+    assert samplers.is_deterministic(parts.make("sampler", name), GAMMAS) is deterministic
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,7 +84,7 @@ def test_a_step_of_no_length_changes_nothing(name):
         np.testing.assert_allclose(run(key, gammas=twice, shape=SHAPE), plain, atol=tolerance)
     if "0.1" in name:
         return  # Churn goes up first.
-    sampler = samplers.parse(name)
+    sampler = parts.make("sampler", name)
     step = jax.jit(partial(sampler.step, denoise=predictions.both(affine.denoise)))
     keys, z = samplers.initial_latents(key, SHAPE)
     memory, gamma_t = sampler.init(z), GAMMAS[0]
@@ -119,10 +109,11 @@ def test_from_pure_noise(name):
 
     num_steps, gamma_0 = 100, -6.0
     denoise = predictions.denoiser(network, "x")
-    gammas = samplers.grids.zero_terminal_snr(samplers.grids.uniform(gamma_0, 6.0, num_steps))
+    even = samplers.grid(partial(schedules.linear(gamma_0, 6.0).gamma, {}), num_steps)
+    gammas = samplers.grids.zero_terminal_snr(even)
     shape = (500, 16) if name not in DETERMINISTIC else (20, 1)
     _, z_1 = samplers.initial_latents(jax.random.key(0), shape)
-    run = jax.jit(partial(samplers.sample, denoise=denoise, sampler=samplers.parse(name), shape=shape))
+    run = jax.jit(partial(samplers.sample, denoise=denoise, sampler=parts.make("sampler", name), shape=shape))
     z_0 = oracle.f64(run(jax.random.key(0), gammas=gammas))
     mean = oracle.alpha(gamma_0) * affine.MEAN
     std = np.hypot(oracle.alpha(gamma_0) * affine.STD, oracle.sigma(gamma_0))
@@ -141,19 +132,19 @@ def test_from_pure_noise(name):
 @pytest.mark.parametrize(("text", "says"), [
     ("dim", r"sampler='dim': must be one of ancestral, ddpm, ddim, euler"),
     ("ddim(", r"sampler='ddim\(': must be a name"),
-    ("ddim(2)", r"sampler='ddim\(2\)': eta=2: must be a number from 0 to 1; it is ddim\(eta=0.0\)"),
+    ("ddim(2)", r"sampler='ddim\(2\)': eta=2.0: must be a number from 0 to 1; it is ddim\(eta=0.0\)"),
     ("ddim(steps=2)", r"sampler='ddim\(steps=2\)': .*steps.*; it is ddim\(eta=0.0\)"),
     ("ddpm(big)", r"variance='big': must be one of 'small', 'large', 'none'; it is ddpm\(variance=large\)"),
     ("ancestral(1)", r"sampler='ancestral\(1\)': .*; it is ancestral\(\)"),
 ])  # fmt: skip
 def test_names_that_are_none_are_refused(text, says):
     with pytest.raises(ValueError, match=says):
-        samplers.parse(text)
+        parts.make("sampler", text)
 
 
 def test_descriptions_are_a_line_with_a_reference():
-    descriptions = samplers.describe()
-    assert list(descriptions) == list(samplers.SAMPLERS)
+    descriptions = parts.describe("sampler")
+    assert list(descriptions) == list(parts.names("sampler"))
     for line in descriptions.values():
         assert any(mark in line for mark in ("20", "Eq.")), line
         assert line.endswith("."), line

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import gaussian, predictions, samplers, schedules
+from vdm import gaussian, parts, predictions, samplers, schedules
 from vdm.samplers import grids
 
 ENDS = [(-13.3, 5.0), (-7.5, 20.0), (-20.0, 3.0)]
@@ -26,11 +26,16 @@ def by_definition(name: str, gamma_0: float, gamma_1: float, num_steps: int) -> 
     return back(np.linspace(*ends, num_steps + 1))
 
 
+def between(name, gamma_0, gamma_1, num_steps):
+    """The grid of this name from γ(1) to γ(0): of a schedule it sees the ends alone."""
+    return parts.make("grid", name).gammas(lambda t: jnp.where(t == 0, gamma_0, gamma_1), num_steps)
+
+
 @pytest.mark.parametrize("name", ["uniform", "karras", "cosine"])
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("num_steps", [1, 2, 17, 250])
 def test_grids_are_uniform_in_what_they_say(name, ends, num_steps):
-    gammas = jax.jit(partial(getattr(grids, name), num_steps=num_steps))(*ends)
+    gammas = jax.jit(lambda low, high: between(name, low, high, num_steps))(*map(jnp.float32, ends))
     assert gammas.dtype == jnp.float32
     assert (gammas[0], gammas[-1]) == (np.float32(ends[1]), np.float32(ends[0]))
     assert (np.diff(gammas) < 0).all()
@@ -38,10 +43,37 @@ def test_grids_are_uniform_in_what_they_say(name, ends, num_steps):
     np.testing.assert_allclose(gammas, by_definition(name, *ends, num_steps), atol=4e-5)
 
 
-@pytest.mark.parametrize("name", ["uniform", "karras", "cosine"])
+@pytest.mark.parametrize("name", parts.names("grid"))
 def test_steps_below_one_are_refused(name):
+    grid = parts.make("grid", name)
     with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
-        getattr(grids, name)(-7.0, 5.0, 0)
+        grid.gammas(lambda t: t, 0)
+    if grid.own_steps:
+        with pytest.raises(ValueError, match="num_steps=11: must be from 1 to 10"):
+            grid.gammas(lambda t: t, 11, 10)
+
+
+@pytest.mark.parametrize("rho", [0.0, -1.0, np.inf, np.nan])
+def test_roots_that_make_no_grid_are_refused(rho):
+    with pytest.raises(ValueError, match=f"rho={rho}: must be above 0 and finite"):
+        grids.karras(rho)
+
+
+def test_karras_is_uniform_in_the_root_of_its_rho():
+    gammas = oracle.f64(grids.karras(rho=3.0).gammas(partial(schedules.linear(-9.0, 5.0).gamma, {}), 17))
+    np.testing.assert_allclose(np.diff(np.exp(gammas / 6)), -(np.exp(5 / 6) - np.exp(-9 / 6)) / 17, rtol=2e-5)
+
+
+def test_those_in_time_are_of_the_schedule_and_of_a_models_own_steps():
+    gamma = partial(schedules.cosine(-9.0, 5.0).gamma, {})
+    for name, power in (("schedule", 1), ("quadratic", 2)):
+        grid = parts.make("grid", name)
+        np.testing.assert_array_equal(grid.gammas(gamma, 7), grids.grid(gamma, 7, power))
+        np.testing.assert_array_equal(grid.gammas(gamma, 7, 12), grids.subsequence(gamma, 7, 12, power))
+    for name in ("uniform", "karras", "cosine"):
+        grid = parts.make("grid", name)
+        assert not grid.own_steps
+        np.testing.assert_array_equal(grid.gammas(gamma, 7, 3), grid.gammas(gamma, 7))
 
 
 @pytest.mark.parametrize(
@@ -66,13 +98,13 @@ def test_a_subsequence_has_the_nearest_of_the_models_own_levels(num_steps, model
 def test_quadratic_is_the_schedule_at_squared_times():
     gamma_0, gamma_1 = -9.0, 5.0
     for num_steps in (1, 2, 17, 250):
-        gammas = grids.quadratic(lambda t: jnp.float32(gamma_0) * (1 - t) + gamma_1 * t, num_steps)
+        gammas = grids.quadratic().gammas(lambda t: jnp.float32(gamma_0) * (1 - t) + gamma_1 * t, num_steps)
         assert (gammas[0], gammas[-1]) == (gamma_1, gamma_0)
         t = np.linspace(1, 0, num_steps + 1) ** 2
         # Roundings of t, 1 − t and their products with numbers up to 9.
         np.testing.assert_allclose(gammas, gamma_0 + (gamma_1 - gamma_0) * t, rtol=0, atol=4e-6)
     with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
-        grids.quadratic(lambda t: t, 0)
+        grids.quadratic().gammas(lambda t: t, 0)
 
 
 @pytest.mark.parametrize(("model_steps", "indices"), [
@@ -145,7 +177,7 @@ def test_zero_terminal_snr_has_no_error_of_the_start(kind):
         return z * jnp.sqrt(jax.nn.sigmoid(gamma) + predictions.SIGMA_DATA**2 * jax.nn.sigmoid(-gamma))
 
     denoise = predictions.denoiser(network, kind)
-    gammas = grids.uniform(-9.0, 1.0, 100)
+    gammas = between("uniform", -9.0, 1.0, 100)
     sample = jax.jit(partial(samplers.sample, denoise=denoise, sampler=samplers.ancestral(), shape=(num, 1)))
     z_0 = sample(jax.random.key(0), gammas=grids.zero_terminal_snr(gammas))
     assert np.isfinite(z_0).all()

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 
-from vdm import gaussian, samplers
+from vdm import gaussian, parts, samplers
 
 X = np.linspace(-1, 1, 12).reshape(6, 2).astype(np.float32)
 
@@ -30,7 +30,7 @@ def there_and_back(sampler, num_steps):
 
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpm_solver_pp(2)", 2)])
 def test_inversion_is_the_flow_and_is_undone_by_sampling(name, order):
-    sampler = samplers.parse(name)
+    sampler = parts.make("sampler", name)
     few, many = np.array([there_and_back(sampler, num_steps) for num_steps in (32, 128)])
     assert np.all(many < 0.05)
     # A quarter of the step: at least 4^order, less a fifth; not better by chance.

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from vdm import oracles, samplers
+from vdm import oracles, parts, samplers
 
 WEIGHTS, MEANS, STDS = np.array([0.3, 0.7]), np.array([-0.6, 0.5]), np.array([0.2, 0.3])
 # From γ = 12, where x̂ hardly moves: what multistep samplers lose at their start, O(h²) α₁², is not seen.
@@ -42,7 +42,7 @@ def error(run, num_steps):
 ])  # fmt: skip
 def test_error_falls_at_the_samplers_order(name, order):
     with jax.enable_x64(True):
-        sampler = samplers.parse(name)
+        sampler = parts.make("sampler", name)
         run = jax.jit(partial(samplers.sample_from, jax.random.key(0), MIXTURE.denoise, sampler))
         coarse, fine = (error(run, num_steps) for num_steps in (256, 512))
     # h = 17/1024 in log α/σ.
@@ -58,7 +58,9 @@ def test_the_marginal_of_samplers_that_draw(name):
     """E sin, E cos of 2 z₀ at 300 steps: they see mean, spread and both modes."""
     num = 10_000
     gammas = jnp.linspace(9.0, GAMMA_0, 301)
-    run = jax.jit(partial(samplers.sample, denoise=MIXTURE.denoise, sampler=samplers.parse(name), shape=(num, 1)))
+    run = jax.jit(
+        partial(samplers.sample, denoise=MIXTURE.denoise, sampler=parts.make("sampler", name), shape=(num, 1))
+    )
     z_0 = oracle.f64(run(jax.random.key(0), gammas=gammas))[:, 0]
     # E e^{2iz} of a Gaussian is e^{2iμ − 2σ²}.
     mean, var = oracle.alpha(GAMMA_0) * MEANS, oracle.alpha(GAMMA_0) ** 2 * STDS**2 + oracle.sigma(GAMMA_0) ** 2

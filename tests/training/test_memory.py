@@ -31,7 +31,7 @@ def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """And what it was going to compute is what the config says, and its record."""
     config = tiny.run_config(tmp_path, steps=2)
     config.network = replace(config.network, dtype="bfloat16", remat=True)
-    config.schedule.hidden = 4
+    config.schedule.name = "learned_monotone(hidden=4)"
     models = []
 
     def jit_train_step(model: Any, *rest: Any) -> Any:

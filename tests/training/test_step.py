@@ -10,7 +10,7 @@ import pytest
 import tiny
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vdm import proposals, schedules, timesteps, weightings
+from vdm import parts, proposals, schedules, timesteps, weightings
 from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.objective import Objective, loss_and_gradients
@@ -125,7 +125,7 @@ def test_shape_follows_the_second_moment(gradients):
 @pytest.mark.parametrize("name", ["sigmoid(2)", "edm"])
 def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, variables, batch, name):
     """Network: the weighted loss; ends: the bound; shape: the second moment of the weighted loss. Plain `jax.grad`."""
-    objective = Objective(weightings.parse(name))
+    objective = Objective(parts.make("weighting", name))
     draw_key, dropout_key = jax.random.split(KEY)
     draws = model.draw(draw_key, NUM)
 

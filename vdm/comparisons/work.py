@@ -4,6 +4,8 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.files import write_json
-from vdm.programs.hooks import every, standard
-from vdm.programs.progress import duration
-from vdm.programs.train import train
+from vdm.progress import duration
 from vdm.runs.folder import check_same, check_same_data
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import git_revision, read_config, read_evaluation, read_record, versions
+
+Train = Callable[[Config, Path, Dataset, Callable[[int], None]], object]
+"""Trains, or goes on training, the run in a folder on a data set; calls the last with the step after each log line."""
 
 
 class Work:
@@ -50,7 +53,7 @@ def cost_of_training(config: Config, dataset: Dataset) -> int:
     return cost_of_steps(config) + len(dataset.test) * config.evaluation.draws
 
 
-def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
+def train_once(train: Train, config: Config, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
     """Trains the run in `folder` unless it is done. Raises `InputError` if it belongs to another config or data."""
     cost, steps = cost_of_training(config, dataset), config.training.steps
     before = work.done
@@ -71,9 +74,7 @@ def train_once(config: Config, folder: Path, dataset: Dataset, work: Work, conso
         advance_to(step)
         console.print(str(work), style="cyan")
 
-    log, *others = standard()
-    of_work = every(config.training.log_every, lambda session: on_log(session.step))
-    train(config, folder, dataset, hooks=[log, of_work, *others], console=console)
+    train(config, folder, dataset, on_log)
     if work.done == before:
         # All steps were done, and only the run's evaluation was not.
         advance_to(steps, skip=True)
@@ -88,13 +89,13 @@ def open_last(config: Config, folder: Path, mesh: Mesh) -> Run:
     return run
 
 
-def read_measured(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """What `write_measured` wrote there with the same settings, else None."""
+def read_measured(path: Path, settings: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any] | None:
+    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None."""
     try:
         saved: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return saved if saved.get("settings") == settings else None
+    return saved if saved.get("settings") == settings and set(saved.get("metrics", ())) >= set(metrics) else None
 
 
 def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -102,10 +103,11 @@ def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any
     write_json(path, {**measured, "settings": settings, "revision": git_revision()})
 
 
-def provenance(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
-    """What a comparison's record says of where it comes from: config, data, and the session that wrote it."""
+def provenance(config: Config, settings: Any, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+    """What a comparison's record says of where it comes from: config, settings, data, and the session that wrote it."""
     return {
         "config": to_dict(config),
+        "comparison": asdict(settings),
         "data": dataset.info.to_dict(),
         "last_session": {
             "command": sys.argv,

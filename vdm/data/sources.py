@@ -1,7 +1,8 @@
-"""`load`: from a data configuration to a data set; `resolve`: what a config then knows of it."""
+"""`load`: from a data configuration to a data set, and the sources that it knows by name; `resolve`."""
 
 from dataclasses import replace
 
+from vdm import parts
 from vdm.config import Config, DataConfig
 from vdm.data.dataset import Dataset
 from vdm.data.files import load_folder, load_npz
@@ -10,35 +11,30 @@ from vdm.errors import InputError
 
 
 def load(config: DataConfig) -> Dataset:
-    """The data set that `config.name` names: `digits`, `photos32`, `npz:PATH`, `folder:PATH` or a TFDS name.
+    """The data set that `config.name` names: a source of `vdm.parts`, `npz:PATH`, `folder:PATH` or a TFDS name.
 
     `digits` and `photos32` are made from installed packages on first use and kept in the data folder; a TFDS name is
     looked for there, and downloaded only if it is missing and there is a network. TensorFlow is never imported to read.
+    A source is given `data_dir` and `levels` of the config, if it takes them.
 
     Raises `InputError` if the data cannot be had or read, or disagree with `config.shape` or `config.levels`.
     """
     if config.levels is not None and not 2 <= config.levels <= 256:
         raise InputError(f"data.levels: {config.levels} is not supported; allowed are 2 to 256")
-    kind, _, path = config.name.partition(":")
-    if kind in ("npz", "folder") and not path:
-        raise InputError(f"data.name: {config.name!r} names no path; write {kind}:PATH")
-    if kind == "npz":
-        dataset = load_npz(path, levels=config.levels or 256)
-    elif kind == "folder":
-        dataset = load_folder(path)
-    elif config.name in ("digits", "photos32"):
-        dataset = load_builtin(config.name, config.data_dir)
-    else:
-        dataset = load_tfds(config.name, config.data_dir)
+    try:
+        context = {"data_dir": config.data_dir, "levels": config.levels}
+        dataset: Dataset = parts.make("source", _source(config.name), **context)
+    except parts.PartError as error:
+        raise InputError(f"data.name: {config.name!r}: {error.problem}; it is {error.usage}") from error
     _check(config, dataset)
     return dataset
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
-    """The config with name, shape and levels as the data have them. Raises `InputError` if it asks for others."""
+    """The config with shape and levels as the data have them. Raises `InputError` if it asks for others."""
     _check(config.data, dataset)
     info = dataset.info
-    return replace(config, data=replace(config.data, name=info.name, shape=tuple(info.shape), levels=info.levels))
+    return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
 
 
 def _check(config: DataConfig, dataset: Dataset) -> None:
@@ -47,3 +43,38 @@ def _check(config: DataConfig, dataset: Dataset) -> None:
     for field, wanted, found in (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels)):
         if wanted is not None and wanted != found:
             raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {found}")
+
+
+def digits(data_dir: str = "") -> Dataset:
+    """scikit-learn's 8×8 handwritten digits, made in the data folder on first use."""
+    return load_builtin("digits", data_dir)
+
+
+def photos32(data_dir: str = "") -> Dataset:
+    """32×32×3 crops of photographs in scikit-learn and scikit-image, made in the data folder on first use."""
+    return load_builtin("photos32", data_dir)
+
+
+def npz(path: str, levels: int | None = None) -> Dataset:
+    """The arrays of an npz file, of `levels` values (None: 256): see `vdm.data.files.load_npz`."""
+    return load_npz(path, levels=levels or 256)
+
+
+def folder(path: str) -> Dataset:
+    """The images of a folder, one file an image: see `vdm.data.files.load_folder`."""
+    return load_folder(path)
+
+
+def tfds(name: str, data_dir: str = "") -> Dataset:
+    """A data set of TensorFlow Datasets by its name there, as `cifar10`."""
+    return load_tfds(name, data_dir)
+
+
+def _source(name: str) -> str:
+    """A config's name as a source: `npz:PATH` is npz('PATH'), and what no source is called is a name of TFDS."""
+    kind, colon, path = name.partition(":")
+    if kind in ("npz", "folder") and not path and "(" not in name:
+        raise InputError(f"data.name: {name!r} names no path; write {kind}:PATH")
+    if kind in ("npz", "folder") and colon:
+        return f"{kind}({path!r})"
+    return name if kind.partition("(")[0].strip() in parts.names("source") else f"tfds({name!r})"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +9,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import guidance, likelihoods, memory, parallel, samplers
+from vdm import memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
+from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
-from vdm.keys import Keys, folded, image_keys
+from vdm.keys import folded, image_keys
 from vdm.model import Model, Variables
 from vdm.predictions import Denoise, Prediction
-
-CLIPPING = {
-    "none": guidance.no_clipping(),
-    "static": guidance.static_clipping(),
-    "dynamic": guidance.dynamic_clipping(),
-}
 
 SHOWN = 64
 """Images in a picture; of the first so many frames are kept."""
@@ -38,26 +32,15 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
 
     A discrete model of `model_steps` steps takes some of its own on the grids in time: ValueError if it has too few.
     """
-    power = samplers.grids.POWERS.get(config.grid)
-    if power is not None and model_steps is not None:
-        gammas = samplers.grids.subsequence(gamma, config.steps, model_steps, power)
-    elif power is not None:
-        gammas = samplers.grid(gamma, config.steps, power)
-    else:
-        ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
-        gammas = getattr(samplers.grids, config.grid)(*ends, config.steps)
+    grid: samplers.grids.Grid = parts.make("grid", config.grid)
+    gammas = grid.gammas(gamma, config.steps, model_steps)
     return samplers.grids.zero_terminal_snr(gammas) if config.zero_terminal_snr else gammas
-
-
-def record(config: SamplingConfig) -> dict[str, Any]:
-    """The settings that an image depends on, beside its number and seed."""
-    names = ("sampler", "steps", "grid", "clip", "decode", "zero_terminal_snr")
-    return {name: getattr(config, name) for name in names}
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
     """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time."""
-    if model_steps is None or config.grid not in samplers.grids.POWERS:
+    grid: samplers.grids.Grid = parts.make("grid", config.grid)
+    if model_steps is None or not grid.own_steps:
         return config
     return replace(config, steps=min(config.steps, model_steps))
 
@@ -67,7 +50,7 @@ def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
     if with_steps_of(config, model_steps) != config:
         raise InputError(
             f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
-            f"on grids of its own steps, or config.sampling.grid another than {', '.join(samplers.grids.POWERS)}"
+            f"on the grid {config.grid}, which is of its own steps, or config.sampling.grid another, such as uniform"
         )
 
 
@@ -82,24 +65,13 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
         )
 
 
-def decode(
-    how: str, keys: Keys, z_0: Float[Array, "batch *data"], gamma_0: Gamma, levels: int
-) -> Integer[Array, "batch *data"]:
-    """The images (int32) of z₀ under p(x|z₀): its mode, its mean rounded, or a draw, each image's with its own key."""
-    if how == "draw":
-        return jax.vmap(lambda key, z: likelihoods.sample(key, z[None], gamma_0, levels)[0])(keys, z_0)
-    if how == "mean":
-        return jnp.rint(likelihoods.mean(z_0, gamma_0, levels)).astype(jnp.int32)
-    return likelihoods.mode(z_0, gamma_0, levels)
-
-
 class ModelSampling:
     """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, its γ grid, its images."""
 
     def __init__(self, model: Model, mesh: Mesh | None, config: SamplingConfig):
         """Without a mesh, on the one device that runs it. Raises `InputError` for more steps than the model has."""
         check_steps(config, model.num_steps)
-        self.model, self.config, self.sampler = model, config, samplers.parse(config.sampler)
+        self.model, self.config, self.sampler = model, config, parts.make("sampler", config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
 
     def denoiser(self, variables: Variables) -> Denoise:
@@ -110,7 +82,8 @@ class ModelSampling:
                 z = jax.lax.with_sharding_constraint(z, self.sharding)
             return self.model.denoiser(variables)(z, gamma)
 
-        return CLIPPING[self.config.clip](denoise)
+        clipped: Callable[[Denoise], Denoise] = parts.make("clipping", self.config.clip)
+        return clipped(denoise)
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
@@ -135,7 +108,8 @@ class ModelSampling:
         z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
         # The next fold after that of the last step.
         keys = folded(image_keys(key, len(z_1), first), len(gammas))
-        return decode(self.config.decode, keys, z_0, gammas[-1], self.model.levels), kept, bad_step
+        decode: Decoding = parts.make("decoding", self.config.decode)
+        return decode(keys, z_0, gammas[-1], self.model.levels), kept, bad_step
 
 
 class ImageSampler:

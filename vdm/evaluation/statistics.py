@@ -22,8 +22,7 @@ def jackknife(without: Float[np.ndarray, "n *values"]) -> Any:
     """Standard error of an estimate from its values with one of n independent examples left out (Tukey 1958).
 
     Shape (*values). Of differences of two estimates whose examples belong together it is that of the difference,
-    paired. A little too large on average (Efron & Stein 1981), for MMD² by up to √2 where the samples are as good as
-    data.
+    paired. A little too large on average (Efron & Stein 1981).
     """
     n = len(without)
     return np.sqrt((n - 1) / n * np.sum(np.square(without - without.mean(axis=0)), axis=0))

@@ -21,9 +21,9 @@ from jax import export
 from jaxtyping import Array, Float, Integer, UInt8, UInt32
 
 from vdm import parallel
-from vdm.config import CHOICES, SamplingConfig, to_dict
+from vdm.config import SamplingConfig, to_dict
 from vdm.errors import InputError
-from vdm.evaluation.images import ModelSampling, record, with_steps_of
+from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
 from vdm.files import write_json
 from vdm.keys import Stream, stream_key
@@ -31,6 +31,7 @@ from vdm.model import Model, Variables
 from vdm.programs.command_line import Parser, quiet
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
+from vdm.settings import recorded
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PARTS = ("network", "schedule", "likelihood")
@@ -157,7 +158,7 @@ def _record(run: Run, platforms: Sequence[str], batch_size: int | None, version:
         "schedule": values["schedule"],
         "network": values["network"],
         "model_steps": model.num_steps,
-        **record(run.config.sampling),
+        **recorded(run.config.sampling),
         "checkpoint_step": run.step,
         "weights": weights_digest(run.variables),
         "platforms": list(platforms),
@@ -192,11 +193,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, help="of the sampler (default: config.sampling.steps, if the model has as many)"
     )
-    parser.add_argument("--grid", choices=CHOICES["sampling.grid"], help="noise levels (default: config.sampling.grid)")
-    parser.add_argument("--clip", choices=CHOICES["sampling.clip"], help="range of x̂ (default: config.sampling.clip)")
-    parser.add_argument(
-        "--decode", choices=CHOICES["sampling.decode"], help="image of z₀ (default: config.sampling.decode)"
-    )
+    parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
+    parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
     given = parser.parse_args(argv)
     quiet()
     with parser.one_line():

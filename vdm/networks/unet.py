@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 NORM_EPSILON = 1e-6
 
+ATTENTION = ("middle", "everywhere")
+
 CUDNN_HEAD = 128
 """Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on every GPU with bfloat16."""
 
@@ -213,6 +215,52 @@ def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int
     angles = z.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * z.ndim + (-1,))
     angles = angles.reshape(*z.shape[:-1], -1)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def unet(
+    channels: int = 128,
+    depth: int = 32,
+    attention: str = "middle",
+    heads: int = 1,
+    groups: int | None = None,
+    dropout: float = 0.0,
+    fourier: tuple[int, ...] | None = None,
+    residual: bool = True,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    levels: int = 256,
+    dtype: str = "float32",
+    remat: bool = False,
+) -> UNet:
+    """The residual network at full resolution of Kingma et al. (2021, §J), as a config names it: see `UNet`.
+
+    Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
+    for sizes that do not go together.
+
+    >>> network = unet(channels=8, depth=1, levels=17)
+    >>> network.fourier
+    (3, 4)
+    """
+    if attention not in ATTENTION:
+        raise ValueError(f"attention={attention!r}: must be one of {', '.join(ATTENTION)}")
+    if heads < 1 or channels % heads:
+        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")
+    if groups is not None and (groups < 1 or channels % groups):
+        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")
+    return UNet(
+        channels=channels,
+        depth=depth,
+        gamma_min=gamma_min,
+        gamma_max=gamma_max,
+        fourier=fourier_exponents(levels) if fourier is None else fourier,
+        attention=attention,
+        heads=heads,
+        groups=groups,
+        dropout=dropout,
+        residual=residual,
+        dtype=jnp.dtype(dtype),
+        remat=remat,
+    )
 
 
 def fourier_exponents(levels: int) -> tuple[int, int]:

@@ -1,9 +1,8 @@
-"""Plots of samplers: their quality by network calls, and their paths from noise to data in one dimension."""
+"""Samplers at work: their paths from noise to data in one dimension."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,22 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from vdm import gaussian, oracles, samplers
-from vdm.comparisons.sampler_tables import SamplerOutcome, by_sampler
-from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, PlainLogFormatter, annotate, log_y, save
+from vdm import gaussian, oracles, samplers, schedules
+from vdm.plots.axes import BLACK, BLUE, RED, annotate, save
 from vdm.samplers import Sampler, grids
-
-# Grids of one sampler share its colour.
-COLORS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "grey", "#8B4513", "#F0E442")
-GRID_STYLES = {
-    "": "-",
-    "uniform": ":",
-    "karras": "--",
-    "cosine": "-.",
-    "quadratic": (0, (5, 1, 1, 1, 1, 1)),
-    "schedule": "-",
-}
-MARKERS = "osD^v<>Ph*"
 
 MODES, STD, WEIGHTS = (-0.7, 0.5), 0.1, (0.4, 0.6)
 BETWEEN = -0.1
@@ -36,46 +22,6 @@ BETWEEN = -0.1
 STEPS, PATHS = 100, 20
 SHADES = 10
 EXTENT = 2.9
-
-
-def quality(path: Path, outcomes: Sequence[SamplerOutcome], reference: SamplerOutcome | None, floor: float) -> None:
-    """Writes MMD² of samples against network calls, both on log axes, a line a sampler with its standard errors.
-
-    Below `floor`, what real images have by chance, is a grey band; an outcome below a third of it, or below 0, is a
-    triangle at the lower edge. A dotted line is the reference.
-    """
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    axes = figure.subplots()
-    log_y(axes)
-    axes.set_xscale("log")
-    lowest = floor / 3
-    axes.set_ylim(lowest, 2 * max(floor, *(o.mmd for o in outcomes)))
-    groups = by_sampler(outcomes)
-    colors: dict[str, int] = {}
-    for text, members in groups.items():
-        sampler, _, grid = text.partition("@")
-        index = colors.setdefault(sampler, len(colors))
-        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
-        style |= {"linestyle": GRID_STYLES[grid], "linewidth": 1.4, "markersize": 4.5, "capsize": 2, "label": text}
-        calls, mmd = np.array([o.calls for o in members]), np.array([o.mmd for o in members])
-        seen = mmd > lowest
-        axes.errorbar(calls, np.where(seen, mmd, np.nan), [o.stderr for o in members], **style)
-        if not seen.all():
-            place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-            axes.plot(calls[~seen], np.full((~seen).sum(), 0.01), "v", color=style["color"], **place)
-    axes.axhspan(0, floor, color="lightgrey", zorder=0, label="noise floor")
-    if reference is not None:
-        name = f"{reference.sampler}, {reference.calls} calls"
-        axes.axhline(reference.mmd, color=BLACK, linestyle=":", linewidth=1, label=name)
-    ticks = sorted({o.calls for o in outcomes})
-    # Two numbers of calls that are nearly the same are one tick.
-    ticks = [n for n, after in zip(ticks, [*ticks[1:], np.inf], strict=True) if after > 1.3 * n]
-    axes.set_xticks(ticks, [str(n) for n in ticks])
-    axes.xaxis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=True))
-    axes.set_xticks([], minor=True)
-    annotate(axes, "Quality of samples", "MMD² from training images", "network calls an image", legend=False)
-    figure.legend(loc="outside right upper", fontsize="small")
-    save(figure, path)
 
 
 class Paths(NamedTuple):
@@ -107,7 +53,8 @@ def paths(gamma_min: float, gamma_max: float, num: int = PATHS, seed: int = 0, s
     if not gamma_min < gamma_max:
         raise ValueError(f"gamma_min={gamma_min}: must be below gamma_max={gamma_max}")
     oracle, key = bimodal(), jax.random.key(seed)
-    down = grids.cosine(gamma_min, gamma_max, STEPS)
+    gamma = partial(schedules.linear(gamma_min, gamma_max).gamma, {})
+    down = grids.cosine().gammas(gamma, STEPS)
     quantiles = jnp.asarray((np.arange(num) + 0.5) / num, jnp.float32)
     spread = jax.scipy.stats.norm.ppf(quantiles)[:, None]
     one = jnp.full((1, 1), start)

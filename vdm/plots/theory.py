@@ -1,5 +1,6 @@
 """Plots of what an objective is made of: which noise levels a schedule visits, and how much a weighting counts them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
-from vdm import proposals
+from vdm import parts, proposals
 from vdm import schedules as schedules_lib
 from vdm import weightings as weightings_lib
 from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, annotate, log_y, save
@@ -143,7 +144,7 @@ def weightings(path: Path, lambda_min: float, lambda_max: float) -> None:
     (weight, density), (in_time, legend) = figure.subplots(2, 2)
     lam, t = np.linspace(lambda_min, lambda_max, POINTS, dtype=np.float32), _times()
     for name, own in WEIGHTING_STYLES.items():
-        weighting = weightings_lib.CONSTRUCTORS[name]()
+        weighting: Weighting = parts.make("weighting", name)
         style = {"linewidth": 1.8} | own
         w = np.asarray(weighting.weight(lam))
         if not weighting.monotone:
@@ -199,5 +200,6 @@ def _of_schedule(schedule: schedules_lib.Schedule, t: Float[np.ndarray, " points
 
 
 def _edm_sampling(gamma_min: float, gamma_max: float) -> ScheduleCurve:
-    t, gamma = np.linspace(0, 1, POINTS), np.asarray(grids.karras(gamma_min, gamma_max, POINTS - 1))[::-1]
+    ends = partial(schedules_lib.linear(gamma_min, gamma_max).gamma, {})
+    t, gamma = np.linspace(0, 1, POINTS), np.asarray(grids.karras().gammas(ends, POINTS - 1))[::-1]
     return ScheduleCurve(t, gamma, 1 / np.gradient(gamma, t, edge_order=2))

@@ -1,7 +1,6 @@
 """What the programs share: flags, the config, help, and errors as one line with exit status 2."""
 
 import argparse
-import ast
 import difflib
 import inspect
 import logging
@@ -17,29 +16,33 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from vdm import config as config_lib
-from vdm import parallel
-from vdm.config import Config
+from vdm import parallel, parts, settings
+from vdm.annotations import takes_none
+from vdm.config import Config, validate
 from vdm.errors import InputError, Stopped, is_disk_full
+from vdm.programs import config_files
 from vdm.runs.records import read_config
 
 Program = Callable[[], None]
+Given = dict[str, str]
+"""The command line's flags by name, before they are parsed."""
 
-SAVED_CONFIG = str(Path(__file__).parents[1] / "saved_config.py")
+_default: dict[str, str] = {}
+"""Of --workdir, by --config."""
 
 
 def config() -> Config:
-    """The config as given on the command line. Raises `InputError` if the file does not make one."""
-    value = flags.FLAGS.config
-    if not isinstance(value, Config):
-        raise InputError(f"--config={config_file()}: get_config() returned {type(value).__name__}, not vdm's Config")
-    config_lib.validate(value)
+    """The config as given on the command line. Raises `InputError` for values that no run could use."""
+    value: Config = flags.FLAGS.config
+    validate(value)
     return value
 
 
-def config_file() -> str:
-    """The path given to --config."""
-    return str(config_flags.get_config_filename(flags.FLAGS["config"]))
+def comparison() -> Any:
+    """The second dataclass of a program that has one (see `run`). Raises `InputError` for values beyond limits."""
+    value = flags.FLAGS.comparison
+    settings.check(value, "comparison")
+    return value
 
 
 def define_processes() -> None:
@@ -59,20 +62,23 @@ def start() -> Console:
 
 def workdir() -> Path:
     """--workdir, or runs/NAME for the config configs/NAME.py."""
-    if flags.FLAGS.workdir:
-        return Path(flags.FLAGS.workdir)
-    name, _, argument = config_file().partition(":")
-    return Path(argument) if name == SAVED_CONFIG else Path("runs") / Path(name).stem
+    return Path(flags.FLAGS.workdir or _default["workdir"])
 
 
-def run(program: Program, description: str, default_config: Path | None = None) -> NoReturn:
+def run(
+    program: Program,
+    description: str,
+    default_config: str | None = None,
+    comparison: Callable[[Given], type] | None = None,
+) -> NoReturn:
     """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
-    given, that of the run there.
+    given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
+    changes and a config file's `get_comparison()` makes: which one it is, by the flags given.
     """
     try:
-        _parse(sys.argv, description, default_config)
+        _parse(sys.argv, description, default_config, comparison)
         quiet()
         program()
     except InputError as error:
@@ -139,43 +145,82 @@ def _fail(message: str, status: int = 2) -> NoReturn:
     os._exit(status)
 
 
-def _parse(argv: list[str], description: str, default_config: Path | None) -> None:
-    if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
-        print(_help(argv[0], description, default_config))
-        sys.exit(0)
+def _parse(
+    argv: list[str], description: str, default_config: str | None, comparison: Callable[[Given], type] | None
+) -> None:
     given = _given(argv[1:])
-    if "config" in given and not os.path.isfile(given["config"]):
-        raise InputError(f"--config={given['config']}: no such file")
-    defaults = config_lib.flatten(Config())
-    fields = {name: name.removeprefix("config.") for name in given if name.startswith("config.")}
-    for field in fields.values():
-        if field not in defaults:
-            raise InputError(_unknown_field(field, list(defaults)))
-    # Optional fields set to None, which ml_collections has no way to say.
-    nones = {name: field for name, field in fields.items() if given[name] == "None" and defaults[field] is None}
-    argv = [argument for argument in argv if argument.lstrip("-") not in {f"{name}=None" for name in nones}]
-    folder = given.get("run", given.get("workdir", "runs/digits"))
-    saved = default_config is None or ("run" in given and "run" in flags.FLAGS)
-    if saved and "config" not in given:
-        read_config(Path(folder))
-    default = f"{SAVED_CONFIG}:{folder}" if saved else str(default_config)
+    modules = tuple(filter(None, given.get("import", "").split(",")))
     try:
-        # Reads the overrides --config.FIELD=VALUE from argv already here.
-        config_flags.DEFINE_config_file("config", default, sys_argv=argv)
+        parts.import_modules(modules)
+    except ValueError as error:
+        raise InputError(f"--import={given['import']}: {error}") from error
+    second = None if comparison is None else comparison(given)
+    if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
+        print(_help(argv[0], description, default_config, second))
+        sys.exit(0)
+    _check_fields(given, "config", Config)
+    folder = given.get("run", given.get("workdir", "runs/digits"))
+    if "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
+        _default["workdir"], loaded = folder, config_files.Loaded(read_config(Path(folder)), None)
+    else:
+        file = config_files.find(given.get("config", default_config or ""))
+        _default["workdir"], loaded = str(Path("runs") / file.stem), config_files.load(file)
+    loaded.config.imports = tuple(dict.fromkeys((*loaded.config.imports, *modules)))
+    argv = _without(argv, "config")
+    try:
+        argv = _define("config", loaded.config, given, argv)
+        if second is not None:
+            _check_fields(given, "comparison", second)
+            argv = _define("comparison", _second(loaded.comparison, second, given), given, argv)
         flags.DEFINE_string("workdir", None, "")
+        flags.DEFINE_string("import", None, "")
         rest = flags.FLAGS(argv)
-        loaded = flags.FLAGS.config
-        for field in nones.values():
-            group, _, name = field.rpartition(".")
-            setattr(getattr(loaded, group), name, None)
     except flags.Error as error:
-        # What a config file raises comes wrapped in its traceback: the last line says it.
-        message = str(error).strip().splitlines()
-        raise InputError(f"--config={default}: {message[-1]}" if "Traceback" in str(error) else message[0]) from error
-    except Exception as error:  # whatever a user's config file raises
-        raise InputError(f"{type(error).__name__}: {error}") from error
+        raise InputError(str(error).strip().splitlines()[0]) from error
     if rest[1:]:
         raise InputError(f"unexpected argument {rest[1]!r}; see --help")
+
+
+def _second(made: Any, kind: type, given: Given) -> Any:
+    """What get_comparison() made; the defaults without one, or where the default config makes another kind."""
+    if isinstance(made, kind):
+        return made
+    if made is not None and "config" in given:
+        found = type(made).__name__
+        raise InputError(f"--config={given['config']}: get_comparison() returned {found}, not {kind.__name__}")
+    return kind()
+
+
+def _define(flag: str, value: Any, given: Given, argv: list[str]) -> list[str]:
+    """Makes a flag of a dataclass, whose fields --FLAG.FIELD=VALUE change; returns what is left of the command line."""
+    for field in settings.settings(value):
+        name = f"{flag}.{field.name}"
+        # Which ml_collections has no way to say.
+        if given.get(name) == "None" and takes_none(field.annotation):
+            group, _, last = field.name.rpartition(".")
+            setattr(getattr(value, group) if group else value, last, None)
+            argv = _without(argv, name)
+    # Reads the overrides from argv already here.
+    config_flags.DEFINE_config_dataclass(flag, value, sys_argv=argv)
+    return argv
+
+
+def _without(argv: list[str], name: str) -> list[str]:
+    """The command line without the flag --NAME=VALUE or --NAME VALUE."""
+    kept, words = [], iter(argv)
+    for word in words:
+        if word.startswith("-") and word.lstrip("-") == name:
+            next(words, None)
+        elif not (word.startswith("-") and word.lstrip("-").partition("=")[0] == name):
+            kept.append(word)
+    return kept
+
+
+def _check_fields(given: Given, flag: str, kind: type) -> None:
+    fields = list(settings.flatten(kind()))
+    for name in given:
+        if name.startswith(f"{flag}.") and (field := name.removeprefix(f"{flag}.")) not in fields:
+            raise InputError(f"--{name}: no such field; valid: {', '.join(_near(field, fields))}")
 
 
 def _given(arguments: list[str]) -> dict[str, str]:
@@ -188,53 +233,32 @@ def _given(arguments: list[str]) -> dict[str, str]:
     return given
 
 
-def _unknown_field(name: str, fields: list[str]) -> str:
+def _near(name: str, fields: list[str]) -> list[str]:
     group = name.rpartition(".")[0]
     siblings = [field for field in fields if field.rpartition(".")[0] == group]
-    if not siblings:
-        near = difflib.get_close_matches(name, fields, n=3, cutoff=0.3)
-        siblings = near or sorted({field.split(".")[0] for field in fields})
-    return f"--config.{name}: no such field; valid: {', '.join(siblings)}"
+    if (group and siblings) or not any("." in field for field in fields):
+        return siblings
+    return difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or sorted({f.split(".")[0] for f in fields})
 
 
-def _help(program: str, description: str, default_config: Path | None) -> str:
-    config = f"configs/{default_config.name}" if default_config else "that of the run in --workdir"
+def _help(program: str, description: str, default_config: str | None, second: type | None) -> str:
+    default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
     lines = [
         inspect.cleandoc(description),
         "",
         f"usage: python {os.path.basename(program)} [flags]",
         "",
         "flags:",
-        f"  --config: Config file (default: {config}).",
+        f"  --config: Config file, or one of {', '.join(config_files.names())} ({default}).",
         "  --workdir: Folder of the run (default: runs/NAME for --config=configs/NAME.py).",
+        "  --import: MODULE[,MODULE]: modules of your own that register parts, also from the current folder.",
     ]
     by_module = flags.FLAGS.flags_by_module_dict()
     # Ours, `define_processes`, and the program's own.
     lines += [f"  --{flag.name}: {flag.help}" for module in (__name__, program) for flag in by_module.get(module, [])]
-    lines += ["", "config fields (defaults of the dataclasses; the config file sets its own):"]
-    docs = _field_docs()
-    for name, value in config_lib.flatten(Config()).items():
-        lines += [f"  --config.{name}={value!r}", f"      {docs[name]}"]
+    for flag, kind in (("config", Config), ("comparison", second)):
+        if kind is not None:
+            lines += ["", f"{flag} fields (defaults of the dataclasses; the config file sets its own):"]
+            for field in settings.settings(kind()):
+                lines += [f"  --{flag}.{field.name}={field.value!r}", f"      {field.help}"]
     return "\n".join(lines)
-
-
-def _field_docs() -> dict[str, str]:
-    """The docstring under each field of the config's dataclasses, by dotted name."""
-    by_class: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(config_lib)).body:
-        if isinstance(node, ast.ClassDef):
-            docs = by_class[node.name] = {}
-            for field, doc in zip(node.body, node.body[1:], strict=False):
-                if (
-                    isinstance(field, ast.AnnAssign)
-                    and isinstance(doc, ast.Expr)
-                    and isinstance(doc.value, ast.Constant)
-                ):
-                    docs[ast.unparse(field.target)] = str(doc.value.value)
-
-    def doc_of(name: str) -> str:
-        group, _, field = name.rpartition(".")
-        owner: Any = getattr(Config(), group) if group else Config()
-        return by_class[type(owner).__name__].get(field, "")
-
-    return {name: doc_of(name) for name in config_lib.flatten(Config())}

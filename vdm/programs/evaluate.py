@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vdm import parallel, plots
-from vdm.config import MAX_STEPS, Config
+from vdm.config import Config
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
@@ -20,9 +20,10 @@ from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.files import write_json
 from vdm.keys import Stream
 from vdm.model import Model, Variables
-from vdm.programs.progress import progress_of
+from vdm.progress import progress_of
 from vdm.runs.open import open_run
 from vdm.runs.records import measured, write_evaluation
+from vdm.settings import MAX_STEPS
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""

@@ -13,8 +13,8 @@ from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
 from vdm.evaluation.images import NonFiniteLatents
 from vdm.keys import Stream
 from vdm.plots import images as pictures
-from vdm.programs.progress import duration
 from vdm.programs.session import Session
+from vdm.progress import duration
 from vdm.runs.records import read_metrics
 from vdm.training.state import learning_rate
 

@@ -1,8 +1,8 @@
-"""What a long job shows and heeds: its pace, its progress bar, and the signals that ask it to stop."""
+"""What training shows and heeds: its pace, its progress bar, and the signals that ask it to stop."""
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -57,14 +57,6 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def progress_of(console: Console, description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that moves as the yielded function is called with (done, total); none without a terminal."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
 def progress_bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -76,10 +68,3 @@ def progress_bar(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
-
-
-def duration(seconds: float) -> str:
-    """5:07, or 1:05:07 with hours."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

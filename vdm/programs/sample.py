@@ -1,6 +1,5 @@
 """sample.py: images from a run's checkpoint."""
 
-import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,16 @@ from rich.console import Console
 from vdm import parallel
 from vdm.config import Config, validate
 from vdm.errors import InputError
-from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, frame_steps, record
+from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream
 from vdm.plots import images as pictures
-from vdm.programs.progress import progress_of
+from vdm.progress import progress_of
 from vdm.runs import shards
 from vdm.runs.folder import lock
 from vdm.runs.open import open_run
 from vdm.runs.records import weights_digest
+from vdm.settings import in_file_name, recorded
 
 ROWS, COLUMNS = 8, 16
 """Pairs of an interpolation; images in the picture of a reconstruction."""
@@ -128,7 +128,7 @@ class Sample:
     def _record(self) -> dict[str, Any]:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
-        return {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | record(self.settings)
+        return {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:
@@ -137,8 +137,4 @@ class Sample:
 
 def stem(config: Config, step: int, seed: int) -> str:
     """The name of the samples of a checkpoint, seed and settings: step_1000_seed_0_T_250_ddim_0.5, …."""
-    s = config.sampling
-    parts = [f"step_{step}_seed_{seed}_T_{s.steps}", re.sub(r"[^\w.=-]+", "_", s.sampler).strip("_")]
-    parts += [s.grid] * (s.grid != "schedule") + [f"clip_{s.clip}"] * (s.clip != "none")
-    parts += [s.decode] * (s.decode != "mode")
-    return "_".join(parts + ["zero_snr"] * s.zero_terminal_snr)
+    return f"step_{step}_seed_{seed}_{in_file_name(config.sampling)}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -60,6 +61,7 @@ def train(
         dataset = load(config.data)
     elif dataset.info.name != config.data.name:
         given.append("dataset")
+        config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
     steps = config.training.steps
     if profile is not None and profile[0] > steps:

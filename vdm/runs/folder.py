@@ -1,30 +1,15 @@
 """The folder of a run: one writer at a time, and one config and data set, which checks hold it to."""
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from vdm.config import Config, flatten, to_dict
+from vdm import settings
+from vdm.config import Config, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.runs.records import read_config, read_record, session_record
-
-# Fields that do not change what is trained: they may differ when a run goes on.
-# The data's name is free as well: `check_same_data` compares what it stands for. A run may go on with less memory, that
-# is with the same gradients computed in other pieces, but not in another dtype.
-FREE = (
-    "data.name", "data.data_dir", "data.num_workers", "network.remat", "training.accumulate",
-    "training.log_every", "training.evaluate_every", "training.checkpoint_every", "training.sample_every",
-    "training.keep_checkpoints", "training.fsdp", "evaluation.", "sampling.", "comparison.",
-)  # fmt: skip
-
-
-# Fields that decide what a checkpoint's arrays mean; dropout acts in training only.
-MODEL = (
-    "schedule.", "data.shape", "data.levels", "network.channels", "network.depth", "network.attention",
-    "network.heads", "network.groups", "network.fourier", "network.prediction", "objective.proposal",
-)  # fmt: skip
 
 
 class RunDir:
@@ -81,19 +66,19 @@ def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) ->
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:
     """Raises `InputError` if `new` describes another model than the run in `path` has."""
-    _refuse_differing(old, new, lambda name: name.startswith(MODEL), path)
+    _refuse(settings.differing(old, new, "model"), path)
 
 
 def check_same(old: Config, new: Config, path: Path) -> None:
     """Raises `InputError` that lists the fields in which `new` would train something else than `old`."""
-    # Without a decay, more steps continue the very same run.
-    free = (*FREE, "training.steps") if new.optimizer.decay == "constant" else FREE
-    _refuse_differing(old, new, lambda name: not name.startswith(free), path)
+    found = settings.differing(old, new, "model", "training")
+    if new.optimizer.decay == "constant":
+        # More steps continue the very same run.
+        found.pop("training.steps", None)
+    _refuse(found, path)
 
 
-def _refuse_differing(old: Config, new: Config, matters: Callable[[str], bool], path: Path) -> None:
-    a, b = flatten(old), flatten(new)
-    differing = [name for name in a if a[name] != b[name] and matters(name)]
+def _refuse(differing: dict[str, tuple[Any, Any]], path: Path) -> None:
     if differing:
-        listed = ", ".join(f"{name} {a[name]!r} there, {b[name]!r} here" for name in differing)
+        listed = ", ".join(f"{name} {there!r} there, {here!r} here" for name, (there, here) in differing.items())
         raise InputError(f"--workdir={path}: belongs to another config: {listed}")

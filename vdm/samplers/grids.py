@@ -1,11 +1,12 @@
 """Grids of noise levels γ that a sampler goes down: shape (T+1,), from γ(1) to γ(0), both exact.
 
-`grid` and `quadratic` are in the time of the model's own schedule, `subsequence` is either of them from the steps of a
-discrete model; `uniform`, `karras` and `cosine` are uniform in a function of γ between the same end points, so that a
-model trained with one schedule is sampled with another. End points may be traced; the number of steps is static.
+A `Grid` makes them for a model's γ(t). `schedule` and `quadratic` are in the time of that schedule, and of a discrete
+model take some of its own steps; `uniform`, `karras` and `cosine` are uniform in a function of γ between the same end
+points, so that a model trained with one schedule is sampled with another. γ may be traced; numbers of steps are static.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +16,87 @@ from jaxtyping import Array, Float
 
 from vdm.bounds import GammaFn
 
-POWERS = {"schedule": 1, "quadratic": 2}
-"""The grids in the time of the model's own schedule, as configs call them: t = (i/T)^power."""
 
-GRIDS = (*POWERS, "uniform", "karras", "cosine")
-"""What configs call the grids."""
+class Gammas(Protocol):
+    """γ(1) … γ(0) for a schedule t -> γ(t), a number of steps, and T of a discrete model.
+
+    Raises ValueError unless num_steps ≥ 1, and for more steps than the model has, if they are its own.
+    """
+
+    def __call__(self, gamma: GammaFn, num_steps: int, model_steps: int | None = None) -> Float[Array, " points"]: ...
+
+
+class Grid(NamedTuple):
+    """A way to space noise levels."""
+
+    gammas: Gammas
+    own_steps: bool = False
+    """Whether of a discrete model these are some of its own T steps, so that it has at most T."""
+
+
+def schedule() -> Grid:
+    """The model's own noise schedule at even times, or of a model of T steps those nearest to even: `grid`.
+
+    >>> schedule().gammas(lambda t: 10 * t - 5, 2).tolist()
+    [5.0, 0.0, -5.0]
+    """
+    return _in_time(1)
+
+
+def quadratic() -> Grid:
+    """The noise schedule at squared times, most steps near the data (Song, Meng & Ermon 2021, App. D.2).
+
+    >>> quadratic().gammas(lambda t: 8 * t - 4, 2).tolist()
+    [4.0, -2.0, -4.0]
+    """
+    return _in_time(2)
+
+
+def uniform() -> Grid:
+    """Uniform in γ, the log-SNR.
+
+    >>> uniform().gammas(lambda t: 8 * t**2 - 4, 2).tolist()
+    [4.0, 0.0, -4.0]
+    """
+    return _between(lambda gamma_0, gamma_1, u, v: v * gamma_0 + u * gamma_1)
+
+
+def karras(rho: float = 7.0) -> Grid:
+    """Uniform in s^{1/rho} for s = σ/α = e^{γ/2} (Karras et al. 2022, Eq. 5). Raises ValueError unless 0 < rho < ∞.
+
+    >>> [round(gamma, 2) for gamma in karras(rho=7.0).gammas(lambda t: 8 * t - 4, 2).tolist()]
+    [4.0, 0.56, -4.0]
+    """
+    if not 0 < rho < np.inf:
+        raise ValueError(f"rho={rho}: must be above 0 and finite")
+
+    def level(gamma_0: ArrayLike, gamma_1: ArrayLike, u: Array, v: Array) -> Array:
+        ends = jnp.exp(jnp.asarray(gamma_0) / (2 * rho)), jnp.exp(jnp.asarray(gamma_1) / (2 * rho))
+        return 2 * rho * jnp.log(v * ends[0] + u * ends[1])
+
+    return _between(level)
+
+
+def cosine() -> Grid:
+    """Uniform in the angle θ with α = cos θ, σ = sin θ (Nichol & Dhariwal 2021).
+
+    >>> gammas = cosine().gammas(lambda t: 8 * t - 4, 4)
+    >>> bool(gammas[0] - gammas[1] > gammas[1] - gammas[2])  # most steps where signal and noise are alike
+    True
+    """
+
+    def level(gamma_0: ArrayLike, gamma_1: ArrayLike, u: Array, v: Array) -> Array:
+        ends = jnp.asarray(gamma_0, jnp.float32), jnp.asarray(gamma_1, jnp.float32)
+        # θ and π/2 − θ apart: γ = 2 log(sin θ/sin(π/2 − θ)) is accurate at both ends.
+        (theta_0, theta_1), (phi_0, phi_1) = ([jnp.arctan(jnp.exp(sign * end / 2)) for end in ends] for sign in (1, -1))
+        return 2 * (jnp.log(jnp.sin(v * theta_0 + u * theta_1)) - jnp.log(jnp.sin(v * phi_0 + u * phi_1)))
+
+    return _between(level)
 
 
 def grid(gamma: GammaFn, num_steps: int, power: int = 1) -> Float[Array, " points"]:
     """γ((i/T)^power) for i = T … 0: the grid of the T-step model. ValueError unless num_steps ≥ 1 and power ≥ 1."""
     return jax.vmap(gamma)(_times(num_steps, power))
-
-
-def quadratic(gamma: GammaFn, num_steps: int) -> Float[Array, " points"]:
-    """γ((i/T)²) for i = T … 0, most steps near the data (Song, Meng & Ermon 2021, App. D.2): `grid` of power 2."""
-    return grid(gamma, num_steps, POWERS["quadratic"])
 
 
 def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1) -> Float[Array, " points"]:
@@ -49,29 +116,6 @@ def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1
     return jax.vmap(gamma)(jnp.asarray(indices[::-1].astype(np.float32) / model_steps))
 
 
-def uniform(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int) -> Float[Array, " points"]:
-    """Uniform in γ, the log-SNR. Raises ValueError unless num_steps ≥ 1."""
-    return _between(gamma_0, gamma_1, lambda u, v: v * gamma_0 + u * gamma_1, num_steps)
-
-
-def karras(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int, rho: float = 7.0) -> Float[Array, " points"]:
-    """Uniform in s^{1/rho} for s = σ/α = e^{γ/2}, Eq. 5 of Karras et al. (2022). ValueError unless num_steps ≥ 1."""
-    ends = jnp.exp(jnp.asarray(gamma_0) / (2 * rho)), jnp.exp(jnp.asarray(gamma_1) / (2 * rho))
-    return _between(gamma_0, gamma_1, lambda u, v: 2 * rho * jnp.log(v * ends[0] + u * ends[1]), num_steps)
-
-
-def cosine(gamma_0: ArrayLike, gamma_1: ArrayLike, num_steps: int) -> Float[Array, " points"]:
-    """Uniform in the angle θ with α = cos θ, σ = sin θ (Nichol & Dhariwal 2021). ValueError unless num_steps ≥ 1."""
-    ends = jnp.asarray(gamma_0, jnp.float32), jnp.asarray(gamma_1, jnp.float32)
-    # θ and π/2 − θ apart: γ = 2 log(sin θ/sin(π/2 − θ)) is accurate at both ends.
-    (theta_0, theta_1), (phi_0, phi_1) = ([jnp.arctan(jnp.exp(sign * end / 2)) for end in ends] for sign in (1, -1))
-
-    def level(u: Array, v: Array) -> Array:
-        return 2 * (jnp.log(jnp.sin(v * theta_0 + u * theta_1)) - jnp.log(jnp.sin(v * phi_0 + u * phi_1)))
-
-    return _between(gamma_0, gamma_1, level, num_steps)
-
-
 def zero_terminal_snr(gammas: Float[Array, " points"]) -> Float[Array, " points"]:
     """The grid from pure noise: γ = ∞ (α = 0, no signal at all) in place of its first point (Lin et al. 2024).
 
@@ -80,13 +124,25 @@ def zero_terminal_snr(gammas: Float[Array, " points"]) -> Float[Array, " points"
     return gammas.at[0].set(jnp.inf)
 
 
-def _between(
-    gamma_0: ArrayLike, gamma_1: ArrayLike, level: Callable[[Array, Array], Array], num_steps: int
-) -> Float[Array, " points"]:
-    """level(u, 1 − u) for u = 1 … 0, with exact ends."""
-    u = _times(num_steps)
-    inner = jnp.asarray(level(u, 1 - u), jnp.float32)
-    return inner.at[0].set(gamma_1).at[-1].set(gamma_0)
+def _in_time(power: int) -> Grid:
+    def gammas(gamma: GammaFn, num_steps: int, model_steps: int | None = None) -> Float[Array, " points"]:
+        if model_steps is None:
+            return grid(gamma, num_steps, power)
+        return subsequence(gamma, num_steps, model_steps, power)
+
+    return Grid(gammas, own_steps=True)
+
+
+def _between(level: Callable[[Array, Array, Array, Array], Array]) -> Grid:
+    """level(γ(0), γ(1), u, 1 − u) for u = 1 … 0, with exact ends."""
+
+    def gammas(gamma: GammaFn, num_steps: int, model_steps: int | None = None) -> Float[Array, " points"]:
+        ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
+        u = _times(num_steps)
+        inner = jnp.asarray(level(*ends, u, 1 - u), jnp.float32)
+        return inner.at[0].set(ends[1]).at[-1].set(ends[0])
+
+    return Grid(gammas)
 
 
 def _check_power(power: int) -> None:

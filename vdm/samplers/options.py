@@ -12,7 +12,7 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
     """Raises ValueError when `value` is no array, which may be traced, and not a number from `low` to `high`."""
     if isinstance(value, jax.Array | np.ndarray):
         return
-    if not isinstance(value, Real) or not low <= float(value) <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise ValueError(f"{name}={value!r}: must be a number from {low:.6g} to {high:.6g}")
 
 

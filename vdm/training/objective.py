@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 from vdm import bounds, parallel, proposals, schedules, timesteps, weightings
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
+from vdm.parts import make
 from vdm.proposals import NoiseLevels, Proposal
 from vdm.weightings import Weighting
 
@@ -34,7 +35,8 @@ class Objective(NamedTuple):
 def from_config(config: Config) -> Objective:
     """The objective that a config describes."""
     c = config.objective
-    return Objective(weightings.parse(c.weighting), c.loss_space, proposals.parse(c.proposal), c.stratified)
+    weighting, proposal = make("weighting", c.weighting), make("proposal", c.proposal)
+    return Objective(weighting, c.loss_space, proposal, c.stratified)
 
 
 def loss_and_gradients(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vdm.errors import InputError
-from vdm.evaluation.metrics.mmd import SCALES, Quality, jackknife
+from vdm.evaluation.metrics.mmd import SCALES, Mmd, mmd
+from vdm.evaluation.statistics import jackknife
 
 SHAPE, LEVELS = (3, 3, 1), 256
 
@@ -15,15 +15,15 @@ def images(num: int, seed: int, mean: float = 128.0, std: float = 30.0) -> np.nd
 
 
 @pytest.fixture(scope="module")
-def quality() -> Quality:
-    return Quality(images(300, 0), LEVELS)
+def quality() -> Mmd:
+    return Mmd(images(300, 0), LEVELS)
 
 
 def vectors(x: np.ndarray) -> np.ndarray:
     return (2 * x.reshape(len(x), -1).astype(np.float64) + 1) / LEVELS - 1
 
 
-def test_it_is_the_unbiased_estimate_of_its_definition(quality: Quality) -> None:
+def test_it_is_the_unbiased_estimate_of_its_definition(quality: Mmd) -> None:
     real, samples = images(300, 0), images(40, 1, mean=140.0)
     x, y = vectors(samples), vectors(real)
 
@@ -34,13 +34,13 @@ def test_it_is_the_unbiased_estimate_of_its_definition(quality: Quality) -> None
     def mean_pairs(a: np.ndarray) -> float:
         return float(np.mean([kernel(a[i], a[j]) for i in range(len(a)) for j in range(len(a)) if i != j]))
 
-    few = Quality(real[:30], LEVELS)
+    few = Mmd(real[:30], LEVELS)
     few.median = quality.median
     expected = mean_pairs(x) + mean_pairs(y[:30]) - 2 * np.mean([kernel(a, b) for a in x for b in y[:30]])
-    np.testing.assert_allclose(few(samples), expected, atol=1e-6)
+    np.testing.assert_allclose(few.estimate([samples[:10], samples[10:]]).value, expected, atol=1e-6)
 
 
-def test_the_median_is_that_of_distances_between_different_images(quality: Quality) -> None:
+def test_the_median_is_that_of_distances_between_different_images(quality: Mmd) -> None:
     x = vectors(images(300, 0))
     pairs = [np.sum((x[i] - x[j]) ** 2) for i in range(300) for j in range(i)]
     # Over 22 500 of the 44 850 pairs.
@@ -49,7 +49,7 @@ def test_the_median_is_that_of_distances_between_different_images(quality: Quali
 
 def test_gaussians_of_other_means_come_out_at_the_closed_form() -> None:
     """E k(x, y) of N(m, s²) and N(m', s²) pixels is (1 + 2 s²/h)^{−d/2} exp(−d (m−m')²/(2 (h + 2 s²)))."""
-    quality, std, dims = Quality(images(2000, 0), LEVELS), 30 * 2 / LEVELS, 9
+    quality, std, dims = Mmd(images(2000, 0), LEVELS), 30 * 2 / LEVELS, 9
     shift = 10 * 2 / LEVELS
 
     def mean_kernel(distance: float) -> float:
@@ -58,39 +58,33 @@ def test_gaussians_of_other_means_come_out_at_the_closed_form() -> None:
         return float(np.mean((widths / total) ** (dims / 2) * np.exp(-dims * distance**2 / (2 * total))))
 
     exact = 2 * mean_kernel(0) - 2 * mean_kernel(shift)
-    estimates = [quality(images(500, seed, mean=138.0)) for seed in range(1, 9)]
+    estimates = [quality.estimate([images(500, seed, mean=138.0)]).value for seed in range(1, 9)]
     stderr = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
     # The real images are the same each time: their noise is added.
-    assert abs(np.mean(estimates) - exact) < 4 * stderr + 3 * quality.noise(1000)
-    assert exact > 10 * quality.noise(500)
+    assert abs(np.mean(estimates) - exact) < 4 * stderr + 3 * quality.noise_floor(1000)
+    assert exact > 10 * quality.noise_floor(500)
 
 
 def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
-    quality = Quality(images(600, 0), LEVELS)
-    floor = quality.noise(200)
+    quality = Mmd(images(600, 0), LEVELS)
+    floor = quality.noise_floor(200)
     assert floor > 0
-    assert abs(quality(images(200, 5))) < 4 * floor
-    assert quality(images(200, 5, std=45.0)) > 4 * floor
+    assert abs(quality.estimate([images(200, 5)]).value) < 4 * floor
+    assert quality.estimate([images(200, 5, std=45.0)]).value > 4 * floor
     # More images, less noise.
-    assert quality.noise(300) < quality.noise(30)
+    assert quality.noise_floor(300) < quality.noise_floor(30)
 
 
 @pytest.mark.parametrize("num", [1, 20])
 def test_images_without_distances_are_refused(num: int) -> None:
-    with pytest.raises(InputError, match=f"images that differ: of {num} training images"):
-        Quality(np.zeros((num, *SHAPE), np.uint8), LEVELS)
+    with pytest.raises(ValueError, match=f"source: of its first {num} images most pairs are equal"):
+        Mmd(np.zeros((num, *SHAPE), np.uint8), LEVELS)
 
 
-def test_one_image_is_refused(quality: Quality) -> None:
-    with pytest.raises(ValueError, match="images: 1 of them; must be 2 or more"):
-        quality(images(1, 0))
-
-
-def test_the_estimate_is_the_same_and_leaves_each_image_out(quality: Quality) -> None:
+def test_the_estimate_leaves_each_image_out(quality: Mmd) -> None:
     samples = images(12, 1, mean=140.0)
-    estimate = quality.estimate(samples)
-    np.testing.assert_allclose(estimate.mmd, quality(samples), rtol=1e-12)
-    expected = [quality(np.delete(samples, i, axis=0)) for i in range(12)]
+    estimate = quality.estimate([samples])
+    expected = [quality.estimate([np.delete(samples, i, axis=0)]).value for i in range(12)]
     # Float32 means of kernels, up to 1 each.
     np.testing.assert_allclose(estimate.without, expected, atol=1e-6)
 
@@ -102,25 +96,33 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 
 
 @pytest.mark.parametrize(("mean", "std", "most"), [(150.0, 30.0, 1.15), (128.0, 30.0, 1.6)])
-def test_the_standard_error_is_that_of_replicates(quality: Quality, mean: float, std: float, most: float) -> None:
+def test_the_standard_error_is_that_of_replicates(quality: Mmd, mean: float, std: float, most: float) -> None:
     """Of worse images to a tenth or so; of images as good as data, where the jackknife is high, by up to √2."""
-    estimates = [quality.estimate(images(100, seed, mean, std)) for seed in range(1, 201)]
-    spread = np.std([e.mmd for e in estimates], ddof=1)
+    estimates = [quality.estimate([images(100, seed, mean, std)]) for seed in range(1, 201)]
+    spread = np.std([e.value for e in estimates], ddof=1)
     stated = np.sqrt(np.mean([e.stderr**2 for e in estimates]))
     # A deviation from 200 draws is known to 1/√398: within three of them.
     assert 1 - 3 / np.sqrt(398) < stated / spread < most + 3 / np.sqrt(398)
 
 
-def test_paired_images_have_differences_known_better(quality: Quality) -> None:
+def test_paired_images_have_differences_known_better(quality: Mmd) -> None:
     """The same draws a little brighter: the difference varies less than independent errors say, and as stated."""
-    pairs = [[quality.estimate(images(60, seed, mean)) for mean in (140.0, 145.0)] for seed in range(1, 201)]
-    spread = np.std([b.mmd - a.mmd for a, b in pairs], ddof=1)
+    pairs = [[quality.estimate([images(60, seed, mean)]) for mean in (140.0, 145.0)] for seed in range(1, 201)]
+    spread = np.std([b.value - a.value for a, b in pairs], ddof=1)
     stated = np.sqrt(np.mean([jackknife(b.without - a.without) ** 2 for a, b in pairs]))
     independent = np.sqrt(np.mean([a.stderr**2 + b.stderr**2 for a, b in pairs]))
     assert abs(stated / spread - 1) < 3 / np.sqrt(398) + 0.1
     assert stated < independent / 2
 
 
-def test_too_few_images_for_an_error_are_refused(quality: Quality) -> None:
-    with pytest.raises(ValueError, match="images: 2 of them; must be 3 or more"):
-        quality.estimate(images(2, 0))
+@pytest.mark.parametrize("num", [1, 2])
+def test_too_few_images_for_an_error_are_refused(quality: Mmd, num: int) -> None:
+    with pytest.raises(ValueError, match=f"images: {num} of them; must be 3 or more"):
+        quality.estimate([images(num, 0)])
+
+
+def test_it_is_shown_a_thousandfold(quality: Mmd) -> None:
+    metric = mmd()
+    assert metric.heading() == "1000 MMD²"
+    assert metric.show(0.0125) == "12.50"
+    assert metric.prepare(images(300, 0), LEVELS).noise_floor(30) == quality.noise_floor(30)

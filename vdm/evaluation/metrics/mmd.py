@@ -4,19 +4,18 @@ MMD² of two distributions is the squared distance of their mean embeddings by a
 Gaussian kernel it is 0 only if they are equal. It needs no classifier and no Gaussian assumption.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float
 
 from vdm.data import num_evaluated
 from vdm.data.dataset import Source
-from vdm.errors import InputError
-from vdm.evaluation.statistics import jackknife
+from vdm.evaluation.metrics.metric import Estimate, Images, Metric
 
 SCALES = (1 / 16, 1 / 8, 1 / 4)
 """Squared widths of the Gaussian kernels, in units of the median squared distance of two real images.
@@ -28,23 +27,16 @@ MAX_REFERENCE = 4096
 """The most real images that samples are compared with."""
 
 
-class Estimate(NamedTuple):
-    """MMD² of images, and what it would be without each of them: what its standard error is made of."""
-
-    mmd: float
-    without: Float[np.ndarray, " images"]
-    """MMD² of all images but one, for each."""
-
-    @property
-    def stderr(self) -> float:
-        """Standard error over the images, of the real ones given."""
-        return float(jackknife(self.without))
+def mmd() -> Metric:
+    """Maximum mean discrepancy (squared) of pixels from training images, unbiased (Gretton et al. 2012)."""
+    return Metric("MMD²", Mmd, factor=1000.0)
 
 
-class Quality:
+class Mmd:
     """MMD² of images from the first `MAX_REFERENCE` images of a source, of integer values 0 … levels−1."""
 
     def __init__(self, source: Source, levels: int):
+        """Raises ValueError if most of the source's images are equal."""
         num = num_evaluated(source, MAX_REFERENCE)
         self.levels = levels
         self.real = self._vectors(np.stack([source[i] for i in range(num)]))
@@ -53,25 +45,22 @@ class Quality:
         distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
         self.median = float(np.median(distances)) if distances.size else 0.0
         if not self.median > 0:
-            raise InputError(f"MMD needs images that differ: of {num} training images most pairs are equal")
+            raise ValueError(f"source: of its first {num} images most pairs are equal; MMD needs images that differ")
 
-    def __call__(self, images: Integer[np.ndarray, "num height width channels"]) -> float:
-        """The unbiased estimate of MMD² (it may be negative). Raises ValueError for fewer than two images."""
-        if len(images) < 2:
-            raise ValueError(f"images: {len(images)} of them; must be 2 or more")
-        return self._mmd(self._vectors(images), self.real)
+    def estimate(self, batches: Iterable[Images]) -> Estimate:
+        """The unbiased estimate (it may be negative), and that without each image. ValueError for fewer than three.
 
-    def estimate(self, images: Integer[np.ndarray, "num height width channels"]) -> Estimate:
-        """The same with a standard error. Raises ValueError for fewer than three images."""
-        n = len(images)
+        Its standard error is too large by up to √2 where the images are as good as data.
+        """
+        x = self._vectors(np.concatenate(list(batches)))
+        n = len(x)
         if n < 3:
             raise ValueError(f"images: {n} of them; must be 3 or more")
-        x = self._vectors(images)
         others, between, within_real = _kernel_sums(x, self.real, self.median)
         without = _mmd(others.sum() - 2 * others, between.sum() - between, within_real, n - 1)
         return Estimate(float(_mmd(others.sum(), between.sum(), within_real, n)), np.asarray(without))
 
-    def noise(self, num: int, repeats: int = 20) -> float:
+    def noise_floor(self, num: int, repeats: int = 20) -> float:
         """Root mean square of the estimate for `num` real images against the rest, whose true MMD² is 0.
 
         Over random splits; `num` is at most half of the images that there are.

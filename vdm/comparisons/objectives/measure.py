@@ -9,9 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from vdm import model as model_lib
-from vdm import parallel, samplers
-from vdm.comparisons.objective_tables import Objective, ObjectiveOutcome, markdown, speed_ups
+from vdm import parallel, parts
+from vdm.comparisons.objectives.settings import ObjectivesSettings
+from vdm.comparisons.objectives.table import Choice, ObjectiveOutcome, markdown, speed_ups
+from vdm.comparisons.quality import Quality
 from vdm.comparisons.work import (
+    Train,
     Work,
     cost_of_training,
     file_name,
@@ -26,30 +29,32 @@ from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, with_steps_of
-from vdm.evaluation.metrics.mmd import Quality
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
-from vdm.programs.progress import progress_of
+from vdm.progress import progress_of
 from vdm.runs.folder import lock
 from vdm.runs.open import Run
 from vdm.runs.records import read_evaluation, read_metrics
+from vdm.settings import check
 from vdm.training import objective as objective_lib
 from vdm.training.gradient_noise import gradient_noise
 
 
-def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
+def compare_objectives(
+    config: Config, settings: ObjectivesSettings, workdir: Path, console: Console, train: Train
+) -> str:
     """Runs the parts that are not done yet; returns the Markdown tables.
 
     WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget; outcome.json in each has what
     was measured, objectives.json and objectives.md are made of them. Raises `InputError` for bad input.
     """
     validate(config)
-    c = config.comparison
+    check(settings, "comparison")
     runs = {}
-    seeds = range(config.seed, config.seed + c.seeds)
+    seeds = range(config.seed, config.seed + settings.seeds)
     # Seed by seed: what there is of an unfinished comparison is a comparison.
-    for seed, *texts in itertools.product(seeds, c.predictions, c.weightings, c.proposals):
-        objective = Objective(*texts)
+    for seed, *texts in itertools.product(seeds, settings.predictions, settings.weightings, settings.proposals):
+        objective = Choice(*texts)
         run = replace(
             config,
             network=replace(config.network, prediction=objective.prediction),
@@ -59,29 +64,38 @@ def compare_objectives(config: Config, workdir: Path, console: Console) -> str:
         try:
             validate(run)
         except InputError as error:
-            raise InputError(f"config.comparison: {error}") from error
+            raise InputError(f"comparison: {error}") from error
         runs[objective, seed] = run
     if not runs:
-        raise InputError("config.comparison: predictions, weightings and proposals must each have one or more")
+        raise InputError("comparison: predictions, weightings and proposals must each have one or more")
     if len({folder_name(*run) for run in runs}) < len(runs):
-        raise InputError("config.comparison: predictions, weightings and proposals must each have different ones")
+        raise InputError("comparison: predictions, weightings and proposals must each have different ones")
     dataset = load(config.data)
+    quality = Quality(settings.metrics, dataset, settings.samples)
     with lock(workdir):
-        return _Objectives(config, dataset, workdir, console).run(runs)
+        return _Objectives(config, settings, quality, dataset, workdir, console, train).run(runs)
 
 
 class _Objectives:
-    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
-        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
+    def __init__(
+        self,
+        config: Config,
+        settings: ObjectivesSettings,
+        quality: Quality,
+        dataset: Dataset,
+        workdir: Path,
+        console: Console,
+        train: Train,
+    ):
+        self.config, self.settings, self.quality, self.dataset = config, settings, quality, dataset
+        self.workdir, self.console, self.train = workdir, console, train
         self.mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
-        sampling = replace(config.sampling, num=config.comparison.samples)
+        sampling = replace(config.sampling, num=settings.samples)
         self.sampling = with_steps_of(sampling, config.objective.num_steps)
-        self.quality = Quality(dataset.train, dataset.info.levels)
-        self.noise = self.quality.noise(config.comparison.samples)
 
-    def run(self, runs: dict[tuple[Objective, int], Config]) -> str:
-        c, batch_size = self.config.comparison, self.config.training.batch_size
-        calls = samplers.parse(self.sampling.sampler).calls * self.sampling.steps
+    def run(self, runs: dict[tuple[Choice, int], Config]) -> str:
+        c, batch_size = self.settings, self.config.training.batch_size
+        calls = parts.make("sampler", self.sampling.sampler).calls * self.sampling.steps
         bound = len(self.dataset.test) * exact_draws(self.config.objective.num_steps, self.config.evaluation.draws)
         cost_of_measuring = c.samples * calls + 3 * c.gradients * batch_size + bound
         work = Work(len(runs) * (cost_of_training(self.config, self.dataset) + cost_of_measuring))
@@ -89,8 +103,8 @@ class _Objectives:
         table = ""
         for (objective, seed), run in runs.items():
             config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
-            train_once(config, folder, self.dataset, work, self.console)
-            measured = read_measured(folder / "outcome.json", self._settings())
+            train_once(self.train, config, folder, self.dataset, work, self.console)
+            measured = read_measured(folder / "outcome.json", self._settings(), self.quality.metrics)
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
             evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
@@ -98,13 +112,14 @@ class _Objectives:
                 objective,
                 seed,
                 measured["bits_per_dim"],
-                measured["mmd"],
+                {name: measured["metrics"][name] for name in self.quality.metrics},
                 math.inf if measured["gradient_noise"] is None else measured["gradient_noise"],
                 tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
             )
             outcomes.append(outcome)
+            quality = "".join(f"{m.title} {outcome.metrics[n]:.2e}, " for n, m in self.quality.metrics.items())
             self.console.print(
-                f"{folder.name}: {outcome.bits_per_dim:.4f} bits/dim, MMD² {outcome.mmd:.2e}, gradient noise "
+                f"{folder.name}: {outcome.bits_per_dim:.4f} bits/dim, {quality}gradient noise "
                 f"{outcome.gradient_noise:.2f}; {work}",
                 style="bold",
             )
@@ -116,7 +131,7 @@ class _Objectives:
         """What the measurements depend on beside the run."""
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
-        rest = {"gradients": c.comparison.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
+        rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
         return {"sampling": sampling} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -126,7 +141,7 @@ class _Objectives:
             images, _ = ImageSampler(trained.model, self.mesh, self.sampling)(
                 trained.variables, key, self.sampling.num, progress
             )
-        batches = (config.training.batch_size, config.comparison.gradients, config.training.accumulate)
+        batches = (config.training.batch_size, self.settings.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
         model = model_lib.for_training(config)
         noise = gradient_noise(
@@ -140,7 +155,8 @@ class _Objectives:
             *batches,
         )
         bound = self._bound(trained)
-        measured = {"bits_per_dim": bound, "mmd": self.quality(images), "gradient_noise": _finite(noise)}
+        metrics = {name: estimate.value for name, estimate in self.quality(images).items()}
+        measured = {"bits_per_dim": bound, "metrics": metrics, "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured
 
@@ -158,16 +174,16 @@ class _Objectives:
         return result.total
 
     def _write(self, outcomes: list[ObjectiveOutcome]) -> str:
-        table = markdown(outcomes, self.noise)
+        table = markdown(outcomes, self.quality.metrics, self.quality.floors)
         ratios = {"-".join(objective): ratio for objective, ratio in speed_ups(outcomes).items()}
         if ratios:
             table += "\n\n| steps to the final loss of the first proposal, as a ratio | |\n|---|---|"
             table += "".join(f"\n| {name} | {ratio:.2f} |" for name, ratio in ratios.items())
         record = {
             "outcomes": [asdict(o) | {"gradient_noise": _finite(o.gradient_noise)} for o in outcomes],
-            "noise_floor_of_mmd": self.noise,
+            "noise_floors": self.quality.floors,
             "steps_ratios": {name: _finite(ratio) for name, ratio in ratios.items()},
-        } | provenance(self.config, self.dataset, self.mesh)
+        } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "objectives.json", record)
         replace_text(self.workdir / "objectives.md", table + "\n")
         return table
@@ -178,6 +194,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def folder_name(objective: Objective, seed: int) -> str:
+def folder_name(objective: Choice, seed: int) -> str:
     """A run's folder."""
     return file_name(*objective, f"seed_{seed}")

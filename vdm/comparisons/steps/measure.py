@@ -1,4 +1,4 @@
-"""compare.py: one continuous-time and several discrete-time models, trained alike, and their bounds at every T."""
+"""compare.py --by=steps: continuous- and discrete-time models, trained alike, and their bounds at every T."""
 
 import zipfile
 from dataclasses import asdict, replace
@@ -7,22 +7,25 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from vdm import bounds, parallel, plots
+from vdm import bounds, parallel
 from vdm import model as model_lib
-from vdm.comparisons.step_rows import Measurement, T, markdown, rows
-from vdm.comparisons.work import Work, cost_of_training, open_last, provenance, train_once
+from vdm.comparisons.steps.plot import plot
+from vdm.comparisons.steps.settings import StepsSettings
+from vdm.comparisons.steps.table import Measurement, T, markdown, rows
+from vdm.comparisons.work import Train, Work, cost_of_training, open_last, provenance, train_once
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, num_evaluated, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
-from vdm.programs.progress import progress_of
+from vdm.progress import progress_of
 from vdm.runs.folder import lock
 from vdm.runs.records import git_revision
+from vdm.settings import check
 
 
-def compare(config: Config, workdir: Path, console: Console) -> str:
+def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, train: Train) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
     WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
@@ -30,24 +33,27 @@ def compare(config: Config, workdir: Path, console: Console) -> str:
     them.
     """
     validate(config)
+    check(settings, "comparison")
     if config.objective.num_steps is not None:
-        raise InputError("config.objective.num_steps: set by compare.py, from config.comparison.trained")
+        raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
     dataset = load(config.data)
     with lock(workdir):
-        return _Comparison(resolve(config, dataset), dataset, workdir, console).run()
+        return _Steps(resolve(config, dataset), settings, dataset, workdir, console, train).run()
 
 
-class _Comparison:
-    def __init__(self, config: Config, dataset: Dataset, workdir: Path, console: Console):
-        self.config, self.dataset, self.workdir, self.console = config, dataset, workdir, console
-        comparison = config.comparison
+class _Steps:
+    def __init__(
+        self, config: Config, settings: StepsSettings, dataset: Dataset, workdir: Path, console: Console, train: Train
+    ):
+        self.config, self.settings, self.dataset = config, settings, dataset
+        self.workdir, self.console, self.train = workdir, console, train
         self.mesh = parallel.make_mesh()
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
-        self.evaluated: dict[T, list[T]] = {None: [*comparison.evaluated, None]}
-        self.evaluated |= {num_steps: [num_steps] for num_steps in comparison.trained}
-        self.num_images = num_evaluated(dataset.test, comparison.max_images)
+        self.evaluated: dict[T, list[T]] = {None: [*settings.evaluated, None]}
+        self.evaluated |= {num_steps: [num_steps] for num_steps in settings.trained}
+        self.num_images = num_evaluated(dataset.test, settings.max_images)
         if self.num_images < 2:
-            raise InputError(f"config.comparison.max_images: {self.num_images} test image(s) have no standard error")
+            raise InputError(f"comparison.max_images: {self.num_images} test image(s) have no standard error")
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
         self.work = Work(len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds)
 
@@ -55,7 +61,7 @@ class _Comparison:
         measurements = []
         for trained, several in self.evaluated.items():
             run = self._run(trained)
-            train_once(*run, self.dataset, self.work, self.console)
+            train_once(self.train, *run, self.dataset, self.work, self.console)
             variables = None
             for evaluated in several:
                 measurement = self._read(trained, evaluated)
@@ -82,7 +88,7 @@ class _Comparison:
                 self.dataset.test,
                 stream_key(self.config.seed, Stream.EVALUATION),
                 num_draws,
-                max_images=self.config.comparison.max_images,
+                max_images=self.settings.max_images,
                 progress=progress,
                 num_steps=evaluated,
             )
@@ -120,7 +126,7 @@ class _Comparison:
         return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
 
     def _draws(self, evaluated: T) -> int:
-        return exact_draws(evaluated, self.config.comparison.draws)
+        return exact_draws(evaluated, self.settings.draws)
 
     def _cost_of_bound(self, evaluated: T) -> int:
         return self.num_images * self._draws(evaluated)
@@ -134,10 +140,10 @@ class _Comparison:
                 "trained at inf, evaluated at T": [asdict(row) for row in infinite],
             },
             "num_images": self.num_images,
-        } | provenance(self.config, self.dataset, self.mesh)
+        } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
-        plots.comparison(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
+        plot(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
         self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
         return table
 

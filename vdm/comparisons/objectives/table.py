@@ -1,15 +1,16 @@
 """Objectives side by side: bound, sample quality and gradient noise by prediction, weighting and proposal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from vdm.comparisons import tables
+from vdm.evaluation.metrics import Metric
 
 
-class Objective(NamedTuple):
+class Choice(NamedTuple):
     """What tells two groups of runs apart."""
 
     prediction: str
@@ -21,59 +22,69 @@ class Objective(NamedTuple):
 class ObjectiveOutcome:
     """What one run came to."""
 
-    objective: Objective
+    objective: Choice
     seed: int
     bits_per_dim: float
     """The bound on the test images, whatever was minimised."""
-    mmd: float
-    """MMD² of its samples from training images: `vdm.evaluation.metrics.mmd`."""
+    metrics: Mapping[str, float]
+    """Metrics of its samples, by name."""
     gradient_noise: float
     """tr Cov(g)/‖E g‖² of a batch at the end: `vdm.training.gradient_noise`."""
     curve: tuple[tuple[int, float], ...]
     """(step, bits/dim of test images) while training."""
 
 
-MEASURES = {
-    "bits_per_dim": ("test bound, bits/dim", 1.0, 3),
-    "mmd": ("1000 MMD² of samples", 1000.0, 2),
-    "gradient_noise": ("gradient noise to signal", 1.0, 2),
-}
-"""Field, its title, the factor it is shown with, the digits."""
+class Number(NamedTuple):
+    """A number of an outcome, and how a table shows it."""
+
+    title: str
+    value: Callable[[ObjectiveOutcome], float]
+    show: Callable[[float], str]
 
 
-def statistics(outcomes: Sequence[ObjectiveOutcome], field: str) -> tuple[float, float]:
+def numbers(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> list[Number]:
+    """All that there is a table of; metrics with their noise floors."""
+
+    def quality(name: str, metric: Metric) -> Number:
+        title = f"{metric.heading('of samples')} (noise floor {metric.show(floors[name])})"
+        return Number(title, lambda outcome: outcome.metrics[name], metric.show)
+
+    return [
+        Number("test bound, bits/dim", lambda outcome: outcome.bits_per_dim, "{:.3f}".format),
+        *(quality(name, metric) for name, metric in metrics.items()),
+        Number("gradient noise to signal", lambda outcome: outcome.gradient_noise, "{:.2f}".format),
+    ]
+
+
+def statistics(values: Sequence[float]) -> tuple[float, float]:
     """(mean over seeds, standard deviation over seeds: NaN of one)."""
-    values = np.array([getattr(outcome, field) for outcome in outcomes])
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
-def group(outcomes: Sequence[ObjectiveOutcome]) -> dict[Objective, list[ObjectiveOutcome]]:
+def group(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, list[ObjectiveOutcome]]:
     """By objective, in the order of their first appearance."""
-    groups: dict[Objective, list[ObjectiveOutcome]] = {}
+    groups: dict[Choice, list[ObjectiveOutcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.objective, []).append(outcome)
     return groups
 
 
-def markdown(outcomes: Sequence[ObjectiveOutcome], noise: float) -> str:
-    """A table for each measure: predictions across, weightings (and proposals) down; mean ± std over seeds.
-
-    `noise` is the noise floor of MMD².
-    """
+def markdown(outcomes: Sequence[ObjectiveOutcome], metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> str:
+    """A table for each number: predictions across, weightings (and proposals) down; mean ± std over seeds."""
     groups = group(outcomes)
-    columns = list(dict.fromkeys(objective.prediction for objective in groups))
+    predictions = list(dict.fromkeys(objective.prediction for objective in groups))
     rows = list(dict.fromkeys((objective.weighting, objective.proposal) for objective in groups))
     several = len({proposal for _, proposal in rows}) > 1
     lines: list[str] = []
-    for field, (title, factor, digits) in MEASURES.items():
-        note = f" (noise floor {factor * noise:.{digits}f})" if field == "mmd" else ""
-        lines += ["", *tables.head(title + note, columns)]
+    for number in numbers(metrics, floors):
+        lines += ["", *tables.head(number.title, predictions)]
         for weighting, proposal in rows:
             cells = []
-            for prediction in columns:
-                members = groups.get(Objective(prediction, weighting, proposal))
-                mean, std = statistics(members, field) if members else (np.nan, np.nan)
-                cells.append(f"{factor * mean:.{digits}f} ± {factor * std:.{digits}f}" if members else "")
+            for prediction in predictions:
+                members = groups.get(Choice(prediction, weighting, proposal), [])
+                cells.append(
+                    " ± ".join(map(number.show, statistics([number.value(o) for o in members]))) if members else ""
+                )
             name = f"{weighting}, {proposal}" if several else weighting
             lines.append(tables.row(name, cells))
     return "\n".join(lines[1:])
@@ -92,7 +103,7 @@ def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
     return np.inf
 
 
-def speed_ups(outcomes: Sequence[ObjectiveOutcome]) -> dict[Objective, float]:
+def speed_ups(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, float]:
     """Steps that the runs of a proposal need to come to the final loss of those with the first proposal, as a ratio.
 
     Of mean curves over the seeds that both have, at the steps that all have, with the same prediction and weighting;

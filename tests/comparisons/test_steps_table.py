@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vdm.comparisons.step_rows import Measurement, markdown, rows
+from vdm.comparisons.steps.table import Measurement, markdown, rows
 
 RNG = np.random.default_rng(0)
 BASE = RNG.normal(2.0, 0.3, size=100)

@@ -1,0 +1,3 @@
+"""Figures as they are before they become pixels."""
+
+from plots.picture import drawn  # noqa: F401

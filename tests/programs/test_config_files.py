@@ -1,0 +1,75 @@
+"""Config files by path and by name, in a checkout or installed, and what they import from each other."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from vdm.comparisons.steps import StepsSettings
+from vdm.config import Config
+from vdm.errors import InputError
+from vdm.programs import config_files
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_names_are_the_files_of_the_repository() -> None:
+    assert config_files.names() == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    assert config_files.find("digits") == ROOT / "configs" / "digits.py"
+
+
+def test_a_file_is_taken_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match=r"^--config=runs: no such file, and not one of cifar10, .*photos32$"):
+        config_files.find("runs")
+    assert config_files.find(str(write(tmp_path / "digits.py", ""))) == tmp_path / "digits.py"
+
+
+@pytest.mark.parametrize("name", config_files.names())
+def test_every_file_makes_a_config(name: str) -> None:
+    before = dict(sys.modules)
+    loaded = config_files.load(config_files.find(name))
+    assert isinstance(loaded.config, Config)
+    assert (loaded.comparison is None) == (not name.startswith(("compare", "objectives")))
+    found = {name: module for name, module in sys.modules.items() if name.startswith("configs")}
+    assert found == {name: module for name, module in before.items() if name.startswith("configs")}
+
+
+def test_a_file_of_ones_own_imports_its_neighbours_and_ours(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "digits.py", "from configs import photos32\nget_config = photos32.get_config\n")
+    file = write(
+        tmp_path / "mine" / "main.py",
+        "from configs import compare_digits, digits\n"
+        "get_config = digits.get_config\n"
+        "get_comparison = compare_digits.get_comparison\n",
+    )
+    loaded = config_files.load(file)
+    assert loaded.config.data.name == "photos32"
+    assert loaded.comparison == StepsSettings(trained=(5, 10, 25, 100, 250))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def get_config(:\n", "SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("from configs import nothing\n", "ImportError: cannot import name 'nothing' from 'configs'"),
+        ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("def get_config():\n    return 3\n", "get_config() returned int, not vdm's Config"),
+        ("", "AttributeError: "),
+    ],
+)
+def test_what_makes_no_config_is_one_line(tmp_path: Path, text: str, says: str) -> None:
+    file = write(tmp_path / "broken.py", text)
+    with pytest.raises(InputError, match=re.escape(f"--config={file}: {says}")):
+        config_files.load(file)
+    with pytest.raises(InputError, match=r"must be a Python file, NAME\.py"):
+        config_files.load(write(tmp_path / "config.json", "{}"))

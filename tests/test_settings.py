@@ -1,0 +1,122 @@
+"""Fields that know their limits: all that is derived from them, on dataclasses of the tests' own."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from vdm import settings as s
+from vdm.config import Config, TrainingConfig
+from vdm.errors import InputError
+from vdm.programs import command_line
+from vdm.settings import InName, setting
+
+
+@dataclass
+class Inner:
+    rate: float = setting(0.5, "A rate.", s.fraction())
+    word: str = setting("a", "A word.", s.one_of("a", "b"), affects="running")
+    sampler: str = setting("heun", "A sampler.", s.part("sampler"), affects="running", in_name=InName("with_{}"))
+
+
+@dataclass
+class Outer:
+    num: int = setting(
+        3, "A number.", s.at_least(1), s.below(10, "ten"), affects="model", in_name=InName("N_{}", always=True)
+    )
+    steps: tuple[int, ...] | None = setting(None, "Steps.", s.increasing_steps())
+    flag: bool = setting(False, "A flag.", affects="running", in_name=InName("flagged"))
+    inner: Inner = field(default_factory=Inner)
+
+
+def outer(**inner: object) -> Outer:
+    return Outer(inner=Inner(**inner))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Outer(num=0), "here.num=0: must be 1 or more"),
+        (Outer(num=10), "here.num=10: must be below ten"),
+        (Outer(num=True), "here.num=True: must be a whole number"),
+        (Outer(num=None), "here.num=None: must be a whole number"),
+        (Outer(steps=(2, 1)), "here.steps=(2, 1): must be increasing numbers from 1 to 1000000, or None"),
+        (Outer(steps=(1, 1)), "here.steps=(1, 1): must be increasing"),
+        (Outer(steps=("a",)), "here.steps=('a',): must be a tuple, each a whole number or None"),
+        (Outer(flag=1), "here.flag=1: must be True or False"),
+        (outer(rate=1.0), "here.inner.rate=1.0: must be in [0, 1)"),
+        (outer(rate=float("nan")), "here.inner.rate=nan: must be in [0, 1)"),
+        (outer(word="c"), "here.inner.word='c': not one of a, b"),
+        (
+            outer(sampler="heun(9)"),
+            "here.inner.sampler='heun(9)': churn=9.0: must be a number from 0 to 0.41",
+        ),
+    ],
+)
+def test_limits(value: Outer, message: str) -> None:
+    with pytest.raises(InputError, match="^" + re.escape(message)):
+        s.check(value, "here")
+
+
+def test_what_is_within_limits_passes() -> None:
+    s.check(Outer())
+    s.check(Outer(num=9, steps=(1, 5), inner=Inner(rate=0, word="b", sampler="ddim(0.5)")))
+
+
+def test_what_differs_by_what_depends_on_it() -> None:
+    new = Outer(num=4, flag=True, inner=Inner(rate=0.25, word="b", sampler="heun(0)"))
+    assert s.differing(Outer(), new, "model") == {"num": (3, 4)}
+    assert s.differing(Outer(), new, "model", "training") == {"num": (3, 4), "inner.rate": (0.5, 0.25)}
+    assert set(s.differing(Outer(), new, "running")) == {"flag", "inner.word"}
+
+
+def test_records_and_names_of_files() -> None:
+    assert s.recorded(Outer()) == {"num": 3, "flag": False, "inner.sampler": "heun"}
+    assert s.in_file_name(Outer()) == "N_3"
+    value = Outer(num=4, flag=True, inner=Inner(sampler="heun(churn=0.1)"))
+    assert s.in_file_name(value) == "N_4_flagged_with_heun_churn=0.1"
+
+
+def test_json() -> None:
+    there = {"num": 4, "steps": [1, 2], "inner": {"rate": 0}}
+    read = s.from_dict(Outer, there)
+    assert read == Outer(num=4, steps=(1, 2), inner=Inner(rate=0.0))
+    assert type(read.inner.rate) is float
+    for wrong, message in (
+        ({"nun": 1}, "config has unknown field 'nun'; valid: num, steps, flag, inner"),
+        ({"inner": {"rat": 1}}, "config.inner has unknown field 'rat'; valid: rate, word, sampler"),
+        ({"num": "many"}, "config.num='many': must be a whole number"),
+        ({"inner": {"rate": True}}, "config.inner.rate=True: must be a number"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            s.from_dict(Outer, wrong)
+
+
+def test_help() -> None:
+    found = {each.name: each.help for each in s.settings(Outer())}
+    assert found["num"] == "A number. (1 or more; below ten)"
+    assert found["steps"] == "Steps. (increasing numbers from 1 to 1000000, or None)"
+    assert found["flag"] == "A flag."
+    assert "heun" in found["inner.sampler"]
+
+
+def test_a_new_field_of_a_config_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation, JSON, refusal and help follow from its declaration alone."""
+
+    @dataclass
+    class Longer(TrainingConfig):
+        patience: int = setting(5, "Evaluations without progress.", s.between(1, 9))
+
+    @dataclass
+    class New(Config):
+        training: Longer = field(default_factory=Longer)
+
+    monkeypatch.setattr(command_line, "Config", New)
+    text = command_line._help("train.py", "Train.", "digits", None)
+    assert "  --config.training.patience=5\n      Evaluations without progress. (from 1 to 9)" in text
+    old, new = New(), New(training=Longer(patience=10))
+    assert s.differing(old, new, "model", "training") == {"training.patience": (5, 10)}
+    assert s.from_dict(New, dataclasses.asdict(new)) == new
+    with pytest.raises(InputError, match=r"config\.training\.patience=10: must be from 1 to 9"):
+        s.check(new)

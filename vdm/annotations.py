@@ -1,0 +1,87 @@
+"""Values against annotations: what a text, JSON or Python code gives, as a constructor or a config field wants it."""
+
+import contextlib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "a string", types.NoneType: "None"}
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """`value` as the annotation wants it: an int as a float, a list as a tuple. ValueError if it is of another type.
+
+    What is no class, as a type variable, and an annotation that cannot be checked let everything pass.
+    """
+    of = kinds(annotation)
+    if type(value) is int and float in of:
+        return _float(value)
+    for kind in of:
+        origin = typing.get_origin(kind) or kind
+        if origin is tuple and isinstance(value, tuple | list):
+            with contextlib.suppress(ValueError):
+                return _tuple(value, typing.get_args(kind) or (Any, ...))
+        elif origin is typing.Literal:
+            if any(same(value, choice) for choice in typing.get_args(kind)):
+                return value
+        elif _is_one(value, origin):
+            return value
+    raise ValueError(f"must be {describe(annotation)}")
+
+
+def kinds(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type. JAX's `ArrayLike` is a number, as far as a text goes."""
+    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    found: tuple[Any, ...] = typing.get_args(annotation) if is_union else (annotation,)
+    if complex in found:
+        return (float, *(kind for kind in found if kind is types.NoneType))
+    return found
+
+
+def takes_none(annotation: Any) -> bool:
+    """Whether None is one of the values."""
+    return types.NoneType in kinds(annotation)
+
+
+def describe(annotation: Any) -> str:
+    """What a value must be: "a number or None"."""
+    found = []
+    for kind in kinds(annotation):
+        of = typing.get_args(kind)
+        if typing.get_origin(kind) is tuple:
+            each = [describe(member) for member in of if member is not ...]
+            found.append(f"a tuple, each {each[0]}" if of[-1] is ... else f"a tuple of {', '.join(each)}")
+        elif typing.get_origin(kind) is typing.Literal:
+            found += [repr(choice) for choice in of]
+        else:
+            found.append(WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}")
+    return " or ".join(found)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether these are one value of one type: 1, True and 1.0 are three."""
+    return type(a) is type(b) and (a == b or repr(a) == repr(b))
+
+
+def _is_one(value: Any, kind: Any) -> bool:
+    if kind is Any or not isinstance(kind, type):
+        return True
+    if isinstance(value, bool) and kind in (int, float):
+        return False
+    try:
+        return isinstance(value, kind)
+    except TypeError:
+        return True
+
+
+def _float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("must be a number that a float can have") from None
+
+
+def _tuple(values: Sequence[Any], of: tuple[Any, ...]) -> tuple[Any, ...]:
+    of = of[:1] * len(values) if of[-1] is ... else of
+    return tuple(convert(value, each) for value, each in zip(values, of, strict=True))

@@ -1,0 +1,9 @@
+"""Models trained alike but for their prediction, weighting and proposal: bound, sample quality, gradient noise."""
+
+from vdm.comparisons.modes import Mode
+from vdm.comparisons.objectives.measure import compare_objectives
+from vdm.comparisons.objectives.settings import ObjectivesSettings
+
+MODE = Mode(ObjectivesSettings, compare_objectives)
+
+__all__ = ["MODE", "ObjectivesSettings", "compare_objectives"]

@@ -1,0 +1,60 @@
+"""What compare.py --by=sampler compares."""
+
+from dataclasses import dataclass
+
+from vdm import parts
+from vdm.settings import Limit, at_least, increasing_steps, parts_of, setting, steps
+
+
+def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
+    """("heun", "karras") of "heun@karras": a sampler and its grid; without an @ the grid is the one given.
+
+    Raises ValueError for what `vdm.parts` refuses.
+    """
+    sampler, at, named = text.partition("@")
+    parts.check("sampler", sampler)
+    parts.check("grid", named if at else grid)
+    return sampler, named if at else grid
+
+
+def samplers_on_grids() -> Limit:
+    """A tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
+
+    def problem(texts: tuple[str, ...]) -> str | None:
+        try:
+            for text in texts:
+                on_grid(text)
+        except parts.PartError as error:
+            return str(error)
+        return None
+
+    return Limit(problem, lambda: "each SAMPLER or SAMPLER@GRID")
+
+
+@dataclass
+class SamplersSettings:
+    """Samplers on one trained run."""
+
+    samplers: tuple[str, ...] = setting(
+        (
+            "ancestral", "ddpm(large)", "ddim(0)", "heun", "dpm_solver_pp(2)", "dpm_solver_pp(3)",
+            "dpm_solver_pp(2, True)", "unipc", "predictor_corrector", "heun@karras", "dpm_solver_pp(2)@uniform",
+            "dpm_solver_pp(2)@karras",
+        ),
+        "Samplers, with a grid where that is not the one of `sampling`.",
+        samplers_on_grids(),
+    )  # fmt: skip
+    calls: tuple[int, ...] = setting(
+        (5, 10, 20, 50, 100),
+        "Network calls an image that they are given; a sampler of two calls a step takes half the steps.",
+        increasing_steps(),
+    )
+    reference_calls: int = setting(1000, "Calls of `ancestral` whose quality the others are to reach.", steps())
+    noises: tuple[str, ...] = setting(
+        ("ddim(0)", "ddim(0.2)", "ddim(0.5)", "ddim(1)", "ddpm(large)"),
+        "Samplers for a table of their own, by how much noise a step draws.",
+        samplers_on_grids(),
+    )
+    noise_steps: tuple[int, ...] = setting((10, 20, 50, 1000), "The steps in that table.", increasing_steps())
+    metrics: tuple[str, ...] = setting(("mmd",), "What their images are measured by.", parts_of("metric"))
+    samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))

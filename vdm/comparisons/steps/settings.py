@@ -1,0 +1,25 @@
+"""What compare.py --by=steps compares."""
+
+from dataclasses import dataclass
+
+from vdm.settings import at_least, increasing_steps, setting
+
+
+@dataclass
+class StepsSettings:
+    """Discrete-time models against the continuous-time one."""
+
+    trained: tuple[int, ...] = setting(
+        (5, 10, 25, 50, 100, 250),
+        "T of the discrete-time models trained beside the continuous-time one; each is evaluated at its own T.",
+        increasing_steps(),
+    )
+    evaluated: tuple[int, ...] = setting(
+        (5, 10, 25, 50, 100, 250, 1000),
+        "T at which the continuous-time model is evaluated, beside T = ∞.",
+        increasing_steps(),
+    )
+    draws: int = setting(
+        250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
+    )
+    max_images: int = setting(0, "Bounds are of the first so many test images; 0: all.", at_least(0))

@@ -1,0 +1,286 @@
+"""The registry of named parts, and the grammar by which a config or a flag names one: `shifted_cosine(shift=-2)`.
+
+    sampler = parts.make("sampler", "predictor_corrector(predictor=heun(churn=0.1))")
+    schedule = parts.make("schedule", "shifted_cosine(shift=-2)", gamma_min=-13.3, gamma_max=5.0)
+    parts.register("schedule", "mine", my_schedule)
+
+A text is a name, or a name with arguments as Python writes them: numbers, also inf and nan, True, False, None, strings,
+tuples of these, and other parts of the same kind. A bare word is a part where a part is wanted, otherwise a string.
+Arguments are checked against the constructor's annotations, and ints become floats where those say float. Nothing but
+constructors in the registry is ever called.
+"""
+
+import ast
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vdm.annotations import convert, kinds, same
+from vdm.errors import InputError
+
+Constructor = Callable[..., Any]
+
+# As text, so that importing this imports no part.
+PARTS: dict[str, dict[str, str | Constructor]] = {
+    "schedule": {
+        "linear": "vdm.schedules:linear",
+        "cosine": "vdm.schedules:cosine",
+        "shifted_cosine": "vdm.schedules:shifted_cosine",
+        "beta_linear": "vdm.schedules:beta_linear",
+        "learned_linear": "vdm.schedules:learned_linear",
+        "learned_monotone": "vdm.schedules:learned_monotone",
+    },
+    "network": {"unet": "vdm.networks.unet:unet"},
+    "weighting": {
+        "elbo": "vdm.weightings:elbo",
+        "simple": "vdm.weightings:simple",
+        "sigmoid": "vdm.weightings:sigmoid",
+        "edm": "vdm.weightings:edm",
+        "edm_monotonic": "vdm.weightings:edm_monotonic",
+        "min_snr": "vdm.weightings:min_snr",
+        "truncated_snr": "vdm.weightings:truncated_snr",
+        "p2": "vdm.weightings:p2",
+        "flow_matching": "vdm.weightings:flow_matching",
+        "v_mse": "vdm.weightings:v_mse",
+    },
+    "proposal": {
+        "uniform": "vdm.proposals:uniform",
+        "adaptive": "vdm.proposals:adaptive",
+        "importance": "vdm.proposals:importance",
+        "log_normal": "vdm.proposals:log_normal",
+        "logit_normal": "vdm.proposals:logit_normal",
+    },
+    "sampler": {
+        "ancestral": "vdm.samplers.ancestral:ancestral",
+        "ddpm": "vdm.samplers.ddpm:ddpm",
+        "ddim": "vdm.samplers.ddim:ddim",
+        "euler": "vdm.samplers.edm:euler",
+        "heun": "vdm.samplers.edm:heun",
+        "dpm_solver_pp": "vdm.samplers.dpm_solver:dpm_solver_pp",
+        "unipc": "vdm.samplers.unipc:unipc",
+        "predictor_corrector": "vdm.samplers.predictor_corrector:predictor_corrector",
+    },
+    "grid": {
+        "schedule": "vdm.samplers.grids:schedule",
+        "quadratic": "vdm.samplers.grids:quadratic",
+        "uniform": "vdm.samplers.grids:uniform",
+        "karras": "vdm.samplers.grids:karras",
+        "cosine": "vdm.samplers.grids:cosine",
+    },
+    "clipping": {
+        "none": "vdm.guidance:no_clipping",
+        "static": "vdm.guidance:static_clipping",
+        "dynamic": "vdm.guidance:dynamic_clipping",
+    },
+    "decoding": {"mode": "vdm.decodings:mode", "mean": "vdm.decodings:mean", "draw": "vdm.decodings:draw"},
+    "source": {
+        "digits": "vdm.data.sources:digits",
+        "photos32": "vdm.data.sources:photos32",
+        "npz": "vdm.data.sources:npz",
+        "folder": "vdm.data.sources:folder",
+        "tfds": "vdm.data.sources:tfds",
+    },
+    "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
+}
+
+
+class PartError(ValueError):
+    """A text that makes no part: kind, text, what is wrong and what is allowed, in one line."""
+
+    def __init__(self, kind: str, text: str, problem: str, usage: str = ""):
+        self.problem, self.usage = problem, usage
+        super().__init__(f"{kind}={text!r}: {problem}" + f"; it is {usage}" * bool(usage))
+
+
+class Call(NamedTuple):
+    """A text as read: nothing is made of it yet."""
+
+    kind: str
+    name: str
+    constructor: Constructor
+    signature: inspect.Signature
+    arguments: dict[str, Any]
+    """By parameter, in the order of the signature; a part is a `Call`."""
+
+    @property
+    def usage(self) -> str:
+        """name(parameter=default, …)"""
+        shown = (
+            p.name if p.default is p.empty else f"{p.name}={p.default}" for p in self.signature.parameters.values()
+        )
+        return f"{self.name}({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        defaults = {p.name: p.default for p in self.signature.parameters.values()}
+        written = {name: str(v) if isinstance(v, Call) else repr(v) for name, v in self.arguments.items()}
+        given = [f"{name}={written[name]}" for name, v in self.arguments.items() if not same(v, defaults[name])]
+        return f"{self.name}({', '.join(given)})" if given else self.name
+
+
+def make(kind: str, text: str, /, **context: Any) -> Any:
+    """What the constructor that `text` names returns.
+
+    Of `context`, a constructor is given by name what it has a parameter for and the text does not give. Raises
+    `PartError` for another name, for arguments that it does not take, and for what it refuses itself.
+
+    >>> make("weighting", "sigmoid(2)").name
+    'sigmoid(2.0)'
+    >>> schedule = make("schedule", "shifted_cosine(shift=-2)", gamma_min=-10.0, gamma_max=5.0)
+    >>> float(schedule.gamma({}, 0.0))
+    -10.0
+    """
+    return _make(text, read(kind, text), context)
+
+
+def check(kind: str, text: str, /, **context: Any) -> None:
+    """Raises `PartError` as `make` does."""
+    make(kind, text, **context)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names of this kind."""
+    return tuple(PARTS[kind])
+
+
+def describe(kind: str) -> dict[str, str]:
+    """By name, what each part is and where it is from, in one line: the first of its constructor's docstring."""
+    return {name: (constructor(kind, name).__doc__ or "").strip().partition("\n")[0] for name in names(kind)}
+
+
+def register(kind: str, name: str, constructor: Constructor) -> None:
+    """Adds a part of your own, for every config and flag that names a part of this kind.
+
+    ValueError for another kind, for what is no name, and for a name that another constructor has.
+
+    >>> from vdm import samplers
+    >>> register("sampler", "halfway", lambda: samplers.ddim(0.5))  # doctest: +SKIP
+    """
+    if kind not in PARTS:
+        raise ValueError(f"kind={kind!r}: must be one of {', '.join(PARTS)}")
+    if not name.isidentifier():
+        raise ValueError(f"name={name!r}: must be letters, digits and _")
+    if PARTS[kind].setdefault(name, constructor) is not constructor:
+        raise ValueError(f"name={name!r}: is another {kind}'s already")
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Imports modules that `register` parts, also from the current folder. ValueError for one that is not there."""
+    for module in modules:
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"no module {error.name!r} on Python's path or in {here}") from error
+
+
+def constructor(kind: str, name: str) -> Constructor:
+    """The constructor of this name, which is in `names(kind)`."""
+    found = PARTS[kind][name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        return typing.cast(Constructor, getattr(importlib.import_module(module), attribute))
+    return found
+
+
+def canonical(kind: str, text: str) -> str:
+    """The same part for the same text: arguments by name, in their order, those at their defaults left out.
+
+    Raises `PartError` as `read` does.
+    """
+    return str(read(kind, text))
+
+
+def read(kind: str, text: str) -> Call:
+    """The text as a call with converted arguments. Raises `PartError` unless it is one."""
+    try:
+        return _read(kind, text, ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, PartError):
+            raise
+        example = next(iter(PARTS[kind]))
+        problem = f"must be a name such as {example}, or a name with arguments: name(2, k=3.5)"
+        raise PartError(kind, text, problem) from None
+
+
+def _read(kind: str, text: str, node: ast.expr) -> Call:
+    node = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    name = node.func.id if isinstance(node.func, ast.Name) else ""
+    if name not in PARTS[kind]:
+        raise PartError(kind, text, f"must be one of {', '.join(PARTS[kind])}")
+    found = constructor(kind, name)
+    call = Call(kind, name, found, _signature(found), {})
+    values = [_value(kind, text, each) for each in node.args]
+    named = {str(keyword.arg): _value(kind, text, keyword.value) for keyword in node.keywords}
+    if len(named) < len(node.keywords) or any(keyword.arg is None for keyword in node.keywords):
+        raise SyntaxError("an argument twice, or **")
+    try:
+        bound = call.signature.bind_partial(*values, **named).arguments
+    except TypeError as error:
+        raise PartError(kind, text, str(error), call.usage) from None
+    for parameter, value in bound.items():
+        annotation = call.signature.parameters[parameter].annotation
+        if isinstance(value, _Word) and value in PARTS[kind] and str not in kinds(annotation):
+            call.arguments[parameter] = _read(kind, text, ast.Name(value))
+        elif isinstance(value, Call):
+            # What it makes is checked when it is made.
+            call.arguments[parameter] = value
+        else:
+            given = str(value) if isinstance(value, _Word) else value
+            call.arguments[parameter] = _converted(call, text, parameter, given)
+    return call
+
+
+def _converted(call: Call, text: str, parameter: str, value: Any, written: str | None = None) -> Any:
+    try:
+        return convert(value, call.signature.parameters[parameter].annotation)
+    except ValueError as error:
+        raise PartError(call.kind, text, f"{parameter}={written or repr(value)}: {error}", call.usage) from None
+
+
+class _Word(str):
+    """A bare word."""
+
+
+def _value(kind: str, text: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        return _read(kind, text, node)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Name):
+        return -float(_value(kind, text, node.operand))
+    if isinstance(node, ast.Name):
+        return float(node.id) if node.id in ("inf", "nan") else _Word(node.id)
+    return ast.literal_eval(node)
+
+
+def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
+    parameters = call.signature.parameters
+    arguments = {name: value for name, value in context.items() if name in parameters}
+    for name, value in call.arguments.items():
+        arguments[name] = value
+        if isinstance(value, Call):
+            arguments[name] = _converted(call, text, name, _make(text, value, context), str(value))
+    for p in parameters.values():
+        if p.default is p.empty and p.name not in arguments:
+            raise PartError(call.kind, text, f"{p.name} is missing", call.usage)
+    try:
+        return call.constructor(**arguments)
+    except (PartError, InputError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise PartError(call.kind, text, " ".join(str(error).split()), call.usage) from error
+
+
+def _signature(constructor: Constructor) -> inspect.Signature:
+    try:
+        signature = inspect.signature(constructor, eval_str=True)
+    except NameError:
+        # Names that are imported for the type checker alone.
+        signature = inspect.signature(constructor)
+    # What has no annotation takes anything; what takes anything, *args and **kwargs, is given nothing.
+    named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return signature.replace(parameters=[p.replace(annotation=Any) if p.annotation is p.empty else p for p in named])

@@ -1,0 +1,82 @@
+"""Config files: found by path or by name, and read; those that come with vdm are in configs/.
+
+A config file is Python with `get_config() -> Config` and, for compare.py, `get_comparison()`; it may import others by
+`from configs import digits`: those in its own folder and those that come with vdm.
+"""
+
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vdm.config import Config
+from vdm.errors import InputError
+
+_PACKAGE = Path(__file__).parents[1]
+FOLDER = next(filter(Path.is_dir, (_PACKAGE / "configs", _PACKAGE.parent / "configs")), _PACKAGE / "configs")
+"""Those that come with vdm: a wheel has them inside the package, a checkout beside it."""
+
+
+class Loaded(NamedTuple):
+    """What a config file makes."""
+
+    config: Config
+    comparison: Any
+    """Of its `get_comparison()`; None if there is none."""
+
+
+def names() -> list[str]:
+    """Of the configs that come with vdm."""
+    return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+
+
+def find(text: str) -> Path:
+    """The file that --config=`text` means. Raises `InputError` unless it is a path, or one of `names`."""
+    if Path(text).is_file():
+        return Path(text)
+    if text in names():
+        return FOLDER / f"{text}.py"
+    raise InputError(f"--config={text}: no such file, and not one of {', '.join(names())}")
+
+
+def load(path: Path) -> Loaded:
+    """Runs a config file. Raises `InputError` for whatever it raises, and if it does not make a `Config`."""
+    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--config={path}: must be a Python file, NAME.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with _importable(path.parent):
+            spec.loader.exec_module(module)
+            loaded = Loaded(module.get_config(), getattr(module, "get_comparison", lambda: None)())
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's config file raises
+        raise InputError(f"--config={path}: {type(error).__name__}: {error}") from error
+    if not isinstance(loaded.config, Config):
+        what = type(loaded.config).__name__
+        raise InputError(f"--config={path}: get_config() returned {what}, not vdm's Config")
+    return loaded
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """`configs` is a package of the files in `folder` and of those that come with vdm, whatever else has that name."""
+
+    def modules() -> dict[str, types.ModuleType]:
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "configs"}
+
+    before = modules()
+    for name in before:
+        del sys.modules[name]
+    package = sys.modules["configs"] = types.ModuleType("configs")
+    package.__path__ = [str(folder.absolute()), str(FOLDER)]
+    try:
+        yield
+    finally:
+        for name in modules():
+            del sys.modules[name]
+        sys.modules.update(before)

@@ -1,0 +1,251 @@
+"""Fields of typed dataclasses that know what they are, what they may be and what depends on them.
+
+    @dataclass
+    class Settings:
+        draws: int = setting(250, "Network calls an image.", at_least(1))
+
+Checks, refusals to resume, records, file names and help are all read off the fields by `settings`.
+"""
+
+import dataclasses
+import operator
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from vdm import parts
+from vdm.annotations import convert, takes_none
+from vdm.errors import InputError
+
+Affects = Literal["model", "training", "running"]
+"""What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so it is free to differ."""
+
+# Beyond it float32 times i/T could no longer be told apart well.
+MAX_STEPS = 1_000_000
+
+
+class Limit(NamedTuple):
+    """What a field may be."""
+
+    problem: Callable[[Any], str | None]
+    """What is wrong with a value, as in "must be 1 or more"; None if nothing is."""
+    allowed: Callable[[], str]
+    """What help says of it."""
+    same: Callable[[Any, Any], bool] = operator.eq
+    """Whether two values mean the same."""
+
+
+class InName(NamedTuple):
+    """How a setting of images enters their file's name: the value in a template, not at its default unless `always`."""
+
+    template: str = "{}"
+    always: bool = False
+
+
+class Setting(NamedTuple):
+    """A field of a dataclass, or of one inside it."""
+
+    name: str
+    """As in "training.steps"."""
+    value: Any
+    annotation: Any
+    default: Any
+    doc: str
+    limits: tuple[Limit, ...]
+    affects: Affects
+    in_name: InName | None
+
+    @property
+    def help(self) -> str:
+        """What it is and what is allowed."""
+        allowed = "; ".join(filter(None, (limit.allowed() for limit in self.limits)))
+        none = ", or None" if allowed and takes_none(self.annotation) else ""
+        return f"{self.doc} ({allowed}{none})" if allowed else self.doc
+
+    def problem(self) -> str | None:
+        """What is wrong with its value, if anything is."""
+        try:
+            value = convert(self.value, self.annotation)
+        except ValueError as error:
+            return str(error)
+        if value is None:
+            return None
+        problems = (limit.problem(value) for limit in self.limits)
+        found = next(filter(None, problems), None)
+        return f"{found}, or None" if found and takes_none(self.annotation) else found
+
+    def same(self, other: Any) -> bool:
+        """Whether another value means the same."""
+        if self.value is None or other is None:
+            return self.value is other
+        return all(limit.same(self.value, other) for limit in self.limits) if self.limits else self.value == other
+
+
+def setting(
+    default: Any, doc: str, *limits: Limit, affects: Affects = "training", in_name: InName | None = None
+) -> Any:
+    """A field of a dataclass: its default, what it is, its limits, and what depends on it."""
+    metadata = {"doc": doc, "limits": limits, "affects": affects, "in_name": in_name}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every leaf field of a dataclass, in order."""
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        name, value = prefix + f.name, getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, f"{name}.")
+        else:
+            known: dict[str, Any] = {"doc": "", "limits": (), "affects": "training", "in_name": None}
+            yield Setting(name, value, hints[f.name], f.default, **known | dict(f.metadata))
+
+
+def check(config: Any, where: str = "config") -> None:
+    """Raises `InputError` for the first field with a value that it cannot have."""
+    for each in settings(config):
+        if problem := each.problem():
+            raise InputError(f"{where}.{each.name}={each.value!r}: {problem}")
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """{"training.steps": 100, …}: every leaf field by its dotted name."""
+    return {each.name: each.value for each in settings(config)}
+
+
+def differing(old: Any, new: Any, *affects: Affects) -> dict[str, tuple[Any, Any]]:
+    """The fields on which one of `affects` depends and which do not mean the same in both: their two values."""
+    now = {each.name: each for each in settings(new)}
+    return {
+        each.name: (each.value, now[each.name].value)
+        for each in settings(old)
+        if each.affects in affects and not each.same(now[each.name].value)
+    }
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """The settings that a file's name tells, or would if they were not at their defaults: all that images depend on."""
+    return {each.name: each.value for each in settings(config) if each.in_name is not None}
+
+
+def in_file_name(config: Any) -> str:
+    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only."""
+    words = [
+        each.in_name.template.format(each.value)
+        for each in settings(config)
+        if each.in_name is not None and (each.in_name.always or not each.same(each.default))
+    ]
+    return "_".join(re.sub(r"[^\w.=-]+", "_", word).strip("_") for word in words)
+
+
+def from_dict(cls: type, values: Mapping[str, Any], where: str = "config") -> Any:
+    """A dataclass of what JSON has of its fields. Raises `InputError` for an unknown field and for another type."""
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(set(values) - set(hints)):
+        raise InputError(f"{where} has unknown field {unknown[0]!r}; valid: {', '.join(hints)}")
+
+    def field(name: str, value: Any) -> Any:
+        if dataclasses.is_dataclass(hints[name]):
+            return from_dict(typing.cast(type, hints[name]), value, f"{where}.{name}")
+        try:
+            return convert(value, hints[name])
+        except ValueError as error:
+            raise InputError(f"{where}.{name}={value!r}: {error}") from error
+
+    return cls(**{name: field(name, value) for name, value in values.items()})
+
+
+def at_least(least: int | float) -> Limit:
+    """≥ `least`."""
+    return _must(lambda value: value >= least, f"{least} or more")
+
+
+def below(bound: int, text: str) -> Limit:
+    """< `bound`, written as `text`."""
+    return _must(lambda value: value < bound, f"below {text}")
+
+
+def between(low: int | float, high: int | float) -> Limit:
+    """≥ `low` and ≤ `high`."""
+    return _must(lambda value: low <= value <= high, f"from {low} to {high}")
+
+
+def positive() -> Limit:
+    """> 0 and finite."""
+    return _must(lambda value: 0 < value < float("inf"), "above 0 and finite")
+
+
+def fraction() -> Limit:
+    """≥ 0 and < 1."""
+    return _must(lambda value: 0 <= value < 1, "in [0, 1)")
+
+
+def steps() -> Limit:
+    """A number of time steps."""
+    return between(1, MAX_STEPS)
+
+
+def increasing_steps() -> Limit:
+    """Numbers of time steps, each above the one before."""
+    return _must(
+        lambda value: all(1 <= n <= MAX_STEPS for n in value) and list(value) == sorted(set(value)),
+        f"increasing numbers from 1 to {MAX_STEPS}",
+    )
+
+
+def image_shape() -> Limit:
+    """The shape of an image."""
+    holds = lambda value: len(value) == 3 and min(value) >= 1  # noqa: E731
+    return _must(holds, "(height, width, channels), each 1 or more")
+
+
+def one_of(*names: str) -> Limit:
+    """One of these words."""
+    return Limit(lambda value: None if value in names else f"not one of {', '.join(names)}", lambda: ", ".join(names))
+
+
+def some_of(*names: str) -> Limit:
+    """A tuple of these words."""
+
+    def problem(value: tuple[str, ...]) -> str | None:
+        other = next((word for word in value if word not in names), None)
+        return None if other is None else f"{other!r} is not one of {', '.join(names)}"
+
+    return Limit(problem, lambda: f"any of {', '.join(names)}")
+
+
+def part(kind: str, in_context: bool = False) -> Limit:
+    """A part of this kind, as `vdm.parts` reads it; with `in_context`, one that cannot be made without more."""
+    read = parts.read if in_context else parts.make
+    return Limit(partial(_problem, read, kind), lambda: ", ".join(parts.names(kind)), partial(_same_part, kind))
+
+
+def parts_of(kind: str) -> Limit:
+    """A tuple of parts of this kind."""
+
+    def problem(value: tuple[str, ...]) -> str | None:
+        found = ((text, _problem(parts.make, kind, text)) for text in value)
+        return next((f"{text!r}: {problem}" for text, problem in found if problem), None)
+
+    return Limit(problem, lambda: f"several of {', '.join(parts.names(kind))}")
+
+
+def _problem(read: Callable[[str, str], Any], kind: str, text: str) -> str | None:
+    try:
+        read(kind, text)
+    except parts.PartError as error:
+        return error.problem + f"; it is {error.usage}" * bool(error.usage)
+    return None
+
+
+def _same_part(kind: str, a: str, b: str) -> bool:
+    try:
+        return a == b or parts.canonical(kind, a) == parts.canonical(kind, b)
+    except parts.PartError:
+        return False
+
+
+def _must(holds: Callable[[Any], bool], allowed: str) -> Limit:
+    return Limit(lambda value: None if holds(value) else f"must be {allowed}", lambda: allowed)
