@@ -172,7 +172,7 @@ class Trials:
         command += [word.format(path / "run") for word in job.command[1:]]
         # Data are prepared in the first session of a trial, and so this is killed as well.
         fields = job.fields if job.of_a_run else [*job.fields, f"data.data_dir={path / 'data'}"]
-        command += [f"--config.{field}" for field in fields]
+        command += [f"--{field}" if field.startswith("comparison.") else f"--config.{field}" for field in fields]
         begin = time.monotonic()
         output = self.folder / "output.txt"
         killed, trouble = False, []

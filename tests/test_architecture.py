@@ -61,7 +61,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def own(module: str) -> set[str]:

@@ -146,7 +146,7 @@ def test_dropout_only_with_a_key():
     model = tiny.model(dropout=0.5)
     variables = tiny.variables(model)
     z = jax.random.normal(jax.random.key(1), (NUM, 4, 4, 1))
-    denoise = jax.jit(lambda key: model.denoiser(variables, None, key)(z, jnp.float32(0.3)))
+    denoise = jax.jit(lambda key: model.denoiser(variables, None, key)(z, jnp.float32(0.3)).eps)
     plain = denoise(None)
     np.testing.assert_array_equal(plain, denoise(None))
     one, two = denoise(jax.random.key(0)), denoise(jax.random.key(1))
@@ -203,7 +203,7 @@ def test_from_config_refuses_data_it_cannot_model(change, field):
     [
         ("schedule", "name", "quadratic"),
         ("schedule", "gamma_max", -7.0),
-        ("schedule", "hidden", 0),
+        ("schedule", "name", "learned_monotone(hidden=0)"),
         ("network", "channels", 0),
         ("network", "depth", -1),
         ("network", "heads", 3),

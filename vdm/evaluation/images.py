@@ -18,6 +18,7 @@ from vdm.gaussian import Gamma
 from vdm.keys import folded, image_keys
 from vdm.model import Model, Variables
 from vdm.predictions import Denoise, Prediction
+from vdm.settings import check
 
 SHOWN = 64
 """Images in a picture; of the first so many frames are kept."""
@@ -38,7 +39,11 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
-    """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time."""
+    """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time.
+
+    Raises `InputError` for settings that no images could be drawn with.
+    """
+    check(config, "config.sampling")
     grid: samplers.grids.Grid = parts.make("grid", config.grid)
     if model_steps is None or not grid.own_steps:
         return config

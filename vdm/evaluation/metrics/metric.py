@@ -47,7 +47,11 @@ class Measure(Protocol):
 
 
 class Metric(NamedTuple):
-    """A metric, and how tables and plots show it."""
+    """A metric, and how tables and plots show it.
+
+    A constructor of it, registered as a part of kind "metric", is all that a new one takes: comparisons measure by
+    the metrics that their settings name.
+    """
 
     title: str
     """As in a heading: "MMD²"."""

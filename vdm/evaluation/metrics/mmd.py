@@ -28,7 +28,12 @@ MAX_REFERENCE = 4096
 
 
 def mmd() -> Metric:
-    """Maximum mean discrepancy (squared) of pixels from training images, unbiased (Gretton et al. 2012)."""
+    """Maximum mean discrepancy (squared) of pixels from training images, unbiased (Gretton et al. 2012).
+
+    >>> metric = mmd()
+    >>> metric.heading(), metric.show(0.0125)
+    ('1000 MMD²', '12.50')
+    """
     return Metric("MMD²", Mmd, factor=1000.0)
 
 
