@@ -27,6 +27,10 @@ class DataConfig:
     """(height, width, channels); None: read from the data. If given, the data must agree."""
     levels: int | None = None
     """Number of integer values a pixel can take; None: read from the data (256 for 8-bit images)."""
+    classes: int | None = None
+    """Number of labels, where the network is conditioned on them; None: read from the data."""
+    entries: tuple[str, ...] | None = None
+    """Type and shape of what it is conditioned on: `label int32`, `tokens int32 77`; None: read from the data."""
     augmentations: tuple[str, ...] = ()
     """Random augmentations of training images: any of `flip`, `rotate90`, `swap_channels`."""
     num_workers: int = 0
@@ -67,6 +71,8 @@ class NetworkConfig:
     """Dropout rate inside residual blocks while training."""
     prediction: str = "eps"
     """What the network predicts: `x`, `eps`, `score`, `v`, `u`, `F` or `energy` (see `vdm.predictions`)."""
+    condition: tuple[str, ...] = ()
+    """Entries of a batch that the network is conditioned on, beside γ: `label`, or what else the data have."""
     fourier: tuple[int, ...] | None = None
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the number of levels ((7, 8) for 256)."""
     dtype: str = "float32"
