@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="photos32", help="as config.data.name (default: photos32)")
     dataset = load(DataConfig(name=parser.parse_args().data))
-    sizes = np.array([png_bytes(dataset.test[i]) for i in range(len(dataset.test))])
+    sizes = np.array([png_bytes(dataset.test[i]["image"]) for i in range(len(dataset.test))])
     bits = 8 * sizes.mean(axis=0) / np.prod(dataset.info.shape)
     names = ("bits_per_dim_of_files", "bits_per_dim_of_pixels_alone")
     result = dict(zip(names, bits.tolist(), strict=True))

@@ -12,8 +12,8 @@ ROOT = Path(vdm.__file__).parent
 # From the bottom up. A room may import those below it and its neighbours in its own line, but no circle may close.
 ROOMS = [
     {"errors", "files", "annotations", "parts", "settings", "progress"},
-    {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds", "processes",
-     "oracles", "keys", "decodings"},
+    {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds",
+     "processes", "oracles", "keys", "decodings"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
     {"data", "model"},
@@ -52,12 +52,13 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    result = set()
-    for name in found:
-        while name.startswith("vdm.") and name.removeprefix("vdm.") not in MODULES:
-            name = name.rpartition(".")[0]
-        result.add(name)
-    return result
+    return {_module(name) for name in found}
+
+
+def _module(name: str) -> str:
+    """Of a name in the package, the module that it is in."""
+    inside = name.startswith("vdm.") and name.removeprefix("vdm.") not in MODULES
+    return _module(name.rpartition(".")[0]) if inside else name
 
 
 def room(module: str) -> str:

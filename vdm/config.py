@@ -46,6 +46,12 @@ class DataConfig:
     levels: int | None = of_model(
         None, "Integer values that a pixel can take; None: read from the data (256 for 8-bit images).", between(2, 256)
     )
+    classes: int | None = of_model(
+        None, "Number of labels, where the network is conditioned on them; None: read from the data.", at_least(1)
+    )
+    entries: tuple[str, ...] | None = of_model(
+        None, "What it is conditioned on, as `label int32` or `tokens int32 77`; None: read from the data."
+    )
     augmentations: tuple[str, ...] = setting(
         (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
     )
@@ -82,6 +88,9 @@ class NetworkConfig:
     dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
     prediction: str = of_model(
         "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)
+    )
+    condition: tuple[str, ...] = of_model(
+        (), "Entries of a batch that the network is conditioned on, beside γ: `label`, or what else the data have."
     )
     fourier: tuple[int, ...] | None = of_model(
         None, "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256."
@@ -257,9 +266,9 @@ def schedule_context(config: Config) -> dict[str, Any]:
 
 
 def network_context(config: Config) -> dict[str, Any]:
-    """What a network's constructor is given, if it has a parameter of the name: `shape` and `levels` of the data, the
-    ends of γ, whether z is added to its result (`residual`), and all fields of `config.network`."""
-    of_data = {"shape": config.data.shape, "levels": config.data.levels}
+    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
+    data, the ends of γ, whether z is added to its result (`residual`), and all fields of `config.network`."""
+    of_data = {"shape": config.data.shape, "levels": config.data.levels, "classes": config.data.classes}
     residual = config.network.prediction in predictions.RESIDUAL
     return vars(config.network) | schedule_context(config) | of_data | {"residual": residual}
 

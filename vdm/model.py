@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vdm import bounds, likelihoods, parts, predictions, schedules, timesteps
 from vdm.config import Config, network_context, schedule_context, validate
-from vdm.errors import InputError
+from vdm.errors import InputError, one_line
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
@@ -88,7 +88,7 @@ class Model:
         network = self.network.init(network_key, z, jnp.zeros(batch), condition)["params"]
         return {"network": network, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
 
-    def condition_of(self, batch: Batch) -> Condition:
+    def condition_of(self, batch: Mapping[str, Any]) -> Condition:
         """What of a batch the network is conditioned on: a dict of its entries, None if there are none.
 
         Raises ValueError if the batch lacks an entry or has it in another shape.
@@ -98,9 +98,23 @@ class Model:
         for name, like in self.condition.items():
             if name not in batch:
                 raise ValueError(f"batch has {', '.join(batch)}: must have {name!r}, a condition of the network")
-            if batch[name].shape[1:] != like.shape:
-                raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}: must be (batch, *{like.shape})")
+            if batch[name].shape[1:] != like.shape or not batch[name].shape:
+                wanted = "".join(f", {size}" for size in like.shape) or ","
+                raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}: must be (batch{wanted})")
         return {name: batch[name] for name in self.condition}
+
+    def condition_for(self, num: int, condition: Condition) -> Condition:
+        """A condition given for `num` examples, in which only what the network is conditioned on is left.
+
+        Raises ValueError if there is none, for a model that names conditions, and unless it has `num` of each.
+        """
+        if condition is None and self.condition:
+            raise ValueError(f"condition=None: must be a dict of {', '.join(map(repr, self.condition))}")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(condition):
+            if jnp.shape(leaf)[:1] != (num,):
+                name = f"condition{jax.tree_util.keystr(path)}"
+                raise ValueError(f"{name} has shape {jnp.shape(leaf)}: must begin with {num}, one for each image")
+        return self.condition_of(condition) if self.condition else condition
 
     def gamma(self, variables: Variables, t: Array) -> Array:
         """γ(t), with the shape of t: scalar or (batch,)."""
@@ -186,14 +200,33 @@ def from_config(config: Config) -> Model:
     if config.data.shape is None or config.data.levels is None:
         raise InputError("config.data.shape and config.data.levels must be set (train.py reads them from the data)")
     schedule: schedules.Schedule = parts.make("schedule", config.schedule.name, **schedule_context(config))
-    return Model(
+    model = Model(
         schedule=schedule,
         network=_network(config, dtype="float32", remat=False),
         shape=config.data.shape,
         levels=config.data.levels,
         prediction=config.network.prediction,
         num_steps=config.objective.num_steps,
+        condition=_conditions(config),
     )
+    if model.condition:
+        try:
+            jax.eval_shape(model.init, jax.random.key(0))
+        except ValueError as error:
+            raise InputError(f"config.network.condition={config.network.condition}: {one_line(error)}") from error
+    return model
+
+
+def _conditions(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the network is conditioned on, as `data.entries` describes it."""
+    described = {name: (dtype, sizes) for name, dtype, *sizes in map(str.split, config.data.entries or ())}
+    conditions = {}
+    for name in config.network.condition:
+        if name not in described:
+            raise InputError(f"config.data.entries: must describe {name!r} (train.py reads it from the data)")
+        dtype, sizes = described[name]
+        conditions[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
+    return conditions
 
 
 def for_training(config: Config) -> Model:

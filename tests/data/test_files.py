@@ -5,12 +5,16 @@ import pytest
 from PIL import Image
 
 from vdm.config import DataConfig
-from vdm.data import load
+from vdm.data import examples, load
 from vdm.errors import InputError
 
 
 def images(num: int = 21, shape: tuple[int, ...] = (4, 5, 3), high: int = 256) -> np.ndarray:
     return np.random.default_rng(0).integers(0, high, (num, *shape), dtype=np.uint8)
+
+
+def pixels(source) -> np.ndarray:
+    return examples(source, range(len(source)))["image"]
 
 
 def refusal(name: str, **config) -> str:
@@ -36,9 +40,9 @@ def write_folder(root, arrays: np.ndarray, suffix: str = ".png") -> str:
 def test_npz_with_two_arrays_ignores_others(tmp_path):
     train, test = images(9), images(4)[::-1]
     dataset = load(DataConfig(name=write_npz(tmp_path, train=train, test=test, labels=np.array([{}]))))
-    np.testing.assert_array_equal(np.asarray(dataset.train), train)
-    np.testing.assert_array_equal(np.asarray(dataset.test), test)
-    assert dataset.train[0].dtype == np.uint8
+    np.testing.assert_array_equal(pixels(dataset.train), train)
+    np.testing.assert_array_equal(pixels(dataset.test), test)
+    assert dataset.train[0]["image"].dtype == np.uint8
     assert (dataset.info.shape, dataset.info.levels) == ((4, 5, 3), 256)
     assert (dataset.info.num_train, dataset.info.num_test) == (9, 4)
 
@@ -48,7 +52,7 @@ def test_npz_with_one_array_is_split(tmp_path, num, num_test):
     array = images(num, (4, 4)).astype(np.int64)
     dataset = load(DataConfig(name=write_npz(tmp_path, anything=array)))
     assert (len(dataset.train), len(dataset.test)) == (num - num_test, num_test)
-    np.testing.assert_array_equal(np.concatenate([dataset.train, dataset.test])[..., 0], array)
+    np.testing.assert_array_equal(np.concatenate([pixels(dataset.train), pixels(dataset.test)])[..., 0], array)
     assert dataset.info.shape == (4, 4, 1)
     assert "last tenth" in dataset.info.preprocessing
 
@@ -123,7 +127,7 @@ def test_folder_without_splits_is_split_in_sorted_order(tmp_path):
     write_folder(tmp_path / "more", arrays[11:])
     dataset = load(DataConfig(name=name))
     assert (len(dataset.train), len(dataset.test)) == (18, 3)
-    np.testing.assert_array_equal(np.concatenate([dataset.train, dataset.test]), arrays)
+    np.testing.assert_array_equal(np.concatenate([pixels(dataset.train), pixels(dataset.test)]), arrays)
     assert (dataset.info.shape, dataset.info.levels) == ((4, 5, 3), 256)
 
 
@@ -132,8 +136,8 @@ def test_folder_with_splits(tmp_path):
     write_folder(tmp_path / "train", train)
     write_folder(tmp_path / "test", test)
     dataset = load(DataConfig(name=f"folder:{tmp_path}"))
-    np.testing.assert_array_equal(np.asarray(dataset.train), train)
-    np.testing.assert_array_equal(np.asarray(dataset.test), test)
+    np.testing.assert_array_equal(pixels(dataset.train), train)
+    np.testing.assert_array_equal(pixels(dataset.test), test)
 
 
 def test_folder_version_follows_names_and_pixels(tmp_path):

@@ -14,17 +14,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from vdm.data import Dataset, DatasetInfo, evaluation_batches, train_iterator
+from vdm.data import Dataset, DatasetInfo, evaluation_batches, examples, in_memory, train_iterator
 from vdm.errors import InputError, WorkerDied
 
 
 def dataset(num: int = 30, shape: tuple[int, int, int] = (4, 4, 3)) -> Dataset:
-    """Image i has the value i at the top left of each channel, and otherwise pixels that tell all symmetries apart."""
+    """Image i has the label i, and that value at the top left of each channel; its pixels tell all symmetries apart."""
     pixels = 100 + np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     images = np.repeat(pixels[None], num, axis=0)
     images[:, 0, 0, :] = np.arange(num)[:, None]
-    info = DatasetInfo("numbered", "1", shape, 256, num, 2, "train", "test", "none")
-    return Dataset(info, images, images[:2])
+    arrays = {"image": images, "label": np.arange(num)}
+    return in_memory(train=arrays, test={name: array[:2] for name, array in arrays.items()})
 
 
 def take(iterator, num: int) -> np.ndarray:
@@ -37,9 +37,20 @@ def identities(images: np.ndarray) -> list[int]:
 
 def test_batches_have_the_contract_shape_and_type():
     batch = next(train_iterator(dataset(), batch_size=6, seed=0))
-    assert batch.keys() == {"image"}
+    assert batch.keys() == {"image", "label"}
     assert batch["image"].shape == (6, 4, 4, 3)
     assert batch["image"].dtype == np.uint8
+    assert (batch["label"].shape, batch["label"].dtype) == ((6,), np.int32)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_label_of_an_image_stays_with_it(num_workers):
+    iterator = train_iterator(dataset(), batch_size=7, seed=1, augmentations=("rotate90",), num_workers=num_workers)
+    for batch in itertools.islice(iterator, 9):
+        rotated = np.stack([np.rot90(batch["image"], k, axes=(1, 2))[:, 0, 0, 0] for k in range(4)])
+        # Pixels from 100 on tell the corners apart.
+        assert batch["label"].tolist() == rotated.min(axis=0).tolist()
+    iterator.close()
 
 
 @pytest.mark.parametrize("batch_size", [5, 7, 30])
@@ -93,8 +104,8 @@ class Reader:
     def __len__(self) -> int:
         return 64
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return np.frombuffer(os.getpid().to_bytes(4, "little"), np.uint8).reshape(2, 2, 1)
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {"image": np.frombuffer(os.getpid().to_bytes(4, "little"), np.uint8).reshape(2, 2, 1)}
 
 
 def test_a_worker_that_is_killed_is_named_and_the_state_is_kept():
@@ -158,7 +169,7 @@ def test_augmentations_differ_between_images_and_epochs():
 def test_no_augmentation_unless_asked_for():
     data = dataset(30)
     images = take(train_iterator(data, batch_size=30, seed=0), 1)
-    np.testing.assert_array_equal(images[np.argsort(images[:, 0, 0, 0])], data.train)
+    np.testing.assert_array_equal(images[np.argsort(images[:, 0, 0, 0])], examples(data.train, range(30))["image"])
 
 
 def test_state_is_kept_in_an_orbax_checkpoint(tmp_path):
@@ -196,10 +207,11 @@ def test_bad_arguments_are_refused_in_one_line(field, options):
     ("count", "batch_size", "process_count"), [(10, 4, 1), (10, 4, 2), (8, 4, 4), (3, 8, 4), (9, 3, 3)]
 )
 def test_evaluation_sees_every_image_once_over_all_processes(count, batch_size, process_count):
-    images = dataset(count).train
+    source = dataset(count).train
+    images = examples(source, range(count))["image"]
     seen, lengths = [], set()
     for process_index in range(process_count):
-        batches = list(evaluation_batches(images, batch_size, process_index=process_index, process_count=process_count))
+        batches = list(evaluation_batches(source, batch_size, process_index=process_index, process_count=process_count))
         lengths.add(len(batches))
         for batch in batches:
             assert batch["image"].shape == (batch_size // process_count, 4, 4, 3)
@@ -209,6 +221,8 @@ def test_evaluation_sees_every_image_once_over_all_processes(count, batch_size, 
             np.testing.assert_array_equal(batch["index"] == -1, ~batch["mask"])
             real = batch["index"][batch["mask"]]
             np.testing.assert_array_equal(batch["image"][batch["mask"]], images[real])
+            np.testing.assert_array_equal(batch["label"], np.where(batch["mask"], batch["index"], 0))
+            assert not batch["image"][~batch["mask"]].any()
             seen += real.tolist()
     assert sorted(seen) == list(range(count))
     assert lengths == {-(-count // batch_size)}

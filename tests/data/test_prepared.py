@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from vdm.config import DataConfig
-from vdm.data import evaluation_batches, load, prepared, train_iterator
+from vdm.data import Dataset, DatasetInfo, evaluation_batches, examples, load, prepared, train_iterator
 from vdm.data.builders import photos32 as photos32_builder
 from vdm.errors import InputError
 
@@ -54,6 +54,32 @@ class TinyAnySize(TinyPictures):
     SHAPE = (None, None, 3)
 
 
+class TinyUnlabelled(TinyPictures):
+    SPLITS: ClassVar = {"train": slice(0, 5), "test": slice(5, 8)}
+
+    def _split_generators(self, dl_manager):
+        test = ((key, element | {"label": -1}) for key, element in self._generate_examples(PIXELS[5:]))
+        return {"train": self._generate_examples(PIXELS[:5]), "test": test}
+
+
+class TinyKinds(TinyPictures):
+    """A class label of another name, with names, beside a number that is none."""
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=self.SHAPE),
+            "kind": tfds.features.ClassLabel(names=["cat", "dog", "hen", "owl", "cow"]),
+            "weight": np.float32,
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _generate_examples(self, images):
+        for key, element in super()._generate_examples(images):
+            yield key, {"image": element["image"], "kind": element["label"], "weight": 1.5}
+
+
 def prepare(cls, folder, file_format="array_record") -> None:
     cls(data_dir=folder, file_format=file_format).download_and_prepare()
 
@@ -68,7 +94,7 @@ def refusal(name: str, data_dir) -> str:
 
 
 def all_images(source) -> np.ndarray:
-    return np.stack([source[index] for index in range(len(source))])
+    return examples(source, range(len(source)))["image"]
 
 
 def test_digits_are_scikit_learns(digits):
@@ -85,6 +111,19 @@ def test_digits_are_scikit_learns(digits):
     assert together == sorted(image.tobytes() for image in originals)
 
 
+def test_digits_have_their_labels(digits):
+    from sklearn.datasets import load_digits
+
+    originals = load_digits()
+    pairs = zip(originals.images, originals.target, strict=True)
+    label_of = {image.astype(np.uint8).tobytes(): label for image, label in pairs}
+    assert digits.info.classes == tuple("0123456789")
+    for source in (digits.train, digits.test):
+        batch = examples(source, range(len(source)))
+        assert batch["label"].dtype == np.int32
+        assert batch["label"].tolist() == [label_of[image.tobytes()] for image in batch["image"]]
+
+
 def test_digits_split_never_changes(digits):
     assert hashlib.sha256(all_images(digits.test).tobytes()).hexdigest()[:16] == "ccd5b41cbafc53da"
 
@@ -94,7 +133,7 @@ def test_photos32_sizes_and_record(photos32):
     assert (info.shape, info.levels) == ((32, 32, 3), 256)
     assert len(photos32.train) == info.num_train == 9159
     assert len(photos32.test) == info.num_test == 744
-    assert photos32.train[0].dtype == np.uint8
+    assert photos32.train[0]["image"].dtype == np.uint8
     assert json.loads(json.dumps(info.to_dict()))["shape"] == [32, 32, 3]
     assert "china" in info.preprocessing
 
@@ -168,7 +207,7 @@ def test_the_loser_of_a_race_reads_what_the_winner_left(tmp_path, monkeypatch):
     monkeypatch.setattr(Digits, "_split_generators", overtaken)
     dataset = load(DataConfig(name="digits", data_dir=str(tmp_path)))
     assert len(dataset.train) == 1497
-    assert dataset.train[0].max() > 0
+    assert dataset.train[0]["image"].max() > 0
     assert not list(tmp_path.rglob("incomplete*"))
 
 
@@ -206,12 +245,16 @@ def test_a_prepared_data_set_is_found_by_name(tmp_path):
         "train_split": "train",
         "test_split": "validation",
         "preprocessing": "feature 'image' as TFDS decodes it",
+        "classes": [str(k) for k in range(9)],
     }
     iterator = train_iterator(dataset, batch_size=2, seed=0, num_workers=1)  # the source survives pickling
-    assert next(iterator)["image"].shape == (2, 6, 6, 3)
+    batch = next(iterator)
+    assert batch["image"].shape == (2, 6, 6, 3)
+    np.testing.assert_array_equal(batch["image"], PIXELS[batch["label"]])
     iterator.close()
     (batch,) = evaluation_batches(dataset.test, 3)
     np.testing.assert_array_equal(batch["image"], PIXELS[5:])
+    assert batch["label"].tolist() == [0, 1, 2]
 
 
 def test_a_prepared_data_set_whose_features_leave_the_size_open(tmp_path):
@@ -222,9 +265,25 @@ def test_a_prepared_data_set_whose_features_leave_the_size_open(tmp_path):
 
 
 def test_images_of_another_size_are_refused_when_read():
-    records = [{"image": np.zeros((6, 6, 3), np.uint8)}, {"image": np.zeros((6, 7, 3), np.uint8)}]
-    with pytest.raises(InputError, match=r"^data set 'odd': image 1 is \(6, 7, 3\), the first one \(6, 6, 3\)"):
-        prepared.TfdsSource(records, "image", "odd")[1]
+    records = [{"photo": np.zeros((6, 6, 3), np.uint8)}, {"photo": np.zeros((6, 7, 3), np.uint8)}]
+    source = prepared.TfdsSource(records, {"image": "photo"})
+    dataset = Dataset(DatasetInfo("odd", "1", (6, 6, 3), 256, 2, 2, "", "", ""), source, source)
+    with pytest.raises(InputError, match=r"^data set 'odd': test element 1 has an image of uint8 \(6, 7, 3\)"):
+        dataset.test[1]
+
+
+def test_labels_that_a_split_was_published_without_are_left_out(tmp_path):
+    prepare(TinyUnlabelled, tmp_path)
+    dataset = load(DataConfig(name="tiny_unlabelled", data_dir=str(tmp_path)))
+    assert dataset.train[0].keys() == dataset.test[0].keys() == {"image"}
+    assert dataset.info.classes is None
+
+
+def test_the_only_class_label_is_the_label(tmp_path):
+    prepare(TinyKinds, tmp_path)
+    dataset = load(DataConfig(name="tiny_kinds", data_dir=str(tmp_path)))
+    assert dataset.info.classes == ("cat", "dog", "hen", "owl", "cow")
+    assert examples(dataset.train, range(5))["label"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_prepared_without_a_test_split(tmp_path):

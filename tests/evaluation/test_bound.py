@@ -11,6 +11,7 @@ import pytest
 from vdm import model as model_lib
 from vdm import parallel, timesteps
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
+from vdm.data import Arrays
 from vdm.evaluation.bound import (
     TIME_BINS,
     Estimates,
@@ -43,10 +44,14 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, LEVELS, (NUM, *SHAPE)).astype(np.uint8)
 
 
+def source() -> Arrays:
+    return Arrays({"image": images()})
+
+
 def evaluate(name: str, draws: int, batch_size: int, num_devices: int = 1, max_images: int = 0) -> Evaluation:
     model, variables = fresh(name)
     mesh = parallel.make_mesh(num_devices)
-    return Evaluator(model, mesh, batch_size)(variables, images(), jax.random.key(7), draws, max_images)
+    return Evaluator(model, mesh, batch_size)(variables, source(), jax.random.key(7), draws, max_images)
 
 
 def exact_terms() -> np.ndarray:
@@ -126,9 +131,9 @@ def test_standard_errors_are_those_of_independent_images() -> None:
 def test_standard_error_covers_the_spread_of_estimates() -> None:
     """With one image repeated, the standard error is that of the noise: the z-scores of 40 estimates are about 1."""
     model, variables = fresh("linear")
-    source = np.repeat(images()[:1], 64, axis=0)
+    repeated = Arrays({"image": np.repeat(images()[:1], 64, axis=0)})
     evaluator = Evaluator(model, parallel.make_mesh(1), 64)
-    results = [evaluator(variables, source, jax.random.key(seed), 1) for seed in range(40)]
+    results = [evaluator(variables, repeated, jax.random.key(seed), 1) for seed in range(40)]
     exact = exact_terms()[:, 0].sum() / (DIMS * np.log(2))
     scores = np.array([(r.total - exact) / r.stderr for r in results])
     # The mean square of 40 standard normal scores has a standard error of √(2/40) ≈ 0.22.
@@ -158,7 +163,7 @@ def test_discrete_time_is_the_sum_over_the_steps(num_steps: int) -> None:
     exact = exact_steps(num_steps).sum(1).mean() / (DIMS * np.log(2))
     for draws in (num_steps, 6):
         rounds = 60
-        found = evaluator.estimates(variables, images(), jax.random.key(3), draws, rounds=rounds, num_steps=num_steps)
+        found = evaluator.estimates(variables, source(), jax.random.key(3), draws, rounds=rounds, num_steps=num_steps)
         result = to_evaluation(found, DIMS)
         assert result.exact_sum == (draws % num_steps == 0)
         spread = found.terms[:, 2].mean(1).std(ddof=1) / (DIMS * np.log(2)) / np.sqrt(rounds)
@@ -177,7 +182,7 @@ def test_losses_by_time_are_those_of_the_times() -> None:
     """Each bin's mean against ½ γ' E‖ε − z‖² over the bin: the standard error comes from the bin's own spread."""
     model, variables = fresh("cosine")
     draws = 64
-    result = _evaluator("cosine")(variables, images(), jax.random.key(5), draws)
+    result = _evaluator("cosine")(variables, source(), jax.random.key(5), draws)
     edges = np.linspace(0, 1, TIME_BINS + 1)
     gamma = np.asarray(model.gamma(variables, jnp.asarray(edges, jnp.float32)), np.float64)
     x = ((2.0 * images().reshape(NUM, DIMS) + 1) / LEVELS) - 1
@@ -204,7 +209,7 @@ def test_variance_is_that_of_one_draw() -> None:
     crooked = np.linspace(1.0, 2.0, TIME_BINS) / np.linspace(1.0, 2.0, TIME_BINS).sum()
     for probabilities in (None, crooked):
         found = _evaluator("linear").estimates(
-            fresh("linear")[1], images(), jax.random.key(8), 64, rounds=10, probabilities=probabilities
+            fresh("linear")[1], source(), jax.random.key(8), 64, rounds=10, probabilities=probabilities
         )
         # 8320 draws: a variance of such skewed values is known to about 2%.
         np.testing.assert_allclose(to_evaluation(found, DIMS).variance, exact, rtol=0.08)
@@ -217,7 +222,7 @@ def test_importance_sampled_times_leave_the_mean() -> None:
     crooked = np.random.default_rng(0).uniform(0.2, 1.0, TIME_BINS)
     for probabilities in (crooked / crooked.sum(), np.full(TIME_BINS, 1 / TIME_BINS)):
         found = _evaluator("linear").estimates(
-            variables, images(), jax.random.key(3), 4, rounds=100, probabilities=probabilities
+            variables, source(), jax.random.key(3), 4, rounds=100, probabilities=probabilities
         )
         means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
         assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / np.sqrt(len(means))

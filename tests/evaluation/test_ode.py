@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 from vdm import model as model_lib
 from vdm import oracles, parallel, probability_flow
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
+from vdm.data import Arrays
 from vdm.errors import InputError
 from vdm.evaluation.bound import Estimates, Evaluator, image_noise
 from vdm.evaluation.ode import (
@@ -65,6 +66,10 @@ def images(which: np.ndarray = WHICH) -> np.ndarray:
     return KINDS[which].reshape(-1, *SHAPE).astype(np.uint8)
 
 
+def source(which: np.ndarray = WHICH) -> Arrays:
+    return Arrays({"image": images(which)})
+
+
 @functools.cache
 def evaluator(gamma_0: float = -3.0, num_devices: int = 1, batch_size: int = 5, probes: int = 0) -> OdeEvaluator:
     mesh = parallel.make_mesh(num_devices)
@@ -73,7 +78,7 @@ def evaluator(gamma_0: float = -3.0, num_devices: int = 1, batch_size: int = 5, 
 
 @functools.cache
 def estimates(num_devices: int = 1, batch_size: int = 5, probes: int = 0) -> OdeEstimates:
-    return evaluator(-3.0, num_devices, batch_size, probes)(variables(), images(), KEY, 3)
+    return evaluator(-3.0, num_devices, batch_size, probes)(variables(), source(), KEY, 3)
 
 
 def noise(d: int, num: int) -> np.ndarray:
@@ -127,14 +132,14 @@ def test_every_image_counts_once_whatever_the_batch(devices: int, batch_size: in
 
 
 def test_the_first_images_only() -> None:
-    some = evaluator()(variables(), images(), KEY, 3, max_images=7)
+    some = evaluator()(variables(), source(), KEY, 3, max_images=7)
     np.testing.assert_allclose(some.terms, estimates().terms[:, :, :7], rtol=0, atol=1e-5)
 
 
 def test_probes_agree_with_the_exact_divergence() -> None:
     """Differences of many draws have mean 0; and each draw has probes of its own."""
     draws = 40
-    exact, probed = (evaluator(probes=probes)(variables(), images(), KEY, draws).terms for probes in (0, 2))
+    exact, probed = (evaluator(probes=probes)(variables(), source(), KEY, draws).terms for probes in (0, 2))
     np.testing.assert_allclose(probed[:, [0, 2]], exact[:, [0, 2]], rtol=0, atol=1e-5)
     difference = (probed - exact)[:, 1]
     assert difference.std() > 0.05
@@ -148,7 +153,7 @@ def both(gamma_0: float, which: np.ndarray, num_draws: int) -> OdeEvaluation:
     return evaluate_ode(
         evaluator(gamma_0, 1, 5),
         variables(),
-        images(which),
+        source(which),
         KEY,
         num_draws=num_draws,
         variational_draws=400,
@@ -192,7 +197,7 @@ def test_the_mean_is_above_the_truth_and_close() -> None:
 def test_for_another_denoiser_the_two_are_numbers_of_two_models() -> None:
     """ε̂ = 0.97 ε*: the variational bound can but rise in the mean; their difference is no longer noise."""
     evaluated = [
-        evaluate_ode(evaluator(), variables(gain), images(), KEY, num_draws=2, variational_draws=40, batch_size=13)
+        evaluate_ode(evaluator(), variables(gain), source(), KEY, num_draws=2, variational_draws=40, batch_size=13)
         for gain in (1.0, 0.97)
     ]
     assert evaluated[1].variational.total > evaluated[0].variational.total
@@ -201,7 +206,7 @@ def test_for_another_denoiser_the_two_are_numbers_of_two_models() -> None:
 
 def test_both_bounds_share_the_noise_of_the_decoder() -> None:
     model = exact_model(-3.0)
-    found = Evaluator(model, parallel.make_mesh(1), 13).estimates(variables(), images(), KEY, 3)
+    found = Evaluator(model, parallel.make_mesh(1), 13).estimates(variables(), source(), KEY, 3)
     np.testing.assert_allclose(found.terms[0, 0], estimates().terms[:, 0].mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
@@ -262,14 +267,14 @@ def test_what_is_not_solved_is_an_error_that_names_the_image() -> None:
             return lambda z, gamma: jnp.where(z[:, 1:, :1] > 0.6, jnp.nan, exact(z, gamma))
 
     model = Broken(**vars(exact_model(-8.0)))
-    source = images(np.array([2, 2, 2, 2, 2, 2, 2]))
-    source[5, 1, 0, 0] = 4
+    odd = source(np.array([2, 2, 2, 2, 2, 2, 2]))
+    odd.arrays["image"][5, 1, 0, 0] = 4
     broken = OdeEvaluator(model, parallel.make_mesh(1), 16, 1)
     with pytest.raises(UnsolvedError, match=r"^image 5 \(draw 0\): .* 1000 steps .* tolerance 0.0001"):
-        broken(variables(), source, KEY, 1)
+        broken(variables(), odd, KEY, 1)
     short = OdeEvaluator(exact_model(-3.0), parallel.make_mesh(1), 16, 1, max_steps=5)
     with pytest.raises(UnsolvedError, match=r"^image 0 \(draw 0\): .* 5 steps"):
-        short(variables(), images(), KEY, 1)
+        short(variables(), source(), KEY, 1)
 
 
 def test_settings() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from test_bound import DIMS, NUM, _evaluator, exact_steps, exact_terms, fresh, images
+from test_bound import DIMS, NUM, _evaluator, exact_steps, exact_terms, fresh, images, source
 
 from vdm import parallel
 from vdm.errors import InputError
@@ -18,7 +18,7 @@ CROOKED = np.linspace(3.0, 1.0, TIME_BINS) / np.linspace(3.0, 1.0, TIME_BINS).su
 
 
 def pilot(seed: int = 0) -> cost.Pilot:
-    return cost.run_pilot(_evaluator("linear"), fresh("linear")[1], images(), jax.random.key(seed), None)
+    return cost.run_pilot(_evaluator("linear"), fresh("linear")[1], source(), jax.random.key(seed), None)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_control_variates_leave_the_mean() -> None:
     """The estimate stays that of the quadrature, and its stated error that of its spread."""
     controls = np.random.default_rng(0).normal(0.5, 0.2, (TIME_BINS, 2))
     found = _evaluator("linear").estimates(
-        fresh("linear")[1], images(), jax.random.key(4), 4, rounds=100, controls=controls
+        fresh("linear")[1], source(), jax.random.key(4), 4, rounds=100, controls=controls
     )
     means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
     exact = exact_terms()[2].mean() / (DIMS * np.log(2))
@@ -117,7 +117,7 @@ def test_unbiased_and_as_precise_as_stated() -> None:
     """25 evaluations: their mean is the exact bound, their spread what each of them states, near what was asked."""
     target = 0.02
     results = [
-        cost.evaluate_to(_evaluator("cosine"), fresh("cosine")[1], images(), jax.random.key(seed), target)
+        cost.evaluate_to(_evaluator("cosine"), fresh("cosine")[1], source(), jax.random.key(seed), target)
         for seed in range(25)
     ]
     errors = np.array([r.total for r, _ in results]) - exact_terms().sum(0).mean() / (DIMS * np.log(2))
@@ -137,7 +137,7 @@ def test_discrete_time_too_is_unbiased_and_precise(num_steps: int) -> None:
     """Against the closed form of the sum over the steps."""
     target = 0.03
     results = [
-        cost.evaluate_to(_evaluator("linear"), fresh("linear")[1], images(), jax.random.key(seed), target, num_steps)
+        cost.evaluate_to(_evaluator("linear"), fresh("linear")[1], source(), jax.random.key(seed), target, num_steps)
         for seed in range(12)
     ]
     errors = np.array([r.diffusion for r, _ in results]) - exact_steps(num_steps).sum(1).mean() / (DIMS * np.log(2))
@@ -159,7 +159,7 @@ def test_the_pilot_is_no_larger_than_it_says(monkeypatch: pytest.MonkeyPatch) ->
         return estimates(self, variables, source, key, num_draws, rounds=rounds, max_images=max_images, **rest)
 
     monkeypatch.setattr(Evaluator, "estimates", counted)
-    _, plan = cost.evaluate_to(evaluator, fresh("linear")[1], images(), jax.random.key(0), 0.1)
+    _, plan = cost.evaluate_to(evaluator, fresh("linear")[1], source(), jax.random.key(0), 0.1)
     assert calls[0] == plan.pilot_calls * NUM
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_bound import NUM, fresh, images
+from test_bound import NUM, fresh, source
 from test_planned import cosine, linear, moments
 
 from vdm import parallel
@@ -16,7 +16,7 @@ def test_iid_and_stratified_variances_are_the_exact_ones() -> None:
     model, variables = fresh("cosine")
     batch = 6
     report = variance.variance_report(
-        model, variables, parallel.make_mesh(1), images(), jax.random.key(0),
+        model, variables, parallel.make_mesh(1), source(), jax.random.key(0),
         batch_size=batch, max_images=0, rounds=ROUNDS,
     )  # fmt: skip
     lines = {line.schedule: line for line in report.lines}
@@ -48,7 +48,7 @@ def test_the_least_variance_is_that_of_the_best_schedule() -> None:
     """(∫ √E[L²] dt)² − E[(∫ E[L] dt)²] of the linear schedule, in closed form; no schedule is below it."""
     model, variables = fresh("linear")
     report = variance.variance_report(
-        model, variables, parallel.make_mesh(1), images(), jax.random.key(1),
+        model, variables, parallel.make_mesh(1), source(), jax.random.key(1),
         batch_size=NUM, max_images=0, rounds=ROUNDS,
     )  # fmt: skip
     mean, noise = moments((np.arange(2000) + 0.5) / 2000, linear)
@@ -63,7 +63,7 @@ def test_the_least_variance_is_that_of_the_best_schedule() -> None:
 def test_fewer_images_than_a_batch_are_one_batch() -> None:
     model, variables = fresh("linear")
     report = variance.variance_report(
-        model, variables, parallel.make_mesh(1), images(), jax.random.key(1), batch_size=64, max_images=3, rounds=3
+        model, variables, parallel.make_mesh(1), source(), jax.random.key(1), batch_size=64, max_images=3, rounds=3
     )
     assert (report.batch_size, report.num_images, report.rounds) == (3, 3, 3)
 

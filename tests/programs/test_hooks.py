@@ -17,7 +17,7 @@ from rich.console import Console
 import vdm
 from vdm import schedules
 from vdm.config import Config, EvaluationConfig, SamplingConfig
-from vdm.data import Dataset, DatasetInfo
+from vdm.data import in_memory
 from vdm.errors import InputError, Stopped
 from vdm.model import Model
 from vdm.programs.hooks import Evaluate, Hook, Log, every, standard
@@ -26,7 +26,7 @@ from vdm.runs.records import read_metrics, read_record
 
 STEPS = 6
 IMAGES = np.asarray(tiny.images(24))
-DATA = Dataset(DatasetInfo("stripes", "1", (4, 4, 1), 17, 24, 24, "all", "all", "none"), IMAGES, IMAGES)
+DATA = in_memory({"image": IMAGES}, {"image": IMAGES}, levels=17, name="stripes")
 
 
 class Linear(nn.Module):

@@ -20,8 +20,7 @@ from rich.console import Console
 
 from vdm import parallel, predictions
 from vdm.config import Config, SamplingConfig, to_dict
-from vdm.data import Dataset
-from vdm.data.dataset import DatasetInfo
+from vdm.data import Dataset, in_memory
 from vdm.errors import InputError
 from vdm.evaluation import images as sampling
 from vdm.files import write_json
@@ -222,8 +221,8 @@ def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pyte
 
 def test_reconstructions_come_nearer_with_more_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.asarray(tiny.images(20))
-    info = DatasetInfo("noise", "1", (4, 4, 1), 17, 0, 20, "", "", "")
-    data = Dataset(info, images[:0], images)
+    split = {"image": images}
+    data = in_memory(split, split, levels=17)
     errors = [make(data=data, sampler="ddim", steps=steps).reconstruction(20) for steps in (2, 50)]
     assert errors[0] > 2
     assert errors[1] < 0.5

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
-from vdm.data import Dataset, DatasetInfo, train_iterator
+from vdm.data import in_memory, train_iterator
 from vdm.errors import InputError
 from vdm.runs.checkpoints import Checkpoints
 from vdm.training.objective import Objective
@@ -44,8 +44,7 @@ def make_state(channels: int = 4) -> TrainState:
 @pytest.fixture
 def iterator() -> Iterator[Any]:
     images = np.zeros((16, 4, 4, 1), np.uint8)
-    info = DatasetInfo("zeros", "1", (4, 4, 1), 17, 16, 16, "all", "all", "none")
-    made = train_iterator(Dataset(info, images, images), batch_size=8, seed=0)
+    made = train_iterator(in_memory({"image": images}, {"image": images}), batch_size=8, seed=0)
     yield made
     made.close()
 
@@ -289,10 +288,9 @@ sys.path.insert(0, {here!r})
 import test_checkpoints as t
 from pathlib import Path
 import numpy as np
-from vdm.data import Dataset, DatasetInfo, train_iterator
-info = DatasetInfo("zeros", "1", (4, 4, 1), 17, 16, 16, "all", "all", "none")
+from vdm.data import in_memory, train_iterator
 images = np.zeros((16, 4, 4, 1), np.uint8)
-iterator = train_iterator(Dataset(info, images, images), batch_size=8, seed=0)
+iterator = train_iterator(in_memory({{"image": images}}, {{"image": images}}), batch_size=8, seed=0)
 with t.Checkpoints(Path({folder!r}), keep=3) as checkpoints:
     checkpoints.save(t.at_step(1), t.empty_metrics(), iterator.get_state(), wait=True)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

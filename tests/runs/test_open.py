@@ -13,7 +13,7 @@ import vdm
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, DataConfig, to_dict
-from vdm.data import Dataset, DatasetInfo
+from vdm.data import Arrays, Dataset, DatasetInfo, in_memory
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.keys import Stream, stream_key
@@ -23,11 +23,12 @@ from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import empty_metrics
 
 IMAGES = np.asarray(tiny.images(12))
+SOURCE = Arrays({"image": IMAGES})
 
 
 def dataset(name: str = "mine", version: str = "1") -> Dataset:
     info = DatasetInfo(name, version, (4, 4, 1), 17, 12, 12, "all", "all", "none")
-    return Dataset(info, IMAGES, IMAGES)
+    return Dataset(info, SOURCE, SOURCE)
 
 
 def config() -> Config:
@@ -61,7 +62,7 @@ def test_it_comes_back_with_all_that_belongs_to_it(run: tuple[Path, TrainState])
     jax.tree.map(np.testing.assert_array_equal, (opened.variables, opened.proposal), (state.ema, state.proposal))
     z = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
     assert opened.model.denoise(opened.variables, z, jnp.float32(0)).shape == z.shape
-    np.testing.assert_array_equal(opened.dataset.test[3], IMAGES[3])
+    np.testing.assert_array_equal(opened.dataset.test[3]["image"], IMAGES[3])
     assert opened.key(Stream.SAMPLING) == stream_key(5, Stream.SAMPLING)
     assert opened.key(Stream.SAMPLING, 6) == stream_key(6, Stream.SAMPLING)
 
@@ -98,7 +99,8 @@ def test_data_are_read_when_they_are_asked_for_and_must_be_the_runs(run: tuple[P
         _ = vdm.open_run(run[0], dataset=dataset(version="2")).dataset
     # Under another name they are others on purpose, as long as the model takes them.
     assert vdm.open_run(run[0], dataset=dataset("others", "2")).dataset.info.version == "2"
-    large = Dataset(replace(dataset().info, shape=(8, 8, 1)), IMAGES, IMAGES)
+    split = {"image": np.asarray(tiny.images(12, (8, 8, 1)))}
+    large = in_memory(split, split, levels=17, name="mine")
     with pytest.raises(InputError, match=r"data\.shape: \(4, 4, 1\) was given, but 'mine' has \(8, 8, 1\)"):
         _ = vdm.open_run(run[0], dataset=large).dataset
     np.savez(tmp_path / "data.npz", train=IMAGES * 15, test=IMAGES)

@@ -5,6 +5,7 @@ import numpy as np
 import tiny
 
 from vdm import parallel, weightings
+from vdm.data import Arrays
 from vdm.training.gradient_noise import gradient_noise, noise_to_signal
 from vdm.training.objective import Objective
 
@@ -30,7 +31,7 @@ def test_no_signal_above_the_noise_is_infinite() -> None:
 def test_of_a_model_it_falls_with_the_batch_and_ignores_a_factor() -> None:
     """A batch four times as large has a quarter of the noise, and w and 10 w the same ratio."""
     model = tiny.model()
-    variables, source = tiny.variables(model), np.asarray(tiny.images(64))
+    variables, source = tiny.variables(model), Arrays({"image": tiny.images(64)})
     mesh, key = parallel.make_mesh(1), jax.random.key(0)
 
     def noise(weighting, batch_size: int) -> float:

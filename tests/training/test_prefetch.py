@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from vdm import parallel
-from vdm.data import train_iterator
-from vdm.data.dataset import Dataset, DatasetInfo
+from vdm.data import Dataset, in_memory, train_iterator
 from vdm.training.prefetch import Prefetched
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     images = np.arange(24 * 4, dtype=np.uint8).reshape(24, 2, 2, 1)
-    return Dataset(DatasetInfo("a", "1", (2, 2, 1), 256, 24, 24, "train", "test", "none"), images, images)
+    split = {"image": images, "label": np.arange(24) % 5}
+    return in_memory(split, split)
 
 
 def start(dataset: Dataset) -> Prefetched:

@@ -1,7 +1,23 @@
-"""Data: where images come from (`load`) and how batches of them are made (`train_iterator`, `evaluation_batches`)."""
+"""Data: where examples come from (`load`, `in_memory`) and how batches of them are made.
 
-from vdm.data.dataset import Dataset, DatasetInfo
+An element is a dict of an image and what else there is of it: {"image": uint8 (H, W, C), "label": int, …}. A batch has
+the same entries, each with a first axis of examples (`train_iterator`, `evaluation_batches`, `examples`).
+"""
+
+from vdm.data.arrays import Arrays, in_memory
+from vdm.data.dataset import Dataset, DatasetInfo, examples
 from vdm.data.pipeline import evaluation_batches, num_evaluated, train_iterator
 from vdm.data.sources import load, resolve
 
-__all__ = ["Dataset", "DatasetInfo", "evaluation_batches", "load", "num_evaluated", "resolve", "train_iterator"]
+__all__ = [
+    "Arrays",
+    "Dataset",
+    "DatasetInfo",
+    "evaluation_batches",
+    "examples",
+    "in_memory",
+    "load",
+    "num_evaluated",
+    "resolve",
+    "train_iterator",
+]

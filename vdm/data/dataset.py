@@ -1,24 +1,38 @@
-"""What a data set is to the rest of the library: two sources of images, and a record of what they are."""
+"""What a data set is to the rest of the library: two sources of elements, and a record of what they are."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from vdm.errors import InputError
+
 OFFLINE_CHOICES = "digits, photos32, npz:PATH, folder:PATH"
 """Data that need no network, named by every message about data that cannot be had."""
+
+RESERVED = ("mask", "index", "offset")
+"""Entries that evaluation adds to a batch."""
+
+NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
+
+Element = Mapping[str, Any]
+"""One example: "image", uint8 (H, W, C), and whatever else there is of it, a number or an array each."""
+
+Batch = dict[str, np.ndarray]
+"""The entries of several examples, each with a first axis of them."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to images of one shape. A uint8 array of shape (N, H, W, C) is one."""
+    """Random access to elements that have the same entries, of the same shapes. A list of dicts is one."""
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of elements."""
 
-    def __getitem__(self, index: Any, /) -> np.ndarray:
-        """Image `index` in [0, len): uint8, shape (H, W, C)."""
+    def __getitem__(self, index: Any, /) -> Element:
+        """Element `index` in [0, len)."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +57,109 @@ class DatasetInfo:
     """Which part of the data the test split is."""
     preprocessing: str
     """What was done to the data to get these images, in one line."""
+    classes: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, …; None where images have none, or where their number is not known."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types (the shape a list)."""
-        return dataclasses.asdict(self) | {"shape": list(self.shape)}
+        """The fields as JSON types (tuples are lists)."""
+        classes = None if self.classes is None else list(self.classes)
+        return dataclasses.asdict(self) | {"shape": list(self.shape), "classes": classes}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Two disjoint sources of uint8 images of shape `info.shape`."""
+    """Two disjoint sources of elements: "image", uint8 of shape `info.shape`; "label", where there are `info.classes`.
+
+    Any indexable of dicts is a source. Elements are checked as they are read, the first of each source at once. Raises
+    `InputError` for a source of another length than `info` says, an element that is no dict or has no image, an image
+    of another type, shape or range, a label that is not one of the classes, an entry that is no number or array of them
+    or has a name that evaluation uses, and entries or shapes other than those of the first element.
+    """
 
     info: DatasetInfo
     train: Source
     test: Source
+
+    def __post_init__(self) -> None:
+        for split, num in (("train", self.info.num_train), ("test", self.info.num_test)):
+            source = getattr(self, split)
+            if len(source) != num:
+                raise InputError(f"data set {self.info.name!r}: {split} has {len(source)} images, info says {num}")
+            if not isinstance(source, Checked):
+                object.__setattr__(self, split, Checked(source, self.info, split))
+
+
+class Checked:
+    """A source whose elements are checked as they are read; see `Dataset`."""
+
+    def __init__(self, source: Source, info: DatasetInfo, split: str):
+        self._source, self._info, self._split = source, info, split
+        self._first = self._shapes(source[0], 0) if len(source) else {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Element:
+        element = self._source[index]
+        shapes = self._shapes(element, index)
+        if shapes != self._first:
+            raise self._error(index, f"has {_listed(shapes)}; the first one has {_listed(self._first)}")
+        return element
+
+    def _shapes(self, element: Any, index: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each entry of an element that is as it must be."""
+        info, arrays = self._info, {}
+        if not isinstance(element, Mapping):
+            raise self._error(index, f"is of type {type(element).__name__}; needed is a dict with 'image'")
+        for name, value in element.items():
+            arrays[name] = array = np.asarray(value)
+            if name in RESERVED:
+                raise self._error(index, f"has an entry {name!r}; evaluation needs the names {', '.join(RESERVED)}")
+            if array.dtype.kind not in "biuf":
+                raise self._error(index, f"has {name!r} of dtype {array.dtype}; needed are numbers")
+        if "image" not in arrays:
+            raise self._error(index, f"has no 'image'; its entries are {', '.join(map(repr, arrays)) or 'none'}")
+        image = arrays["image"]
+        if image.dtype != np.uint8 or image.shape != info.shape:
+            raise self._error(index, f"has an image of {image.dtype} {image.shape}; needed is uint8 {info.shape}")
+        if info.levels < 256 and image.max() >= info.levels:
+            raise self._error(index, f"has a pixel of {image.max()}, outside 0 to {info.levels - 1}")
+        if "label" in arrays and info.classes is not None:
+            label = arrays["label"]
+            if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
+                raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
+        return {name: array.shape for name, array in arrays.items()}
+
+    def _error(self, index: int, what: str) -> InputError:
+        return InputError(f"data set {self._info.name!r}: {self._split} element {index} {what}")
+
+
+def stack(elements: Sequence[Element]) -> Batch:
+    """The batch of some elements; numbers of 64 bits have 32 in it, as on devices."""
+    batch = {name: np.stack([np.asarray(element[name]) for element in elements]) for name in elements[0]}
+    return {name: array.astype(NARROW.get(array.dtype, array.dtype), copy=False) for name, array in batch.items()}
+
+
+def examples(source: Source, indices: Iterable[int] | np.ndarray) -> Batch:
+    """The batch of these elements of a source, in this order; `examples(source, range(8))["image"]` are its first 8."""
+    return stack([source[int(index)] for index in indices])
+
+
+def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
+    """Type and shape of these entries of an element: `label int32`, `tokens int32 77`.
+
+    Raises `InputError` for one that the data do not have.
+    """
+    first = examples(dataset.train, [0])
+    for name in names:
+        if name not in first or name == "image":
+            others = ", ".join(repr(other) for other in first if other != "image")
+            raise InputError(
+                f"network.condition: {name!r} is not of data set {dataset.info.name!r}; beside images it has "
+                f"{others or 'nothing'}"
+            )
+    return tuple(" ".join([name, str(first[name].dtype), *map(str, first[name].shape[1:])]) for name in names)
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())

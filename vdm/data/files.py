@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vdm.data.dataset import Dataset, DatasetInfo
+from vdm.data.arrays import check_images, in_memory
+from vdm.data.dataset import Dataset
 from vdm.errors import InputError, one_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -25,7 +26,7 @@ def load_npz(path: str, levels: int) -> Dataset:
     splits of different image shapes, an empty split or an image without pixels.
     """
     name, file = f"npz:{path}", Path(path).expanduser()
-    arrays = {key: _check_array(f"{name} array {key!r}", array, levels) for key, array in _read_npz(file, name).items()}
+    arrays = {key: check_images(f"{name} array {key!r}", array, levels) for key, array in _read_npz(file, name).items()}
     if len(arrays) == 2:
         train, test = arrays["train"], arrays["test"]
         splits, rule = ("array train", "array test"), ""
@@ -39,7 +40,15 @@ def load_npz(path: str, levels: int) -> Dataset:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     preprocessing = "values as stored" + rule
-    return _in_memory(train, test, name=name, digest=digest, levels=levels, splits=splits, preprocessing=preprocessing)
+    return in_memory(
+        {"image": train},
+        {"image": test},
+        levels=levels,
+        name=name,
+        version=f"sha256:{digest[:16]}",
+        splits=splits,
+        preprocessing=preprocessing,
+    )
 
 
 def _read_npz(path: Path, name: str) -> dict[str, np.ndarray]:
@@ -59,20 +68,6 @@ def _read_npz(path: Path, name: str) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, … by where the damage is
         raise InputError(f"{name}: not a readable npz file: {one_line(error)}") from None
-
-
-def _check_array(what: str, array: np.ndarray, levels: int) -> np.ndarray:
-    """The array as uint8 (N, H, W, C)."""
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"{what}: dtype {array.dtype}; needed are integers (0 to {levels - 1})")
-    if array.ndim not in (3, 4):
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, H, W, C) or (N, H, W)")
-    if array.size == 0:
-        raise InputError(f"{what}: shape {array.shape} holds no pixels")
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= levels:
-        raise InputError(f"{what}: values from {low} to {high}, outside 0 to {levels - 1} (data.levels={levels})")
-    return (array if array.ndim == 4 else array[..., None]).astype(np.uint8)
 
 
 def load_folder(path: str) -> Dataset:
@@ -104,7 +99,14 @@ def load_folder(path: str) -> Dataset:
     digest = hashed.hexdigest()
     train, test = images[:boundary], images[boundary:]
     preprocessing = "grey pictures: 1 channel; others: RGB, without alpha" + rule
-    return _in_memory(train, test, name=name, digest=digest, levels=256, splits=splits, preprocessing=preprocessing)
+    return in_memory(
+        {"image": train},
+        {"image": test},
+        name=name,
+        version=f"sha256:{digest[:16]}",
+        splits=splits,
+        preprocessing=preprocessing,
+    )
 
 
 def _image_files(folder: Path, name: str) -> list[Path]:
@@ -142,31 +144,6 @@ def _open(file: Path, decode: bool) -> np.ndarray | tuple[int, int, int]:
         raise
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, …
         raise InputError(f"{file}: not a readable picture: {one_line(error)}") from None
-
-
-def _in_memory(
-    train: np.ndarray,
-    test: np.ndarray,
-    *,
-    name: str,
-    digest: str,
-    levels: int,
-    splits: tuple[str, str],
-    preprocessing: str,
-) -> Dataset:
-    height, width, channels = train.shape[1:]
-    info = DatasetInfo(
-        name=name,
-        version=f"sha256:{digest[:16]}",
-        shape=(height, width, channels),
-        levels=levels,
-        num_train=len(train),
-        num_test=len(test),
-        train_split=splits[0],
-        test_split=splits[1],
-        preprocessing=preprocessing,
-    )
-    return Dataset(info, train, test)
 
 
 def _boundary(name: str, num_images: int) -> int:

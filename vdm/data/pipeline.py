@@ -6,13 +6,14 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import grain
 import numpy as np
 from absl import flags
 
 from vdm.data import augmentations as augmentations_lib
-from vdm.data.dataset import Dataset, Source
+from vdm.data.dataset import Batch, Dataset, Element, Source, examples, stack
 from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -29,7 +30,9 @@ def train_iterator(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches {"image": uint8 (batch_size / process_count, H, W, C)} of the train split, without end.
+    """Batches of the train split without end, of all entries that it has: "image", uint8 (b, H, W, C), "label", ….
+
+    b is batch_size / process_count. Augmentations change the image alone.
 
     Every epoch visits each image once, in an order of its own; batches run across the ends of epochs, so no image is
     left out. `batch_size` counts the images of all processes, and each process gets its block of rows: the global
@@ -53,12 +56,18 @@ def train_iterator(
     if num_workers < 0:
         raise InputError(f"data.num_workers: {num_workers} is negative")
 
-    images = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
+    elements = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
     for augmentation in augmentations_lib.get(tuple(augmentations), dataset.info.shape):
-        images = images.random_map(augmentation)
+        elements = elements.random_map(partial(_augmented, augmentation))
     # Local batches are cut from the global order, so batches p, p + P, p + 2P, … are block p of each global batch.
-    batches = images.map(_as_element).batch(local_size)[process_index::process_count]
+    batches = elements.batch(local_size, batch_fn=stack)[process_index::process_count]
     return _BatchIterator(batches, num_workers)
+
+
+def _augmented(
+    augmentation: augmentations_lib.Augmentation, element: Element, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    return {**element, "image": augmentation(element["image"], rng)}
 
 
 class _BatchIterator(grain.DatasetIterator):
@@ -82,7 +91,7 @@ class _BatchIterator(grain.DatasetIterator):
             )
         self._first, self._position, self._iterator = position, position, iter(iterable)
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> Batch:
         try:
             batch = next(self._iterator)
         except RuntimeError as error:
@@ -143,12 +152,13 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
     max_images: int = 0,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """Batches that hold every image of `source` (or its first `max_images`, if positive) exactly once, in order.
 
-    A batch has "image": uint8 (b, H, W, C), "mask": bool (b,) and "index": int32 (b,) with
-    b = batch_size / process_count. The last one is filled up with black images, where mask is False and index −1, so
-    that all batches have one shape; every process gets the same number of batches, and its block of rows of each.
+    A batch has all entries of the source, "image": uint8 (b, H, W, C), …, and "mask": bool (b,) and "index": int32 (b,)
+    with b = batch_size / process_count. The last one is filled up with zeros of each entry, where mask is False and
+    index −1, so that all batches have one shape; every process gets the same number of batches, and its block of rows
+    of each.
 
     Raises `InputError` for a batch size that is not positive or does not divide among the processes.
     """
@@ -158,14 +168,21 @@ def evaluation_batches(
     return (_padded_batch(source, start, local_size, total) for start in starts)
 
 
-def _padded_batch(source: Source, start: int, size: int, total: int) -> dict[str, np.ndarray]:
-    """Images start, start + 1, …, of which those from `total` on are padding."""
+def _padded_batch(source: Source, start: int, size: int, total: int) -> Batch:
+    """Elements start, start + 1, …, of which those from `total` on are padding."""
     index = np.arange(start, start + size, dtype=np.int32)
     mask = index < total
-    image = np.zeros((size, *source[0].shape), np.uint8)
-    for row in np.flatnonzero(mask):
-        image[row] = source[int(index[row])]
-    return {"image": image, "mask": mask, "index": np.where(mask, index, np.int32(-1))}
+    # Of a share that is padding alone, the first element gives the shapes.
+    batch = examples(source, index[mask] if mask.any() else [0])
+    padding = size - int(mask.sum())
+
+    def padded(entry: np.ndarray) -> np.ndarray:
+        return np.concatenate([entry[: size - padding], np.zeros((padding, *entry.shape[1:]), entry.dtype)])
+
+    return {name: padded(entry) for name, entry in batch.items()} | {
+        "mask": mask,
+        "index": np.where(mask, index, np.int32(-1)),
+    }
 
 
 def _local_size(batch_size: int, process_count: int, field: str) -> int:
@@ -174,7 +191,3 @@ def _local_size(batch_size: int, process_count: int, field: str) -> int:
     if batch_size % process_count:
         raise InputError(f"{field}: {batch_size} is not divisible by the {process_count} processes")
     return batch_size // process_count
-
-
-def _as_element(image: np.ndarray) -> dict[str, np.ndarray]:
-    return {"image": image}

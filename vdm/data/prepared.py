@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo
+from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo, Element
 from vdm.errors import InputError, one_line
 
 NETWORK_TIMEOUT = 2.0
@@ -21,20 +21,17 @@ NETWORK_TIMEOUT = 2.0
 
 
 class TfdsSource:
-    """The images of one split: `records[i][key]`, each checked to have the shape of the first."""
+    """The elements of one split: of each record the features that `entries` names, as in {"image": "photo"}."""
 
-    def __init__(self, records: Any, key: str, name: str):
-        self._records, self._key, self._name = records, key, name
-        self.shape = records[0][key].shape
+    def __init__(self, records: Any, entries: dict[str, str]):
+        self._records, self._entries = records, entries
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        image = self._records[index][self._key]
-        if image.shape != self.shape:
-            raise InputError(f"data set {self._name!r}: image {index} is {image.shape}, the first one {self.shape}")
-        return image
+    def __getitem__(self, index: int) -> Element:
+        record = self._records[index]
+        return {entry: record[feature] for entry, feature in self._entries.items()}
 
 
 def load_builtin(name: str, data_dir: str) -> Dataset:
@@ -64,8 +61,9 @@ def load_builtin(name: str, data_dir: str) -> Dataset:
 def load_tfds(name: str, data_dir: str) -> Dataset:
     """A TFDS image data set by name (`cifar10`, `downsampled_imagenet/32x32`), downloaded only if it is not there.
 
-    The images are the feature `image`, or the only image feature there is; uint8 of one shape. The test split is
-    `test` or, if there is none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
+    The images are the feature `image`, or the only image feature there is; uint8 of one shape. The labels are the
+    feature `label`, or the only class label there is, if both splits have it. The test split is `test` or, if there is
+    none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
 
     Raises `InputError` for an unknown name, for data that are neither prepared nor to be had (within seconds), that
     are prepared in another format than array_record, that lack a split, or whose images are not uint8.
@@ -84,7 +82,9 @@ def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
     info = builder.info
     key = _image_feature(info.features, name)
     test_split = "test" if "test" in info.splits else "validation"
-    sources = []
+    entries, classes = {"image": key}, None
+    label = _label_feature(info.features)
+    splits = []
     for split in ("train", test_split):
         if split not in info.splits or info.splits[split].num_examples == 0:
             found = ", ".join(info.splits) or "none"
@@ -96,21 +96,23 @@ def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
                 f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; needed is array_record: "
                 "choose another data.data_dir, or prepare it again with file_format='array_record'"
             ) from None
-        sources.append(TfdsSource(records, key, name))
-    train, test = sources
-    if train.shape != test.shape:
-        raise InputError(f"data set {name!r}: images are {train.shape} in train, {test.shape} in {test_split}")
+        splits.append(records)
+    # Some test splits are published without their labels, as −1.
+    if label is not None and all(records[0][label] >= 0 for records in splits):
+        entries["label"], classes = label, tuple(info.features[label].names)
+    train, test = (TfdsSource(records, entries) for records in splits)
     metadata = info.metadata or {}
     record = DatasetInfo(
         name=name,
         version=str(info.version),
-        shape=train.shape,
+        shape=splits[0][0][key].shape,
         levels=metadata.get("levels", 256),
         num_train=len(train),
         num_test=len(test),
         train_split="train",
         test_split=test_split,
         preprocessing=metadata.get("preprocessing", f"feature {key!r} as TFDS decodes it"),
+        classes=classes,
     )
     return Dataset(record, train, test)
 
@@ -130,6 +132,12 @@ def _image_feature(features: Any, name: str) -> str:
             f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; needed is uint8 (H, W, C)"
         )
     return key
+
+
+def _label_feature(features: Any) -> str | None:
+    """The key of the labels among the features: `label`, or the only one of type ClassLabel; None if there is none."""
+    keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    return "label" if "label" in keys else keys[0] if len(keys) == 1 else None
 
 
 def _download(name: str, folder: Path) -> tfds.core.DatasetBuilder:

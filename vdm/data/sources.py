@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vdm import parts
 from vdm.config import Config, DataConfig
-from vdm.data.dataset import Dataset
+from vdm.data.dataset import Dataset, described
 from vdm.data.files import load_folder, load_npz
 from vdm.data.prepared import load_builtin, load_tfds
 from vdm.errors import InputError
@@ -31,10 +31,22 @@ def load(config: DataConfig) -> Dataset:
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
-    """The config with shape and levels as the data have them. Raises `InputError` if it asks for others."""
+    """The config with shape and levels as the data have them, and what the network is conditioned on.
+
+    Raises `InputError` if it asks for others.
+    """
     _check(config.data, dataset)
-    info = dataset.info
-    return replace(config, data=replace(config.data, shape=tuple(info.shape), levels=info.levels))
+    info, names = dataset.info, config.network.condition
+    data = replace(config.data, shape=tuple(info.shape), levels=info.levels)
+    if names:
+        classes = len(info.classes) if "label" in names and info.classes is not None else None
+        found = replace(data, entries=described(dataset, names), classes=classes)
+        for field in ("entries", "classes"):
+            wanted, there = getattr(data, field), getattr(found, field)
+            if wanted is not None and wanted != there:
+                raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {there}")
+        data = found
+    return replace(config, data=data)
 
 
 def _check(config: DataConfig, dataset: Dataset) -> None:

@@ -188,7 +188,7 @@ def image_bounds(
 ) -> tuple[Bound, Float[Array, "batch bins 5"]]:
     """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`.
 
-    A batch has "image", "index" and the "offset" u of its stratified times.
+    A batch has "image", what the network is conditioned on, "index" and the "offset" u of its stratified times.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
     gamma = functools.partial(model.gamma, variables)
@@ -201,7 +201,7 @@ def image_bounds(
             t, density = timesteps.importance(t, probabilities)
         gamma_t, weight = bounds.noise_levels(gamma, t, num_steps)
         draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
-        bound = model.bound_at(variables, {"image": batch["image"]}, draws, gamma_t, weight / density)
+        bound = model.bound_at(variables, batch, draws, gamma_t, weight / density)
         # Elementwise sums and not a scatter, which devices would have to exchange.
         here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
         variates = weight[:, None] * control_variates(x, draws.eps)

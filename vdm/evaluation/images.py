@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
+from vdm.data.dataset import Source, examples
 from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.keys import folded, image_keys
-from vdm.model import Model, Variables
+from vdm.model import Condition, Model, Variables
 from vdm.predictions import Denoise, Prediction
 from vdm.settings import check
 
@@ -79,13 +82,15 @@ class ModelSampling:
         self.model, self.config, self.sampler = model, config, parts.make("sampler", config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
 
-    def denoiser(self, variables: Variables) -> Denoise:
-        """The batch is spread over the mesh."""
+    def denoiser(self, variables: Variables, condition: Condition = None) -> Denoise:
+        """The batch and its condition are spread over the mesh."""
+        if self.sharding is not None and condition is not None:
+            condition = jax.lax.with_sharding_constraint(condition, self.sharding)
 
         def denoise(z: Array, gamma: Gamma) -> Prediction:
             if self.sharding is not None:
                 z = jax.lax.with_sharding_constraint(z, self.sharding)
-            return self.model.denoiser(variables)(z, gamma)
+            return self.model.denoiser(variables, condition)(z, gamma)
 
         clipped: Callable[[Denoise], Denoise] = parts.make("clipping", self.config.clip)
         return clipped(denoise)
@@ -94,11 +99,17 @@ class ModelSampling:
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
 
     def images(
-        self, variables: Variables, key: PRNGKeyArray, first: Array, num: int, frames: Sequence[int] = ()
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        first: Array,
+        num: int,
+        frames: Sequence[int] = (),
+        condition: Condition = None,
     ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
         """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
-        return self.images_from(variables, key, z_1, first, frames)
+        return self.images_from(variables, key, z_1, first, frames, condition)
 
     def images_from(
         self,
@@ -107,9 +118,10 @@ class ModelSampling:
         z_1: Float[Array, "num height width channels"],
         first: int | Array = 0,
         frames: Sequence[int] = (),
+        condition: Condition = None,
     ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
         """As `images`, from given latents z₁ of images `first`, …."""
-        denoise, gammas = self.denoiser(variables), self.gammas(variables)
+        denoise, gammas = self.denoiser(variables, condition), self.gammas(variables)
         z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
         # The next fold after that of the last step.
         keys = folded(image_keys(key, len(z_1), first), len(gammas))
@@ -131,10 +143,13 @@ class ImageSampler:
         `InputError` for more steps than the model has.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
-        self.config, of_model = config, ModelSampling(model, mesh, config)
+        self.model, self.config, of_model = model, config, ModelSampling(model, mesh, config)
 
-        def run(variables: Variables, key: PRNGKeyArray, first: Array) -> tuple[Array, Array, Array]:
-            return of_model.images(parallel.gathered(variables, mesh), key, first, self.batch_size, frames)
+        def run(
+            variables: Variables, key: PRNGKeyArray, first: Array, condition: Condition
+        ) -> tuple[Array, Array, Array]:
+            whole = parallel.gathered(variables, mesh)
+            return of_model.images(whole, key, first, self.batch_size, frames, condition)
 
         self._run = jax.jit(run)
 
@@ -145,21 +160,45 @@ class ImageSampler:
         num: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
         first: int = 0,
+        condition: Condition = None,
     ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept shown height width channels"]]:
         """(images `first` … `first` + `num` − 1, integer values 0 … levels−1; their kept x̂ in about [−1, 1]).
 
-        Raises `NonFiniteLatents`.
+        `condition` is that of these images, with `num` of everything. Raises `NonFiniteLatents`, and ValueError for a
+        condition that is not the model's.
         """
         images, frames, config = [], [], self.config
+        condition = self.model.condition_for(num, condition)
         for done in range(0, num, self.batch_size):
             with memory.guarded("sampling", memory.SAMPLING):
-                image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done)))
+                part = padded(condition, done, self.batch_size)
+                image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done), part))
             check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
             images.append(image.astype(np.uint8))
             if done < SHOWN:
                 frames.append(kept)
             progress(min(done + self.batch_size, num), num)
         return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, SHOWN)]
+
+
+def padded(tree: Any, start: int, size: int) -> Any:
+    """Rows `start` … `start` + `size` − 1 of every array, filled up with its last one where there are no more."""
+
+    def rows(array: ArrayLike) -> np.ndarray:
+        array = np.asarray(array)
+        return array[np.minimum(np.arange(start, start + size), len(array) - 1)]
+
+    return jax.tree.map(rows, tree)
+
+
+def conditions_of(model: Model, source: Source, num: int, first: int = 0) -> Condition:
+    """The conditions of elements `first`, `first` + 1, … of a source, and from its first again after its last.
+
+    None for a model without one; then nothing is read.
+    """
+    if not model.condition:
+        return None
+    return model.condition_of(examples(source, np.arange(first, first + num) % len(source)))
 
 
 def frame_steps(num_frames: int, num_steps: int) -> list[int]:

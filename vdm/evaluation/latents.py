@@ -9,8 +9,8 @@ from vdm import gaussian, likelihoods, parallel, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.bound import Progress
-from vdm.evaluation.images import ModelSampling, check_finite
-from vdm.model import Model, Variables
+from vdm.evaluation.images import ModelSampling, check_finite, padded
+from vdm.model import Condition, Model, Variables
 
 
 class Latents:
@@ -33,37 +33,46 @@ class Latents:
             )
 
     def interpolate(
-        self, key: PRNGKeyArray, num_pairs: int, num_frames: int, progress: Progress = lambda done, total: None
+        self,
+        key: PRNGKeyArray,
+        num_pairs: int,
+        num_frames: int,
+        progress: Progress = lambda done, total: None,
+        condition: Condition = None,
     ) -> UInt8[np.ndarray, "frames pairs height width channels"]:
         """Row k goes from image 2k of the key to image 2k + 1, through `num_frames` latents slerped between theirs.
 
-        Raises `NonFiniteLatents`.
+        `condition` has `num_pairs` of everything, one for all of a row. Raises `NonFiniteLatents`, and ValueError for a
+        condition that is not the model's.
         """
         batch = parallel.round_up(num_pairs, self.mesh)
+        condition = padded(self.model.condition_for(num_pairs, condition), 0, batch)
         _, z_1 = samplers.initial_latents(key, (2 * batch, *self.model.shape))
         frames, slerp, decode = [], jax.jit(samplers.slerp), jax.jit(self._decode)
         for done, weight in enumerate(np.linspace(0, 1, num_frames, dtype=np.float32), 1):
-            image, bad_step = parallel.to_host(decode(self.variables, slerp(z_1[::2], z_1[1::2], weight)))
+            image, bad_step = parallel.to_host(decode(self.variables, slerp(z_1[::2], z_1[1::2], weight), condition))
             check_finite(bad_step[:num_pairs], self.config.sampler, self.config.steps)
             frames.append(image.astype(np.uint8)[:num_pairs])
             progress(done, num_frames)
         return np.stack(frames)
 
     def reconstruct(
-        self, images: UInt8[np.ndarray, "num height width channels"], progress: Progress = lambda done, total: None
+        self,
+        images: UInt8[np.ndarray, "num height width channels"],
+        progress: Progress = lambda done, total: None,
+        condition: Condition = None,
     ) -> UInt8[np.ndarray, "num height width channels"]:
         """The images that the sampler makes of the latents of `images`, which DDIM finds: up the grid, from z₀ = α₀ x.
 
-        Raises `NonFiniteLatents`.
+        `condition` is that of the images. Raises `NonFiniteLatents`, and ValueError for a condition that is not the
+        model's.
         """
         num = len(images)
+        condition = self.model.condition_for(num, condition)
         batch = parallel.round_up(min(self.config.batch_size, num), self.mesh)
         run, parts = jax.jit(self._there_and_back), []
         for done in range(0, num, batch):
-            part = images[done : done + batch]
-            # The last batch is filled with its last image.
-            filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            image, bad_up, bad_down = parallel.to_host(run(self.variables, filled))
+            image, bad_up, bad_down = parallel.to_host(run(self.variables, *padded((images, condition), done, batch)))
             check_finite(bad_up, "ddim, inverting", self.config.steps, done)
             check_finite(bad_down, self.config.sampler, self.config.steps, done)
             parts.append(image.astype(np.uint8))
@@ -71,20 +80,20 @@ class Latents:
         return np.concatenate(parts)[:num]
 
     def _decode(
-        self, variables: Variables, z_1: Float[Array, "batch *data"]
+        self, variables: Variables, z_1: Float[Array, "batch *data"], condition: Condition
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"]]:
         """(images, steps at which they ceased to be finite)."""
         # Of a deterministic sampler no key is ever used.
-        image, _, bad_step = self._of_model.images_from(variables, jax.random.key(0), z_1)
+        image, _, bad_step = self._of_model.images_from(variables, jax.random.key(0), z_1, condition=condition)
         return image, bad_step
 
     def _there_and_back(
-        self, variables: Variables, images: UInt8[Array, "batch *data"]
+        self, variables: Variables, images: UInt8[Array, "batch *data"], condition: Condition
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"], Integer[Array, " batch"]]:
-        denoise, gammas = self._of_model.denoiser(variables), self._of_model.gammas(variables)
+        denoise, gammas = self._of_model.denoiser(variables, condition), self._of_model.gammas(variables)
         z_0 = gaussian.alpha(gammas[-1]) * likelihoods.encode(images, self.model.levels)
         up = samplers.run(jax.random.key(0), denoise, samplers.ddim(), gammas[::-1], z_0)
-        image, bad_down = self._decode(variables, up.z_0)
+        image, bad_down = self._decode(variables, up.z_0, condition)
         return image, up.bad_step, bad_down
 
 

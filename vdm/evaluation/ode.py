@@ -207,7 +207,7 @@ def image_ode_bounds(
 ) -> tuple[Float[Array, "batch 3"], Integer[Array, " batch"]]:
     """`probability_flow.gaussian_bound` of draw d of each image: its terms in nats, and the network calls.
 
-    A batch has "image" and "index". `num_probes` 0 is the exact divergence.
+    A batch has "image", "index" and what the network is conditioned on. `num_probes` 0 is the exact divergence.
     """
     # Evaluator's ε₀ of its first round.
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 0), batch["index"])
@@ -219,7 +219,7 @@ def image_ode_bounds(
         one = partial(probability_flow.rademacher, probe_key, (1, *model.shape), num_probes)
         probes = jax.vmap(one)(batch["index"])[:, 0]
     bound = probability_flow.gaussian_bound(
-        model.denoiser(variables),
+        model.denoiser(variables, model.condition_of(batch)),
         batch["image"],
         eps_0,
         model.gamma(variables, jnp.float32(0)),

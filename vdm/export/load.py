@@ -3,6 +3,7 @@
 python load.py --num=16 --seed=0 --out=images.npz
 
 Image k of a seed is always the same, and the one that vdm's sample.py draws from this checkpoint with these settings.
+A conditional model needs --condition=FILE, an npz file with the arrays that export.json names, a row for each image.
 """
 
 import argparse
@@ -26,21 +27,47 @@ def load(name: str, folder: Path = HERE) -> tuple[Callable[..., Any], dict[str, 
         return jax.jit(exported.call), {key: jax.device_put(value) for key, value in weights.items()}
 
 
-def draw(seed: int, first: int, num: int, batch_size: int = 64, folder: Path = HERE) -> np.ndarray:
+def draw(
+    seed: int,
+    first: int,
+    num: int,
+    batch_size: int = 64,
+    folder: Path = HERE,
+    condition: dict[str, np.ndarray] | None = None,
+) -> np.ndarray:
     """Images `first` … `first` + `num` − 1 of a seed: uint8 (num, height, width, channels).
 
-    Raises ValueError if the sampler leaves the finite numbers.
+    `condition` has the arrays that export.json names, of `num` rows each. Raises ValueError for others, and if the
+    sampler leaves the finite numbers.
     """
-    batch_size = json.loads((folder / "export.json").read_text())["batch_size"] or min(batch_size, num)
+    record = json.loads((folder / "export.json").read_text())
+    batch_size = record["batch_size"] or min(batch_size, num)
+    rows = conditions(record, num, condition)
     sample, weights = load("sampler", folder)
     images = []
     for start in range(first, first + num, batch_size):
         # The last batch is as long as the others, so that one program serves all.
-        image, bad_step = sample(weights, np.uint32(seed), np.arange(start, start + batch_size, dtype=np.int32))
+        numbers = np.arange(start, start + batch_size, dtype=np.int32)
+        of_these = [{name: row[np.minimum(numbers - first, num - 1)] for name, row in one.items()} for one in rows]
+        image, bad_step = sample(weights, np.uint32(seed), numbers, *of_these)
         if np.any(np.asarray(bad_step)[: first + num - start] >= 0):
             raise ValueError(f"images {start} to {start + batch_size - 1} of seed {seed} are not all finite")
         images.append(np.asarray(image))
     return np.concatenate(images)[:num]
+
+
+def conditions(
+    record: dict[str, Any], num: int, condition: dict[str, np.ndarray] | None
+) -> list[dict[str, np.ndarray]]:
+    """The condition as the last argument of the programs, in their types; none of an unconditional model."""
+    wanted, given = record["condition"], condition or {}
+    if set(wanted) != set(given):
+        raise ValueError(f"condition: has {sorted(given) or 'nothing'}, must have {sorted(wanted) or 'nothing'}")
+    for name, like in wanted.items():
+        if np.shape(given[name]) != (num, *like["shape"]):
+            shape = (num, *like["shape"])
+            raise ValueError(f"condition {name!r}: has shape {np.shape(given[name])}, must have {shape}")
+    return [{name: np.asarray(given[name], like["dtype"]) for name, like in wanted.items()}] if wanted else []
 
 
 def main() -> None:
@@ -49,12 +76,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
     parser.add_argument("--batch_size", type=int, default=64, help="images a call (default: 64, or what was fixed)")
+    parser.add_argument("--condition", type=Path, help="npz file with the condition of each image")
     parser.add_argument("--out", type=Path, default=Path("images.npz"), help="npz file (default: images.npz)")
     given = parser.parse_args()
     if min(given.num, given.batch_size) < 1 or min(given.first, given.seed) < 0 or given.seed >= 2**32:
         parser.error("--num and --batch_size must be 1 or more, --first 0 or more, --seed from 0 to 2**32 - 1")
     try:
-        np.savez_compressed(given.out, images=draw(given.seed, given.first, given.num, given.batch_size))
+        condition = dict(np.load(given.condition)) if given.condition else None
+        images = draw(given.seed, given.first, given.num, given.batch_size, condition=condition)
+        np.savez_compressed(given.out, images=images)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(given.out)

@@ -27,7 +27,7 @@ from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
 from vdm.files import write_json
 from vdm.keys import Stream, stream_key
-from vdm.model import Model, Variables
+from vdm.model import Condition, Model, Variables
 from vdm.programs.command_line import Parser, quiet
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
@@ -39,7 +39,7 @@ PARTS = ("network", "schedule", "likelihood")
 Weights = dict[str, Any]
 """Arrays by flat names: "network/conv_in/kernel"."""
 
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "sampler.bin": {
         "arguments": {
             "weights": "dict of the arrays in weights.npz",
@@ -62,6 +62,15 @@ CALLS = {
 }
 
 
+def calls(model: Model) -> dict[str, Any]:
+    """`CALLS`, with the condition as a last argument where the model has one."""
+    if not model.condition:
+        return CALLS
+    shapes = {name: ", ".join(["batch", *map(str, like.shape)]) for name, like in model.condition.items()}
+    condition = {name: f"{like.dtype} ({shapes[name]})" for name, like in model.condition.items()}
+    return {name: {**call, "arguments": {**call["arguments"], "condition": condition}} for name, call in CALLS.items()}
+
+
 def to_weights(variables: Variables) -> Weights:
     """The variables by flat names."""
     return flax.traverse_util.flatten_dict(variables, sep="/")
@@ -80,29 +89,41 @@ def sampler(model: Model, settings: SamplingConfig) -> Callable[..., tuple[Array
     of_model = ModelSampling(model, None, settings)
 
     def sample(
-        weights: Weights, seed: UInt32[Array, ""], numbers: Integer[Array, " batch"]
+        weights: Weights, seed: UInt32[Array, ""], numbers: Integer[Array, " batch"], condition: Condition = None
     ) -> tuple[UInt8[Array, "batch height width channels"], Integer[Array, " batch"]]:
         variables, key = to_variables(weights), stream_key(seed, Stream.SAMPLING)
 
-        def one(number: Array) -> tuple[Array, Array]:
-            image, _, bad_step = of_model.images(variables, key, number, 1)
+        def one(number: Array, condition: Condition) -> tuple[Array, Array]:
+            image, _, bad_step = of_model.images(variables, key, number, 1, condition=_with_axis(condition))
             return image[0].astype(jnp.uint8), bad_step[0]
 
-        return jax.vmap(one)(numbers)
+        return jax.vmap(one)(numbers, condition)
 
     return sample
 
 
 def denoiser(model: Model) -> Callable[..., Array]:
-    """The pure function of `CALLS`: ε̂(z, γ), neither clipped nor conditional."""
+    """The pure function of `CALLS`: ε̂(z, γ), not clipped."""
 
     def denoise(
-        weights: Weights, z: Float[Array, "batch height width channels"], gamma: Float[Array, " batch"]
+        weights: Weights,
+        z: Float[Array, "batch height width channels"],
+        gamma: Float[Array, " batch"],
+        condition: Condition = None,
     ) -> Float[Array, "batch height width channels"]:
         variables = to_variables(weights)
-        return jax.vmap(lambda z, gamma: model.denoise(variables, z[None], gamma)[0])(z, gamma)
+
+        def one(z: Array, gamma: Array, condition: Condition) -> Array:
+            return model.denoise(variables, z[None], gamma, _with_axis(condition))[0]
+
+        return jax.vmap(one)(z, gamma, condition)
 
     return denoise
+
+
+def _with_axis(condition: Condition) -> Condition:
+    """That of one image, with a leading axis."""
+    return jax.tree.map(lambda x: x[None], condition)
 
 
 def programs(
@@ -121,7 +142,12 @@ def programs(
         export.export(jax.jit(function), platforms=list(platforms))
         for function in (sampler(model, settings), denoiser(model))
     ]
-    return {"sampler.bin": lower[0](weights, seed, numbers), "denoiser.bin": lower[1](weights, z, gamma)}
+    condition = {name: jax.ShapeDtypeStruct((batch, *one.shape), one.dtype) for name, one in model.condition.items()}
+    last = [condition] if condition else []
+    return {
+        "sampler.bin": lower[0](weights, seed, numbers, *last),
+        "denoiser.bin": lower[1](weights, z, gamma, *last),
+    }
 
 
 def write(out: Path, run: Run, platforms: Sequence[str], batch_size: int | None = None) -> None:
@@ -158,6 +184,7 @@ def _record(run: Run, platforms: Sequence[str], batch_size: int | None, version:
         "schedule": values["schedule"],
         "network": values["network"],
         "model_steps": model.num_steps,
+        "condition": {name: {"shape": one.shape, "dtype": str(one.dtype)} for name, one in model.condition.items()},
         **recorded(run.config.sampling),
         "checkpoint_step": run.step,
         "weights": weights_digest(run.variables),
@@ -165,7 +192,7 @@ def _record(run: Run, platforms: Sequence[str], batch_size: int | None, version:
         "batch_size": batch_size,
         "calling_convention_version": version,
         "versions": versions(),
-        "calls": CALLS,
+        "calls": calls(model),
     }
 
 

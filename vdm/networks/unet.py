@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -61,14 +62,17 @@ class UNet(nn.Module):
         self,
         z: Float[Array, "batch height width channels"],
         gamma: Float[Array, ""] | Float[Array, " batch"],
-        condition: Float[Array, "batch features"] | None = None,
+        condition: Any = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
-        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout"."""
+        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+
+        A condition is one or more float arrays (batch, features), which join the embedding of γ; ValueError for others.
+        """
         time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
         if condition is not None:
-            embedding = jnp.concatenate([embedding, condition], axis=-1)
+            embedding = jnp.concatenate([embedding, *condition_features(condition)], axis=-1)
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
 
@@ -204,6 +208,15 @@ def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "bat
     angles = 1000 * time.astype(jnp.float32)[:, None] * frequencies[None, :]
     embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.pad(embedding, ((0, 0), (0, size - 2 * half)))
+
+
+def condition_features(condition: Any) -> list[Float[Array, "batch features"]]:
+    """The arrays of a condition, in the order of their names. Raises ValueError for one of another kind."""
+    for path, x in jax.tree_util.tree_leaves_with_path(condition):
+        if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+            name = f"condition{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{name} is {x.dtype} {x.shape}: this network takes float arrays (batch, features)")
+    return jax.tree.leaves(condition)
 
 
 def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int]) -> Float[Array, "*batch features"]:

@@ -10,7 +10,7 @@ import numpy as np
 from vdm import parallel, plots
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
-from vdm.evaluation.images import NonFiniteLatents
+from vdm.evaluation.images import NonFiniteLatents, conditions_of
 from vdm.keys import Stream
 from vdm.plots import images as pictures
 from vdm.programs.session import Session
@@ -136,7 +136,8 @@ class Sample(Hook):
         session.heed()
         key, num = session.key(Stream.SAMPLING), session.config.sampling.num
         try:
-            images, _ = session.sampler(session.variables, key, num, session.heed)
+            condition = conditions_of(session.model, session.dataset.test, num)
+            images, _ = session.sampler(session.variables, key, num, session.heed, condition=condition)
         except NonFiniteLatents as error:
             # A sampler may fail on a model that is young; training need not.
             session.console.print(f"warning: step {session.step}: no samples: {error}", style="yellow")

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from vdm import parallel
 from vdm.config import Config, validate
+from vdm.data import examples
 from vdm.errors import InputError
-from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, frame_steps
+from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, conditions_of, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream
+from vdm.model import Condition
 from vdm.plots import images as pictures
 from vdm.progress import progress_of
 from vdm.runs import shards
@@ -60,7 +62,12 @@ class Sample:
 
         def draw(first: int, count: int) -> np.ndarray:
             images, kept = sampler(
-                self.run.variables, self.key, count, lambda done, total: progress(first + done, num), first
+                self.run.variables,
+                self.key,
+                count,
+                lambda done, total: progress(first + done, num),
+                first,
+                self._conditions(count, first),
             )
             if first == 0:
                 frames.append(kept)
@@ -71,7 +78,8 @@ class Sample:
             drawn = shards.stream(self.stem, num, self._record(), draw)
             if steps and not frames:
                 # The first images were there, but not their frames.
-                frames.append(sampler(self.run.variables, self.key, min(num, SHOWN))[1])
+                shown = min(num, SHOWN)
+                frames.append(sampler(self.run.variables, self.key, shown, condition=self._conditions(shown))[1])
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
@@ -91,7 +99,8 @@ class Sample:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "interpolating") as progress:
-            images = latents.interpolate(self.key, min(self.settings.num, ROWS), num_frames, progress)
+            pairs = min(self.settings.num, ROWS)
+            images = latents.interpolate(self.key, pairs, num_frames, progress, self._conditions(pairs))
         frames = to_frames(images, self.run.model.levels)
         written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
         if parallel.is_main():
@@ -108,10 +117,10 @@ class Sample:
         dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        images = np.stack([dataset.test[k] for k in range(num)])
+        images = examples(dataset.test, range(num))["image"]
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "reconstructing") as progress:
-            again = latents.reconstruct(images, progress)
+            again = latents.reconstruct(images, progress, self._conditions(num))
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
         if parallel.is_main():
@@ -122,13 +131,19 @@ class Sample:
         self._wrote([self._path("_reconstruction.png")])
         return error
 
+    def _conditions(self, num: int, first: int = 0) -> Condition:
+        """Those of the test images, of a conditional model; other models need no data."""
+        run = self.run
+        return conditions_of(run.model, run.dataset.test, num, first) if run.model.condition else None
+
     def _path(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
 
     def _record(self) -> dict[str, Any]:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
-        return {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
+        of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
+        return of_all | ({"conditions": "of the test images"} if self.run.model.condition else {})
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

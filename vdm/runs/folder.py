@@ -60,7 +60,8 @@ def lock(path: Path) -> TextIO:
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
     for name, before in record.get("data", {}).items():
-        if name != "name" and data[name] != before:
+        # Classes that were not known then may be known now.
+        if name != "name" and before is not None and data[name] != before:
             raise InputError(f"--workdir={path}: made with other data: {name} {before!r} there, {data[name]!r} here")
 
 

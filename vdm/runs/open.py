@@ -90,8 +90,12 @@ def open_run(
         config = saved
     else:
         validate(config)
-        shape, levels = config.data.shape or saved.data.shape, config.data.levels or saved.data.levels
-        config = replace(config, data=replace(config.data, shape=shape, levels=levels))
+        # What the data fill in.
+        filled = {
+            name: getattr(config.data, name) or getattr(saved.data, name)
+            for name in ("shape", "levels", "entries", "classes")
+        }
+        config = replace(config, data=replace(config.data, **filled))
         check_same_model(saved, config, path)
     if model is None and "model" in _given(read_record(path)):
         raise InputError(f"{path}: was trained with a model of its caller: open_run(…, model=…)")

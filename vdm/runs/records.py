@@ -88,7 +88,8 @@ def write_evaluation(
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
     """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
     return {
-        "data": data,
+        # Numbers are the same whatever labels are called.
+        "data": {name: value for name, value in data.items() if name != "classes"},
         "split": "test",
         "precision": f"float32 ({PRECISION})",
         "checkpoint_step": step,

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from vdm import parallel
-from vdm.data.dataset import Source
+from vdm.data.dataset import Source, examples
 from vdm.model import Batch, Model, Variables
 from vdm.training.objective import Objective, loss_and_gradients
 
@@ -42,7 +42,7 @@ def gradient_noise(
     total, square = None, 0.0
     for n in range(num):
         chosen = rng.choice(len(source), batch_size, replace=False)
-        batch = parallel.shard_batch({"image": np.stack([source[int(k)] for k in chosen])}, mesh)
+        batch = parallel.shard_batch(examples(source, chosen), mesh)
         gradient = grads(variables, jax.random.fold_in(key, n), batch)
         parallel.throttle(gradient)
         total = gradient if total is None else jax.tree.map(jnp.add, total, gradient)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vdm.data import Arrays
 from vdm.evaluation.metrics.mmd import SCALES, Mmd, mmd
 from vdm.evaluation.statistics import jackknife
 
@@ -14,9 +15,13 @@ def images(num: int, seed: int, mean: float = 128.0, std: float = 30.0) -> np.nd
     return np.clip(np.round(pixels), 0, LEVELS - 1).astype(np.uint8)
 
 
+def of(real: np.ndarray) -> Mmd:
+    return Mmd(Arrays({"image": real}), LEVELS)
+
+
 @pytest.fixture(scope="module")
 def quality() -> Mmd:
-    return Mmd(images(300, 0), LEVELS)
+    return of(images(300, 0))
 
 
 def vectors(x: np.ndarray) -> np.ndarray:
@@ -34,7 +39,7 @@ def test_it_is_the_unbiased_estimate_of_its_definition(quality: Mmd) -> None:
     def mean_pairs(a: np.ndarray) -> float:
         return float(np.mean([kernel(a[i], a[j]) for i in range(len(a)) for j in range(len(a)) if i != j]))
 
-    few = Mmd(real[:30], LEVELS)
+    few = of(real[:30])
     few.median = quality.median
     expected = mean_pairs(x) + mean_pairs(y[:30]) - 2 * np.mean([kernel(a, b) for a in x for b in y[:30]])
     np.testing.assert_allclose(few.estimate([samples[:10], samples[10:]]).value, expected, atol=1e-6)
@@ -49,7 +54,7 @@ def test_the_median_is_that_of_distances_between_different_images(quality: Mmd) 
 
 def test_gaussians_of_other_means_come_out_at_the_closed_form() -> None:
     """E k(x, y) of N(m, s²) and N(m', s²) pixels is (1 + 2 s²/h)^{−d/2} exp(−d (m−m')²/(2 (h + 2 s²)))."""
-    quality, std, dims = Mmd(images(2000, 0), LEVELS), 30 * 2 / LEVELS, 9
+    quality, std, dims = of(images(2000, 0)), 30 * 2 / LEVELS, 9
     shift = 10 * 2 / LEVELS
 
     def mean_kernel(distance: float) -> float:
@@ -66,7 +71,7 @@ def test_gaussians_of_other_means_come_out_at_the_closed_form() -> None:
 
 
 def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
-    quality = Mmd(images(600, 0), LEVELS)
+    quality = of(images(600, 0))
     floor = quality.noise_floor(200)
     assert floor > 0
     assert abs(quality.estimate([images(200, 5)]).value) < 4 * floor
@@ -78,7 +83,7 @@ def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
 @pytest.mark.parametrize("num", [1, 20])
 def test_images_without_distances_are_refused(num: int) -> None:
     with pytest.raises(ValueError, match=f"source: of its first {num} images most pairs are equal"):
-        Mmd(np.zeros((num, *SHAPE), np.uint8), LEVELS)
+        of(np.zeros((num, *SHAPE), np.uint8))
 
 
 def test_the_estimate_leaves_each_image_out(quality: Mmd) -> None:

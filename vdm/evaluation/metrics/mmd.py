@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vdm.data import num_evaluated
+from vdm.data import examples, num_evaluated
 from vdm.data.dataset import Source
 from vdm.evaluation.metrics.metric import Estimate, Images, Metric
 
@@ -44,7 +44,7 @@ class Mmd:
         """Raises ValueError if most of the source's images are equal."""
         num = num_evaluated(source, MAX_REFERENCE)
         self.levels = levels
-        self.real = self._vectors(np.stack([source[i] for i in range(num)]))
+        self.real = self._vectors(examples(source, range(num))["image"])
         # Neighbours may belong together (crops of one photograph): pairs from all over.
         order = np.random.default_rng(0).permutation(num)
         distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))

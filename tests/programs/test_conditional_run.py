@@ -1,0 +1,184 @@
+"""A conditional run through all programs: trained, resumed, evaluated, sampled from and exported.
+
+By a config, with the network that takes conditions as features; and by `vdm.train`, with a network of the caller's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import conditional
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+import vdm
+from vdm import model as model_lib
+from vdm import parallel
+from vdm.config import Config, DataConfig, OptimizerConfig
+from vdm.data import Arrays, Dataset, in_memory
+from vdm.errors import InputError
+from vdm.evaluation.bound import Evaluator
+from vdm.evaluation.images import ImageSampler, conditions_of
+from vdm.export import programs as export
+from vdm.export.load import draw, load
+from vdm.model import Variables
+from vdm.programs import evaluate, sample, train
+from vdm.runs import open as open_module
+from vdm.runs import shards
+from vdm.runs.records import read_config, read_record
+
+NUM_TEST, STEPS = 13, 6
+CONSOLE = Console(quiet=True)
+
+
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.eye(conditional.NUM, dtype=np.float32)[labels]
+
+
+def dataset() -> Dataset:
+    """Patterns with their labels, and these as features, which the network can take."""
+
+    def with_features(source: Arrays) -> dict[str, np.ndarray]:
+        return source.arrays | {"one_hot": one_hot(source.arrays["label"])}
+
+    splits = [with_features(conditional.source(num)) for num in (64, NUM_TEST)]
+    return in_memory(*splits, levels=conditional.LEVELS, name="patterns", classes="abcd")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_place_of_files() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (train, open_module):
+            patch.setattr(module, "load", lambda config: dataset())
+        yield
+
+
+def make_config(folder: Path, steps: int, condition: tuple[str, ...] = ("one_hot",)) -> Config:
+    config = tiny.run_config(folder, steps, sample_every=3, batch_size=16)
+    config.data = DataConfig(name="patterns")
+    config.network.condition = condition
+    config.evaluation.draws, config.evaluation.training_draws = 4, 1
+    config.sampling = replace(config.sampling, num=11, steps=4, batch_size=8)
+    return config
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained for half of its steps, then for the rest."""
+    folder = tmp_path_factory.mktemp("conditional")
+    with jax.numpy_dtype_promotion("standard"):
+        for steps in (STEPS // 2, STEPS):
+            train.train(make_config(folder, steps), folder / "run", console=CONSOLE)
+    return folder / "run"
+
+
+def trained(path: Path) -> Variables:
+    return restore(read_config(path), run, parallel.make_mesh(1)).ema
+
+
+def test_it_resumes_to_the_bit(path: Path) -> None:
+    assert {path.name for path in (path / "samples").glob("*.png")} >= {"final.png", "step_00000003.png"}
+    straight = path.parent / "straight"
+    train.train(make_config(path.parent, STEPS), straight, console=CONSOLE)
+    for a, b in zip(*(jax.tree.leaves(trained(path)) for path in (path, straight)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_its_record_says_what_it_is_conditioned_on(path: Path) -> None:
+    config = read_config(path)
+    assert (config.data.entries, config.data.classes) == (("one_hot float32 4",), None)
+    assert model_lib.from_config(config).condition == {"one_hot": jax.ShapeDtypeStruct((4,), jnp.float32)}
+    assert read_record(path)["data"]["classes"] == list("abcd")
+
+
+def test_its_exported_programs_draw_its_samples_with_the_conditions_of_the_test_images(path: Path) -> None:
+    drawn = np.concatenate(list(shards.read(sample.Sample(read_config(path), path, "latest", 0, CONSOLE).images())))
+    out, of_test = path.parent / "exported", one_hot(conditional.labels(NUM_TEST))
+    export.main([f"--run={path}", f"--out={out}", "--platforms=cpu"])
+    again = draw(0, 0, 11, 4, out, {"one_hot": of_test[:11]})
+    # Batches of another size may round a value to the next level.
+    assert np.mean(again != drawn) < 0.02
+    with pytest.raises(ValueError, match=r"^condition: has nothing, must have \['one_hot'\]"):
+        draw(0, 0, 11, 4, out)
+    with pytest.raises(ValueError, match=r"^condition 'one_hot': has shape \(13, 4\), must have \(11, 4\)"):
+        draw(0, 0, 11, 4, out, {"one_hot": of_test})
+
+
+def test_its_exported_denoiser_heeds_the_condition(path: Path) -> None:
+    out, model = path.parent / "exported_denoiser", model_lib.from_config(read_config(path))
+    export.main([f"--run={path}", f"--out={out}", "--platforms=cpu"])
+    denoise, weights = load("denoiser", out)
+    z, gamma = jax.random.normal(jax.random.key(0), (2, *conditional.SHAPE)), jnp.zeros(2)
+    first, second = (
+        np.asarray(denoise(weights, z, gamma, {"one_hot": jnp.asarray(one_hot(np.array(labels)))}))
+        for labels in ([0, 0], [1, 0])
+    )
+    assert np.abs(first[0] - second[0]).max() > 1e-4
+    np.testing.assert_array_equal(first[1], second[1])
+    condition = {"one_hot": jnp.asarray(one_hot(np.array([1, 0])))}
+    np.testing.assert_allclose(second, model.denoise(trained(path), z, gamma, condition), rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_evaluated_reconstructed_and_interpolated(path: Path) -> None:
+    config = read_config(path)
+    evaluation = evaluate.Evaluate(config, path, "latest", CONSOLE)
+    (bound,) = evaluation.bound(None, None)
+    ode = evaluation.ode(1, 1, 1e-2, 2)
+    assert bound.num_images == NUM_TEST
+    assert np.isfinite([bound.total, ode.total]).all()
+    config.sampling.sampler = "ddim"
+    latents = sample.Sample(config, path, "latest", 0, CONSOLE)
+    assert latents.reconstruction(3) < conditional.LEVELS
+    assert latents.interpolation(2).exists()
+
+
+def test_another_condition_is_another_model(path: Path) -> None:
+    with pytest.raises(InputError, match=r"belongs to another config: data\.entries"):
+        train.train(make_config(path.parent, STEPS, ()), path, console=CONSOLE)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("weight", "'weight' is not of data set 'patterns'; beside images it has 'label', 'one_hot'"),
+        ("image", "'image'"),
+    ],
+)
+def test_conditions_that_the_data_do_not_have_are_refused(tmp_path: Path, condition: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"^network.condition: {words}"):
+        train.train(make_config(tmp_path, STEPS, (condition,)), tmp_path / "run", console=CONSOLE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_cannot_take_the_condition_says_so(tmp_path: Path) -> None:
+    words = (
+        r"^config.network.condition=\('label',\): condition\['label'\] is int32 \(1,\): this network takes float arrays"
+    )
+    with pytest.raises(InputError, match=words):
+        train.train(make_config(tmp_path, STEPS, ("label",)), tmp_path / "run", console=CONSOLE)
+
+
+def test_a_network_of_the_callers_learns_from_labels_and_comes_back(tmp_path: Path) -> None:
+    """x̂ is the label's own image after a few steps: the diffusion loss is near 0, and so is what samples differ in."""
+    data, model = conditional.dataset(), conditional.model(True, -4.0, 4.0)
+    config = make_config(tmp_path, 100, ())
+    config.optimizer = OptimizerConfig(learning_rate=0.05, warmup_steps=0, weight_decay=0.0, ema_decay=0.5)
+    config.training.checkpoint_every = config.training.sample_every = 0
+    with jax.numpy_dtype_promotion("standard"):
+        evaluation = vdm.train(config, tmp_path / "run", data, model, console=CONSOLE)
+    unconditional = Evaluator(conditional.model(False, -4.0, 4.0), parallel.make_mesh(), 13)(
+        conditional.exact(model), data.test, jax.random.key(0), 32
+    )
+    assert evaluation.diffusion < 0.1 * unconditional.diffusion
+    opened = vdm.open_run(tmp_path / "run", model=model, dataset=data)
+    condition = conditions_of(model, opened.dataset.test, 13)
+    sampler = ImageSampler(model, opened.mesh, config.sampling)
+    images, _ = sampler(opened.variables, jax.random.key(1), 13, condition=condition)
+    wanted = conditional.PATTERNS[conditional.labels(13)].astype(int)
+    # σ₀ is 0.13, a level 2/17.
+    assert np.abs(images - wanted).mean() < 2
+    assert np.abs(images - np.roll(wanted, 1, axis=0)).mean() > 3
