@@ -1,58 +1,6 @@
-"""Compare models trained alike, by their number of time steps or their objective; or samplers on one trained model.
+"""Compare models, or samplers on one: the same as `vdm compare`."""
 
-    python compare.py --config=configs/compare_digits.py --comparison.trained='(10,100)'
-    python compare.py --by=objective --config=configs/objectives_digits.py --comparison.predictions="('eps','v')"
-    python compare.py --by=sampler --run=runs/digits --comparison.samplers="('ancestral','heun@karras')"
-
-By steps: discrete- and continuous-time models, and their bounds at every number of time steps T. Writes
-comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By objective:
-every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each over seeds:
-objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every sampler at
-every number of network calls, and how far they are from training images: samplers.json, samplers.md and a figure. The
-same command goes on where it was stopped or killed, and redoes no finished part.
-"""
-
-from pathlib import Path
-
-from absl import flags
-
-from vdm import parallel
-from vdm.comparisons import modes
-from vdm.errors import InputError
-from vdm.programs import command_line as cli
-
-NAMES = tuple(modes.MODES)
-
-flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs: {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
-flags.DEFINE_string("run", None, "--by=sampler: folder of the trained run; --workdir is then RUN/samplers by default.")
-flags.DEFINE_string("checkpoint", "latest", "--by=sampler: latest, best or a step of that run (default: latest).")
-
-
-def settings_of(given: dict[str, str]) -> type:
-    """The dataclass of settings of the mode that --by names; a name of none is refused later."""
-    by = given.get("by", NAMES[0])
-    return modes.load(by if by in NAMES else NAMES[0]).settings
-
-
-def main() -> None:
-    config, settings, given = cli.config(), cli.comparison(), flags.FLAGS
-    mode = modes.load(given.by)
-    if (mode.of_a_run is None) != (given.run is None):
-        of_a_run = " or ".join(f"--by={name}" for name in NAMES if modes.load(name).of_a_run)
-        raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
-    parallel.setup()
-    from rich.console import Console
-
-    from vdm.programs.compare import compare
-
-    console = Console(highlight=False)
-    if mode.of_a_run is None:
-        print(compare(mode, config, settings, cli.workdir(), console))
-    else:
-        run = Path(given.run)
-        workdir = Path(given.workdir or run / mode.of_a_run)
-        print(compare(mode, config, settings, workdir, console, run, given.checkpoint))
-
+from vdm.programs.commands.compare import main
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, "compare_digits", settings_of)
+    main()

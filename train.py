@@ -1,32 +1,6 @@
-"""Train a variational diffusion model, evaluate it and draw samples from it.
+"""Train a variational diffusion model: the same as `vdm train`."""
 
-    python train.py --config=configs/digits.py --config.training.steps=1000 --workdir=runs/mine
-
-The same command goes on where a run in that folder was stopped or killed, to the bit.
-"""
-
-from absl import flags
-
-from vdm.programs import command_line as cli
-
-cli.define_processes()
-
-flags.DEFINE_string(
-    "profile_steps", None, "Trace the steps FIRST:LAST, as 10:20, into WORKDIR/profile; prints where to open it."
-)
-
-
-def main() -> None:
-    config, workdir = cli.config(), cli.workdir()
-    console = cli.start()
-    from vdm.programs.profile import parse_traced_steps
-    from vdm.programs.train import train
-
-    text = flags.FLAGS.profile_steps
-    profile = None if text is None else parse_traced_steps(text)
-    result = train(config, workdir, console=console, profile=profile)
-    console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
-
+from vdm.programs.commands.train import main
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, "digits")
+    main()

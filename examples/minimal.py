@@ -101,14 +101,14 @@ def train(params, images, steps, batch_size=64):
     return state[2]
 
 
-def evaluate(params, images, draws=20):
+def evaluate(params, images, draws):
     """(bits/dim of the images, its standard error over images), from several draws each."""
     draw = jax.jit(lambda key: bits_per_dim(params, key, images))
     each = np.mean([draw(key) for key in jax.random.split(jax.random.key(2), draws)], axis=0)
     return each.mean(), each.std(ddof=1) / np.sqrt(len(each))
 
 
-def sample(params, num, steps=250):
+def sample(params, num, steps):
     """Images from the model: down the noise levels, then the most likely pixel values of z₀."""
     gammas = samplers.grid(gamma_of(params), steps)
     draw = functools.partial(samplers.sample, denoise=denoiser(params), sampler=samplers.ancestral(), gammas=gammas)
@@ -118,16 +118,18 @@ def sample(params, num, steps=250):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000, help="of training")
+    parser.add_argument("--draws", type=int, default=20, help="of noise, for each test image")
+    parser.add_argument("--sampler_steps", type=int, default=250)
     parser.add_argument("--out", default="minimal.png")
     given = parser.parse_args()
 
     digits = load_digits().images.astype(np.uint8)[..., None]
     digits = jnp.asarray(np.random.default_rng(0).permutation(digits))
     params = train(init(jax.random.key(0)), digits[:-300], given.steps)
-    print("test: {:.3f} ± {:.3f} bits/dim".format(*evaluate(params, digits[-300:])))
+    print("test: {:.3f} ± {:.3f} bits/dim".format(*evaluate(params, digits[-300:], given.draws)))
 
-    tiles = np.pad(sample(params, 64)[..., 0], [(0, 0), (1, 1), (1, 1)]) * (255 // (LEVELS - 1))
+    tiles = np.pad(sample(params, 64, given.sampler_steps)[..., 0], [(0, 0), (1, 1), (1, 1)]) * (255 // (LEVELS - 1))
     rows = tiles.reshape(8, 8, 10, 10).swapaxes(1, 2).reshape(80, 80).astype(np.uint8)
     Image.fromarray(rows).resize((640, 640), Image.Resampling.NEAREST).save(given.out)
     print(f"64 samples: {given.out}")

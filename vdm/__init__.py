@@ -1,10 +1,26 @@
-"""Variational diffusion models in JAX: schedules, bounds, samplers and training, each checked against a closed form."""
+"""Variational diffusion models in JAX: schedules, bounds, samplers and training, each checked against a closed form.
+
+import vdm
+
+run = vdm.open_run("runs/digits")
+denoise = run.model.denoiser(run.variables)
+"""
 
 import importlib
 from typing import Any
 
 FUNCTIONS = {"open_run": "vdm.runs.open", "train": "vdm.programs.train"}
 """What is to be had from here and lives in a module of its own."""
+
+__all__ = [
+    "bounds", "config", "data", "decodings", "evaluation", "gaussian", "guidance", "keys", "likelihoods", "model",
+    "networks", "open_run", "oracles", "parallel", "parts", "plots", "predictions", "probability_flow", "processes",
+    "proposals", "runs", "samplers", "schedules", "timesteps", "train", "training", "weightings",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

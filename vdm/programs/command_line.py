@@ -68,17 +68,19 @@ def workdir() -> Path:
 def run(
     program: Program,
     description: str,
+    define: Callable[[], None],
     default_config: str | None = None,
     comparison: Callable[[Given], type] | None = None,
 ) -> NoReturn:
-    """Parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
+    """Defines flags, parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
     given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
     changes and a config file's `get_comparison()` makes: which one it is, by the flags given.
     """
     try:
-        _parse(sys.argv, description, default_config, comparison)
+        define()
+        _parse(sys.argv, description, define.__module__, default_config, comparison)
         quiet()
         program()
     except InputError as error:
@@ -115,6 +117,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None):
         formatter = argparse.RawDescriptionHelpFormatter
+        # By the name that it was called by.
+        prog = sys.argv[0] if sys.argv[0].startswith("vdm ") else prog
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
@@ -146,7 +150,11 @@ def _fail(message: str, status: int = 2) -> NoReturn:
 
 
 def _parse(
-    argv: list[str], description: str, default_config: str | None, comparison: Callable[[Given], type] | None
+    argv: list[str],
+    description: str,
+    module: str,
+    default_config: str | None,
+    comparison: Callable[[Given], type] | None,
 ) -> None:
     given = _given(argv[1:])
     modules = tuple(filter(None, given.get("import", "").split(",")))
@@ -156,7 +164,7 @@ def _parse(
         raise InputError(f"--import={given['import']}: {error}") from error
     second = None if comparison is None else comparison(given)
     if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
-        print(_help(argv[0], description, default_config, second))
+        print(_help(argv[0], description, module, default_config, second))
         sys.exit(0)
     _check_fields(given, "config", Config)
     folder = given.get("run", given.get("workdir", "runs/digits"))
@@ -241,12 +249,17 @@ def _near(name: str, fields: list[str]) -> list[str]:
     return difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or sorted({f.split(".")[0] for f in fields})
 
 
-def _help(program: str, description: str, default_config: str | None, second: type | None) -> str:
+def program_name(program: str) -> str:
+    """How a program is called: `vdm train`, or `python train.py`."""
+    return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
+
+
+def _help(program: str, description: str, module: str, default_config: str | None, second: type | None) -> str:
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
     lines = [
         inspect.cleandoc(description),
         "",
-        f"usage: python {os.path.basename(program)} [flags]",
+        f"usage: {program_name(program)} [flags]",
         "",
         "flags:",
         f"  --config: Config file, or one of {', '.join(config_files.names())} ({default}).",
@@ -255,7 +268,7 @@ def _help(program: str, description: str, default_config: str | None, second: ty
     ]
     by_module = flags.FLAGS.flags_by_module_dict()
     # Ours, `define_processes`, and the program's own.
-    lines += [f"  --{flag.name}: {flag.help}" for module in (__name__, program) for flag in by_module.get(module, [])]
+    lines += [f"  --{flag.name}: {flag.help}" for of in (__name__, module) for flag in by_module.get(of, [])]
     for flag, kind in (("config", Config), ("comparison", second)):
         if kind is not None:
             lines += ["", f"{flag} fields (defaults of the dataclasses; the config file sets its own):"]

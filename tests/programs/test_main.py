@@ -1,0 +1,50 @@
+"""The command `vdm`: every command by name, the scripts at the top level, and one line for another name."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vdm.programs import main as command
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_has_every_command(capsys):
+    command.main([])
+    text = capsys.readouterr().out
+    for name, (_, line) in command.COMMANDS.items():
+        assert f"  {name}" in text
+        assert line in text
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_is_a_program(name):
+    assert callable(importlib.import_module(command.COMMANDS[name][0]).main)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("trian", "did you mean train?"), ("xyz", "must be one of train, evaluate, sample")]
+)
+def test_another_name_is_one_line_and_status_2(name, hint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main([name])
+    captured = capsys.readouterr()
+    assert (stopped.value.code, captured.out) == (2, "")
+    assert captured.err.startswith(f"error: vdm {name}: no such command; {hint}")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_a_script_is_the_command(name):
+    """Their help is the same but for how they were called, from any folder."""
+    calls = ([sys.executable, "-m", "vdm", name], [sys.executable, str(ROOT / f"{name}.py")])
+    texts = [
+        subprocess.run([*call, "--help"], capture_output=True, text=True, check=True, cwd=ROOT / "docs",
+                       env={"PYTHONPATH": str(ROOT)}).stdout
+        for call in calls
+    ]  # fmt: skip
+    assert texts[0].replace(f"usage: vdm {name} [flags]", f"usage: python {name}.py [flags]") == texts[1]
+    assert "--config.training.steps" in texts[0]

@@ -1,0 +1,1 @@
+"""The programs that take a config, one a file: their flags, and what they call."""

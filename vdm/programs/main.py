@@ -1,0 +1,44 @@
+"""The command `vdm`: the programs by name, from any folder. `vdm train --config=digits` is `python train.py …`."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": ("vdm.programs.commands.train", "Train a model, evaluate it and draw samples from it."),
+    "evaluate": ("vdm.programs.commands.evaluate", "Measure bits/dim of the test images, with a standard error."),
+    "sample": ("vdm.programs.commands.sample", "Draw images from a trained model with any sampler."),
+    "compare": ("vdm.programs.commands.compare", "Compare models by time steps or objective, or samplers on a model."),
+    "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
+    "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
+    "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
+    "plots": ("vdm.plots.__main__", "Draw schedules, weightings and samplers at work."),
+}
+"""By name: the module whose `main` it is, and what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command that the first argument names, with the others. One line and exit status 2 for another name."""
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print(_help())
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(COMMANDS)}"
+        print(f"error: vdm {name}: no such command; {hint}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"vdm {name}", *arguments]
+    try:
+        sys.exit(importlib.import_module(COMMANDS[name][0]).main())
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join(["Variational diffusion models.", "", "usage: vdm COMMAND [flags]", "", *lines, "",
+                      "`vdm COMMAND --help` has the flags of a command."])  # fmt: skip
