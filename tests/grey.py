@@ -10,7 +10,7 @@ from vdm.evaluation.metrics import Estimate, Images, Metric
 
 class Grey:
     def __init__(self, source: Source, levels: int):
-        real = np.array([source[i].mean() for i in range(len(source))])
+        real = np.array([source[i]["image"].mean() for i in range(len(source))])
         self.mean, self.std = real.mean(), real.std()
 
     def estimate(self, batches: Iterable[Images]) -> Estimate:

@@ -130,4 +130,4 @@ def test_it_is_shown_a_thousandfold(quality: Mmd) -> None:
     metric = mmd()
     assert metric.heading() == "1000 MMD²"
     assert metric.show(0.0125) == "12.50"
-    assert metric.prepare(images(300, 0), LEVELS).noise_floor(30) == quality.noise_floor(30)
+    assert metric.prepare(Arrays({"image": images(300, 0)}), LEVELS).noise_floor(30) == quality.noise_floor(30)
