@@ -77,7 +77,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(path: Path) -> Variables:
-    return restore(read_config(path), run, parallel.make_mesh(1)).ema
+    return vdm.open_run(path, mesh=parallel.make_mesh(1)).variables
 
 
 def test_it_resumes_to_the_bit(path: Path) -> None:
