@@ -214,9 +214,10 @@ def test_parts_of_one_meaning_do_not_differ() -> None:
 
 AFFECTS = {
     "model": {
-        "data.shape", "data.levels", "schedule.name", "schedule.gamma_min", "schedule.gamma_max", "network.name",
+        "data.shape", "data.levels", "data.classes", "data.entries",
+        "schedule.name", "schedule.gamma_min", "schedule.gamma_max", "network.name",
         "network.channels", "network.depth", "network.attention", "network.heads", "network.groups",
-        "network.prediction", "network.fourier", "objective.proposal",
+        "network.prediction", "network.fourier", "network.condition", "objective.proposal",
     },
     "training": {
         "seed", "data.augmentations", "network.dropout", "network.dtype", "objective.weighting", "objective.loss_space",

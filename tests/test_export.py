@@ -132,7 +132,7 @@ def test_a_batch_may_be_fixed():
         (["--batch_size=0"], ["--batch_size=0"]),
         (["--steps=0"], ["sampling.steps=0"]),
         (["--sampler=dim"], ["sampler='dim'", "ancestral"]),
-        (["--grid=edm"], ["--grid", "karras"]),
+        (["--grid=edm"], ["config.sampling.grid='edm'", "karras"]),
         (["--checkpoint=11"], ["'11'", "[12]"]),
         (["--run=nowhere"], ["nowhere", "no config.json"]),
         (["--out=there"], ["--out=there", "new folder"]),
