@@ -8,8 +8,8 @@ import pytest
 from commands import error_line
 
 from plots.picture import assert_is_picture
-from vdm.plots import __main__ as command
 from vdm.plots import samplers, theory
+from vdm.programs.commands import plots as command
 
 
 @pytest.mark.parametrize("figure", command.FIGURES)

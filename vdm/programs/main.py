@@ -13,7 +13,7 @@ COMMANDS = {
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
     "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
-    "plots": ("vdm.plots.__main__", "Draw schedules, weightings and samplers at work."),
+    "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings and samplers at work."),
 }
 """By name: the module whose `main` it is, and what it does."""
 
