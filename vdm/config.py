@@ -249,7 +249,9 @@ def validate(config: Config) -> None:
     if batch_size % accumulate:
         raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
     _check_part(config, "schedule", **schedule_context(config))
-    if config.data.shape is not None and config.data.levels is not None:
+    # Else it is checked again when the data are known.
+    read = config.data.entries is not None or not config.network.condition
+    if config.data.shape is not None and config.data.levels is not None and read:
         _check_part(config, "network", **network_context(config))
     _check_proposal(config)
     prediction = config.network.prediction

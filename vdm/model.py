@@ -219,14 +219,16 @@ def from_config(config: Config) -> Model:
 
 def _conditions(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     """What the network is conditioned on, as `data.entries` describes it."""
-    described = {name: (dtype, sizes) for name, dtype, *sizes in map(str.split, config.data.entries or ())}
-    conditions = {}
-    for name in config.network.condition:
-        if name not in described:
-            raise InputError(f"config.data.entries: must describe {name!r} (train.py reads it from the data)")
-        dtype, sizes = described[name]
-        conditions[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
-    return conditions
+    described = {}
+    for text in config.data.entries or ():
+        try:
+            name, dtype, *sizes = text.split()
+            described[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"config.data.entries: {text!r} is not like 'label int32' or 'tokens int32 77'") from error
+    if missing := [name for name in config.network.condition if name not in described]:
+        raise InputError(f"config.data.entries: must describe {missing[0]!r} (train.py reads it from the data)")
+    return {name: described[name] for name in config.network.condition}
 
 
 def for_training(config: Config) -> Model:

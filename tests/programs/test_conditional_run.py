@@ -17,9 +17,9 @@ from rich.console import Console
 
 import vdm
 from vdm import model as model_lib
-from vdm import parallel
-from vdm.config import Config, DataConfig, OptimizerConfig
-from vdm.data import Arrays, Dataset, in_memory
+from vdm import parallel, parts
+from vdm.config import Config, DataConfig, OptimizerConfig, validate
+from vdm.data import Arrays, Dataset, examples, in_memory, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.images import ImageSampler, conditions_of
@@ -160,6 +160,45 @@ def test_a_network_that_cannot_take_the_condition_says_so(tmp_path: Path) -> Non
     )
     with pytest.raises(InputError, match=words):
         train.train(make_config(tmp_path, STEPS, ("label",)), tmp_path / "run", console=CONSOLE)
+
+
+def label_means(classes: int, shape: tuple[int, ...]) -> conditional.Means:
+    """A network that has an image for each label."""
+    return conditional.Means(classes, shape)
+
+
+parts.register("network", "label_means", label_means)
+
+
+def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path) -> None:
+    config = make_config(tmp_path, STEPS, ("label",))
+    config.network.name, config.network.prediction = "label_means", "x"
+    config.data.shape, config.data.levels = conditional.SHAPE, conditional.LEVELS
+    validate(config)
+    config = resolve(config, dataset())
+    validate(config)
+    model = model_lib.from_config(config)
+    assert (model.network, model.condition) == (conditional.Means(), conditional.LABEL)
+    batch = examples(dataset().test, range(NUM_TEST))
+    bound = model.bound(conditional.exact(model), jax.random.key(0), jax.tree.map(jnp.asarray, batch))
+    np.testing.assert_allclose(bound.diffusion, 0, atol=1e-4)
+    with pytest.raises(InputError, match=r"^data.classes: 4 was given, but 'more' has 5"):
+        resolve(config, replace(dataset(), info=replace(dataset().info, name="more", classes=tuple("abcde"))))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (("label",), "'label' is not like"),
+        (("label int33",), "'label int33' is not like"),
+        ((), "must describe 'label'"),
+    ],
+)
+def test_entries_that_say_nothing_are_refused(tmp_path: Path, entries: tuple[str, ...], words: str) -> None:
+    config = make_config(tmp_path, STEPS, ("label",))
+    config.data = DataConfig(shape=conditional.SHAPE, levels=conditional.LEVELS, classes=4, entries=entries)
+    with pytest.raises(InputError, match=f"^config.data.entries: {words}"):
+        model_lib.from_config(config)
 
 
 def test_a_network_of_the_callers_learns_from_labels_and_comes_back(tmp_path: Path) -> None:

@@ -94,14 +94,14 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     calls: list[tuple[int, int]] = []
     draw = sampling.ImageSampler.__call__
 
-    def draw_or_cut(self, variables, key, num, progress, first):
+    def draw_or_cut(self, variables, key, num, progress, first, condition):
         calls.append((first, num))
         if len(calls) == 2:
             # Meanwhile nobody else may draw into the folder.
             with pytest.raises(InputError, match=r"ddim_0\.5: another run is writing here"):
                 make().images()
             raise tiny.Cut
-        return draw(self, variables, key, num, progress, first)
+        return draw(self, variables, key, num, progress, first, condition)
 
     with monkeypatch.context() as patch:
         patch.setattr(sampling.ImageSampler, "__call__", draw_or_cut)

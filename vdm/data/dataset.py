@@ -85,22 +85,22 @@ class Dataset:
             source = getattr(self, split)
             if len(source) != num:
                 raise InputError(f"data set {self.info.name!r}: {split} has {len(source)} images, info says {num}")
-            if not isinstance(source, Checked):
-                object.__setattr__(self, split, Checked(source, self.info, split))
+            source = source.source if isinstance(source, Checked) else source
+            object.__setattr__(self, split, Checked(source, self.info, split))
 
 
 class Checked:
     """A source whose elements are checked as they are read; see `Dataset`."""
 
     def __init__(self, source: Source, info: DatasetInfo, split: str):
-        self._source, self._info, self._split = source, info, split
+        self.source, self._info, self._split = source, info, split
         self._first = self._shapes(source[0], 0) if len(source) else {}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getitem__(self, index: Any) -> Element:
-        element = self._source[index]
+        element = self.source[index]
         shapes = self._shapes(element, index)
         if shapes != self._first:
             raise self._error(index, f"has {_listed(shapes)}; the first one has {_listed(self._first)}")

@@ -28,7 +28,7 @@ from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
-from vdm.evaluation.images import ImageSampler, with_steps_of
+from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
@@ -138,8 +138,10 @@ class _Objectives:
         trained = open_last(config, folder, self.mesh)
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
+            num = self.sampling.num
+            condition = conditions_of(trained.model, self.dataset.test, num)
             images, _ = ImageSampler(trained.model, self.mesh, self.sampling)(
-                trained.variables, key, self.sampling.num, progress
+                trained.variables, key, num, progress, condition=condition
             )
         batches = (config.training.batch_size, self.settings.gradients, config.training.accumulate)
         key = stream_key(config.seed, Stream.EVALUATION)
