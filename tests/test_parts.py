@@ -122,12 +122,21 @@ def test_texts_and_what_they_make(text, made):
     assert parts.make("thing", text) == made
 
 
-def test_a_constructor_is_given_what_it_asks_for_and_the_text_wins():
+def test_a_constructor_is_given_what_it_asks_for():
     context = {"gamma_min": -7.0, "a": 5.0, "flag": True, "others": 3}
     assert parts.make("thing", "anything", **context) == Pair(5.0, -7.0)
-    assert parts.make("thing", "anything(2)", **context) == Pair(2, -7.0)
-    assert parts.make("thing", "pair(a=0)", **context) == Pair(0.0, None, "x", True, 2)
+    assert parts.make("thing", "pair(word='y')", **context) == Pair(5.0, None, "y", True, 2)
     assert parts.make("thing", "outer(pair)", **context) == Pair(Pair(5.0, None, "x", True, 2), "small", ())
+
+
+@pytest.mark.parametrize(("kind", "text", "name"), [
+    ("schedule", "shifted_cosine(-2)", "gamma_min=-2.0"), ("schedule", "linear(gamma_max=3)", "gamma_max=3.0"),
+    ("thing", "pair(0)", "a=0.0"), ("thing", "outer(pair(a=1))", "a=1.0"),
+])  # fmt: skip
+def test_what_the_context_gives_the_text_cannot(kind, text, name):
+    """Else `shifted_cosine(-2)` would silently be one with another γ(0) than the config says."""
+    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give others by name; it is "):
+        parts.make(kind, text, gamma_min=-13.3, gamma_max=5.0, a=2.0)
 
 
 @pytest.mark.parametrize(("text", "says"), [

@@ -23,6 +23,7 @@ from vdm.settings import (
     positive,
     setting,
     some_of,
+    source,
     steps,
 )
 
@@ -36,7 +37,7 @@ class DataConfig:
     """Which images, and how they are read."""
 
     # What the name stands for is compared instead: `vdm.runs`.
-    name: str = running("digits", "`digits`, `photos32`, `npz:PATH`, `folder:PATH` or a TFDS name.")
+    name: str = running("digits", "The data; files of your own are `npz:PATH` or `folder:PATH`.", source())
     data_dir: str = running(
         "", "Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."
     )

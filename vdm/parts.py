@@ -124,8 +124,8 @@ class Call(NamedTuple):
 def make(kind: str, text: str, /, **context: Any) -> Any:
     """What the constructor that `text` names returns.
 
-    Of `context`, a constructor is given by name what it has a parameter for and the text does not give. Raises
-    `PartError` for another name, for arguments that it does not take, and for what it refuses itself.
+    Of `context`, a constructor is given by name what it has a parameter for. Raises `PartError` for another name, for
+    arguments that it does not take or that come from the context, and for what it refuses itself.
 
     >>> make("weighting", "sigmoid(2)").name
     'sigmoid(2.0)'
@@ -261,6 +261,9 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
     parameters = call.signature.parameters
     arguments = {name: value for name, value in context.items() if name in parameters}
     for name, value in call.arguments.items():
+        if name in arguments:
+            # As `shifted_cosine(-2)`, whose first parameter is not the shift.
+            raise PartError(call.kind, text, f"{name}={value!r} comes from the config: give others by name", call.usage)
         arguments[name] = value
         if isinstance(value, Call):
             arguments[name] = _converted(call, text, name, _make(text, value, context), str(value))

@@ -222,6 +222,11 @@ def part(kind: str, in_context: bool = False) -> Limit:
     return Limit(partial(_problem, read, kind), lambda: ", ".join(parts.names(kind)), partial(_same_part, kind))
 
 
+def source() -> Limit:
+    """A source of data; what is none is a name of TFDS, which may be had or not."""
+    return Limit(lambda value: None, lambda: f"{', '.join(parts.names('source'))} or a name of TFDS")
+
+
 def parts_of(kind: str) -> Limit:
     """A tuple of parts of this kind."""
 
