@@ -32,7 +32,8 @@ of_model = partial(setting, affects="model")
 running = partial(setting, affects="running")
 
 
-@dataclass
+# No attributes but the fields: a name that a config file has wrong is an error.
+@dataclass(slots=True)
 class DataConfig:
     """Which images, and how they are read."""
 
@@ -59,7 +60,7 @@ class DataConfig:
     num_workers: int = running(0, "Worker processes that read and augment; 0: threads of this process.", at_least(0))
 
 
-@dataclass
+@dataclass(slots=True)
 class ScheduleConfig:
     """The noise schedule γ(t) = −log SNR(t)."""
 
@@ -72,7 +73,7 @@ class ScheduleConfig:
     gamma_max: float = of_model(5.0, "γ(1): its value if fixed, its start if learned.", between(-30, 30))
 
 
-@dataclass
+@dataclass(slots=True)
 class NetworkConfig:
     """The denoising network; a network takes of these fields what it has a parameter for."""
 
@@ -104,7 +105,7 @@ class NetworkConfig:
     remat: bool = running(False, "Training computes the blocks twice to keep less: a third more work, far less memory.")
 
 
-@dataclass
+@dataclass(slots=True)
 class ObjectiveConfig:
     """What is minimised."""
 
@@ -123,7 +124,7 @@ class ObjectiveConfig:
     stratified: bool = setting(True, "Noise levels of a batch share one random offset, or are independent draws.")
 
 
-@dataclass
+@dataclass(slots=True)
 class OptimizerConfig:
     """AdamW for the network, Adam for the schedule, and the moving average of both."""
 
@@ -144,7 +145,7 @@ class OptimizerConfig:
     )
 
 
-@dataclass
+@dataclass(slots=True)
 class TrainingConfig:
     """Length and rhythm of a run."""
 
@@ -167,7 +168,7 @@ class TrainingConfig:
     )
 
 
-@dataclass
+@dataclass(slots=True)
 class EvaluationConfig:
     """How bits/dim of the test split is measured."""
 
@@ -179,7 +180,7 @@ class EvaluationConfig:
     )
 
 
-@dataclass
+@dataclass(slots=True)
 class SamplingConfig:
     """How images are drawn. What an image depends on is in its file's name, and beside it in settings.json."""
 
@@ -220,7 +221,7 @@ class SamplingConfig:
     )
 
 
-@dataclass
+@dataclass(slots=True)
 class Config:
     """Everything that defines a run."""
 
@@ -240,10 +241,7 @@ class Config:
 
 def validate(config: Config) -> None:
     """Imports `config.imports`, and raises `InputError` for the first field whose value no run could use."""
-    try:
-        parts.import_modules(config.imports)
-    except ValueError as error:
-        raise InputError(f"config.imports={config.imports!r}: {error}") from error
+    import_parts(config)
     settings.check(config)
     # What is left is between fields.
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
@@ -263,6 +261,14 @@ def validate(config: Config) -> None:
         )
 
 
+def import_parts(config: Config) -> None:
+    """Imports the modules whose parts the config may name. Raises `InputError` for one that cannot be imported."""
+    try:
+        parts.import_modules(config.imports)
+    except ValueError as error:
+        raise InputError(f"config.imports={config.imports!r}: {error}") from error
+
+
 def schedule_context(config: Config) -> dict[str, Any]:
     """What a schedule's constructor is given, if it has a parameter of the name."""
     return {"gamma_min": config.schedule.gamma_min, "gamma_max": config.schedule.gamma_max}
@@ -273,7 +279,7 @@ def network_context(config: Config) -> dict[str, Any]:
     data, the ends of γ, whether z is added to its result (`residual`), and all fields of `config.network`."""
     of_data = {"shape": config.data.shape, "levels": config.data.levels, "classes": config.data.classes}
     residual = config.network.prediction in predictions.RESIDUAL
-    return vars(config.network) | schedule_context(config) | of_data | {"residual": residual}
+    return dataclasses.asdict(config.network) | schedule_context(config) | of_data | {"residual": residual}
 
 
 def _check_part(config: Config, kind: str, **context: Any) -> None:

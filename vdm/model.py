@@ -85,8 +85,11 @@ class Model:
         batch = 1 if condition is None else jax.tree.leaves(condition)[0].shape[0]
         network_key, schedule_key = jax.random.split(key)
         z = jnp.zeros((batch, *self.shape))
-        network = self.network.init(network_key, z, jnp.zeros(batch), condition)["params"]
-        return {"network": network, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
+        network = dict(self.network.init(network_key, z, jnp.zeros(batch), condition))
+        params = network.pop("params", {})
+        if network:
+            raise ValueError(f"network: has variables {', '.join(network)}; must have parameters alone")
+        return {"network": params, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
 
     def condition_of(self, batch: Mapping[str, Any]) -> Condition:
         """What of a batch the network is conditioned on: a dict of its entries, None if there are none.

@@ -177,6 +177,8 @@ def import_modules(modules: Sequence[str]) -> None:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ValueError(f"no module {error.name!r} on Python's path or in {here}") from error
+        except Exception as error:  # whatever a user's module raises
+            raise ValueError(f"{module}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def constructor(kind: str, name: str) -> Constructor:
@@ -274,7 +276,7 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
         return call.constructor(**arguments)
     except (PartError, InputError):
         raise
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise PartError(call.kind, text, " ".join(str(error).split()), call.usage) from error
 
 

@@ -8,6 +8,7 @@ import pytest
 from vdm.comparisons import modes
 from vdm.comparisons.objectives import ObjectivesSettings
 from vdm.comparisons.samplers import SamplersSettings
+from vdm.comparisons.samplers.settings import on_grid
 from vdm.comparisons.steps import StepsSettings
 from vdm.errors import InputError
 from vdm.settings import check
@@ -47,3 +48,17 @@ def test_steps_are_integers(steps: tuple) -> None:
     settings.trained = steps  # as the command line sets it
     with pytest.raises(InputError, match=r"comparison\.trained"):
         check(settings, "comparison")
+
+
+@pytest.mark.parametrize(("text", "grid", "found"), [
+    ("heun", "uniform", ("heun", "uniform")), ("heun", "schedule", ("heun", "schedule")),
+    ("heun@schedule", "uniform", ("heun", "schedule")),
+    ("dpm_solver_pp(2, True)@karras", "schedule", ("dpm_solver_pp(2, True)", "karras")),
+])  # fmt: skip
+def test_a_name_may_carry_a_grid(text, grid, found):
+    assert on_grid(text, grid) == found
+
+
+def test_a_name_with_an_empty_grid_is_refused():
+    with pytest.raises(ValueError, match="grid"):
+        on_grid("heun@")

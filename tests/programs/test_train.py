@@ -1,5 +1,6 @@
 """Whole runs: killed and resumed to the bit, stopped by signals, and stopped by what is not finite."""
 
+import dataclasses
 import errno
 import gzip
 import io
@@ -208,7 +209,7 @@ def flags(folder: Path) -> list[str]:
     return [
         f"--config.{group}.{name}={value}"
         for group in groups
-        for name, value in vars(getattr(config, group)).items()
+        for name, value in dataclasses.asdict(getattr(config, group)).items()
         if value is not None and value not in ((), "")
     ]
 

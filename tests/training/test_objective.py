@@ -12,10 +12,12 @@ from vdm.training.objective import Objective, loss_and_gradients
 def test_the_config_names_its_parts():
     config = tiny.config()
     config.objective.weighting, config.objective.loss_space = "sigmoid(3)", "v"
+    config.objective.proposal, config.objective.stratified = "log_normal(-1.0, 1.0)", False
     objective = objective_lib.from_config(config)
     np.testing.assert_allclose(objective.weighting.weight(3.0), 0.5)
     assert objective.loss_space == "v"
-    assert objective.stratified
+    assert not objective.stratified
+    assert objective.proposal.normal == (-2.0, 2.0)
 
 
 @pytest.mark.parametrize("stratified", [True, False])

@@ -5,7 +5,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 
-from vdm import gaussian, likelihoods, parallel, samplers
+from vdm import gaussian, likelihoods, parallel, parts, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.bound import Progress
@@ -26,7 +26,7 @@ class Latents:
                 f"config.sampling.sampler={config.sampler!r}: draws noise at every step, so that no image follows from "
                 "its latents; must be deterministic: ddim, euler, heun, dpm_solver_pp, unipc"
             )
-        if config.decode == "draw":
+        if parts.read("decoding", config.decode).name == "draw":
             raise InputError(
                 "config.sampling.decode='draw': draws noise, so that no image follows from its latents; must be "
                 "mode or mean"

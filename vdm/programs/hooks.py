@@ -48,13 +48,15 @@ class Hook:
         return False
 
     def finish(self, session: Session) -> None:
-        """After the last step and the final evaluation, `session.evaluation`."""
+        """After the last step; hooks that come after `Evaluate` see the final evaluation, `session.evaluation`."""
 
 
 def every(num_steps: int, function: Callable[[Session], None]) -> Hook:
     """A hook that calls a function with the session after every so many steps, and after the last.
 
-    vdm.train(config, workdir, hooks=[*standard(), every(100, lambda session: print(session.step))])
+    vdm.train(config, workdir, hooks=[every(100, lambda session: print(session.step)), *standard()])
+
+    Before the standard ones, the last of which saves: what a kill then loses is done again.
     """
     return _Every(num_steps, function)
 
@@ -160,6 +162,9 @@ class Evaluate(Hook):
         settings = session.config.evaluation
         evaluate(session, "evaluation", settings.training_draws, settings.max_images)
 
+    def finish(self, session: Session) -> None:
+        session.final = evaluate(session, "final", session.config.evaluation.draws)
+
 
 def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -> Evaluation:
     """Of the moving average, as a line and a record of this kind. Raises `Stopped` if a request to stop has come."""
@@ -209,7 +214,7 @@ class Plot(Hook):
 
 
 class Save(Hook):
-    """A checkpoint, every `checkpoint_every` steps, with every evaluation and at the end. To be the last."""
+    """A checkpoint, every `checkpoint_every` steps, with every evaluation and at the end. Put it last."""
 
     def due(self, session: Session) -> bool:
         training = session.config.training
@@ -217,7 +222,7 @@ class Save(Hook):
         return session.is_last or any(_rhythm(rhythm, session) for rhythm in rhythms)
 
     def missing(self, session: Session) -> bool:
-        """What the checkpoint did not know of its step."""
+        """A checkpoint of a stop was saved before the evaluation that is now made: its bits/dim are added."""
         return session.evaluation is not None
 
     def __call__(self, session: Session) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from vdm import parallel
+from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import examples
 from vdm.errors import InputError
@@ -29,7 +29,7 @@ ROWS, COLUMNS = 8, 16
 
 def with_eta(sampler: str, eta: float) -> str:
     """A config's `ddim` with this η. Raises `InputError` for another sampler."""
-    if sampler.partition("(")[0].strip() != "ddim":
+    if parts.read("sampler", sampler).name != "ddim":
         raise InputError(f"--eta={eta}: sampler {sampler} has no eta; must go with --sampler=ddim")
     return f"ddim({eta!r})"
 

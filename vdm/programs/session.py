@@ -62,6 +62,8 @@ class Session:
     """Sums over the steps since the last log line."""
     evaluation: Evaluation | None = None
     """Of the moving average on the test split at this very step, once it was made."""
+    final: Evaluation | None = None
+    """The evaluation after the last step, once it was made."""
     speed: str = ""
     """What the progress bar shows beside the steps."""
     watch: Stopwatch = field(default_factory=Stopwatch)

@@ -47,8 +47,9 @@ def train(
     data are told apart by their record (`DatasetInfo`), models by the names and shapes of their variables.
 
     `hooks` are what is done beside the steps, in this order; by default `vdm.programs.hooks.standard()`: log, sample,
-    evaluate, plot, save. A request to stop is heeded, and its checkpoint saved, whatever they are. The steps from
-    `profile[0]` to `profile[1]` are traced. Of several processes, all call it with the same arguments.
+    evaluate, plot, save. Without those a run leaves no logs, no pictures or no checkpoint; the final evaluation is
+    always made. A request to stop is heeded, and its checkpoint saved, whatever they are. The steps from `profile[0]`
+    to `profile[1]` are traced. Of several processes, all call it with the same arguments.
 
     Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
     """
@@ -100,9 +101,9 @@ def train(
                     session.save(wait=True, of_a_stop=True)
                     session.stop()
 
-        result = evaluate(session, "final", config.evaluation.draws)
         for hook in hooks:
             hook.finish(session)
+        result = session.final or evaluate(session, "final", config.evaluation.draws)
         # Last: to compare.py it says that the run is done.
         if parallel.is_main():
             write_evaluation(workdir, result.to_dict(), dataset.info.to_dict(), session.step)

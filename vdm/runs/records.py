@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from vdm.config import Config, from_dict
+from vdm.config import Config, from_dict, import_parts
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
 from vdm.files import replace_text, write_json
@@ -27,11 +27,13 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 
 
 def read_config(path: Path) -> Config:
-    """The config of the run in `path`. Raises `InputError` if there is none or it cannot be read."""
+    """The config of the run in `path`, with its parts imported. Raises `InputError` if there is none to be read."""
     values = _read_json(path / "config.json")
     if values is None:
         raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
-    return from_dict(values)
+    config = from_dict(values)
+    import_parts(config)
+    return config
 
 
 def read_record(path: Path) -> dict[str, Any]:
