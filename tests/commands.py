@@ -1,5 +1,6 @@
-"""The commands `python -m vdm.…`, called in this process."""
+"""Programs, called in this process or in one of their own."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -15,3 +16,10 @@ def error_line(main: Callable[[Sequence[str]], None], argv: Sequence[str], capsy
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+def environment(num_devices: int | None = None, **more: str) -> dict[str, str]:
+    """That of a program in a process of its own, compiled as here: for so many devices, or as many as it takes itself."""
+    count = "" if num_devices is None else f"--xla_force_host_platform_device_count={num_devices}"
+    flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", count)
+    return os.environ | {"XLA_FLAGS": flags} | more

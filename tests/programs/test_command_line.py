@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import environment
 
 from vdm import parts
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program, *rest = args
     command = [sys.executable, str(ROOT / program), *map(str, rest)]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    env = environment(2)
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300, env=env)
 
 

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from commands import environment
 from rich.console import Console
 
 from vdm.config import (
@@ -218,8 +219,7 @@ def run_program(folder: Path, workdir: Path, stops: Sequence[tuple[int, int]] = 
 
     Returns the exit statuses.
     """
-    env = os.environ | {"PYTHONUNBUFFERED": "1"}
-    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
+    env = environment(2, PYTHONUNBUFFERED="1")
     command = [sys.executable, str(ROOT / "train.py"), f"--workdir={workdir}", *flags(folder)]
     # An adaptive proposal's state belongs to the checkpoint as well.
     command += ["--config.objective.num_steps=50", "--config.objective.proposal=adaptive"]
