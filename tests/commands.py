@@ -19,7 +19,7 @@ def error_line(main: Callable[[Sequence[str]], None], argv: Sequence[str], capsy
 
 
 def environment(num_devices: int | None = None, **more: str) -> dict[str, str]:
-    """That of a program in a process of its own, compiled as here: for so many devices, or as many as it takes itself."""
+    """That of a program in its own process, compiled as here: for so many devices, or as many as it takes itself."""
     count = "" if num_devices is None else f"--xla_force_host_platform_device_count={num_devices}"
     flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", count)
     return os.environ | {"XLA_FLAGS": flags} | more

@@ -62,9 +62,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     rest = [str(folder / "run"), str(folder)]
     with (folder / "1.txt").open("w") as other:
         second = subprocess.Popen([*script, "1", *rest], env=env, stdout=other, stderr=subprocess.STDOUT)
-        first = subprocess.run(
-            [*script, "0", *rest], env=env, capture_output=True, text=True, timeout=600, check=False
-        )
+        first = subprocess.run([*script, "0", *rest], env=env, capture_output=True, text=True, timeout=600, check=False)
         second.wait(timeout=60)
     said = [first.stdout + first.stderr, (folder / "1.txt").read_text()]
     assert "done" in said[0], said[0][-3000:]
