@@ -1,9 +1,22 @@
 """Programs, called in this process or in one of their own."""
 
+import multiprocessing
 import os
+import runpy
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# To import JAX and the rest takes two seconds of a processor, which most programs here need for nothing else: they are
+# forks of a process that has done it. It has no devices yet; a program gets them as ever, when it asks.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["vdm.programs.train", "vdm.programs.evaluate", "vdm.programs.sample", "vdm.comparisons"])
 
 
 def error_line(main: Callable[[Sequence[str]], None], argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -23,3 +36,29 @@ def environment(num_devices: int | None = None, **more: str) -> dict[str, str]:
     count = "" if num_devices is None else f"--xla_force_host_platform_device_count={num_devices}"
     flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", count)
     return os.environ | {"XLA_FLAGS": flags} | more
+
+
+def run(program: str, *args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A program at the top of the repository, in its own process on two devices."""
+    argv = [str(ROOT / program), *map(str, args)]
+    with tempfile.TemporaryDirectory() as folder:
+        printed = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = _FORKS.Process(target=_run, args=(argv, cwd, environment(2), *printed))
+        process.start()
+        process.join(timeout=300)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(argv, 300)
+        return subprocess.CompletedProcess(argv, process.exitcode, *(path.read_text() for path in printed))
+
+
+def _run(argv: list[str], cwd: Path, env: dict[str, str], stdout: Path, stderr: Path) -> None:
+    """Of the fork: what `python PROGRAM …` does."""
+    for path, stream in ((stdout, 1), (stderr, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = argv
+    sys.path.insert(0, str(Path(argv[0]).parent))
+    runpy.run_path(argv[0], run_name="__main__")
