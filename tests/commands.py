@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -38,18 +39,24 @@ def environment(num_devices: int | None = None, **more: str) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": flags} | more
 
 
-def run(program: str, *args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """A program at the top of the repository, in its own process on two devices."""
+def start(program: str, *args: str | Path, stdout: Path, stderr: Path, cwd: Path = ROOT) -> BaseProcess:
+    """Starts a program at the top of the repository in its own process, on two devices."""
     argv = [str(ROOT / program), *map(str, args)]
+    process = _FORKS.Process(target=_run, args=(argv, cwd, environment(2), stdout, stderr))
+    process.start()
+    return process
+
+
+def run(program: str, *args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs such a program to its end."""
     with tempfile.TemporaryDirectory() as folder:
         printed = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = _FORKS.Process(target=_run, args=(argv, cwd, environment(2), *printed))
-        process.start()
+        process = start(program, *args, stdout=printed[0], stderr=printed[1], cwd=cwd)
         process.join(timeout=300)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(argv, 300)
-        return subprocess.CompletedProcess(argv, process.exitcode, *(path.read_text() for path in printed))
+            raise subprocess.TimeoutExpired(program, 300)
+        return subprocess.CompletedProcess(program, process.exitcode, *(path.read_text() for path in printed))
 
 
 def _run(argv: list[str], cwd: Path, env: dict[str, str], stdout: Path, stderr: Path) -> None:
