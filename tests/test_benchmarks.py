@@ -1,19 +1,19 @@
 """The benchmarks, tiny: what they print; no figure of time is asserted."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import environment
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: str, program: str = "sampler.py") -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = environment(PYTHONPATH=str(ROOT))
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=False)
 
 

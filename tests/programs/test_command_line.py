@@ -4,22 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 
 from vdm import parts
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    program, *rest = args
-    command = [sys.executable, str(ROOT / program), *map(str, rest)]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300, env=env)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> None:

@@ -1,15 +1,12 @@
 """A module with a schedule, a sampler, a grid and a network of one's own, as the programs take it: --import."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 MODULE = '''
 """Parts for a test."""
@@ -63,9 +60,7 @@ SMALL = [
 
 
 def run(folder: Path, program: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / program), f"--workdir={folder / 'run'}", *args]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=300, env=env)
+    return commands.run(program, f"--workdir={folder / 'run'}", *args, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ import os
 import re
 import runpy
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import commands
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -81,9 +80,9 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
-    result, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
+    result, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
     path = folder / "whole"
-    assert "traced steps 3 to 4: " in printed
+    assert "traced steps 10 to 11: " in printed
     (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace, "rt") as file:
         events = {str(event.get("name")) for event in json.load(file)["traceEvents"]}
@@ -114,8 +113,8 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
 
 def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     before = arrays(folder / "whole", STEPS)
-    again, printed = run_here(tiny(folder), folder / "whole", profile=(3, 4))
-    assert "--profile_steps=3:4: none of these steps was run" in printed
+    again, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
+    assert "--profile_steps=10:11: none of these steps was run" in printed
     assert f"resuming at step {STEPS}" in printed
     for name, value in arrays(folder / "whole", STEPS).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -136,7 +135,7 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
             raise WorkerDied("data worker 1 of 1 was killed")
         return next_batch(self)
 
-    def not_finite(self: ImageSampler, *args: Any) -> None:
+    def not_finite(self: ImageSampler, *args: Any, **rest: Any) -> None:
         raise NonFiniteLatents("sampler ancestral: z of image 0 is not finite")
 
     out = io.StringIO()
@@ -219,25 +218,26 @@ def run_program(folder: Path, workdir: Path, stops: Sequence[tuple[int, int]] = 
 
     Returns the exit statuses.
     """
-    env = os.environ | {"PYTHONUNBUFFERED": "1"}
-    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
-    command = [sys.executable, str(ROOT / "train.py"), f"--workdir={workdir}", *flags(folder)]
     # An adaptive proposal's state belongs to the checkpoint as well.
-    command += ["--config.objective.num_steps=50", "--config.objective.proposal=adaptive"]
-    command += ["--config.training.log_every=1"] if stops else []
+    rest = ["--config.objective.num_steps=50", "--config.objective.proposal=adaptive"]
+    rest += ["--config.training.log_every=1"] if stops else []
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
     statuses = []
     for stop in [*stops, None]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        assert process.stdout is not None
+        process = commands.start("train.py", f"--workdir={workdir}", *flags(folder), *rest, stdout=pipe, stderr=pipe)
         printed, sent = [], stop is None
-        for line in process.stdout:
-            printed.append(line)
-            words = line.split()
-            if not sent and words[:1] == ["step"] and int(words[1]) >= stop[0]:
-                process.send_signal(stop[1])
-                sent = True
-        statuses.append(process.wait())
+        with pipe.open() as lines:
+            for line in lines:
+                printed.append(line)
+                words = line.split()
+                if not sent and words[:1] == ["step"] and int(words[1]) >= stop[0]:
+                    os.kill(process.pid, stop[1])
+                    sent = True
+        process.join()
+        statuses.append(process.exitcode)
         assert statuses[-1] in (0, -signal.SIGKILL, 128 + signal.SIGTERM), "".join(printed)
+    pipe.unlink()
     return statuses
 
 

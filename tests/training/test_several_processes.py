@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import one_of_several
 import pytest
+from commands import environment
 from jax.sharding import Mesh
 from rich.console import Console
 
@@ -56,17 +57,12 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    environment = os.environ | {
-        "PYTHONPATH": path,
-        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2"),
-    }
+    env = environment(2, PYTHONPATH=path)
     script = [sys.executable, str(TESTS / "training" / "one_of_several.py"), f"localhost:{port}", "2"]
     rest = [str(folder / "run"), str(folder)]
     with (folder / "1.txt").open("w") as other:
-        second = subprocess.Popen([*script, "1", *rest], env=environment, stdout=other, stderr=subprocess.STDOUT)
-        first = subprocess.run(
-            [*script, "0", *rest], env=environment, capture_output=True, text=True, timeout=600, check=False
-        )
+        second = subprocess.Popen([*script, "1", *rest], env=env, stdout=other, stderr=subprocess.STDOUT)
+        first = subprocess.run([*script, "0", *rest], env=env, capture_output=True, text=True, timeout=600, check=False)
         second.wait(timeout=60)
     said = [first.stdout + first.stderr, (folder / "1.txt").read_text()]
     assert "done" in said[0], said[0][-3000:]
