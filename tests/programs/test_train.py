@@ -135,7 +135,7 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
             raise WorkerDied("data worker 1 of 1 was killed")
         return next_batch(self)
 
-    def not_finite(self: ImageSampler, *args: Any) -> None:
+    def not_finite(self: ImageSampler, *args: Any, **kwargs: Any) -> None:
         raise NonFiniteLatents("sampler ancestral: z of image 0 is not finite")
 
     out = io.StringIO()
