@@ -1,8 +1,8 @@
-# `make train` trains the default, `make verify` and `make test` check the package: on a machine with Python 3.11+ and make.
+# `make train` trains the default, `make verify` and `make test` check the package, `make quick` the parts that break first: on a machine with Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train verify test lint
+.PHONY: train verify test quick lint
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
@@ -12,6 +12,11 @@ verify: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# What most changes need: the rooms, the config and its parts, the mathematics and the model.
+QUICK := architecture config parts settings gaussian schedules bounds predictions guidance likelihoods timesteps model
+quick: .venv/installed-dev
+	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/training/test_objective.py tests/data/test_files.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

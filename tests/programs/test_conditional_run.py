@@ -167,10 +167,8 @@ def label_means(classes: int, shape: tuple[int, ...]) -> conditional.Means:
     return conditional.Means(classes, shape)
 
 
-parts.register("network", "label_means", label_means)
-
-
-def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path) -> None:
+def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.PARTS["network"], "label_means", label_means)
     config = make_config(tmp_path, STEPS, ("label",))
     config.network.name, config.network.prediction = "label_means", "x"
     config.data.shape, config.data.levels = conditional.SHAPE, conditional.LEVELS
