@@ -80,7 +80,7 @@ def of_network(**network: Any) -> Config:
         (Config(imports=("no_such_module",)), "no module 'no_such_module' on Python's path"),
         (
             Config(schedule=ScheduleConfig(name="learned_monotone(hidden=0)")),
-            "config.schedule.name='learned_monotone(hidden=0)': hidden=0: must be 1 or more; it is learned_monotone(",
+            "config.schedule.name='learned_monotone(hidden=0)': hidden=0: must be 1 or more; usage: learned_monotone(",
         ),
         (
             Config(schedule=ScheduleConfig(name="shifted(2)")),
@@ -111,7 +111,7 @@ def of_network(**network: Any) -> Config:
         ),
         (
             Config(objective=ObjectiveConfig(weighting="sigmoid(True)")),
-            "k=True: must be a number; it is sigmoid",
+            "k=True: must be a number; usage: sigmoid",
         ),
         (Config(sampling=SamplingConfig(sampler="ddim(2)")), "config.sampling.sampler='ddim(2)': eta=2"),
         (Config(sampling=SamplingConfig(sampler="plms")), "must be one of ancestral, ddpm, ddim, euler"),

@@ -88,9 +88,9 @@ def test_every_kind_refuses_other_names_in_one_line(kind, wrong):
     [(kind, name, wrong) for kind, name in EVERY for wrong in ("nonsense=2", ", ".join(map(str, range(20))))],
 )
 def test_every_part_refuses_other_arguments_and_says_which_it_takes(kind, name, arguments):
-    with pytest.raises(ValueError, match=r"argument.*; it is ") as caught:
+    with pytest.raises(ValueError, match=r"argument.*; usage: ") as caught:
         parts.make(kind, f"{name}({arguments})", **CONTEXT)
-    assert f"; it is {name}(" in str(caught.value)
+    assert f"; usage: {name}(" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_constructor_is_given_what_it_asks_for():
 ])  # fmt: skip
 def test_what_the_context_gives_the_text_cannot(kind, text, name):
     """Else `shifted_cosine(-2)` would silently be one with another γ(0) than the config says."""
-    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give others by name; it is "):
+    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give others by name; usage: "):
         parts.make(kind, text, gamma_min=-13.3, gamma_max=5.0, a=2.0)
 
 
@@ -147,29 +147,29 @@ def test_what_the_context_gives_the_text_cannot(kind, text, name):
     *((text, "must be one of pair, outer, anything, none") for text in (
         "pear", "pair.real", "pair(1)(2)", "1", "lambda: 1", "(pair)()()", "__import__('os')", "pair(exit())",
     )),
-    ("pair(1, 2, word, True, 3, 4)", "too many positional arguments; it is pair"),
-    ("pair(c=1)", r"unexpected keyword argument 'c'; it is pair\(a=1.0, b=None, word=x, flag=False, n=2\)"),
-    ("pair(1, a=2)", "multiple values for argument 'a'; it is pair"),
-    ("pair(13)", "a=13: must be another; it is pair"),
-    ("pair(True)", "a=True: must be a number; it is pair"),
-    ("pair('1')", "a='1': must be a number; it is pair"),
-    ("pair(word)", "a='word': must be a number; it is pair"),
-    ("pair(b=1j)", "b=1j: must be a number or None; it is pair"),
-    ("pair(word=3)", "word=3: must be a string; it is pair"),
-    ("pair(flag=1)", "flag=1: must be True or False; it is pair"),
-    ("pair(n=2.0)", "n=2.0: must be a whole number; it is pair"),
-    ("pair(n=True)", "n=True: must be a whole number; it is pair"),
-    ("pair(n=None)", "n=None: must be a whole number; it is pair"),
-    ("pair(1" + "0" * 400 + ")", "must be a number that a float can have; it is pair"),
-    ("pair(a=none)", "a=none: must be a number; it is pair"),
-    ("pair(a=pair(2))", r"a=pair\(a=2.0\): must be a number; it is pair"),
-    ("outer", r"inner is missing; it is outer\(inner, size=small, sizes=\(\)\)"),
-    ("outer(word)", "inner='word': must be a Pair; it is outer"),
-    ("outer(none, huge)", "size='huge': must be 'small' or 'large'; it is outer"),
-    ("outer(none, sizes=3)", "sizes=3: must be a tuple, each a whole number; it is outer"),
-    ("outer(none, sizes=(1, 2.5))", "must be a tuple, each a whole number; it is outer"),
-    ("outer(pair(13))", "a=13: must be another; it is pair"),
-    ("none(1)", r"too many positional arguments; it is none\(\)"),
+    ("pair(1, 2, word, True, 3, 4)", "too many positional arguments; usage: pair"),
+    ("pair(c=1)", r"unexpected keyword argument 'c'; usage: pair\(a=1.0, b=None, word='x', flag=False, n=2\)"),
+    ("pair(1, a=2)", "multiple values for argument 'a'; usage: pair"),
+    ("pair(13)", "a=13: must be another; usage: pair"),
+    ("pair(True)", "a=True: must be a number; usage: pair"),
+    ("pair('1')", "a='1': must be a number; usage: pair"),
+    ("pair(word)", "a='word': must be a number; usage: pair"),
+    ("pair(b=1j)", "b=1j: must be a number or None; usage: pair"),
+    ("pair(word=3)", "word=3: must be a string; usage: pair"),
+    ("pair(flag=1)", "flag=1: must be True or False; usage: pair"),
+    ("pair(n=2.0)", "n=2.0: must be a whole number; usage: pair"),
+    ("pair(n=True)", "n=True: must be a whole number; usage: pair"),
+    ("pair(n=None)", "n=None: must be a whole number; usage: pair"),
+    ("pair(1" + "0" * 400 + ")", "must be a number that a float can have; usage: pair"),
+    ("pair(a=none)", "a=none: must be a number; usage: pair"),
+    ("pair(a=pair(2))", r"a=pair\(a=2.0\): must be a number; usage: pair"),
+    ("outer", r"inner is missing; usage: outer\(inner, size='small', sizes=\(\)\)"),
+    ("outer(word)", "inner='word': must be a Pair; usage: outer"),
+    ("outer(none, huge)", "size='huge': must be 'small' or 'large'; usage: outer"),
+    ("outer(none, sizes=3)", "sizes=3: must be a tuple, each a whole number; usage: outer"),
+    ("outer(none, sizes=(1, 2.5))", "must be a tuple, each a whole number; usage: outer"),
+    ("outer(pair(13))", "a=13: must be another; usage: pair"),
+    ("none(1)", r"too many positional arguments; usage: none\(\)"),
 ])  # fmt: skip
 def test_what_is_refused_is_one_line_with_what_is_allowed(text, says):
     with pytest.raises(ValueError, match=rf"^thing=.*: .*{says}") as caught:

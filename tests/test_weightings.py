@@ -330,7 +330,7 @@ def test_what_is_no_name_with_numbers_is_refused(text):
     [
         ("sigmoid(1, 2)", r"sigmoid\(k=2.0\)"),
         ("elbo(1)", r"elbo\(\)"),
-        ("sigmoid(k)", r"k='k': must be a number; it is sigmoid\(k=2.0\)"),
+        ("sigmoid(k)", r"k='k': must be a number; usage: sigmoid\(k=2.0\)"),
         ("sigmoid(True)", "k=True: must be a number"),
         ("sigmoid(None)", "k=None: must be a number"),
         ("min_snr([5])", r"gamma=\[5\]: must be a number"),

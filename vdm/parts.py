@@ -93,7 +93,7 @@ class PartError(ValueError):
 
     def __init__(self, kind: str, text: str, problem: str, usage: str = ""):
         self.problem, self.usage = problem, usage
-        super().__init__(f"{kind}={text!r}: {problem}" + f"; it is {usage}" * bool(usage))
+        super().__init__(f"{kind}={text!r}: {problem}" + f"; usage: {usage}" * bool(usage))
 
 
 class Call(NamedTuple):
@@ -110,7 +110,8 @@ class Call(NamedTuple):
     def usage(self) -> str:
         """name(parameter=default, …)"""
         shown = (
-            p.name if p.default is p.empty else f"{p.name}={p.default}" for p in self.signature.parameters.values()
+            p.name if p.default is p.empty else f"{p.name}={_shown(p.default)}"
+            for p in self.signature.parameters.values()
         )
         return f"{self.name}({', '.join(shown)})"
 
@@ -119,6 +120,11 @@ class Call(NamedTuple):
         written = {name: str(v) if isinstance(v, Call) else repr(v) for name, v in self.arguments.items()}
         given = [f"{name}={written[name]}" for name, v in self.arguments.items() if not same(v, defaults[name])]
         return f"{self.name}({', '.join(given)})" if given else self.name
+
+
+def _shown(default: Any) -> str:
+    """As a text would give it; other objects than literals by their own name."""
+    return repr(default) if isinstance(default, str) else str(default)
 
 
 def make(kind: str, text: str, /, **context: Any) -> Any:

@@ -241,7 +241,7 @@ def _problem(read: Callable[[str, str], Any], kind: str, text: str) -> str | Non
     try:
         read(kind, text)
     except parts.PartError as error:
-        return error.problem + f"; it is {error.usage}" * bool(error.usage)
+        return error.problem + f"; usage: {error.usage}" * bool(error.usage)
     return None
 
 

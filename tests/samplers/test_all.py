@@ -128,10 +128,10 @@ def test_from_pure_noise(name):
 @pytest.mark.parametrize(("text", "says"), [
     ("dim", r"sampler='dim': must be one of ancestral, ddpm, ddim, euler"),
     ("ddim(", r"sampler='ddim\(': must be a name"),
-    ("ddim(2)", r"sampler='ddim\(2\)': eta=2.0: must be a number from 0 to 1; it is ddim\(eta=0.0\)"),
-    ("ddim(steps=2)", r"sampler='ddim\(steps=2\)': .*steps.*; it is ddim\(eta=0.0\)"),
-    ("ddpm(big)", r"variance='big': must be one of 'small', 'large', 'none'; it is ddpm\(variance=large\)"),
-    ("ancestral(1)", r"sampler='ancestral\(1\)': .*; it is ancestral\(\)"),
+    ("ddim(2)", r"sampler='ddim\(2\)': eta=2.0: must be a number from 0 to 1; usage: ddim\(eta=0.0\)"),
+    ("ddim(steps=2)", r"sampler='ddim\(steps=2\)': .*steps.*; usage: ddim\(eta=0.0\)"),
+    ("ddpm(big)", r"variance='big': must be one of 'small', 'large', 'none'; usage: ddpm\(variance='large'\)"),
+    ("ancestral(1)", r"sampler='ancestral\(1\)': .*; usage: ancestral\(\)"),
 ])  # fmt: skip
 def test_names_that_are_none_are_refused(text, says):
     with pytest.raises(ValueError, match=says):

@@ -25,7 +25,7 @@ def load(config: DataConfig) -> Dataset:
         context = {"data_dir": config.data_dir, "levels": config.levels}
         dataset: Dataset = parts.make("source", _source(config.name), **context)
     except parts.PartError as error:
-        raise InputError(f"data.name: {config.name!r}: {error.problem}; it is {error.usage}") from error
+        raise InputError(f"data.name: {config.name!r}: {error.problem}; usage: {error.usage}") from error
     _check(config, dataset)
     return dataset
 

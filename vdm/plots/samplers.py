@@ -31,11 +31,11 @@ class Paths(NamedTuple):
     """Time of the cosine schedule, from 0 to 1."""
     gamma: Float[np.ndarray, " points"]
     forward: Float[np.ndarray, "points paths"]
-    """Draws of the process q, each from data of its own (Strümke & Langseth, Fig. 3)."""
+    """Draws of the process q, each from data of its own (Strümke & Langseth 2023, Fig. 3)."""
     ddpm: Float[np.ndarray, "points paths"]
-    """Ancestral sampling, all from one z₁ (Strümke & Langseth, Fig. 8)."""
+    """Ancestral sampling, all from one z₁ (Strümke & Langseth 2023, Fig. 8)."""
     ddim: Float[np.ndarray, "points paths"]
-    """DDIM from evenly spread quantiles of z₁ (Strümke & Langseth, Fig. 9)."""
+    """DDIM from evenly spread quantiles of z₁ (Strümke & Langseth 2023, Fig. 9)."""
     ddim_of_one: Float[np.ndarray, " points"]
     """DDIM from the z₁ of `ddpm`."""
 
@@ -110,8 +110,8 @@ def density(gamma: Float[np.ndarray, " points"], z: Float[np.ndarray, " values"]
 def trajectories(path: Path, gamma_min: float, gamma_max: float) -> None:
     """Writes paths of the forward process, DDPM and DDIM over the density p(z_t) of data with two modes.
 
-    As Figs. 3, 8 and 9 of Strümke & Langseth. A path has the colour of the mode at its data end. Raises ValueError
-    unless gamma_min < gamma_max.
+    As Figs. 3, 8 and 9 of Strümke & Langseth (2023). A path has the colour of the mode at its data end. Raises
+    ValueError unless gamma_min < gamma_max.
     """
     found = paths(gamma_min, gamma_max)
     values = np.linspace(-EXTENT, EXTENT, 281)

@@ -24,9 +24,10 @@ def ddpm(variance: str = "large") -> Sampler:
     z_s = α_s/α_t (z_t − σ_t c ε̂) + √v ε with c = −expm1(γ_s − γ_t), and v
 
     - "small": σ_s² c, called β̃, exact for data that are one point: the same as `ancestral`;
-    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); Su & Yang, Eq. 1.16. It is σ̂ of the DDIM paper and
-      of Wang, §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
-    - "none": 0, the greedy search of Su & Yang, Eq. 1.15. No sampler of the model: the variance lost is never put back.
+    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); Su & Yang (2025), Eq. 1.16. It is σ̂ of the DDIM
+      paper and of Wang, §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
+    - "none": 0, the greedy search of Su & Yang (2025), Eq. 1.15. No sampler of the model: the variance lost is never
+      put back.
 
     First order, one call a step, stochastic but for "none". Starts from γ = ∞ too. Raises ValueError for another
     variance.

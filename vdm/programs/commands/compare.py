@@ -45,7 +45,9 @@ def program() -> None:
     mode = modes.load(given.by)
     if (mode.of_a_run is None) != (given.run is None):
         of_a_run = " or ".join(f"--by={name}" for name in NAMES if modes.load(name).of_a_run)
-        raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
+        if given.run is None:
+            raise InputError(f"--by={given.by}: needs --run, the folder of a trained run")
+        raise InputError(f"--run={given.run}: goes with {of_a_run} and no other")
     parallel.setup()
     from rich.console import Console
 
