@@ -187,7 +187,7 @@ def test_weights_are_bounded_by_the_floor():
         ("nonsense", "must be one of uniform, adaptive, importance, log_normal, logit_normal"),
         ("log_normal(0, 0)", "std=0.0: must be 0.01 or more and finite; usage: log_normal"),
         ("log_normal(nan)", "mean=nan: must be finite"),
-        ("adaptive(3)", r"it is adaptive\(\)"),
+        ("adaptive(3)", r"usage: adaptive\(\)"),
     ],
 )
 def test_bad_proposals_are_refused(text, message):

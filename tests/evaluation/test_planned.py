@@ -9,7 +9,6 @@ import pytest
 from test_bound import DIMS, NUM, _evaluator, exact_steps, exact_terms, fresh, images, source
 
 from vdm import parallel
-from vdm.errors import InputError
 from vdm.evaluation import planned as cost
 from vdm.evaluation.bound import TIME_BINS, Evaluator
 
@@ -202,5 +201,5 @@ def test_all_of_a_few_steps_are_taken_where_that_costs_less() -> None:
 
 def test_a_target_out_of_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "MAX_DRAWS", 1000)
-    with pytest.raises(InputError, match="stderr=1e-06: would take over 1000 draws"):
+    with pytest.raises(ValueError, match="target=1e-06: would take over 1000 draws"):
         cost.make_plan(pilot(), num_images=1, target=1e-6)

@@ -16,7 +16,6 @@ from jaxtyping import Float, PRNGKeyArray
 
 from vdm import bounds
 from vdm.data.dataset import Source
-from vdm.errors import InputError
 from vdm.evaluation.bound import TIME_BINS, Evaluation, Evaluator, Progress, to_evaluation
 from vdm.model import Variables
 
@@ -190,7 +189,7 @@ def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | Non
     """The density and the fewest draws whose expected standard error is below `target`.
 
     Stratified times leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
-    stays uniform. With few steps, sums over all of them leave nothing but that noise. Raises `InputError` if more than
+    stays uniform. With few steps, sums over all of them leave nothing but that noise. Raises ValueError if more than
     `MAX_DRAWS` draws an image would be needed.
     """
     allowed = (target / MARGIN) ** 2 * num_images * ROUNDS
@@ -204,7 +203,7 @@ def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | Non
     weighted = _fewest(pilot, importance, allowed)
     num_draws = min(plain, weighted)
     if num_draws > MAX_DRAWS:
-        raise InputError(f"--stderr={target:g}: would take over {MAX_DRAWS} draws an image; give a larger one")
+        raise ValueError(f"target={target:g}: would take over {MAX_DRAWS} draws an image; must be larger")
     return Plan(
         importance if weighted < plain else None,
         pilot.controls,

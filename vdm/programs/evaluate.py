@@ -67,9 +67,11 @@ class Evaluate:
                         run.variables, run.dataset.test, self.key, draws, progress=progress, num_steps=num_steps
                     )
                 else:
-                    result, plan = evaluate_to(
-                        evaluator, run.variables, run.dataset.test, self.key, stderr, num_steps, progress
-                    )
+                    planned_to = (run.variables, run.dataset.test, self.key, stderr, num_steps, progress)
+                    try:
+                        result, plan = evaluate_to(evaluator, *planned_to)
+                    except ValueError as error:
+                        raise InputError(f"--stderr={stderr:g}: {error}") from error
             file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
             if parallel.is_main():
                 planned = None if plan is None else plan.to_dict()
