@@ -51,15 +51,15 @@ def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In comparisons/ and training/, figures are made and written, but not drawn: that takes longer than to train.
+    """Where whole runs are compared, figures are made and written, but not drawn: that takes longer than to train.
 
-    Those of plots/ and programs/ are.
+    Those of plots/ and programs/ are, and those of comparisons in test_..._plot.py.
     """
 
     def savefig(self: Figure, file: BinaryIO, **kwargs: Any) -> None:
         Image.new("RGB", (8, 8)).save(file, format="PNG")
 
-    if request.path.parent.name in ("training", "comparisons"):
+    if request.path.parent.name in ("training", "comparisons") and not request.path.stem.endswith("_plot"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Figure, "savefig", savefig)
             yield

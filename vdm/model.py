@@ -70,7 +70,7 @@ class Model:
     """What the network predicts: one of `predictions.PREDICTIONS`. The energy is ½ ‖its output‖²."""
     num_steps: int | None = None
     """T of a discrete-time model; None: continuous time."""
-    condition: Mapping[str, jax.ShapeDtypeStruct] = field(default_factory=dict)
+    condition: Mapping[str, jax.ShapeDtypeStruct] = field(default_factory=dict, hash=False)
     """Which entries of a batch the network is conditioned on: shape and type of one example's."""
 
     @property

@@ -129,7 +129,8 @@ def test_clipped_guesses_stay_in_range() -> None:
 
     assert np.abs(guesses("none")).max() > 1.5
     assert np.abs(guesses("static")).max() == 1
-    assert np.abs(guesses("dynamic")).max() <= 1
+    # x/s may be rounded up, where it is computed as x · (1/s).
+    assert np.abs(guesses("dynamic")).max() <= 1 + oracle.EPS
 
 
 @pytest.mark.parametrize(("num", "steps"), [(1, 5), (5, 5), (3, 1000), (10, 4)])

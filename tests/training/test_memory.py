@@ -15,6 +15,7 @@ from rich.console import Console
 
 from vdm import memory, parallel
 from vdm.config import SamplingConfig
+from vdm.data import Arrays
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.images import ImageSampler
@@ -52,7 +53,7 @@ def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_evaluation_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
     model, mesh = tiny.model(), parallel.make_mesh(8)
-    evaluator, images = Evaluator(model, mesh, 8), np.asarray(tiny.images(8))
+    evaluator, images = Evaluator(model, mesh, 8), Arrays({"image": np.asarray(tiny.images(8))})
     monkeypatch.setattr(evaluator, "_batch_bound", fail)
     with pytest.raises(InputError, match=r"evaluation does not fit .* lower config\.evaluation\.batch_size"):
         evaluator({}, images, jax.random.key(0), 1)
