@@ -47,7 +47,7 @@ def program() -> None:
         of_a_run = " or ".join(f"--by={name}" for name in NAMES if modes.load(name).of_a_run)
         if given.run is None:
             raise InputError(f"--by={given.by}: needs --run, the folder of a trained run")
-        raise InputError(f"--run={given.run}: goes with {of_a_run} and no other")
+        raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
     parallel.setup()
     from rich.console import Console
 
