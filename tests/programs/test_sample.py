@@ -249,3 +249,9 @@ def test_refusals(make: Make) -> None:
     with pytest.raises(InputError, match=r"--eta=0\.5: sampler heun has no eta"):
         with_eta("heun", 0.5)
     assert with_eta("ddim(0.1)", 0.5) == "ddim(0.5)"
+
+
+@pytest.mark.parametrize("sampler", ["heun", "nonsense", "ddim("])
+def test_eta_of_another_sampler_is_one_line(sampler: str) -> None:
+    with pytest.raises(InputError, match=r"has no eta|must be one of|must be a name"):
+        program.with_eta(sampler, 0.5)

@@ -30,6 +30,10 @@ MAX_DRAWS = 20_000
 Curves = Float[np.ndarray, "images bins"]
 
 
+class TooManyDrawsError(ValueError):
+    """A target that no plan reaches within `MAX_DRAWS` draws an image."""
+
+
 class Pilot(NamedTuple):
     """Two independent draws of every image at one time in every bin, the same for both: bits/dim."""
 
@@ -189,8 +193,9 @@ def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | Non
     """The density and the fewest draws whose expected standard error is below `target`.
 
     Stratified times leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
-    stays uniform. With few steps, sums over all of them leave nothing but that noise. Raises ValueError if more than
-    `MAX_DRAWS` draws an image would be needed.
+    stays uniform. With few steps, sums over all of them leave nothing but that noise.
+
+    Raises `TooManyDrawsError` if more than `MAX_DRAWS` draws an image would be needed.
     """
     allowed = (target / MARGIN) ** 2 * num_images * ROUNDS
     spread = np.sqrt(pilot.noise)
@@ -203,7 +208,7 @@ def make_plan(pilot: Pilot, num_images: int, target: float, num_steps: int | Non
     weighted = _fewest(pilot, importance, allowed)
     num_draws = min(plain, weighted)
     if num_draws > MAX_DRAWS:
-        raise ValueError(f"target={target:g}: would take over {MAX_DRAWS} draws an image; must be larger")
+        raise TooManyDrawsError(f"target={target:g}: would take over {MAX_DRAWS} draws an image; must be larger")
     return Plan(
         importance if weighted < plain else None,
         pilot.controls,

@@ -15,7 +15,7 @@ from vdm.config import Config
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
-from vdm.evaluation.planned import Plan, evaluate_to
+from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.files import write_json
 from vdm.keys import Stream
@@ -70,7 +70,7 @@ class Evaluate:
                     planned_to = (run.variables, run.dataset.test, self.key, stderr, num_steps, progress)
                     try:
                         result, plan = evaluate_to(evaluator, *planned_to)
-                    except ValueError as error:
+                    except TooManyDrawsError as error:
                         raise InputError(f"--stderr={stderr:g}: {error}") from error
             file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
             if parallel.is_main():

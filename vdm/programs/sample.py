@@ -29,7 +29,11 @@ ROWS, COLUMNS = 8, 16
 
 def with_eta(sampler: str, eta: float) -> str:
     """A config's `ddim` with this η. Raises `InputError` for another sampler."""
-    if parts.read("sampler", sampler).name != "ddim":
+    try:
+        name = parts.read("sampler", sampler).name
+    except parts.PartError as error:
+        raise InputError(str(error)) from error
+    if name != "ddim":
         raise InputError(f"--eta={eta}: sampler {sampler} has no eta; must go with --sampler=ddim")
     return f"ddim({eta!r})"
 
