@@ -65,7 +65,7 @@ def workdir() -> Path:
 
 def run(
     program: Program,
-    description: str,
+    description: str | None,
     define: Callable[[], None],
     default_config: str | None = None,
     comparison: Callable[[Given], type] | None = None,
@@ -121,7 +121,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parse(
     argv: list[str],
-    description: str,
+    description: str | None,
     module: str,
     default_config: str | None,
     comparison: Callable[[Given], type] | None,
@@ -226,10 +226,11 @@ def program_name(program: str) -> str:
     return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
 
 
-def _help(program: str, description: str, module: str, default_config: str | None, second: type | None) -> str:
+def _help(program: str, description: str | None, module: str, default_config: str | None, second: type | None) -> str:
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
     lines = [
-        inspect.cleandoc(description),
+        # None with python -OO.
+        inspect.cleandoc(description or ""),
         "",
         f"usage: {program_name(program)} [flags]",
         "",

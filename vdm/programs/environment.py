@@ -10,12 +10,13 @@ import select
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vdm.errors import InputError
+from vdm.errors import InputError, one_line
 
 PATIENCE = 10
 """Seconds to wait for a child that parses XLA's flags."""
@@ -24,13 +25,13 @@ VARIABLES = ("JAX_", "XLA_", "TF_", "MPL", "TFDS_", "LIBTPU_", "CUDA_", "ORBAX_"
 """What the names of variables begin with that libraries read."""
 
 HELD = {
-    "JAX_ENABLE_X64": "arrays are float32",
-    "JAX_DEFAULT_PRNG_IMPL": "runs are of one kind of keys",
-    "JAX_THREEFRY_PARTITIONABLE": "runs are of one kind of keys",
-    "JAX_NUMPY_DTYPE_PROMOTION": "libraries used here need it as it is",
-    "JAX_NUMPY_RANK_PROMOTION": "libraries used here need it as it is",
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_disable_jit": False,
 }
-"""Variables that would make other numbers of the same run, or errors in libraries."""
+"""Settings of jax that programs rely on, some for the numbers that a seed gives."""
 
 
 def begin() -> None:
@@ -40,8 +41,8 @@ def begin() -> None:
     sys.warnoptions[:] = ["ignore"]
     warnings.simplefilter("default")
     warnings.showwarning = _show_warning
-    # What no handler takes would go to stderr.
-    logging.lastResort = None
+    # What no handler takes would go to stderr, and the first to log by `logging.warning` would make one for all.
+    logging.getLogger().addHandler(logging.NullHandler())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Figures are drawn on canvases of their own; matplotlib fails on a name of no backend.
@@ -53,24 +54,30 @@ def begin() -> None:
 
 
 def ready() -> None:
-    """After they are imported, before they are used. Raises `InputError` for XLA_FLAGS that XLA would abort at."""
+    """After they are imported, before they are used. Raises `InputError` for variables that cannot be worked with."""
+    import jax
     from absl import logging as absl_logging
 
     # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for name, value in HELD.items():
+        given = os.environ.get(name.upper())
+        if given is not None and getattr(jax.config, name) != value:
+            raise InputError(f"{name.upper()}={given}: must not be set; runs are made with {value}")
     if os.environ.get("XLA_FLAGS", "").strip():
         _check_xla_flags()
 
 
 def blamed(error: BaseException) -> str | None:
-    """VARIABLE=VALUE that an error names or comes from, None if it is of something else."""
-    text = str(error)
+    """One line on an error that names a variable of the environment, or is of devices; None if it is of others."""
+    said = one_line(error)
     for name, value in os.environ.items():
-        if name.startswith(VARIABLES) and re.search(rf"\b{name}\b", text, re.IGNORECASE):
-            return f"{name}={value}"
-    if "initialize backend" in text or "No visible" in text:
-        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        if name.startswith(VARIABLES) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
+            return f"{name}={value}: {said}"
+    frames = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames[-1:] == ["jax._src.xla_bridge"]:
+        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: no such devices can be used here: {said}"
     return None
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from vdm.errors import InputError, explained
+from vdm.errors import explained
 from vdm.programs import environment, stops, streams
 
 
@@ -14,33 +14,42 @@ def run(program: Callable[[], int | None]) -> NoReturn:
     What is no bug is one line on stderr: bad input, files, memory and the environment with status 2, a request to stop
     with 128 and the signal's number, whenever it comes. A bug is a traceback, and status 1.
     """
-    stops.begin()
-    streams.begin()
     try:
-        environment.begin()
-        status = program() or 0
-    except SystemExit as left:
-        status = _status(left)
-    except BaseException as error:
-        line = None if stops.number() else _line(error)
-        if line is None and not stops.number():
-            raise
-        _leave(2, line or "")
+        streams.begin()
+        stops.begin()
+        status = _status(program)
+        stops.as_ever()
+    except KeyboardInterrupt:
+        # The only one: `stops` raises no second, so that nothing interrupts the end.
+        _leave(130, "interrupted")
     if stops.number():
         _leave(0, "")
-    stops.as_ever()
     lost, line = streams.end()
     if line:
         _print(line)
     sys.exit(status or lost)
 
 
+def _status(program: Callable[[], int | None]) -> int:
+    """The status that it ends with; what ends it otherwise, and is no bug, ends the process."""
+    try:
+        environment.begin()
+        return program() or 0
+    except SystemExit as left:
+        if left.code is None or isinstance(left.code, int):
+            return left.code or 0
+        _leave(1, str(left.code))
+    except Exception as error:
+        # Whatever libraries made of a request to stop.
+        line = "" if stops.number() else _line(error)
+        if line is None:
+            raise
+        _leave(2, line)
+
+
 def _line(error: BaseException) -> str | None:
     """What is said of an error; None for a bug."""
-    blamed = environment.blamed(error)
-    if not isinstance(error, InputError) and blamed is not None:
-        return f"{blamed}: {error}"
-    return explained(error)
+    return explained(error) or environment.blamed(error)
 
 
 def _leave(status: int, line: str) -> NoReturn:
@@ -53,10 +62,3 @@ def _leave(status: int, line: str) -> NoReturn:
 
 def _print(line: str) -> None:
     print("error: " + " ".join(line.split()), file=sys.stderr, flush=True)
-
-
-def _status(left: SystemExit) -> int:
-    if left.code is None or isinstance(left.code, int):
-        return left.code or 0
-    print(left.code, file=sys.stderr)
-    return 1
