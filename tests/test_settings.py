@@ -84,8 +84,8 @@ def test_json() -> None:
     assert read == Outer(num=4, steps=(1, 2), inner=Inner(rate=0.0))
     assert type(read.inner.rate) is float
     for wrong, message in (
-        ({"nun": 1}, "config has unknown field 'nun'; valid: num, steps, flag, inner"),
-        ({"inner": {"rat": 1}}, "config.inner has unknown field 'rat'; valid: rate, word, sampler"),
+        ({"nun": 1}, "config.nun: no such field; valid: num, steps, flag, inner"),
+        ({"inner": {"rat": 1}}, "config.inner.rat: no such field; valid: rate, word, sampler"),
         ({"num": "many"}, "config.num='many': must be a whole number"),
         ({"inner": {"rate": True}}, "config.inner.rate=True: must be a number"),
     ):

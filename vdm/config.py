@@ -314,20 +314,27 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict`, also of an earlier version's. Raises `InputError` for a field that there is not."""
-    config: Config = settings.from_dict(Config, _upgraded(values))
+def from_dict(values: dict[str, Any], where: str = "config.") -> Config:
+    """The inverse of `to_dict`, also of an earlier version's; `where` is what messages say before a field's name.
+
+    Raises `InputError` for a field that there is not, and for a value of another type.
+    """
+    config: Config = settings.from_dict(Config, _upgraded(values, where), where)
     return config
 
 
-def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:
     """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name."""
     values = {name: value for name, value in values.items() if name != "comparison"}
-    if "schedule" in values:
-        schedule = dict(values["schedule"])
+    before = values.get("schedule")
+    if isinstance(before, dict):
+        schedule = values["schedule"] = dict(before)
         shift, hidden = schedule.pop("shift", 0.0), schedule.pop("hidden", 1024)
-        argument = {"shifted_cosine": f"shift={shift}", "learned_monotone": f"hidden={hidden}"}.get(schedule["name"])
-        if argument is not None:
-            schedule["name"] = parts.canonical("schedule", f"{schedule['name']}({argument})")
-        values["schedule"] = schedule
+        argument = {"shifted_cosine": f"shift={shift}", "learned_monotone": f"hidden={hidden}"}
+        name = schedule.get("name")
+        if isinstance(name, str) and name in argument:
+            try:
+                schedule["name"] = parts.canonical("schedule", f"{name}({argument[name]})")
+            except parts.PartError as error:
+                raise InputError(f"{where}schedule: {error.problem}") from error
     return values

@@ -15,7 +15,7 @@ from vdm.errors import InputError
 DEEPEST = 20
 """Tables and lists inside each other that a JSON file may have; ours have five."""
 
-FOUND = {dict: "a table", list: "a list", bool: "true or false", str: "a string", types.NoneType: "null"}
+_FOUND = {dict: "a table", list: "a list", bool: "true or false", str: "a string", types.NoneType: "null"}
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
@@ -33,6 +33,11 @@ def shown(value: Any) -> str:
         return _SHORT.repr(value)
     except ValueError:  # Python writes no number of more than 4300 digits.
         return "a number of thousands of digits"
+
+
+def found(value: Any) -> str:
+    """What kind of value of JSON it is: "a list"."""
+    return _FOUND.get(type(value), "a number")
 
 
 def read_json(path: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[s
     except ValueError as error:
         raise InputError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise InputError(f"{where}: found {FOUND.get(type(value), 'a number')}; must be a table")
+        raise InputError(f"{where}: found {found(value)}; must be a table")
     _check(value, where, finite)
     return value
 
@@ -95,8 +100,7 @@ def field(values: dict[str, Any], name: str, annotation: Any, where: Path | str,
     words = name.split(".")
     for k, word in enumerate(words):
         if not isinstance(value, dict):
-            found = FOUND.get(type(value), "a number")
-            raise InputError(f"{where}: {_name(words[:k])}: found {found}; must be a table")
+            raise InputError(f"{where}: {_name(words[:k])}: found {found(value)}; must be a table")
         if word not in value:
             if otherwise:
                 return otherwise[0]

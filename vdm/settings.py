@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from vdm import parts
 from vdm.annotations import convert, takes_none
 from vdm.errors import InputError
+from vdm.reading import found, shown
 
 Affects = Literal["model", "training", "running"]
 """What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so it is free to differ."""
@@ -107,7 +108,7 @@ def check(config: Any, where: str = "config") -> None:
     """Raises `InputError` for the first field with a value that it cannot have."""
     for each in settings(config):
         if problem := each.problem():
-            raise InputError(f"{where}.{each.name}={each.value!r}: {problem}")
+            raise InputError(f"{where}.{each.name}={shown(each.value)}: {problem}")
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -140,19 +141,24 @@ def in_file_name(config: Any) -> str:
     return "_".join(re.sub(r"[^\w.=-]+", "_", word).strip("_") for word in words)
 
 
-def from_dict(cls: type, values: Mapping[str, Any], where: str = "config") -> Any:
-    """A dataclass of what JSON has of its fields. Raises `InputError` for an unknown field and for another type."""
+def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
+    """A dataclass of what JSON has of its fields; `where` is what a message says before a field's name.
+
+    Raises `InputError` for what is no table of them, an unknown field, and a value of another type.
+    """
     hints = typing.get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where.rstrip('.: ')}: found {found(values)}; must be a table of {', '.join(hints)}")
     if unknown := sorted(set(values) - set(hints)):
-        raise InputError(f"{where} has unknown field {unknown[0]!r}; valid: {', '.join(hints)}")
+        raise InputError(f"{where}{shown(unknown[0])[1:-1]}: no such field; valid: {', '.join(hints)}")
 
     def field(name: str, value: Any) -> Any:
         if dataclasses.is_dataclass(hints[name]):
-            return from_dict(typing.cast(type, hints[name]), value, f"{where}.{name}")
+            return from_dict(typing.cast(type, hints[name]), value, f"{where}{name}.")
         try:
             return convert(value, hints[name])
         except ValueError as error:
-            raise InputError(f"{where}.{name}={value!r}: {error}") from error
+            raise InputError(f"{where}{name}={shown(value)}: {error}") from error
 
     return cls(**{name: field(name, value) for name, value in values.items()})
 
