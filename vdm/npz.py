@@ -28,8 +28,12 @@ def array_names(path: str | Path) -> list[str]:
         return list(_members(archive))
 
 
-def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name: those that `names` says, or all.
+NUMBERS, TEXT = "biufc", "U"
+"""Kinds of dtypes."""
+
+
+def read_npz(path: str | Path, names: Sequence[str] | None = None, kinds: str = NUMBERS) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name: those that `names` says, or all; of numbers, unless `kinds` has text too.
 
     Of a file that is damaged, or made to do damage, nothing is allocated that it does not hold: the size of an array is
     that in the zip's directory and that in its own header, and has a limit by what it takes in the file. Checksums are
@@ -57,7 +61,7 @@ def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, 
         arrays = {}
         for name in members if names is None else names:
             with _named(f"{printable(path)}: array {name!r}"):
-                arrays[name] = _array(archive, members[name])
+                arrays[name] = _array(archive, members[name], kinds)
         return arrays
 
 
@@ -72,7 +76,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.ndarray:
     if member.file_size > LIMIT_FREE + LIMIT_RATIO * member.compress_size:
         raise ValueError(
             f"declares {_bytes(member.file_size)} in {_bytes(member.compress_size)} of the file, "
@@ -83,7 +87,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         header = file.tell()
-    if dtype.kind not in "biufc":
+    if dtype.kind not in kinds:
         raise ValueError(f"is of dtype {dtype}; needed are numbers")
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != member.file_size - header:

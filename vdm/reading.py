@@ -87,17 +87,19 @@ def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[s
     return value
 
 
-def field(values: dict[str, Any], name: str, annotation: Any, where: Path | str, *otherwise: Any) -> Any:
-    """The value of a field, by its dotted name, in a table of `read_json`, as the annotation wants it.
+def field(
+    values: dict[str, Any], name: str | tuple[str, ...], annotation: Any, where: Path | str, *otherwise: Any
+) -> Any:
+    """The value of a field in a table of `read_json`, as the annotation wants it.
 
-    A field that is missing is the one value of `otherwise`, if given. Raises `InputError`, about the file `where`, for
+    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of `otherwise`, if given. Raises `InputError`, about the file `where`, for
     a field that is missing or of another type, and for one on the way to it that is no table.
 
     >>> field({"bits_per_dim": {"total": 2}}, "bits_per_dim.total", float, "evaluation.json")
     2.0
     """
     value: Any = values
-    words = name.split(".")
+    words = name.split(".") if isinstance(name, str) else name
     for k, word in enumerate(words):
         if not isinstance(value, dict):
             raise InputError(f"{where}: {_name(words[:k])}: found {found(value)}; must be a table")

@@ -26,6 +26,15 @@ Affects = Literal["model", "training", "running"]
 # Beyond it float32 times i/T could no longer be told apart well.
 MAX_STEPS = 1_000_000
 
+MAX_INT = 2**31 - 1
+"""The largest int32."""
+
+MAX_SIDE = 2**16
+"""Of an image."""
+
+MIN_FLOAT, MAX_FLOAT = 2.0**-126, 3.4e38
+"""The smallest and, about, the largest of float32's numbers that lose no digits."""
+
 
 class Limit(NamedTuple):
     """What a field may be."""
@@ -164,13 +173,15 @@ def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
 
 
 def at_least(least: int | float) -> Limit:
-    """≥ `least`."""
-    return _must(lambda value: value >= least, f"{least} or more")
+    """≥ `least`, and what an array can hold: of whole numbers int32, of others float32."""
 
+    def problem(value: int | float) -> str | None:
+        most = MAX_INT if isinstance(value, int) else MAX_FLOAT
+        if not value >= least:
+            return f"must be {least} or more"
+        return None if value <= most else f"must be at most {most}"
 
-def below(bound: int, text: str) -> Limit:
-    """< `bound`, written as `text`."""
-    return _must(lambda value: value < bound, f"below {text}")
+    return Limit(problem, lambda: f"{least} or more")
 
 
 def between(low: int | float, high: int | float) -> Limit:
@@ -179,8 +190,8 @@ def between(low: int | float, high: int | float) -> Limit:
 
 
 def positive() -> Limit:
-    """> 0 and finite."""
-    return _must(lambda value: 0 < value < float("inf"), "above 0 and finite")
+    """> 0, as float32 has it."""
+    return _must(lambda value: MIN_FLOAT <= value <= MAX_FLOAT, f"from {MIN_FLOAT:g} to {MAX_FLOAT:g}")
 
 
 def fraction() -> Limit:
@@ -201,10 +212,15 @@ def increasing_steps() -> Limit:
     )
 
 
+def each(low: int, high: int) -> Limit:
+    """Numbers ≥ `low` and ≤ `high`."""
+    return _must(lambda value: all(low <= n <= high for n in value), f"each from {low} to {high}")
+
+
 def image_shape() -> Limit:
     """The shape of an image."""
-    holds = lambda value: len(value) == 3 and min(value) >= 1  # noqa: E731
-    return _must(holds, "(height, width, channels), each 1 or more")
+    holds = lambda value: len(value) == 3 and 1 <= min(value) <= max(value) <= MAX_SIDE  # noqa: E731
+    return _must(holds, f"(height, width, channels), each from 1 to {MAX_SIDE}")
 
 
 def one_of(*names: str) -> Limit:
