@@ -23,7 +23,7 @@ class Inner:
 @dataclass
 class Outer:
     num: int = setting(
-        3, "A number.", s.at_least(1), s.below(10, "ten"), affects="model", in_name=InName("N_{}", always=True)
+        3, "A number.", s.at_least(1), s.between(1, 9), affects="model", in_name=InName("N_{}", always=True)
     )
     steps: tuple[int, ...] | None = setting(None, "Steps.", s.increasing_steps())
     flag: bool = setting(False, "A flag.", affects="running", in_name=InName("flagged"))
@@ -38,7 +38,7 @@ def outer(**inner: object) -> Outer:
     ("value", "message"),
     [
         (Outer(num=0), "here.num=0: must be 1 or more"),
-        (Outer(num=10), "here.num=10: must be below ten"),
+        (Outer(num=10), "here.num=10: must be from 1 to 9"),
         (Outer(num=True), "here.num=True: must be a whole number"),
         (Outer(num=None), "here.num=None: must be a whole number"),
         (Outer(steps=(2, 1)), "here.steps=(2, 1): must be increasing numbers from 1 to 1000000, or None"),
@@ -84,8 +84,8 @@ def test_json() -> None:
     assert read == Outer(num=4, steps=(1, 2), inner=Inner(rate=0.0))
     assert type(read.inner.rate) is float
     for wrong, message in (
-        ({"nun": 1}, "config has unknown field 'nun'; valid: num, steps, flag, inner"),
-        ({"inner": {"rat": 1}}, "config.inner has unknown field 'rat'; valid: rate, word, sampler"),
+        ({"nun": 1}, "config.nun: no such field; valid: num, steps, flag, inner"),
+        ({"inner": {"rat": 1}}, "config.inner.rat: no such field; valid: rate, word, sampler"),
         ({"num": "many"}, "config.num='many': must be a whole number"),
         ({"inner": {"rate": True}}, "config.inner.rate=True: must be a number"),
     ):
@@ -95,7 +95,7 @@ def test_json() -> None:
 
 def test_help() -> None:
     found = {each.name: each.help for each in s.settings(Outer())}
-    assert found["num"] == "A number. (1 or more; below ten)"
+    assert found["num"] == "A number. (1 or more; from 1 to 9)"
     assert found["steps"] == "Steps. (increasing numbers from 1 to 1000000, or None)"
     assert found["flag"] == "A flag."
     assert "heun" in found["inner.sampler"]

@@ -6,7 +6,10 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "a string", types.NoneType: "None"}
+WORDS = {
+    float: "a number", int: "a whole number", bool: "True or False", str: "a string", types.NoneType: "None",
+    dict: "a table", list: "a list",
+}  # fmt: skip
 
 
 def convert(value: Any, annotation: Any) -> Any:
@@ -55,7 +58,7 @@ def describe(annotation: Any) -> str:
         elif typing.get_origin(kind) is typing.Literal:
             found += [repr(choice) for choice in of]
         else:
-            found.append(WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}")
+            found.append(WORDS.get(typing.get_origin(kind) or kind) or f"a {getattr(kind, '__name__', kind)}")
     return " or ".join(found)
 
 

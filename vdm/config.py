@@ -14,8 +14,8 @@ from vdm.errors import InputError
 from vdm.settings import (
     InName,
     at_least,
-    below,
     between,
+    each,
     fraction,
     image_shape,
     one_of,
@@ -57,7 +57,9 @@ class DataConfig:
     augmentations: tuple[str, ...] = setting(
         (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
     )
-    num_workers: int = running(0, "Worker processes that read and augment; 0: threads of this process.", at_least(0))
+    num_workers: int = running(
+        0, "Worker processes that read and augment; 0: threads of this process.", between(0, 1024)
+    )
 
 
 @dataclass(slots=True)
@@ -78,14 +80,14 @@ class NetworkConfig:
     """The denoising network; a network takes of these fields what it has a parameter for."""
 
     name: str = of_model("unet", "That of VDM, or one of your own (`imports`).", part("network", in_context=True))
-    channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", at_least(1))
-    depth: int = of_model(32, "Residual blocks on the way down; the way up has one more.", at_least(1))
+    channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", between(1, 2**16))
+    depth: int = of_model(32, "Residual blocks on the way down; the way up has one more.", between(1, 1000))
     attention: str = of_model(
         "middle", "`middle`: one attention block between down and up; `everywhere`: after each residual block too."
     )
     heads: int = of_model(1, "Attention heads; must divide `channels`.", at_least(1))
     groups: int | None = of_model(
-        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels."
+        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
     )
     dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
     prediction: str = of_model(
@@ -95,7 +97,9 @@ class NetworkConfig:
         (), "Entries of a batch that the network is conditioned on, beside γ: `label`, or what else the data have."
     )
     fourier: tuple[int, ...] | None = of_model(
-        None, "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256."
+        None,
+        "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256.",
+        each(-20, 20),
     )
     dtype: str = setting(
         "float32",
@@ -188,7 +192,7 @@ class SamplingConfig:
     steps: int = running(
         250,
         "Steps of the sampler; a model of T steps takes at most T on grids of its own steps.",
-        at_least(1),
+        steps(),
         in_name=InName("T_{}", always=True),
     )
     batch_size: int = running(64, "Images sampled at a time.", at_least(1))
@@ -225,9 +229,7 @@ class SamplingConfig:
 class Config:
     """Everything that defines a run."""
 
-    seed: int = setting(
-        0, "Seed of initialisation, data order, times, noise and dropout.", at_least(0), below(2**32, "2**32")
-    )
+    seed: int = setting(0, "Seed of initialisation, data order, times, noise and dropout.", between(0, 2**32 - 1))
     imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
     data: DataConfig = field(default_factory=DataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -314,20 +316,27 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict`, also of an earlier version's. Raises `InputError` for a field that there is not."""
-    config: Config = settings.from_dict(Config, _upgraded(values))
+def from_dict(values: dict[str, Any], where: str = "config.") -> Config:
+    """The inverse of `to_dict`, also of an earlier version's; `where` is what messages say before a field's name.
+
+    Raises `InputError` for a field that there is not, and for a value of another type.
+    """
+    config: Config = settings.from_dict(Config, _upgraded(values, where), where)
     return config
 
 
-def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:
     """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name."""
     values = {name: value for name, value in values.items() if name != "comparison"}
-    if "schedule" in values:
-        schedule = dict(values["schedule"])
+    before = values.get("schedule")
+    if isinstance(before, dict):
+        schedule = values["schedule"] = dict(before)
         shift, hidden = schedule.pop("shift", 0.0), schedule.pop("hidden", 1024)
-        argument = {"shifted_cosine": f"shift={shift}", "learned_monotone": f"hidden={hidden}"}.get(schedule["name"])
-        if argument is not None:
-            schedule["name"] = parts.canonical("schedule", f"{schedule['name']}({argument})")
-        values["schedule"] = schedule
+        argument = {"shifted_cosine": f"shift={shift}", "learned_monotone": f"hidden={hidden}"}
+        name = schedule.get("name")
+        if isinstance(name, str) and name in argument:
+            try:
+                schedule["name"] = parts.canonical("schedule", f"{name}({argument[name]})")
+            except parts.PartError as error:
+                raise InputError(f"{where}schedule: {error.problem}") from error
     return values

@@ -33,13 +33,16 @@ from vdm.config import (
     NetworkConfig,
     SamplingConfig,
     ScheduleConfig,
+    validate,
 )
 from vdm.errors import InputError
 from vdm.keys import Stream, stream_key
 from vdm.model import Variables
 from vdm.programs.command_line import Parser
+from vdm.reading import found, is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
+from vdm.settings import MAX_INT
 from vdm.training import objective
 from vdm.training.state import TrainState, make_optimizer
 from vdm.training.step import empty_metrics
@@ -48,6 +51,9 @@ GROUPS = 32
 """Of every normalisation: Flax's default, whatever the channels."""
 
 LEVELS = 256
+
+DEEPEST = 4
+"""Levels of modules in each other."""
 
 SMALLEST = 1e-37
 """Stands for 0 where a logarithm is taken."""
@@ -78,7 +84,7 @@ class Official(NamedTuple):
 def read(path: Path) -> Official:
     """The train state in a file, or in the last ckpt-N.flax of a folder. Raises `InputError` if there is none."""
     if path.is_dir():
-        numbered = {int(file.stem[5:]): file for file in path.glob("ckpt-*.flax") if file.stem[5:].isdigit()}
+        numbered = {int(file.stem[5:]): file for file in path.glob("ckpt-*.flax") if is_whole(file.stem[5:])}
         if not numbered:
             raise InputError(f"{path}: has no files ckpt-N.flax; must be their folder, or a checkpoint of Flax")
         path = numbered[max(numbered)]
@@ -87,17 +93,40 @@ def read(path: Path) -> Official:
         tree = flax.serialization.msgpack_restore(encoded)
     except Exception as error:  # msgpack and Flax's hooks raise many kinds for other bytes
         raise InputError(f"{path}: not a checkpoint of Flax's msgpack format, or cut short") from error
-    names = sorted(map(str, tree)) if isinstance(tree, dict) else [type(tree).__name__]
-    if not set(Official._fields) <= set(names):
-        raise InputError(f"{path}: has {', '.join(names)}; must have {', '.join(Official._fields)}")
-    for name in ("params", "ema_params"):
-        if "score_model" not in tree[name]:
-            raise InputError(f"{path}: {name} has {', '.join(tree[name])}; must have score_model, and gamma if learned")
-    return Official(int(tree["step"]), _float32(tree["params"]), _float32(tree["ema_params"]))
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: has {found(tree)}; must have {', '.join(Official._fields)}")
+    if not set(Official._fields) <= set(tree):
+        raise InputError(f"{path}: has {_names(tree)}; must have {', '.join(Official._fields)}")
+    step = np.asarray(tree["step"])
+    if step.shape or step.dtype.kind not in "iu" or not 0 <= step < MAX_INT:
+        raise InputError(f"{path}: step={shown(tree['step'])}: must be a whole number from 0 to {MAX_INT}")
+    return Official(int(step), *(_params(tree[name], f"{path}: {name}") for name in ("params", "ema_params")))
 
 
-def _float32(tree: Tree) -> Tree:
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+def _params(tree: Any, where: str) -> Tree:
+    """The arrays of `score_model` and `gamma` as float32. Raises `InputError` for what is none, NaN or infinite."""
+    if not isinstance(tree, dict) or "score_model" not in tree:
+        has = _names(tree) if isinstance(tree, dict) else found(tree)
+        raise InputError(f"{where} has {has}; must have score_model, and gamma if learned")
+    return {str(name): _float32(part, f"{where}/{shown(name)[1:-1]}", DEEPEST) for name, part in tree.items()}
+
+
+def _float32(tree: Any, where: str, levels: int) -> Any:
+    if isinstance(tree, dict) and levels:
+        return {str(name): _float32(part, f"{where}/{shown(name)[1:-1]}", levels - 1) for name, part in tree.items()}
+    if not isinstance(tree, np.ndarray) or tree.dtype.kind not in "fiuV":  # V: bfloat16
+        raise InputError(f"{where}: found {found(tree) if levels else 'too many levels'}; must be an array of numbers")
+    try:
+        array = tree.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: found {tree.dtype}; must be an array of numbers") from error
+    if not np.isfinite(array).all():
+        raise InputError(f"{where}: has values that are NaN or infinite")
+    return array
+
+
+def _names(tree: Tree) -> str:
+    return ", ".join(shown(name).strip("'") for name in sorted(tree, key=str)[:8]) or "nothing"
 
 
 def config_of(
@@ -120,8 +149,8 @@ def config_of(
         ]
         if name == "learned_monotone":
             name = parts.canonical("schedule", f"{name}(hidden={gamma['l2']['bias'].size})")
-    except (KeyError, AttributeError, ValueError) as error:
-        raise InputError(f"score_model or gamma is not of google-research/vdm: {error!r}") from error
+    except (KeyError, AttributeError, ValueError, IndexError, TypeError) as error:
+        raise InputError(f"score_model or gamma is not of google-research/vdm: {shown(error)}") from error
     return Config(
         data=DataConfig(name=data, shape=(size, size, colours), levels=LEVELS),
         schedule=ScheduleConfig(name=name, gamma_min=gamma_min, gamma_max=gamma_max),
@@ -154,7 +183,9 @@ def network_variables(network: Tree) -> Tree:
 
 def without_conditioning(network: Tree, channels: int) -> Tree:
     """The embedding without the row of the conditioning, its last input: 0 of every image that is not augmented."""
-    embed = network["embed_0"]
+    embed = network.get("embed_0", {})
+    if np.ndim(embed.get("kernel")) != 2:
+        raise InputError("another architecture: score_model/dense0/kernel must be a matrix")
     return network | {"embed_0": embed | {"kernel": embed["kernel"][:channels]}}
 
 
@@ -165,6 +196,7 @@ def schedule_variables(gamma: Tree, gamma_min: float, gamma_max: float) -> Tree:
     """
     if not gamma:
         return {}
+    _check_gamma(gamma)
     if "w" in gamma:
         start = float(gamma["b"].item())
         return {"ends": _ends(start, start + abs(float(gamma["w"].item())), gamma_min, gamma_max)}
@@ -181,6 +213,18 @@ def schedule_variables(gamma: Tree, gamma_min: float, gamma_max: float) -> Tree:
     )
     shape = _shape(float(line[0]), slopes, centers, rises)
     return {"ends": _ends(start, end, gamma_min, gamma_max), "shape": shape}
+
+
+def _check_gamma(gamma: Tree) -> None:
+    """Raises `InputError` for arrays that are not those of their line or of their monotone network."""
+    shapes = {"/".join(path): np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(gamma).items()}
+    hidden = shapes.get("l2/bias", (1,))
+    line = {"b": (1,), "w": (1,)}
+    monotone = {"l1/kernel": (1, 1), "l1/bias": (1,), "l2/kernel": (1, *hidden), "l2/bias": hidden}
+    monotone |= {"l3/kernel": (*hidden, 1)}
+    wanted = line if "w" in gamma else monotone
+    if shapes != wanted:
+        raise InputError(f"gamma has arrays {shown(shapes)}; must have {wanted}")
 
 
 def _ends(start: float, end: float, gamma_min: float, gamma_max: float) -> Tree:
@@ -227,16 +271,14 @@ def variables(params: Tree, config: Config) -> Variables:
     ends = config.schedule.gamma_min, config.schedule.gamma_max
     ours = {"network": network, "schedule": schedule_variables(params.get("gamma", {}), *ends), "likelihood": {}}
     wanted = jax.eval_shape(model_lib.from_config(config).init, jax.eval_shape(lambda: jax.random.key(0)))
-    found, wanted = (
+    shapes, wanted = (
         {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
         for leaves in map(jax.tree_util.tree_leaves_with_path, (ours, wanted))
     )
-    for name in sorted(set(found) | set(wanted)):
-        if found.get(name) != wanted.get(name):
-            raise InputError(
-                f"another architecture: what becomes {name} has shape {found.get(name, 'none')}, must have "
-                f"{wanted.get(name, 'none')}"
-            )
+    for name in sorted(set(shapes) | set(wanted)):
+        if shapes.get(name) != wanted.get(name):
+            there, must = shapes.get(name, "none"), wanted.get(name, "none")
+            raise InputError(f"another architecture: what becomes {name} has shape {there}, must have {must}")
     return jax.tree.map(jnp.asarray, ours)
 
 
@@ -247,6 +289,7 @@ def import_run(official: Official, config: Config, workdir: Path) -> None:
     """
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir}: has a run already; must be another folder")
+    validate(config)
     parameters, ema = (variables(tree, config) for tree in (official.params, official.ema_params))
     state = TrainState(
         step=jnp.asarray(official.step, jnp.int32),

@@ -18,12 +18,22 @@ from typing import Any, Literal, NamedTuple
 from vdm import parts
 from vdm.annotations import convert, takes_none
 from vdm.errors import InputError
+from vdm.reading import found, shown
 
 Affects = Literal["model", "training", "running"]
 """What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so it is free to differ."""
 
 # Beyond it float32 times i/T could no longer be told apart well.
 MAX_STEPS = 1_000_000
+
+MAX_INT = 2**31 - 1
+"""The largest int32."""
+
+MAX_SIDE = 2**16
+"""Of an image."""
+
+MIN_FLOAT, MAX_FLOAT = 2.0**-126, 3.4e38
+"""The smallest and, about, the largest of float32's numbers that lose no digits."""
 
 
 class Limit(NamedTuple):
@@ -107,7 +117,7 @@ def check(config: Any, where: str = "config") -> None:
     """Raises `InputError` for the first field with a value that it cannot have."""
     for each in settings(config):
         if problem := each.problem():
-            raise InputError(f"{where}.{each.name}={each.value!r}: {problem}")
+            raise InputError(f"{where}.{each.name}={shown(each.value)}: {problem}")
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -140,31 +150,38 @@ def in_file_name(config: Any) -> str:
     return "_".join(re.sub(r"[^\w.=-]+", "_", word).strip("_") for word in words)
 
 
-def from_dict(cls: type, values: Mapping[str, Any], where: str = "config") -> Any:
-    """A dataclass of what JSON has of its fields. Raises `InputError` for an unknown field and for another type."""
+def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
+    """A dataclass of what JSON has of its fields; `where` is what a message says before a field's name.
+
+    Raises `InputError` for what is no table of them, an unknown field, and a value of another type.
+    """
     hints = typing.get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where.rstrip('.: ')}: found {found(values)}; must be a table of {', '.join(hints)}")
     if unknown := sorted(set(values) - set(hints)):
-        raise InputError(f"{where} has unknown field {unknown[0]!r}; valid: {', '.join(hints)}")
+        raise InputError(f"{where}{shown(unknown[0])[1:-1]}: no such field; valid: {', '.join(hints)}")
 
     def field(name: str, value: Any) -> Any:
         if dataclasses.is_dataclass(hints[name]):
-            return from_dict(typing.cast(type, hints[name]), value, f"{where}.{name}")
+            return from_dict(typing.cast(type, hints[name]), value, f"{where}{name}.")
         try:
             return convert(value, hints[name])
         except ValueError as error:
-            raise InputError(f"{where}.{name}={value!r}: {error}") from error
+            raise InputError(f"{where}{name}={shown(value)}: {error}") from error
 
     return cls(**{name: field(name, value) for name, value in values.items()})
 
 
 def at_least(least: int | float) -> Limit:
-    """≥ `least`."""
-    return _must(lambda value: value >= least, f"{least} or more")
+    """≥ `least`, and what an array can hold: of whole numbers int32, of others float32."""
 
+    def problem(value: int | float) -> str | None:
+        most = MAX_INT if isinstance(value, int) else MAX_FLOAT
+        if not value >= least:
+            return f"must be {least} or more"
+        return None if value <= most else f"must be at most {most}"
 
-def below(bound: int, text: str) -> Limit:
-    """< `bound`, written as `text`."""
-    return _must(lambda value: value < bound, f"below {text}")
+    return Limit(problem, lambda: f"{least} or more")
 
 
 def between(low: int | float, high: int | float) -> Limit:
@@ -173,8 +190,8 @@ def between(low: int | float, high: int | float) -> Limit:
 
 
 def positive() -> Limit:
-    """> 0 and finite."""
-    return _must(lambda value: 0 < value < float("inf"), "above 0 and finite")
+    """> 0, as float32 has it."""
+    return _must(lambda value: MIN_FLOAT <= value <= MAX_FLOAT, f"from {MIN_FLOAT:g} to {MAX_FLOAT:g}")
 
 
 def fraction() -> Limit:
@@ -195,10 +212,15 @@ def increasing_steps() -> Limit:
     )
 
 
+def each(low: int, high: int) -> Limit:
+    """Numbers ≥ `low` and ≤ `high`."""
+    return _must(lambda value: all(low <= n <= high for n in value), f"each from {low} to {high}")
+
+
 def image_shape() -> Limit:
     """The shape of an image."""
-    holds = lambda value: len(value) == 3 and min(value) >= 1  # noqa: E731
-    return _must(holds, "(height, width, channels), each 1 or more")
+    holds = lambda value: len(value) == 3 and 1 <= min(value) <= max(value) <= MAX_SIDE  # noqa: E731
+    return _must(holds, f"(height, width, channels), each from 1 to {MAX_SIDE}")
 
 
 def one_of(*names: str) -> Limit:

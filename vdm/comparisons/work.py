@@ -1,5 +1,6 @@
 """What comparisons share: one plan of all the work, each run trained once, each measurement made once, records."""
 
+import hashlib
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.progress import duration
+from vdm.reading import field, read_json
 from vdm.runs.folder import check_same, check_same_data
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import git_revision, read_config, read_evaluation, read_record, versions
@@ -90,17 +92,32 @@ def open_last(config: Config, folder: Path, mesh: Mesh) -> Run:
 
 
 def read_measured(path: Path, settings: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any] | None:
-    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None."""
+    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None.
+
+    Of a file that is damaged nothing: its digest is that of another.
+    """
     try:
-        saved: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        saved = read_json(path)
+        digest = field(saved, "digest", str | None, path, None)
+        known = field(saved, "metrics", dict, path, {})
+    except InputError:
         return None
-    return saved if saved.get("settings") == settings and set(saved.get("metrics", ())) >= set(metrics) else None
+    # Earlier ones have none.
+    if digest is not None and digest != _digest(saved):
+        return None
+    return saved if saved.get("settings") == settings and set(known) >= set(metrics) else None
 
 
 def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
     """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back)."""
-    write_json(path, {**measured, "settings": settings, "revision": git_revision()})
+    values = {**measured, "settings": settings, "revision": git_revision()}
+    write_json(path, values | {"digest": _digest(values)})
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Of all that is in a record but its digest."""
+    text = json.dumps({name: value for name, value in values.items() if name != "digest"}, sort_keys=True)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def provenance(config: Config, settings: Any, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def terms(path: Path, records: Records) -> None:
             label = f"test, last {values[-1]:.3g}"
             axes.plot(steps, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
         # A prior loss may be 0 in float32.
-        if any(record[name] > 0 for record in (*train, *test)):
+        if any((record.get(name) or 0) > 0 for record in (*train, *test)):
             log_y(axes)
         annotate(axes, name, "bits/dim")
     figure.suptitle("Variational bound by term")
@@ -181,10 +181,9 @@ def _tests(records: Records) -> Records:
 
 
 def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of one field."""
-    return np.array([r["step"] for r in records], float), np.array(
-        [np.nan if r[name] is None else r[name] for r in records], float
-    )
+    """(steps, values) of one field; NaN where there is none."""
+    values = [np.nan if r.get(name) is None else r[name] for r in records]
+    return np.array([r["step"] for r in records], float), np.array(values, float)
 
 
 def _limit(axes: Axes, values: np.ndarray) -> None:

@@ -21,21 +21,26 @@ from vdm.files import write_json
 from vdm.keys import Stream
 from vdm.model import Model, Variables
 from vdm.progress import progress_of
+from vdm.reading import whole
 from vdm.runs.open import open_run
 from vdm.runs.records import measured, write_evaluation
-from vdm.settings import MAX_STEPS
+from vdm.settings import MAX_INT, MAX_STEPS
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""
 
 
 def parse_steps(text: str) -> list[int | None]:
-    """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else."""
+    """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else, and for one that is there twice."""
     result: list[int | None] = []
     for word in text.split(","):
-        if word != "inf" and not (word.isdecimal() and 1 <= int(word) <= MAX_STEPS):
-            raise InputError(f"--T={text}: {word!r} is neither inf nor a number from 1 to {MAX_STEPS}")
-        result.append(None if word == "inf" else int(word))
+        try:
+            num_steps = None if word == "inf" else whole(word, 1, MAX_STEPS)
+        except ValueError as error:
+            raise InputError(f"--T={text}: {word!r}: {error}, or inf") from error
+        if num_steps in result:
+            raise InputError(f"--T={text}: {word} is there twice")
+        result.append(num_steps)
     return result
 
 
@@ -52,8 +57,8 @@ class Evaluate:
 
         With `stderr`, the draws are those of `vdm.evaluation.planned`, else config.evaluation.draws.
         """
-        if stderr is not None and not stderr > 0:
-            raise InputError(f"--stderr={stderr}: must be above 0")
+        if stderr is not None and not 0 < stderr < math.inf:
+            raise InputError(f"--stderr={stderr}: must be above 0, and finite")
         run, data = self.run, self.run.dataset.info.to_dict()
         evaluator = Evaluator(run.model, run.mesh, run.config.evaluation.batch_size)
         results = []
@@ -89,8 +94,8 @@ class Evaluate:
         """
         tolerance = ODE_TOLERANCE if tolerance is None else tolerance
         for flag, value, least in (("ode", draws, 1), ("probes", probes, 0), ("images", images, 1)):
-            if value is not None and value < least:
-                raise InputError(f"--{flag}={value}: must be {least} or more")
+            if value is not None and not least <= value <= MAX_INT:
+                raise InputError(f"--{flag}={value}: must be from {least} to {MAX_INT}")
         if not 0 < tolerance < math.inf:
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
         run, settings = self.run, self.run.config.evaluation
@@ -115,8 +120,8 @@ class Evaluate:
 
     def variance(self, rounds: int) -> Report:
         """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
-        if rounds < 3:
-            raise InputError(f"--variance={rounds}: must be 3 or more")
+        if not 3 <= rounds <= MAX_INT:
+            raise InputError(f"--variance={rounds}: must be from 3 to {MAX_INT}")
         run = self.run
         with progress_of(self.console, "variance by schedule") as progress:
             report = variance_report(

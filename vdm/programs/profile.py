@@ -11,14 +11,20 @@ from rich.console import Console
 
 from vdm import parallel
 from vdm.errors import InputError
+from vdm.reading import whole
+from vdm.settings import MAX_INT
 
 
 def parse_traced_steps(text: str) -> tuple[int, int]:
     """The steps FIRST to LAST, both included, of "10:20". Raises `InputError` for anything else."""
-    first, _, last = text.partition(":")
-    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise InputError(f"--profile_steps={text}: must be FIRST:LAST, two steps from 1 on, as 10:20")
-    return int(first), int(last)
+    words = text.split(":")
+    try:
+        first, last = (whole(word, 1, MAX_INT) for word in words)
+        if last < first:
+            raise ValueError(f"{last} is before {first}")
+    except ValueError as error:
+        raise InputError(f"--profile_steps={text}: must be FIRST:LAST, two steps from 1 on, as 10:20") from error
+    return first, last
 
 
 class Profile:

@@ -28,13 +28,15 @@ ROWS, COLUMNS = 8, 16
 
 
 def with_eta(sampler: str, eta: float) -> str:
-    """A config's `ddim` with this η. Raises `InputError` for another sampler."""
+    """A config's `ddim` with this η. Raises `InputError` for another sampler, and for one with an η of its own."""
     try:
-        name = parts.read("sampler", sampler).name
+        call = parts.read("sampler", sampler)
     except parts.PartError as error:
         raise InputError(str(error)) from error
-    if name != "ddim":
+    if call.name != "ddim":
         raise InputError(f"--eta={eta}: sampler {sampler} has no eta; must go with --sampler=ddim")
+    if call.arguments:
+        raise InputError(f"--eta={eta}: sampler {sampler} has one already; must go with --sampler=ddim")
     return f"ddim({eta!r})"
 
 
@@ -59,9 +61,9 @@ class Sample:
         """
         if num_frames < 0:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
-        settings, num = self.settings, self.settings.num
+        settings, num, model = self.settings, self.settings.num, self.run.model
         steps = frame_steps(num_frames, settings.steps) if num_frames else []
-        sampler = ImageSampler(self.run.model, self.run.mesh, settings, steps)
+        sampler = ImageSampler(model, self.run.mesh, settings, steps)
         frames: list[np.ndarray] = []
 
         def draw(first: int, count: int) -> np.ndarray:
@@ -79,7 +81,7 @@ class Sample:
 
         held = parallel.on_main(lambda: lock(self.stem))
         with held or nullcontext(), progress_of(self.console, "sampling") as progress:
-            drawn = shards.stream(self.stem, num, self._record(), draw)
+            drawn = shards.stream(self.stem, num, self._record(), draw, model.shape, model.levels)
             if steps and not frames:
                 # The first images were there, but not their frames.
                 shown = min(num, SHOWN)

@@ -21,6 +21,7 @@ from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.progress import progress_bar
 from vdm.programs.session import Session, open_session
+from vdm.reading import is_whole
 from vdm.runs.open import model_of
 from vdm.runs.records import write_evaluation
 from vdm.training import objective as objective_lib
@@ -139,7 +140,7 @@ def _full_disk_in_one_line(workdir: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
-        complete = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+        complete = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if is_whole(path.name))
         raise InputError(
             f"--workdir={workdir}: the disk is full; complete checkpoints: {complete or 'none'}"
         ) from error

@@ -1,9 +1,10 @@
 """Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm import parallel
 from vdm.errors import InputError, is_disk_full, one_line
+from vdm.reading import field, is_whole, read_json
 from vdm.training.state import Trained, TrainState
 from vdm.training.step import Metrics
 
@@ -32,7 +34,7 @@ class Retention(policies.PreservationPolicy):
     """
 
     keep: int
-    stops: set[int] = field(default_factory=set)
+    stops: set[int] = dataclasses.field(default_factory=set)
     """Steps of checkpoints of a stop."""
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
@@ -62,6 +64,8 @@ class Checkpoints:
         self.directory, self._retention = directory, Retention(keep)
         if read_only and not directory.is_dir():
             raise InputError(f"{directory}: no such folder; train.py makes it")
+        if read_only:
+            _check_metrics(directory)
         self._warnings = [] if read_only else parallel.on_main(lambda: _drop_unreadable_metrics(directory)) or []
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention,
@@ -153,17 +157,17 @@ class Checkpoints:
             args = ocp.args.Composite(
                 state=_read(state),
                 running=ocp.args.StandardRestore(metrics),
-                data=ocp.args.JsonRestore(),
             )
             why = ""
             try:
+                position = _position(self.directory, step)
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 why = one_line(error)[:120]
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
-            iterator.set_state({name: value for name, value in items["data"].items() if name != OF_A_STOP})
+            iterator.set_state(position)
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
                 for bad, why in unreadable.items()
@@ -202,7 +206,7 @@ class Checkpoints:
         if which == "best":
             best = self._manager.best_step()
             return steps[-1] if best is None else best
-        if which.isdigit() and int(which) in steps:
+        if is_whole(which) and int(which) in steps:
             return int(which)
         raise InputError(f"checkpoint {which!r}: not latest, best or one of {steps}")
 
@@ -271,21 +275,49 @@ def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
 def _drop_unreadable_metrics(directory: Path) -> list[str]:
     """Orbax opens no folder with one that is cut short. Returns warnings."""
     warnings = []
-    for path in sorted(directory.glob("[0-9]*/metrics/metrics")):
+    for path in _metrics(directory):
         try:
-            json.loads(path.read_text())
-        except ValueError:
+            _read_metrics(path)
+        except InputError:
             shutil.rmtree(path.parent)
             warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not the best")
     return warnings
 
 
+def _check_metrics(directory: Path) -> None:
+    """Raises `InputError` for what `_drop_unreadable_metrics` drops."""
+    for path in _metrics(directory):
+        try:
+            _read_metrics(path)
+        except InputError as error:
+            raise InputError(f"{error}; train.py mends it") from error
+
+
+def _metrics(directory: Path) -> list[Path]:
+    return sorted(directory.glob("[0-9]*/metrics/metrics"))
+
+
+def _read_metrics(path: Path) -> float:
+    bits_per_dim: float = field(read_json(path), "bits_per_dim", float, path)
+    return bits_per_dim
+
+
+def _position(directory: Path, step: int) -> dict[str, int]:
+    """The data iterator's state, one batch a step. Raises `InputError` if it is not there, or of another step."""
+    path = directory / str(step) / "data" / "metadata"
+    position = {name: value for name, value in read_json(path).items() if name != OF_A_STOP}
+    if field(position, "next_index", int, path) != step:
+        raise InputError(f"{path}: next_index={position['next_index']}: must be the step, {step}")
+    return position
+
+
 def _is_of_a_stop(checkpoint: Path) -> bool:
     """Also of one whose position in the data cannot be read: it is not one to go on from."""
+    path = checkpoint / "data" / "metadata"
     try:
         # Earlier ones do not say.
-        return bool(json.loads((checkpoint / "data" / "metadata").read_text()).get(OF_A_STOP))
-    except (OSError, ValueError):
+        return bool(field(read_json(path), OF_A_STOP, bool, path, False))
+    except InputError:
         return True
 
 

@@ -9,6 +9,7 @@ from vdm import settings
 from vdm.config import Config, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
+from vdm.reading import shown
 from vdm.runs.records import read_config, read_record, session_record
 
 
@@ -61,8 +62,10 @@ def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) ->
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
     for name, before in record.get("data", {}).items():
         # Classes that were not known then may be known now.
-        if name != "name" and before is not None and data[name] != before:
-            raise InputError(f"--workdir={path}: made with other data: {name} {before!r} there, {data[name]!r} here")
+        if name != "name" and before is not None and data.get(name) != before:
+            raise InputError(
+                f"--workdir={path}: made with other data: {name} {shown(before)} there, {shown(data.get(name))} here"
+            )
 
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:

@@ -18,42 +18,49 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from vdm.config import Config, from_dict, import_parts
+from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
 from vdm.files import replace_text, write_json
+from vdm.reading import field, found, parse_json, read_json, shown
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 def read_config(path: Path) -> Config:
-    """The config of the run in `path`, with its parts imported. Raises `InputError` if there is none to be read."""
-    values = _read_json(path / "config.json")
-    if values is None:
+    """The config of the run in `path`, with its parts imported.
+
+    Raises `InputError` if there is none to be read, or no run could have it.
+    """
+    where = path / "config.json"
+    values = read_json(where, {})
+    if not values and not where.exists():
         raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
-    config = from_dict(values)
-    import_parts(config)
+    config = from_dict(values, f"{where}: ")
+    try:
+        validate(config)
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix('config.')}") from error
     return config
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """run.json of the run in `path`, {} if there is none."""
-    return _read_json(path / "run.json") or {}
+    """run.json of the run in `path`, {} if there is none: of what is used of it, each is of its type.
+
+    Raises `InputError` for another.
+    """
+    where = path / "run.json"
+    record = read_json(where, {})
+    field(record, "data", dict, where, {})
+    field(record, "data.name", str | None, where, None)
+    for k, session in enumerate(field(record, "sessions", tuple[dict, ...], where, ())):
+        field(session, "given", tuple[str, ...], f"{where}: sessions.{k}", ())
+    return record
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
     """evaluation.json of the run in `path`, {} if there is none."""
-    return _read_json(path / "evaluation.json") or {}
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text())
-        return value
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    return read_json(path / "evaluation.json", {})
 
 
 def session_record(config: Config, devices: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
@@ -142,12 +149,26 @@ class EventFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            records.append(parse_metrics(line, path))
+        except InputError:
             break
     return records
+
+
+def parse_metrics(line: bytes, where: Path | str) -> dict[str, Any]:
+    """The record in a line of metrics.jsonl: "kind", "step" and numbers, which may be NaN, infinite or None.
+
+    Raises `InputError`, about `where`, for anything else.
+    """
+    record = parse_json(line, where, finite=False)
+    field(record, "kind", str, where)
+    field(record, "step", int, where)
+    for name, value in record.items():
+        if name not in ("kind", "step") and not (value is None or type(value) in (int, float)):
+            raise InputError(f"{where}: {shown(name)}: found {found(value)}; must be a number or null")
+    return record
 
 
 def weights_digest(variables: Any) -> str:

@@ -1,8 +1,6 @@
 """Many images on disk: shards of `SHARD` images as npz files, written one at a time and never twice."""
 
-import json
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ from jaxtyping import UInt8
 from vdm import parallel
 from vdm.errors import InputError
 from vdm.files import replacing, write_json
+from vdm.npz import read_npz
+from vdm.reading import read_json, shown
 
 SHARD = 1024
 """Images in every shard but the last: what a kill costs at most, and what is held in memory."""
@@ -19,19 +19,27 @@ SHARD = 1024
 Images = UInt8[np.ndarray, "num height width channels"]
 
 
-def stream(folder: Path, num: int, settings: dict[str, Any], draw: Callable[[int, int], Images]) -> int:
+def stream(
+    folder: Path,
+    num: int,
+    settings: dict[str, Any],
+    draw: Callable[[int, int], Images],
+    shape: Sequence[int],
+    levels: int,
+) -> int:
     """Images 0 … num−1 into `folder`/shard_00000.npz, …, each with an array `images`; returns how many it has drawn.
 
-    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time. Shards that are there with
-    as many images or more are kept as they are, so a run that was killed goes on, and one with a larger `num` adds to
-    it. `settings` (JSON values) are all that the images depend on; they are written beside them. Raises `InputError` if
-    the folder has images of others, or a file that is no shard. Of several processes, all draw and see the folder.
+    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time, of `shape` (height, width,
+    channels), with values below `levels`. Shards that are there with as many images or more are kept as they are, so a
+    run that was killed goes on, and one with a larger `num` adds to it. `settings` (JSON values) are all that the
+    images depend on; they are written beside them. Raises `InputError` if the folder has images of others, or a file
+    that is no shard of such images. Of several processes, all draw and see the folder.
     """
     _check_settings(folder, settings)
     starts = range(0, num, SHARD)
     shards = [(folder / f"shard_{first // SHARD:05d}.npz", first, min(SHARD, num - first)) for first in starts]
     # All at once: a process must not take what the first writes meanwhile for what was there.
-    missing = [shard for shard in shards if not shard[0].exists() or len(_read(shard[0])) < shard[2]]
+    missing = [shard for shard in shards if not shard[0].exists() or len(_read(shard[0], shape, levels)) < shard[2]]
     for path, first, wanted in missing:
         images = draw(first, wanted)
         if parallel.is_main():
@@ -43,8 +51,11 @@ def stream(folder: Path, num: int, settings: dict[str, Any], draw: Callable[[int
 
 def read(folder: Path) -> Iterator[Images]:
     """The shards of a folder in order, each (num, height, width, channels). Raises `InputError` for a broken one."""
+    shape = None
     for path in sorted(folder.glob("shard_*.npz")):
-        yield _read(path)
+        images = _read(path, shape)
+        shape = images.shape[1:]
+        yield images
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -53,12 +64,9 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if any(folder.glob("shard_*.npz")):
             raise InputError(f"{folder}: has samples without settings.json; move them away")
         return
-    try:
-        there = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    there = read_json(path)
     differing = [
-        f"{name} {there.get(name)!r} there, {settings.get(name)!r} here"
+        f"{shown(name)[1:-1]} {shown(there.get(name))} there, {shown(settings.get(name))} here"
         for name in sorted({*there, *settings})
         if there.get(name) != settings.get(name)
     ]
@@ -66,12 +74,21 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{folder}: has samples of other settings: {', '.join(differing)}; move them away")
 
 
-def _read(path: Path) -> Images:
+def _read(path: Path, shape: Sequence[int] | None = None, levels: int = 256) -> Images:
+    """The images of a shard; of any shape, unless one is given."""
     try:
-        with np.load(path) as file:
-            return file["images"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a shard of samples ({error}); delete it and it is drawn again") from error
+        images = read_npz(path, ["images"])["images"]
+    except InputError as error:
+        raise InputError(f"{error}; delete it and it is drawn again") from error
+    wanted = tuple(images.shape[1:] if shape is None else shape)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted or len(images) > SHARD:
+        allowed = ", ".join(map(str, shape or ("height", "width", "channels")))
+        problem = f"images are {images.dtype} {images.shape}; must be uint8 (up to {SHARD}, {allowed})"
+    elif images.size and images.max() >= levels:
+        problem = f"images have values up to {images.max()}; must be below {levels}"
+    else:
+        return images
+    raise InputError(f"{path}: {problem}; delete it and it is drawn again")
 
 
 def _write(path: Path, images: Images) -> None:

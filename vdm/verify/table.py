@@ -18,6 +18,7 @@ from rich.text import Text
 
 from vdm.programs.command_line import Parser
 from vdm.programs.streams import make_console
+from vdm.reading import whole
 from vdm.verify.checks import TOPICS, Check
 
 
@@ -28,9 +29,10 @@ def verify(seed: int, scale: float = 1.0, only: Sequence[str] | None = None) -> 
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be an integer from 0 to {2**32 - 1}, not {text!r}")
-    return int(text)
+    try:
+        return whole(text, 0, 2**32 - 1)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

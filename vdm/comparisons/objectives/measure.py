@@ -32,6 +32,7 @@ from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
+from vdm.reading import field
 from vdm.runs.folder import lock
 from vdm.runs.open import Run
 from vdm.runs.records import read_evaluation, read_metrics
@@ -104,17 +105,19 @@ class _Objectives:
         for (objective, seed), run in runs.items():
             config, folder = resolve(run, self.dataset), self.workdir / folder_name(objective, seed)
             train_once(self.train, config, folder, self.dataset, work, self.console)
-            measured = read_measured(folder / "outcome.json", self._settings(), self.quality.metrics)
+            path = folder / "outcome.json"
+            measured = read_measured(path, self._settings(), self.quality.metrics)
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
+            noise = field(measured, "gradient_noise", float | None, path)
             evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
             outcome = ObjectiveOutcome(
                 objective,
                 seed,
-                measured["bits_per_dim"],
-                {name: measured["metrics"][name] for name in self.quality.metrics},
-                math.inf if measured["gradient_noise"] is None else measured["gradient_noise"],
-                tuple((r["step"], r["bits_per_dim"]) for r in evaluations),
+                field(measured, "bits_per_dim", float, path),
+                {name: field(measured, ("metrics", name), float, path) for name in self.quality.metrics},
+                math.inf if noise is None else noise,
+                tuple((r["step"], field(r, "bits_per_dim", float, folder / "metrics.jsonl")) for r in evaluations),
             )
             outcomes.append(outcome)
             quality = "".join(f"{m.title} {outcome.metrics[n]:.2e}, " for n, m in self.quality.metrics.items())
@@ -169,7 +172,8 @@ class _Objectives:
         wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": trained.step}
         there = read_evaluation(trained.path)
         if "plan" not in there and all(there.get(name) == value for name, value in wanted.items()):
-            return float(there["bits_per_dim"]["total"])
+            total: float = field(there, "bits_per_dim.total", float, trained.path / "evaluation.json")
+            return total
         evaluator = Evaluator(trained.model, self.mesh, config.evaluation.batch_size)
         key = trained.key(Stream.EVALUATION)
         result = evaluator(trained.variables, self.dataset.test, key, draws, num_steps=config.objective.num_steps)

@@ -27,6 +27,7 @@ from vdm.evaluation.metrics import Estimate
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
+from vdm.reading import field
 from vdm.runs.folder import lock
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import weights_digest
@@ -108,8 +109,7 @@ class _Samplers:
             if measured is None:
                 measured = self._measure(cell)
                 write_measured(path, measured, self._settings(cell))
-            found = {name: measured["metrics"][name] for name in self.quality.metrics}
-            estimates[cell] = {name: Estimate(f["value"], np.array(f["without"])) for name, f in found.items()}
+            estimates[cell] = {name: _estimate(measured, name, path) for name in self.quality.metrics}
             quality = ", ".join(
                 f"{metric.title} {estimates[cell][name].value:.2e} ± {estimates[cell][name].stderr:.1e}"
                 for name, metric in self.quality.metrics.items()
@@ -178,3 +178,9 @@ class _Samplers:
         if all(one.outcomes for one in drawn):
             plot(self.workdir / "samplers.png", drawn)
         return table
+
+
+def _estimate(measured: dict[str, Any], name: str, path: Path) -> Estimate:
+    """What the metric of this name said, in the record of a cell. Raises `InputError` if there is no such thing."""
+    without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
+    return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))

@@ -1,6 +1,5 @@
 """compare.py --by=steps: continuous- and discrete-time models, trained alike, and their bounds at every T."""
 
-import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,10 +18,13 @@ from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
+from vdm.npz import NUMBERS, TEXT, read_npz
 from vdm.progress import progress_of
 from vdm.runs.folder import lock
 from vdm.runs.records import git_revision
 from vdm.settings import check
+
+ANY = NUMBERS + TEXT
 
 
 def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, train: Train) -> str:
@@ -110,17 +112,17 @@ class _Steps:
         return Measurement(trained, evaluated, **saved)
 
     def _read(self, trained: T, evaluated: T) -> Measurement | None:
-        """What was measured before, if it was measured as this config asks."""
+        """What was measured before, if it was measured as this config asks; of a damaged file nothing."""
+        names = ("bits", "num_draws", "exact_sum", "revision", "steps")
         try:
-            with np.load(self._path(trained, evaluated)) as file:
-                saved = {name: file[name].item() for name in ("num_draws", "exact_sum", "revision")}
-                bits, steps = file["bits"], int(file["steps"])
-        except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            saved = {name: array[()] for name, array in read_npz(self._path(trained, evaluated), names, ANY).items()}
+        except InputError:
             return None
-        wanted = (self.num_images, self._draws(evaluated), self.config.training.steps)
-        if (len(bits), saved["num_draws"], steps) != wanted:
+        bits, steps = saved.pop("bits"), saved.pop("steps")
+        wanted = ((self.num_images,), self._draws(evaluated), self.config.training.steps)
+        if (np.shape(bits), saved["num_draws"], steps) != wanted or not np.isfinite(bits).all():
             return None
-        return Measurement(trained, evaluated, bits, **saved)
+        return Measurement(trained, evaluated, bits, **{name: value.item() for name, value in saved.items()})
 
     def _path(self, trained: T, evaluated: T) -> Path:
         return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
