@@ -45,7 +45,13 @@ RUN = [
     *("evaluation.batch_size=100", "evaluation.draws=1", "evaluation.max_images=100"),
     *("sampling.num=4", "sampling.steps=2", "sampling.batch_size=256"),
 ]
-TRAIN = ["training.steps=12", "training.evaluate_every=4", "training.sample_every=6", "training.keep_checkpoints=2"]
+TRAIN = [
+    "training.steps=12",
+    "optimizer.decay=constant",
+    "training.evaluate_every=4",
+    "training.sample_every=6",
+    "training.keep_checkpoints=2",
+]
 TRAIN_ON = ["training.steps=20", *TRAIN[1:]]
 SWEEP = ["training.steps=4", "training.evaluate_every=2", "training.sample_every=0"]
 STEPS = ["comparison.trained=(3,)", "comparison.evaluated=(3,20)", "comparison.draws=20", "comparison.max_images=50"]
