@@ -1,4 +1,4 @@
-"""What training shows and heeds: its pace, its progress bar, and the signals that ask it to stop."""
+"""What training heeds: its pace, and the signals that ask it to stop."""
 
 import signal
 import time
@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class Stopwatch:
@@ -55,16 +53,3 @@ def signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def progress_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
