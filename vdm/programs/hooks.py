@@ -190,7 +190,8 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         diffusion=result.diffusion,
     )
     final = "final " if kind == "final" else ""
-    session.console.print(f"step {session.step}  {final}test {result} ({_extent(result, len(images))})", style="bold")
+    line = f"step {session.step}  {final}test {result} ({_extent(result, len(images))})"
+    session.console.print(line, style="bold", soft_wrap=True)
     session.evaluation = result
     return result
 

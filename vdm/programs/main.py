@@ -21,7 +21,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that the first argument names, with the others. One line and exit status 2 for another name."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if name in ("--help", "-h", "help"):
+    if name in ("--help", "-h", "help", "--helpfull"):
         print(_help())
         return
     if name not in COMMANDS:
@@ -40,5 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
-    return "\n".join(["Variational diffusion models.", "", "usage: vdm COMMAND [flags]", "", *lines, "",
-                      "`vdm COMMAND --help` has the flags of a command."])  # fmt: skip
+    more = "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` all there is to say."
+    example = "vdm train --config=digits"
+    usage = ["usage:   vdm COMMAND [flags]", f"example: {example}"]
+    return "\n".join(["Variational diffusion models.", "", *usage, "", *lines, "", more])
