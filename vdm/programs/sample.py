@@ -1,9 +1,11 @@
 """sample.py: images from a run's checkpoint."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -11,11 +13,12 @@ from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import examples
 from vdm.errors import InputError
-from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, conditions_of, frame_steps
+from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, conditions_of, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream
 from vdm.model import Condition
 from vdm.plots import images as pictures
+from vdm.programs import captions
 from vdm.progress import progress_of
 from vdm.runs import shards
 from vdm.runs.folder import lock
@@ -89,12 +92,13 @@ class Sample:
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
-        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels)
+        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels, self._caption())
         written = [self._path(".png")]
         if steps:
             written += [self._path("_strip.png"), self._path(".gif")]
-            pictures.strip(frames[0][:, :ROWS], written[1])
-            pictures.animation(frames[0], written[2])
+            caption, names = self._caption("guesses x̂ on the way from noise to data"), self._gammas(steps)
+            pictures.strip(frames[0][:, :ROWS], written[1], caption, columns=names, arrow=pictures.TO_DATA)
+            pictures.animation(frames[0], written[2], caption, names, pictures.TO_DATA)
         self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
         self._wrote(written)
         return self.stem
@@ -110,8 +114,11 @@ class Sample:
         frames = to_frames(images, self.run.model.levels)
         written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
         if parallel.is_main():
-            pictures.strip(frames, written[0])
-            pictures.animation(frames, written[1])
+            caption = self._caption("from one latent to another, by the weight of the other")
+            weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, num_frames)]
+            arrow = pictures.Arrow("one latent", "another")
+            pictures.strip(frames, written[0], caption, columns=weights, arrow=arrow)
+            pictures.animation(frames, written[1], caption, [f"weight {weight}" for weight in weights], arrow)
         self._wrote(written)
         return written[0]
 
@@ -130,7 +137,10 @@ class Sample:
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
         if parallel.is_main():
-            pictures.strip(to_frames(rows, self.run.model.levels), self._path("_reconstruction.png"))
+            shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
+            caption = self._caption(f"test images, and what is made of their latents{shown}")
+            frames, path = to_frames(rows, self.run.model.levels), self._path("_reconstruction.png")
+            pictures.strip(frames, path, caption, rows=("test image", "reconstruction"))
         self.console.print(
             f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
         )
@@ -141,6 +151,15 @@ class Sample:
         """Those of the test images, of a conditional model; other models need no data."""
         run = self.run
         return conditions_of(run.model, run.dataset.test, num, first) if run.model.condition else None
+
+    def _caption(self, what: str = "") -> str:
+        of_samples = captions.of_samples(self.run.path, self.run.step, self.seed, self.settings)
+        return "\n".join(filter(None, [of_samples, what]))
+
+    def _gammas(self, steps: Sequence[int]) -> list[str]:
+        """Of the z that each guess is of."""
+        of_model = ModelSampling(self.run.model, self.run.mesh, self.settings)
+        return captions.of_gammas(np.asarray(jax.jit(of_model.gammas)(self.run.variables))[np.asarray(steps)])
 
     def _path(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
