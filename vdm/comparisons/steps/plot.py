@@ -40,12 +40,13 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         style |= {"capsize": 3, "linewidth": 1.2, "label": label}
         ordered = sorted(part, key=lambda row: row["evaluated"] or infinity)
         x = [row["evaluated"] or infinity for row in ordered]
-        left.errorbar(x, [row["bits_per_dim"] for row in ordered], [row["stderr"] for row in ordered], **style)
+        stderr = np.array([row["stderr"] for row in ordered], float)  # None: NaN, no bar
+        left.errorbar(x, [row["bits_per_dim"] for row in ordered], stderr, **style)
         for axes in right:
             finite = [row for row in ordered if row["evaluated"] is not None]
             T = np.array([row["evaluated"] for row in finite], float)
             excess = np.array([row["bits_per_dim"] - best for row in finite], float)
-            errors = np.array([row.get("excess_stderr") for row in finite], float)  # None: NaN, no bar
+            errors = np.array([row.get("excess_stderr") for row in finite], float)
             axes.errorbar(T, np.where(excess > 0, excess, np.nan), errors, **style)
             if (excess <= 0).any():
                 under = {"transform": axes.get_xaxis_transform(), "color": color, "label": "excess ≤ 0"}
