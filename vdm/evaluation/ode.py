@@ -29,7 +29,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import bounds, memory, parallel, probability_flow
-from vdm.data import evaluation_batches, num_evaluated
+from vdm.data import evaluation_batches, num_evaluated, selection
 from vdm.data.dataset import Source
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
@@ -76,7 +76,7 @@ class OdeEvaluation:
     dequantization: float
     """log q(z₀|x)."""
     stderr: float | None
-    """Standard error of `total` for images like these: over images, noise included; None of one image."""
+    """Standard error of `total` for images like these, noise included: over what that of `variational` is over."""
     noise_stderr: float | None
     """Standard error of `total` for these very images, from the draws alone; None of a single draw."""
     importance_weighted: float | None
@@ -95,7 +95,7 @@ class OdeEvaluation:
     difference: float
     """`total` less that of `variational`."""
     difference_stderr: float | None
-    """Its standard error over the images, each with its own difference; None of one image."""
+    """Its standard error over the same, each image with its own difference; None of one."""
 
     def __str__(self) -> str:
         return total_with_error(self.total, self.stderr)
@@ -108,6 +108,8 @@ class OdeEvaluation:
             "bits_per_dim": {name: getattr(self, name) for name in names},
             **{name: getattr(self, name) for name in ("num_images", "num_draws", "num_probes", "tolerance")},
             "network_calls_per_draw": {"mean": self.mean_calls, "max": self.max_calls},
+            "stderr_over": self.variational.stderr_over,
+            "images": selection.record(self.num_images, self.variational.num_available or self.num_images),
             "variational": self.variational.to_dict(),
             "difference": {"mean": self.difference, "stderr": self.difference_stderr},
         }
@@ -162,7 +164,7 @@ class OdeEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> OdeEstimates:
-        """`num_draws` draws of every image of `source`, or of its first `max_images`.
+        """`num_draws` draws of every image of `source`, or of `max_images` from all over it.
 
         Raises `UnsolvedError` with the first image and draw that could not be solved.
         """
@@ -244,7 +246,7 @@ def evaluate_ode(
     max_images: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> OdeEvaluation:
-    """Both bounds on the images of `source` (or its first `max_images`), with so many draws an image of each.
+    """Both bounds on the images of `source` (or `max_images` from all over it), with so many draws an image of each.
 
     `batch_size` images a network call for the variational bound; `progress` is that of the ODE, which takes far longer.
     Raises as `OdeEvaluator`.
@@ -275,7 +277,7 @@ def to_ode_evaluation(
         reconstruction,
         latent,
         dequantization,
-        stderr=stderr_over_images(images),
+        stderr=stderr_over_images(images, variational.groups),
         noise_stderr=stderr_of_draws(totals),
         importance_weighted=weighted,
         num_images=num,
@@ -286,5 +288,5 @@ def to_ode_evaluation(
         max_calls=int(ode.num_calls.max()),
         variational=to_evaluation(variational, num_dims),
         difference=float(differences.mean()),
-        difference_stderr=stderr_over_images(differences),
+        difference_stderr=stderr_over_images(differences, variational.groups),
     )

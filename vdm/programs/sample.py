@@ -12,6 +12,7 @@ from rich.console import Console
 from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import examples
+from vdm.data.selection import CHOICE, order
 from vdm.errors import InputError
 from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, conditions_of, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
@@ -123,14 +124,15 @@ class Sample:
         return written[0]
 
     def reconstruction(self, num: int) -> float:
-        """The mean absolute error, in grey levels, of the first `num` test images made anew from their latents.
+        """The mean absolute error, in grey levels, of `num` test images made anew from their latents.
 
-        It is printed; a PNG has the first `COLUMNS` images in a row above their reconstructions.
+        They are from all over the split, as conditions are. It is printed; a PNG has the first `COLUMNS` images in a
+        row above their reconstructions.
         """
         dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        images = examples(dataset.test, range(num))["image"]
+        images = examples(dataset.test, order(len(dataset.test))[:num])["image"]
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "reconstructing") as progress:
             again = latents.reconstruct(images, progress, self._conditions(num))
@@ -168,7 +170,7 @@ class Sample:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
-        return of_all | ({"conditions": "of the test images"} if self.run.model.condition else {})
+        return of_all | ({"conditions": f"of test images: {CHOICE}"} if self.run.model.condition else {})
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

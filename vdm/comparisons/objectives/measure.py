@@ -26,6 +26,7 @@ from vdm.comparisons.work import (
 )
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
+from vdm.data.selection import CHOICE
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
@@ -135,7 +136,8 @@ class _Objectives:
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
-        return {"sampling": sampling} | rest
+        # Of the metrics' real images, and the conditions.
+        return {"sampling": sampling, "choice": CHOICE} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         trained = open_last(config, folder, self.mesh)

@@ -50,13 +50,14 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             if not rows_here:
                 continue
             x = [row["evaluated"] or infinity for row in rows_here]
-            bits, stderr = ([row[field] for row in rows_here] for field in ("bits_per_dim", "stderr"))
+            bits = [row["bits_per_dim"] for row in rows_here]
+            stderr = np.array([row["stderr"] for row in rows_here], float)  # None: NaN, no bar
             left.errorbar(x, bits, stderr, **style, label=name)
         style["label"] = label
         for axes in right:
             T = np.array([row["evaluated"] for row in finite], float)
             excess = np.array([row["bits_per_dim"] - best for row in finite], float)
-            errors = np.array([row.get("excess_stderr") for row in finite], float)  # None: NaN, no bar
+            errors = np.array([row.get("excess_stderr") for row in finite], float)
             axes.errorbar(T, np.where(excess > 0, excess, np.nan), errors, **style)
             if (excess <= 0).any():
                 under = {"transform": axes.get_xaxis_transform(), "color": color, "label": "excess ≤ 0"}
