@@ -11,7 +11,7 @@ ROOT = Path(vdm.__file__).parent
 
 # From the bottom up. A room may import those below it and its neighbours in its own line, but no circle may close.
 ROOMS = [
-    {"errors", "files", "annotations", "parts", "settings", "progress"},
+    {"errors", "files", "annotations", "parts", "settings", "progress", "npz"},
     {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds",
      "processes", "oracles", "keys", "decodings"},
     {"guidance", "samplers", "probability_flow"},

@@ -32,3 +32,8 @@ def replace_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` so that a kill leaves either the old file or the new one."""
     replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed: bytes of its name that are no UTF-8 are written as \\xe9."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,120 @@
+"""Arrays of numbers from npz files that anyone may have written: whole and as declared, or refused in one line."""
+
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from vdm.errors import InputError, one_line
+from vdm.files import printable
+
+LIMIT_RATIO = 200
+"""Bytes that an array may have for each byte in the file, beyond `LIMIT_FREE`. Pictures compress to a half; one value
+over and over, which no data are, to a thousandth."""
+
+LIMIT_FREE = 1 << 26
+"""Bytes that an array may have whatever it is compressed to."""
+
+
+def array_names(path: str | Path) -> list[str]:
+    """Names of the arrays in an npz file, in its order.
+
+    Raises `InputError` for what is no npz file or has one array twice.
+    """
+    with _opened(Path(path)) as archive:
+        return list(_members(archive))
+
+
+def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name: those that `names` says, or all.
+
+    Of a file that is damaged, or made to do damage, nothing is allocated that it does not hold: the size of an array is
+    that in the zip's directory and that in its own header, and has a limit by what it takes in the file. Checksums are
+    verified. Arrays may have any shape, () too.
+
+    Raises `InputError` that names file and array if it is missing, no npz file or damaged, lacks an array, or has one
+    that is no array, holds other than numbers or declares more than is there.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+    ...     np.savez_compressed(file.name, images=np.zeros((2, 8, 8), np.uint8), labels=np.array([3, 1]))
+    ...     array_names(file.name), read_npz(file.name, ["labels"])
+    (['images', 'labels'], {'labels': array([3, 1])})
+    """
+    path = Path(path)
+    with _opened(path) as archive:
+        members = _members(archive)
+        missing = [] if names is None else [name for name in names if name not in members]
+        if missing:
+            found = ", ".join(map(repr, members)) or "none"
+            raise InputError(f"{printable(path)}: no array {', '.join(map(repr, missing))}; its arrays: {found}")
+        # One part of a file cannot hold two members.
+        if sum(member.compress_size for member in archive.infolist()) > path.stat().st_size:
+            raise InputError(f"{printable(path)}: not a readable npz file: declares more than it holds")
+        arrays = {}
+        for name in members if names is None else names:
+            with _named(f"{printable(path)}: array {name!r}"):
+                arrays[name] = _array(archive, members[name])
+        return arrays
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    members = {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name in members:
+            raise ValueError(f"array {name!r} is there twice")
+        if name != member.filename:
+            members[name] = member
+    return members
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if member.file_size > LIMIT_FREE + LIMIT_RATIO * member.compress_size:
+        raise ValueError(
+            f"declares {_bytes(member.file_size)} in {_bytes(member.compress_size)} of the file, "
+            "which no data compress to; save it uncompressed if it is real (numpy.savez)"
+        )
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        header = file.tell()
+    if dtype.kind not in "biufc":
+        raise ValueError(f"is of dtype {dtype}; needed are numbers")
+    declared = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or declared != member.file_size - header:
+        raise ValueError(f"declares shape {shape} of {dtype}, but has {_bytes(member.file_size - header)}")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # to the last byte, where the checksum is verified
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    shown = printable(path)
+    if not path.is_file():
+        raise InputError(f"{shown}: {'is not a file' if path.exists() else 'no such file'}")
+    with _named(f"{shown}: not a readable npz file"), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Every error that a damaged file leads to as one that says what it is of."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, RuntimeError, … by where the damage is
+        raise InputError(f"{what}: {one_line(error)}") from error
+
+
+def _bytes(number: int) -> str:
+    """12 bytes, 3.4 MB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number} bytes"
