@@ -1,7 +1,7 @@
 """What a data set is to the rest of the library: two sources of elements, and a record of what they are."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,9 @@ Element = Mapping[str, Any]
 
 Batch = dict[str, np.ndarray]
 """The entries of several examples, each with a first axis of them."""
+
+Progress = Callable[[int, int], object]
+"""Is called with (done, total) while data are read."""
 
 
 @runtime_checkable
@@ -59,11 +62,13 @@ class DatasetInfo:
     """What was done to the data to get these images, in one line."""
     classes: tuple[str, ...] | None = None
     """Names of the labels 0, 1, …; None where images have none, or where their number is not known."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how they were found: how they were split, what was left out, what looks odd."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types (tuples are lists)."""
-        classes = None if self.classes is None else list(self.classes)
-        return dataclasses.asdict(self) | {"shape": list(self.shape), "classes": classes}
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
