@@ -75,10 +75,12 @@ class DatasetInfo:
 class Dataset:
     """Two disjoint sources of elements: "image", uint8 of shape `info.shape`; "label", where there are `info.classes`.
 
-    Any indexable of dicts is a source. Elements are checked as they are read, the first of each source at once. Raises
-    `InputError` for a source of another length than `info` says, an element that is no dict or has no image, an image
-    of another type, shape or range, a label that is not one of the classes, an entry that is no number or array of them
-    or has a name that evaluation uses, and entries or shapes other than those of the first element.
+    Where several images are parts of one thing (crops of a photograph, slices of a patient), an entry "group", an
+    integer, says of which: standard errors are then between groups. Any indexable of dicts is a source. Elements are
+    checked as they are read, the first of each source at once. Raises `InputError` for a source of another length than
+    `info` says, an element that is no dict or has no image, an image of another type, shape or range, a label that is
+    not one of the classes, a group that is no integer, an entry that is no number or array of them or has a name that
+    evaluation uses, and entries or shapes other than those of the first element.
     """
 
     info: DatasetInfo
@@ -133,6 +135,8 @@ class Checked:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
                 raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
+        if "group" in arrays and (arrays["group"].ndim or arrays["group"].dtype.kind not in "iu"):
+            raise self._error(index, f"has group {arrays['group']}; needed is an integer")
         return {name: array.shape for name, array in arrays.items()}
 
     def _error(self, index: int, what: str) -> InputError:

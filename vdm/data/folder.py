@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +128,13 @@ def find(root: Path) -> Found:
         for entry in entries:
             inside = f"{folder}/{entry.name}" if folder else entry.name
             suffix = os.path.splitext(entry.name)[1].lower()
+            # Of a link the entry itself would raise where it leads nowhere.
+            is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
             if entry.name.startswith(".") or entry.name.lower() in JUNK:
-                found.left_out["hidden"][f"{entry.name}/" if entry.is_dir() else "files"] += 1
-            elif entry.is_dir():
+                found.left_out["hidden"][f"{entry.name}/" if is_folder else "files"] += 1
+            elif is_folder:
                 (links if entry.is_symlink() else folders).append(inside)
-            elif not entry.is_file():
+            elif not (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()):
                 found.left_out["no files, or links to nothing"][inside] += 1
             elif suffix in pictures.SUFFIXES:
                 found.names.append(inside)
@@ -159,7 +161,7 @@ class Split:
 
 def _split(found: Found, name: str) -> Split:
     """By the folders' names, or by a hash of the files'. `name` is what the user called the data."""
-    chosen = named_splits([folder for folder in found.folders if folder and "/" not in folder])
+    chosen = named_splits(sorted(folder for folder in found.folders if folder and "/" not in folder))
     if chosen is None:
         _refuse_half_named(found, name)
         parts = hashed_split([os.fsencode(each) for each in found.names])
@@ -242,7 +244,8 @@ def _read_all(root: Path, names: Sequence[str], progress: Progress | None, kept:
             images[index] = picture.pixels
         return picture.animated
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, of what it could make nothing of beside the pixels
         at_once = min(AT_ONCE, max(BYTES_AT_ONCE // first.size, 1))
         for start in range(0, len(names), at_once):
             part = range(start, min(start + at_once, len(names)))

@@ -16,7 +16,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 """What they may hold, whatever their suffix. Others can have more than 8 bits, which Pillow cuts without a word."""
 
-CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 """By Pillow's mode, what a picture becomes: grey or RGB."""
 
 PNG_DEPTH = 24
@@ -51,7 +51,7 @@ def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
             if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                 raise InputError(f"{printable(file)}: one can see through it; put it on a background first")
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
-            upright = ImageOps.exif_transpose(image.convert(CHANNELS[image.mode]))
+            upright = _upright(image.convert(CHANNELS[image.mode]))
             pixels = np.asarray(upright).reshape(upright.height, upright.width, -1)
     except InputError:
         raise
@@ -63,6 +63,13 @@ def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
         found, needed = describe(pixels.shape), describe(shape)
         raise InputError(f"{printable(file)}: {found}, but others are {needed}; all must be the same")
     return Picture(pixels, content, animated)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF data that cannot be read turn nothing
+        return image
 
 
 def describe(shape: tuple[int, ...]) -> str:

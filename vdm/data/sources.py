@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vdm import parts
 from vdm.config import Config, DataConfig
+from vdm.data.arrays import LevelsError
 from vdm.data.dataset import Dataset, Progress, described
 from vdm.data.folder import load_folder
 from vdm.data.npz import load_npz
@@ -27,6 +28,9 @@ def load(config: DataConfig, progress: Progress | None = None) -> Dataset:
         dataset: Dataset = parts.make("source", _source(config.name), **context)
     except parts.PartError as error:
         raise InputError(f"data.name: {config.name!r}: {error.problem}; usage: {error.usage}") from error
+    except LevelsError as error:
+        remedy = "; a new run takes 256 with --config.data.levels=None" if config.levels is not None else ""
+        raise InputError(f"{error}{remedy}") from None
     _check(config, dataset)
     return dataset
 
@@ -53,9 +57,13 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def _check(config: DataConfig, dataset: Dataset) -> None:
     info = dataset.info
     shape = None if config.shape is None else tuple(config.shape)
-    for field, wanted, found in (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels)):
-        if wanted is not None and wanted != found:
-            raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {found}")
+    pairs = (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels))
+    wrong = {field: (wanted, found) for field, wanted, found in pairs if wanted not in (None, found)}
+    if wrong:
+        given = " and ".join(f"data.{field}: {wanted}" for field, (wanted, _) in wrong.items())
+        found = " and ".join(str(there) for _, there in wrong.values())
+        flags = " ".join(f"--config.data.{field}=None" for field in wrong)
+        raise InputError(f"{given} was given, but {info.name!r} has {found}; a new run takes what it has with {flags}")
 
 
 def digits(data_dir: str = "") -> Dataset:

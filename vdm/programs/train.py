@@ -20,6 +20,7 @@ from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.progress import progress_bar
 from vdm.programs.session import Session, open_session
+from vdm.progress import progress_of
 from vdm.runs.open import model_of
 from vdm.runs.records import write_evaluation
 from vdm.training import objective as objective_lib
@@ -59,11 +60,14 @@ def train(
     console = Console(highlight=False, quiet=not parallel.is_main()) if console is None else console
     given = [] if model is None else ["model"]
     if dataset is None:
-        dataset = load(config.data)
+        with progress_of(console, "reading the data") as progress:
+            dataset = load(config.data, progress)
     elif dataset.info.name != config.data.name:
         given.append("dataset")
         config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
+    for note in dataset.info.notes:
+        console.print(f"{dataset.info.name}: {note}", markup=False, soft_wrap=True)
     steps = config.training.steps
     if profile is not None and profile[0] > steps:
         raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {steps} steps")
