@@ -61,11 +61,14 @@ def train(
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
     given = [] if model is None else ["model"]
     if dataset is None:
-        dataset = load(config.data)
+        with progress_of(console, "reading the data") as progress:
+            dataset = load(config.data, progress)
     elif dataset.info.name != config.data.name:
         given.append("dataset")
         config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
+    for note in dataset.info.notes:
+        console.print(f"{dataset.info.name}: {note}", markup=False, soft_wrap=True)
     steps = config.training.steps
     if profile is not None and profile[0] > steps:
         raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {steps} steps")

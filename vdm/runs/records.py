@@ -92,8 +92,8 @@ def write_evaluation(
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
     """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
     return {
-        # Numbers are the same whatever labels are called.
-        "data": {name: value for name, value in data.items() if name != "classes"},
+        # Numbers are the same whatever labels are called, and notes are in run.json.
+        "data": {name: value for name, value in data.items() if name not in ("classes", "notes")},
         "split": "test",
         "precision": f"float32 ({PRECISION})",
         "checkpoint_step": step,
