@@ -1,7 +1,8 @@
-"""Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
+"""Checkpoints: train state, data position and their digests together, atomic, kept by recency and by bits/dim."""
 
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from vdm import parallel
 from vdm.errors import InputError, is_disk_full, one_line
+from vdm.runs.digests import digests, name_of
 from vdm.training.state import Trained, TrainState
 from vdm.training.step import Metrics
 
@@ -56,6 +58,9 @@ class Checkpoints:
 
     Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete. Arrays come
     back to whatever devices and processes there are; of several processes, all see the folder and make every call.
+
+    A checkpoint holds the digest of every array (`vdm.runs.digests`), and one that does not come back with the same is
+    unreadable as one cut short is. Those of earlier versions have none, and are read without.
     """
 
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
@@ -74,6 +79,7 @@ class Checkpoints:
             "state": ocp.PyTreeCheckpointHandler(),
             "running": ocp.StandardCheckpointHandler(),
             "data": ocp.JsonCheckpointHandler(),
+            "digests": ocp.JsonCheckpointHandler(),
         }
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
@@ -115,10 +121,12 @@ class Checkpoints:
             if step not in self._manager.all_steps():
                 if of_a_stop:
                     self._retention.stops.add(step)
+                data = {**position, OF_A_STOP: of_a_stop}
                 args = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=ocp.args.JsonSave({**position, OF_A_STOP: of_a_stop}),
+                    data=ocp.args.JsonSave(data),
+                    digests=ocp.args.JsonSave(_digests(state=state, running=metrics, data=data)),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -160,9 +168,14 @@ class Checkpoints:
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 why = one_line(error)[:120]
+            if parallel.all_true(not why):
+                why = self._damaged(step, **{name: items[name] for name in ("state", "running", "data")})
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
+            if not self._has_digests(step):
+                unknown = "has no digests: whether its arrays are as saved is not known"
+                self._warnings.append(f"the checkpoint of step {step} {unknown}")
             iterator.set_state({name: value for name, value in items["data"].items() if name != OF_A_STOP})
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
@@ -185,13 +198,35 @@ class Checkpoints:
         """
         step = self._find(which)
         self._check_architecture(step, like)
+        why, cause = "", None
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
+            state: Part = self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
         except Exception as error:
-            others = [s for s in self.steps() if s != step]
-            raise InputError(
-                f"{self.directory / str(step)}: cannot be read; other checkpoints: {others or 'none'}"
-            ) from error
+            why, cause = one_line(error)[:120], error
+        if parallel.all_true(not why):
+            why = self._damaged(step, state=state)
+        if parallel.all_true(not why):
+            return state
+        others = [s for s in self.steps() if s != step]
+        raise InputError(
+            f"{self.directory / str(step)}: cannot be read ({why or 'in another process'}); "
+            f"other checkpoints: {others or 'none'}"
+        ) from cause
+
+    def _has_digests(self, step: int) -> bool:
+        return (self.directory / str(step) / "digests").exists()
+
+    def _damaged(self, step: int, **items: Any) -> str:
+        """What of the items that were read is not what was saved, "" if nothing; all processes must call it."""
+        found = _digests(**items)
+        if not self._has_digests(step):
+            return ""
+        try:
+            saved = json.loads((self.directory / str(step) / "digests" / "metadata").read_bytes())
+            different = [name for name, digest in found.items() if saved.get(name) != digest]
+        except (OSError, ValueError, AttributeError) as error:
+            return f"its digests: {one_line(error)}"
+        return f"{len(different)} of {len(found)} digests differ, first {different[0]}" if different else ""
 
     def _find(self, which: str) -> int:
         steps = self.steps()
@@ -262,6 +297,16 @@ class Checkpoints:
         self._manager.reload()
 
 
+def _digests(**items: Any) -> dict[str, str]:
+    """Of each array of the items, `state/ema/…`, and of the position in the data."""
+    text = {} if (data := items.pop("data", None)) is None else {"data": f"{zlib.crc32(_text(data)):08x}"}
+    return digests(items) | text
+
+
+def _text(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True).encode()
+
+
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
     """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
     where = ocp.checkpoint_utils.construct_restore_args(like)
@@ -295,8 +340,4 @@ def _bits_per_dim(metrics: dict[str, float]) -> float:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {
-        "/".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path): tuple(leaf.shape)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }
+    return {name_of(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
