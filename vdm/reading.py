@@ -92,8 +92,9 @@ def field(
 ) -> Any:
     """The value of a field in a table of `read_json`, as the annotation wants it.
 
-    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of `otherwise`, if given. Raises `InputError`, about the file `where`, for
-    a field that is missing or of another type, and for one on the way to it that is no table.
+    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of `otherwise`,
+    if given. Raises `InputError`, about the file `where`, for a field that is missing or of another type, and for one
+    on the way to it that is no table.
 
     >>> field({"bits_per_dim": {"total": 2}}, "bits_per_dim.total", float, "evaluation.json")
     2.0

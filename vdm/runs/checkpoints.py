@@ -1,8 +1,9 @@
-"""Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
+"""Checkpoints: train state, data position and their digests together, atomic, kept by recency and by bits/dim."""
 
 import dataclasses
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from vdm import parallel
 from vdm.errors import InputError, is_disk_full, one_line
 from vdm.reading import field, is_whole, read_json
+from vdm.runs.digests import digests, name_of
 from vdm.training.state import Trained, TrainState
 from vdm.training.step import Metrics
 
@@ -58,6 +60,9 @@ class Checkpoints:
 
     Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete. Arrays come
     back to whatever devices and processes there are; of several processes, all see the folder and make every call.
+
+    A checkpoint holds the digest of every array (`vdm.runs.digests`), and one that does not come back with the same is
+    unreadable as one cut short is. Those of earlier versions have none, and are read without.
     """
 
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
@@ -78,6 +83,7 @@ class Checkpoints:
             "state": ocp.PyTreeCheckpointHandler(),
             "running": ocp.StandardCheckpointHandler(),
             "data": ocp.JsonCheckpointHandler(),
+            "digests": ocp.JsonCheckpointHandler(),
         }
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
@@ -119,10 +125,12 @@ class Checkpoints:
             if step not in self._manager.all_steps():
                 if of_a_stop:
                     self._retention.stops.add(step)
+                data = {**position, OF_A_STOP: of_a_stop}
                 args = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=ocp.args.JsonSave({**position, OF_A_STOP: of_a_stop}),
+                    data=ocp.args.JsonSave(data),
+                    digests=ocp.args.JsonSave(_digests(state=state, running=metrics, data=data)),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -160,14 +168,19 @@ class Checkpoints:
             )
             why = ""
             try:
-                position = _position(self.directory, step)
+                data = _read_data(self.directory / str(step))
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 why = one_line(error)[:120]
+            if parallel.all_true(not why):
+                why = self._damaged(step, state=items["state"], running=items["running"], data=data)
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
-            iterator.set_state(position)
+            if not self._has_digests(step):
+                unknown = "has no digests: whether its arrays are as saved is not known"
+                self._warnings.append(f"the checkpoint of step {step} {unknown}")
+            iterator.set_state({name: value for name, value in data.items() if name != OF_A_STOP})
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
                 for bad, why in unreadable.items()
@@ -189,13 +202,35 @@ class Checkpoints:
         """
         step = self._find(which)
         self._check_architecture(step, like)
+        why, cause = "", None
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
+            state: Part = self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
         except Exception as error:
-            others = [s for s in self.steps() if s != step]
-            raise InputError(
-                f"{self.directory / str(step)}: cannot be read; other checkpoints: {others or 'none'}"
-            ) from error
+            why, cause = one_line(error)[:120], error
+        if parallel.all_true(not why):
+            why = self._damaged(step, state=state)
+        if parallel.all_true(not why):
+            return state
+        others = [s for s in self.steps() if s != step]
+        raise InputError(
+            f"{self.directory / str(step)}: cannot be read ({why or 'in another process'}); "
+            f"other checkpoints: {others or 'none'}"
+        ) from cause
+
+    def _has_digests(self, step: int) -> bool:
+        return (self.directory / str(step) / "digests").exists()
+
+    def _damaged(self, step: int, **items: Any) -> str:
+        """What of the items that were read is not what was saved, "" if nothing; all processes must call it."""
+        found = _digests(**items)
+        if not self._has_digests(step):
+            return ""
+        try:
+            saved = read_json(self.directory / str(step) / "digests" / "metadata")
+        except InputError as error:
+            return str(error)
+        different = [name for name, digest in found.items() if saved.get(name) != digest]
+        return f"{len(different)} of {len(found)} digests differ, first {different[0]}" if different else ""
 
     def _find(self, which: str) -> int:
         steps = self.steps()
@@ -266,6 +301,16 @@ class Checkpoints:
         self._manager.reload()
 
 
+def _digests(**items: Any) -> dict[str, str]:
+    """Of each array of the items, `state/ema/…`, and of the position in the data."""
+    text = {} if (data := items.pop("data", None)) is None else {"data": f"{zlib.crc32(_text(data)):08x}"}
+    return digests(items) | text
+
+
+def _text(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True).encode()
+
+
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
     """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
     where = ocp.checkpoint_utils.construct_restore_args(like)
@@ -302,21 +347,20 @@ def _read_metrics(path: Path) -> float:
     return bits_per_dim
 
 
-def _position(directory: Path, step: int) -> dict[str, int]:
-    """The data iterator's state, one batch a step. Raises `InputError` if it is not there, or of another step."""
-    path = directory / str(step) / "data" / "metadata"
-    position = {name: value for name, value in read_json(path).items() if name != OF_A_STOP}
-    if field(position, "next_index", int, path) != step:
-        raise InputError(f"{path}: next_index={position['next_index']}: must be the step, {step}")
-    return position
+def _read_data(checkpoint: Path) -> dict[str, Any]:
+    """The position in the data, and whether it is one of a stop. Raises `InputError` if it is not there."""
+    path = checkpoint / "data" / "metadata"
+    data = read_json(path)
+    # Earlier ones do not say whether.
+    for name, kind, otherwise in (("next_index", int, ()), (OF_A_STOP, bool, (False,))):
+        field(data, name, kind, path, *otherwise)
+    return data
 
 
 def _is_of_a_stop(checkpoint: Path) -> bool:
     """Also of one whose position in the data cannot be read: it is not one to go on from."""
-    path = checkpoint / "data" / "metadata"
     try:
-        # Earlier ones do not say.
-        return bool(field(read_json(path), OF_A_STOP, bool, path, False))
+        return bool(_read_data(checkpoint).get(OF_A_STOP))
     except InputError:
         return True
 
@@ -327,8 +371,4 @@ def _bits_per_dim(metrics: dict[str, float]) -> float:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {
-        "/".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path): tuple(leaf.shape)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }
+    return {name_of(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
