@@ -1,6 +1,6 @@
 """Compare models, or samplers on one: the same as `vdm compare`."""
 
-from vdm.programs.commands.compare import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("compare")

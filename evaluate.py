@@ -1,6 +1,6 @@
 """Measure bits/dim of the test images: the same as `vdm evaluate`."""
 
-from vdm.programs.commands.evaluate import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("evaluate")

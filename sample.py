@@ -1,6 +1,6 @@
 """Draw images from a trained model: the same as `vdm sample`."""
 
-from vdm.programs.commands.sample import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("sample")

@@ -1,6 +1,6 @@
 """Train a variational diffusion model: the same as `vdm train`."""
 
-from vdm.programs.commands.train import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("train")

@@ -1,5 +1,9 @@
 """Exceptions that end a program without anything being broken: wrong input, and a request to stop."""
 
+import errno
+import os
+from collections.abc import Iterator
+
 
 class InputError(ValueError):
     """Bad input: a config field, a flag, a file or an argument.
@@ -27,12 +31,44 @@ class WorkerDied(InputError):
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, is that of a full disk."""
+    return error is not None and _says(error, "No space left", "File too large", "quota exceeded")
+
+
+def explained(error: BaseException) -> str | None:
+    """One line on an error that is no bug: bad input, files, memory; None for others."""
+    line = None
+    if isinstance(error, InputError):
+        line = str(error)
+    elif is_disk_full(error):
+        line = "the disk is full"
+    elif _says(error, os.strerror(errno.EMFILE)):
+        line = "too many open files; raise the limit, as with `ulimit -n 4096`"
+    elif isinstance(error, OSError):
+        # Files the user named; a bug of ours would not be an OSError.
+        line = os_error(error)
+    elif isinstance(error, MemoryError):
+        line = "out of memory"
+    elif isinstance(error, RecursionError):
+        line = f"nested too deeply: {one_line(error)}"
+    elif _says(error, "RESOURCE_EXHAUSTED"):
+        line = f"out of memory of a device: {one_line(error)[:160]}"
+    return line
+
+
+def os_error(error: OSError) -> str:
+    """FILE: what is wrong with it."""
+    return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+
+
+def _says(error: BaseException, *texts: str) -> bool:
+    """Whether it, or an error that it came from, says one of these."""
+    return any(text in str(one) for one in _causes(error) for text in texts)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        text = str(error)
-        if "No space left" in text or "File too large" in text or "quota exceeded" in text:
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def one_line(error: BaseException) -> str:

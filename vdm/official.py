@@ -7,6 +7,12 @@ The checkpoint is a file of Flax's msgpack format, or a folder of files ckpt-N.f
 differs between the two models, and how it is bridged: docs/official_checkpoints.md.
 """
 
+if __name__ == "__main__":
+    # Before what takes long to import; imports this module once more.
+    from vdm.programs.main import run
+
+    run("official")
+
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +38,7 @@ from vdm.config import (
 from vdm.errors import InputError
 from vdm.keys import Stream, stream_key
 from vdm.model import Variables
-from vdm.programs.command_line import Parser, quiet
+from vdm.programs.command_line import Parser
 from vdm.reading import found, is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
@@ -312,7 +318,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--gamma_min", type=float, default=-13.3, help="of its config (default: -13.3)")
     parser.add_argument("--gamma_max", type=float, default=5.0, help="of its config (default: 5)")
     given = parser.parse_args(argv)
-    quiet()
     with parser.one_line():
         official = read(given.checkpoint)
         config = config_of(official.ema_params, given.gamma_min, given.gamma_max, given.data, given.size)
@@ -324,7 +329,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{given.workdir}: step {official.step}, {network.channels} channels, {network.depth} blocks down, "
         f"attention {network.attention}, schedule {config.schedule.name}"
     )
-
-
-if __name__ == "__main__":
-    main()

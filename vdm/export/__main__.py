@@ -1,6 +1,6 @@
-"""`python -m vdm.export`."""
+"""`python -m vdm.export`: the same as `vdm export`."""
 
-from vdm.export.programs import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

@@ -28,7 +28,7 @@ from vdm.export import load as load_export
 from vdm.files import write_json
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables
-from vdm.programs.command_line import Parser, quiet
+from vdm.programs.command_line import Parser
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
 from vdm.settings import recorded
@@ -224,7 +224,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
     parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
     given = parser.parse_args(argv)
-    quiet()
     with parser.one_line():
         platforms = _platforms(given.platforms)
         if given.batch_size is not None and given.batch_size < 1:

@@ -1,6 +1,6 @@
 """`python -m vdm.plots`: the same as `vdm plots`."""
 
-from vdm.programs.commands.plots import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    main()
+    run("plots")

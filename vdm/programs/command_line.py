@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,15 +11,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 from rich.console import Console
 
 from vdm import parallel, parts, settings
 from vdm.annotations import takes_none
 from vdm.config import Config, validate
-from vdm.errors import InputError, Stopped, is_disk_full
-from vdm.programs import config_files
+from vdm.errors import InputError, Stopped, is_disk_full, os_error
+from vdm.programs import config_files, streams
 from vdm.runs.records import read_config
 
 Program = Callable[[], None]
@@ -57,7 +55,7 @@ def start() -> Console:
     """Sets up devices and processes, and returns the console of this one: only the first prints."""
     given = flags.FLAGS
     parallel.setup(coordinator=given.coordinator, num_processes=given.num_processes, process_id=given.process_id)
-    return Console(highlight=False, quiet=not parallel.is_main())
+    return streams.make_console(quiet=not parallel.is_main())
 
 
 def workdir() -> Path:
@@ -67,49 +65,34 @@ def workdir() -> Path:
 
 def run(
     program: Program,
-    description: str,
+    description: str | None,
     define: Callable[[], None],
     default_config: str | None = None,
     comparison: Callable[[Given], type] | None = None,
-) -> NoReturn:
-    """Defines flags, parses the command line and runs `program`; bad input is one line on stderr and exit status 2.
+) -> int:
+    """Defines flags, parses the command line and runs `program`; returns the exit status.
 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
     given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
     changes and a config file's `get_comparison()` makes: which one it is, by the flags given.
+
+    Raises `InputError` for bad input, and what else `vdm.programs.process` makes one line of.
     """
+    define()
+    _parse(sys.argv, description, define.__module__, default_config, comparison)
     try:
-        define()
-        _parse(sys.argv, description, define.__module__, default_config, comparison)
-        quiet()
         program()
-    except InputError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted", status=130)
     except Stopped as stopped:
         if parallel.is_main():
             print(f"{stopped}; run the same command to go on")
-        sys.exit(128 + stopped.signal_number)
+        return 128 + stopped.signal_number
     except Exception as error:
-        if is_disk_full(error):
-            _fail(f"--workdir={workdir()}: the disk is full; with room on it, run the same command to go on")
-        if not isinstance(error, OSError):
+        if isinstance(error, InputError) or not is_disk_full(error):
             raise
-        # Files the user named; a bug of ours would not be an OSError.
-        _fail(os_error(error))
-    sys.exit(0)
-
-
-def quiet() -> None:
-    """Silences what libraries say beside our one line."""
-    # After a failed read, what its sibling reads raise in their threads; it would follow our one line.
-    sys.unraisablehook = lambda unraisable: None
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    # What a killed data worker leaves in shared memory is cleaned up; the process that does it need not say so.
-    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-    # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
-    absl_logging.set_verbosity(absl_logging.FATAL)
+        raise InputError(
+            f"--workdir={workdir()}: the disk is full; with room on it, run the same command to go on"
+        ) from error
+    return 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,22 +119,9 @@ class Parser(argparse.ArgumentParser):
             self.error(os_error(error))
 
 
-def os_error(error: OSError) -> str:
-    """FILE: what is wrong with it."""
-    return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    sys.stdout.flush()
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    parallel.leave()
-    # Without a farewell from background threads: everything of ours is closed.
-    os._exit(status)
-
-
 def _parse(
     argv: list[str],
-    description: str,
+    description: str | None,
     module: str,
     default_config: str | None,
     comparison: Callable[[Given], type] | None,
@@ -256,10 +226,11 @@ def program_name(program: str) -> str:
     return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
 
 
-def _help(program: str, description: str, module: str, default_config: str | None, second: type | None) -> str:
+def _help(program: str, description: str | None, module: str, default_config: str | None, second: type | None) -> str:
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
     lines = [
-        inspect.cleandoc(description),
+        # None with python -OO.
+        inspect.cleandoc(description or ""),
         "",
         f"usage: {program_name(program)} [flags]",
         "",

@@ -84,7 +84,7 @@ class Evaluate:
             results.append(result)
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
-        self.console.print(_table(results, f"{run.dataset.info.name}, test split, step {run.step}"))
+        self.console.print(_table(results, f"{run.dataset.info.name}, test split, step {run.step}"), soft_wrap=False)
         return results
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
@@ -157,7 +157,7 @@ class Evaluate:
                 f"{line.bits_per_dim:.4f} ± {line.bits_per_dim_stderr:.4f}",
             )
         table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
-        self.console.print(table)
+        self.console.print(table, soft_wrap=False)
         return report
 
 

@@ -4,6 +4,10 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from vdm.errors import InputError
+from vdm.programs import environment, process
 
 COMMANDS = {
     "train": ("vdm.programs.commands.train", "Train a model, evaluate it and draw samples from it."),
@@ -18,23 +22,34 @@ COMMANDS = {
 """By name: the module whose `main` it is, and what it does."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command that the first argument names, with the others. One line and exit status 2 for another name."""
-    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+def main() -> NoReturn:
+    """The command `vdm` as a process of its own, from the command line to its exit status."""
+    process.run(lambda: call(sys.argv[1:]))
+
+
+def run(name: str) -> NoReturn:
+    """A command as a process of its own: what `python NAME.py` and `python -m vdm.NAME` do."""
+    process.run(lambda: _module(name).main())
+
+
+def call(argv: Sequence[str]) -> int | None:
+    """The command that the first argument names, in this process. Raises `InputError` for a name of none."""
+    name, *arguments = list(argv) or ["--help"]
     if name in ("--help", "-h", "help"):
         print(_help())
-        return
+        return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(COMMANDS)}"
-        print(f"error: vdm {name}: no such command; {hint}", file=sys.stderr)
-        sys.exit(2)
+        raise InputError(f"vdm {name}: no such command; {hint}")
     sys.argv = [f"vdm {name}", *arguments]
-    try:
-        sys.exit(importlib.import_module(COMMANDS[name][0]).main())
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    return _module(name).main()
+
+
+def _module(name: str) -> Any:
+    module = importlib.import_module(COMMANDS[name][0])
+    environment.ready()
+    return module
 
 
 def _help() -> str:

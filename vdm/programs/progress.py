@@ -1,12 +1,9 @@
-"""What training shows and heeds: its pace, its progress bar, and the signals that ask it to stop."""
+"""What training shows: its pace and its progress bar."""
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -31,30 +28,6 @@ class Stopwatch:
         finally:
             # A restart inside the pause leaves only what came after it to take off.
             self._paused += time.perf_counter() - max(start, self._start)
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """A list that holds a signal's number once SIGINT or SIGTERM has come; a second one acts at once.
-
-    Of several processes, SIGTERM is the business of jax's preemption service (`parallel.share_signals`), which Ctrl-C
-    is passed on to.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    if jax.process_count() > 1:
-        previous = {int(signal.SIGINT): signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))}
-    else:
-        previous = {int(number): signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def progress_bar(console: Console) -> Progress:

@@ -20,7 +20,8 @@ from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-from vdm.programs.progress import Stopwatch, signals
+from vdm.programs import stops
+from vdm.programs.progress import Stopwatch
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
 from vdm.runs.records import EventFile, MetricsFile
@@ -202,7 +203,7 @@ def open_session(
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s); {origin}"
         )
-        with signals() as received, _sinks(path, step) as sinks:
+        with stops.gracefully() as received, _sinks(path, step) as sinks:
             session = Session(
                 path=path,
                 config=config,

@@ -16,6 +16,7 @@ from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
 from vdm.model import Batch, Model
+from vdm.programs import streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.progress import progress_bar
@@ -57,7 +58,7 @@ def train(
     # Nothing is written before all input has been checked.
     validate(config)
     workdir, hooks = Path(workdir), standard() if hooks is None else list(hooks)
-    console = Console(highlight=False, quiet=not parallel.is_main()) if console is None else console
+    console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
     given = [] if model is None else ["model"]
     if dataset is None:
         dataset = load(config.data)

@@ -1,12 +1,6 @@
-"""`python -m vdm.verify`."""
+"""`python -m vdm.verify`: the same as `vdm verify`."""
 
-import sys
-
-from vdm.verify.table import main
+from vdm.programs.main import run
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    run("verify")

@@ -12,11 +12,12 @@ import argparse
 from collections.abc import Sequence
 
 import jax
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from vdm.programs.command_line import Parser
+from vdm.programs.streams import make_console
 from vdm.reading import whole
 from vdm.verify.checks import TOPICS, Check
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("python -m vdm.verify", __doc__)
     parser.add_argument("--seed", type=_seed, default=0, help="of all randomness (default: 0)")
     seed = parser.parse_args(argv).seed
-    console = Console(highlight=False)
+    console = make_console()
     caption = "passes within 3 standard errors (se), or where none is given within float32 rounding"
     table = Table("quantity", title=f"vdm against closed forms, seed {seed}, {jax.devices()[0]}", caption=caption)
     for column in ("exact", "measured ± se", "verdict"):
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for topic in track(TOPICS, "verifying", console=console, transient=True):
         for check in verify(seed, only=[topic]):
             measured = f"{check.measured:.5f} ± {check.stderr:.5f}" if check.stderr else f"{check.measured:.6g}"
-            verdict = "[green]ok" if check.passed else "[bold red]MISS"
+            verdict = Text("ok", "green") if check.passed else Text("MISS", "bold red")
             table.add_row(check.quantity, f"{check.exact:.6g}", measured, verdict)
             missed, total = missed + (not check.passed), total + 1
         table.add_section()
-    console.print(table)
+    console.print(table, soft_wrap=False)
     console.print(f"{total - missed} of {total} hold")
     return 1 if missed else 0

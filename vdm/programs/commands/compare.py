@@ -20,6 +20,7 @@ from vdm import parallel
 from vdm.comparisons import modes
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
+from vdm.programs import streams
 
 NAMES = tuple(modes.MODES)
 
@@ -49,11 +50,9 @@ def program() -> None:
             raise InputError(f"--by={given.by}: needs --run, the folder of a trained run")
         raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
     parallel.setup()
-    from rich.console import Console
-
     from vdm.programs.compare import compare
 
-    console = Console(highlight=False)
+    console = streams.make_console()
     if mode.of_a_run is None:
         print(compare(mode, config, settings, cli.workdir(), console))
     else:
@@ -62,6 +61,6 @@ def program() -> None:
         print(compare(mode, config, settings, workdir, console, run, given.checkpoint))
 
 
-def main() -> None:
-    """Reads the command line and runs the program; see `command_line.run`."""
-    cli.run(program, __doc__, define, "compare_digits", settings_of)
+def main() -> int:
+    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    return cli.run(program, __doc__, define, "compare_digits", settings_of)

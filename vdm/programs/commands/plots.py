@@ -10,8 +10,9 @@ trajectories: a density of two modes turned to noise and back, by DDPM and by DD
 from collections.abc import Sequence
 from pathlib import Path
 
+from vdm.errors import os_error
 from vdm.plots import samplers, theory
-from vdm.programs.command_line import Parser, os_error
+from vdm.programs.command_line import Parser
 
 FIGURES = ("schedules", "weightings", "trajectories")
 

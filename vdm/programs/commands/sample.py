@@ -77,6 +77,6 @@ def program() -> None:
         sample.images(given.trajectory)
 
 
-def main() -> None:
-    """Reads the command line and runs the program; see `command_line.run`."""
-    cli.run(program, __doc__, define)
+def main() -> int:
+    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    return cli.run(program, __doc__, define)

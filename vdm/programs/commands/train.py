@@ -31,6 +31,6 @@ def program() -> None:
     console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
 
 
-def main() -> None:
-    """Reads the command line and runs the program; see `command_line.run`."""
-    cli.run(program, __doc__, define, "digits")
+def main() -> int:
+    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    return cli.run(program, __doc__, define, "digits")
