@@ -115,7 +115,7 @@ def field(
         raise InputError(f"{where}: {_name(words)}={shown(value)}: {error}") from error
 
 
-def whole(text: str, low: int, high: int) -> int:
+def whole(text: str, low: int = -(10**18), high: int = 10**18) -> int:
     """The whole number of a text: ASCII digits, after a sign or none. ValueError unless from `low` to `high`.
 
     >>> whole("250", 1, 1000)
@@ -123,7 +123,7 @@ def whole(text: str, low: int, high: int) -> int:
     """
     number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
     if number is None or not low <= number <= high:
-        raise ValueError(f"must be a whole number from {low} to {high}")
+        raise ValueError("must be a whole number" + f" from {low} to {high}" * (high < 10**18))
     return number
 
 

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from vdm import parallel, parts, settings
-from vdm.annotations import takes_none
+from vdm import parallel, parts, reading, settings
+from vdm.annotations import kinds, takes_none
 from vdm.config import Config, validate
 from vdm.errors import InputError, Stopped, is_disk_full, os_error
 from vdm.programs import config_files, streams
+from vdm.reading import shown
 from vdm.runs.records import read_config
 
 Program = Callable[[], None]
@@ -103,6 +105,8 @@ class Parser(argparse.ArgumentParser):
         # By the name that it was called by.
         prog = sys.argv[0] if sys.argv[0].startswith("vdm ") else prog
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
+        for kind, read in ((int, reading.whole), (float, reading.number), (Path, _path)):
+            self.register("type", kind, _argument(read))
 
     def error(self, message: str) -> NoReturn:
         print("error: " + " ".join(message.split()), file=sys.stderr)
@@ -117,6 +121,24 @@ class Parser(argparse.ArgumentParser):
             self.error(str(error))
         except OSError as error:
             self.error(os_error(error))
+
+
+def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader as argparse wants it."""
+
+    def argument(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from error
+
+    return argument
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("must be the name of a file or folder")
+    return Path(text)
 
 
 def _parse(
@@ -136,6 +158,7 @@ def _parse(
     if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
         print(_help(argv[0], description, module, default_config, second))
         sys.exit(0)
+    _check_paths_and_numbers(given)
     _check_fields(given, "config", Config)
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
@@ -173,6 +196,7 @@ def _define(flag: str, value: Any, given: Given, argv: list[str]) -> list[str]:
     """Makes a flag of a dataclass, whose fields --FLAG.FIELD=VALUE change; returns what is left of the command line."""
     for field in settings.settings(value):
         name = f"{flag}.{field.name}"
+        _check_number(name, given.get(name, ""), field.annotation)
         # Which ml_collections has no way to say.
         if given.get(name) == "None" and takes_none(field.annotation):
             group, _, last = field.name.rpartition(".")
@@ -194,6 +218,33 @@ def _without(argv: list[str], name: str) -> list[str]:
     return kept
 
 
+def _check_paths_and_numbers(given: Given) -> None:
+    """Raises `InputError` for flags without a name of a folder, or with other numbers than `vdm.reading` takes.
+
+    absl and ml_collections read "1_000" and "１", too, and an empty path is the current folder.
+    """
+    for name in ("workdir", "run"):
+        if given.get(name) == "":
+            raise InputError(f"--{name}=: must be the name of a folder")
+    parsers = {name: flags.FLAGS[name].parser for name in given if name in flags.FLAGS}
+    for name, parser in parsers.items():
+        kind = {flags.IntegerParser: int, flags.FloatParser: float}.get(type(parser))
+        if kind is not None:
+            _check_number(name, given[name], kind)
+
+
+def _check_number(flag: str, text: str, annotation: Any) -> None:
+    of = kinds(annotation)
+    read = reading.number if float in of else reading.whole if int in of else None
+    # Without a value is for absl to say.
+    if read is None or not text or (text == "None" and takes_none(annotation)):
+        return
+    try:
+        read(text)
+    except ValueError as error:
+        raise InputError(f"--{flag}={shown(text)[1:-1]}: {error}") from error
+
+
 def _check_fields(given: Given, flag: str, kind: type) -> None:
     fields = list(settings.flatten(kind()))
     if moved := next((name for name in given if name.startswith("config.comparison.")), None):
@@ -209,7 +260,8 @@ def _given(arguments: list[str]) -> dict[str, str]:
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument.startswith("-"):
             name, equals, value = argument.lstrip("-").partition("=")
-            given[name] = value if equals or following.startswith("-") else following
+            is_flag = following.startswith("-") and not re.match(r"-[.0-9]", following)
+            given[name] = value if equals or is_flag else following
     return given
 
 
