@@ -10,7 +10,7 @@ from vdm.config import Config, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.reading import shown
-from vdm.runs.records import read_config, read_record, session_record
+from vdm.runs.records import read_config, read_record, session_record, trained_with
 
 
 class RunDir:
@@ -38,10 +38,11 @@ class RunDir:
         self._lock.close()
 
     def write_record(self, devices: dict[str, Any], given: Sequence[str] = ()) -> None:
-        """run.json: the data set, and for each session a `session_record`."""
+        """run.json: the data set, what decides the training, and for each session a `session_record`."""
         session = session_record(self._config, devices, given)
         sessions = [*read_record(self.path).get("sessions", []), session]
-        write_json(self.path / "run.json", {"data": self._data, "sessions": sessions})
+        record = {"data": self._data, "trained_with": trained_with(self._config), "sessions": sessions}
+        write_json(self.path / "run.json", record)
 
 
 def lock(path: Path) -> TextIO:

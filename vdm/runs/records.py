@@ -18,6 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from vdm import settings
 from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
@@ -30,7 +31,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 def read_config(path: Path) -> Config:
     """The config of the run in `path`, with its parts imported.
 
-    Raises `InputError` if there is none to be read, or no run could have it.
+    Raises `InputError` if there is none to be read, no run could have it, or it has been changed since.
     """
     where = path / "config.json"
     values = read_json(where, {})
@@ -41,7 +42,31 @@ def read_config(path: Path) -> Config:
         validate(config)
     except InputError as error:
         raise InputError(f"{where}: {str(error).removeprefix('config.')}") from error
+    _check_unchanged(config, path)
     return config
+
+
+def trained_with(config: Config) -> dict[str, Any]:
+    """The fields that decide what is trained and what a checkpoint's arrays mean: run.json has them, too."""
+    return {each.name: each.value for each in settings.settings(config) if each.affects != "running"}
+
+
+def _check_unchanged(config: Config, path: Path) -> None:
+    """Raises `InputError` if config.json has been changed by hand where that would give the checkpoints a new meaning.
+
+    Earlier versions did not record it. That there are more steps to train may be known to config.json first.
+    """
+    where = path / "run.json"
+    before = field(read_record(path), "trained_with", dict, where, {})
+    for each in settings.settings(config):
+        if each.affects == "running" or each.name not in before or each.name == "training.steps":
+            continue
+        there = field(before, (each.name,), each.annotation, where)
+        if not each.same(there):
+            raise InputError(
+                f"{path / 'config.json'}: {each.name}={shown(each.value)}: the run was made with {shown(there)} "
+                "(run.json); put it back"
+            )
 
 
 def read_record(path: Path) -> dict[str, Any]:
