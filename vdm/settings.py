@@ -147,7 +147,12 @@ def in_file_name(config: Any) -> str:
         for each in settings(config)
         if each.in_name is not None and (each.in_name.always or not each.same(each.default))
     ]
-    return "_".join(re.sub(r"[^\w.=-]+", "_", word).strip("_") for word in words)
+    return "_".join(map(as_word, words))
+
+
+def as_word(text: str) -> str:
+    """A text as part of a file's name: what is neither letter, digit nor one of _.=- becomes _."""
+    return re.sub(r"[^\w.=-]+", "_", text).strip("_")
 
 
 def from_dict(cls: type, values: Any, where: str = "config.") -> Any:

@@ -65,6 +65,19 @@ def workdir() -> Path:
     return Path(flags.FLAGS.workdir or _default["workdir"])
 
 
+def define_out(name: str) -> None:
+    """The flag --out of a program that leaves its results in the folder `name` of a run that it only reads."""
+    flags.DEFINE_string("out", None, f"Folder to write {name}/ to; then nothing is written to --workdir.")
+
+
+def out() -> Path | None:
+    """--out. Raises `InputError` for the empty one."""
+    given = flags.FLAGS.out
+    if given == "":
+        raise InputError("--out=: must name a folder")
+    return None if given is None else Path(given)
+
+
 def run(
     program: Program,
     description: str | None,

@@ -1,9 +1,8 @@
-"""Checkpoints: train state, data position and their digests together, atomic, kept by recency and by bits/dim."""
+"""Checkpoints: train state, its digests and data position together, atomic, kept by recency and by bits/dim."""
 
 import dataclasses
 import json
 import shutil
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,12 +124,11 @@ class Checkpoints:
             if step not in self._manager.all_steps():
                 if of_a_stop:
                     self._retention.stops.add(step)
-                data = {**position, OF_A_STOP: of_a_stop}
                 args = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
-                    data=ocp.args.JsonSave(data),
-                    digests=ocp.args.JsonSave(_digests(state=state, running=metrics, data=data)),
+                    data=ocp.args.JsonSave({**position, OF_A_STOP: of_a_stop}),
+                    digests=ocp.args.JsonSave(digests({"state": state, "running": metrics})),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -168,19 +166,19 @@ class Checkpoints:
             )
             why = ""
             try:
-                data = _read_data(self.directory / str(step))
+                position = _position(self.directory, step)
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 why = one_line(error)[:120]
             if parallel.all_true(not why):
-                why = self._damaged(step, state=items["state"], running=items["running"], data=data)
+                why = self._damaged(step, state=items["state"], running=items["running"])
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
             if not self._has_digests(step):
                 unknown = "has no digests: whether its arrays are as saved is not known"
                 self._warnings.append(f"the checkpoint of step {step} {unknown}")
-            iterator.set_state({name: value for name, value in data.items() if name != OF_A_STOP})
+            iterator.set_state(position)
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
                 for bad, why in unreadable.items()
@@ -222,7 +220,7 @@ class Checkpoints:
 
     def _damaged(self, step: int, **items: Any) -> str:
         """What of the items that were read is not what was saved, "" if nothing; all processes must call it."""
-        found = _digests(**items)
+        found = digests(items)
         if not self._has_digests(step):
             return ""
         try:
@@ -301,16 +299,6 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _digests(**items: Any) -> dict[str, str]:
-    """Of each array of the items, `state/ema/…`, and of the position in the data."""
-    text = {} if (data := items.pop("data", None)) is None else {"data": f"{zlib.crc32(_text(data)):08x}"}
-    return digests(items) | text
-
-
-def _text(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, sort_keys=True).encode()
-
-
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
     """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
     where = ocp.checkpoint_utils.construct_restore_args(like)
@@ -347,20 +335,21 @@ def _read_metrics(path: Path) -> float:
     return bits_per_dim
 
 
-def _read_data(checkpoint: Path) -> dict[str, Any]:
-    """The position in the data, and whether it is one of a stop. Raises `InputError` if it is not there."""
-    path = checkpoint / "data" / "metadata"
-    data = read_json(path)
-    # Earlier ones do not say whether.
-    for name, kind, otherwise in (("next_index", int, ()), (OF_A_STOP, bool, (False,))):
-        field(data, name, kind, path, *otherwise)
-    return data
+def _position(directory: Path, step: int) -> dict[str, int]:
+    """The data iterator's state, one batch a step. Raises `InputError` if it is not there, or of another step."""
+    path = directory / str(step) / "data" / "metadata"
+    position = {name: value for name, value in read_json(path).items() if name != OF_A_STOP}
+    if field(position, "next_index", int, path) != step:
+        raise InputError(f"{path}: next_index={position['next_index']}: must be the step, {step}")
+    return position
 
 
 def _is_of_a_stop(checkpoint: Path) -> bool:
     """Also of one whose position in the data cannot be read: it is not one to go on from."""
+    path = checkpoint / "data" / "metadata"
     try:
-        return bool(_read_data(checkpoint).get(OF_A_STOP))
+        # Earlier ones do not say.
+        return bool(field(read_json(path), OF_A_STOP, bool, path, False))
     except InputError:
         return True
 
