@@ -45,7 +45,14 @@ RUN = [
     *("evaluation.batch_size=100", "evaluation.draws=1", "evaluation.max_images=100"),
     *("sampling.num=4", "sampling.steps=2", "sampling.batch_size=256"),
 ]
-TRAIN = ["training.steps=12", "training.evaluate_every=4", "training.sample_every=6", "training.keep_checkpoints=2"]
+TRAIN = [
+    "training.steps=12",
+    "optimizer.decay=constant",
+    "training.evaluate_every=4",
+    "training.sample_every=6",
+    "training.keep_checkpoints=2",
+]
+TRAIN_ON = ["training.steps=20", *TRAIN[1:]]
 SWEEP = ["training.steps=4", "training.evaluate_every=2", "training.sample_every=0"]
 STEPS = ["comparison.trained=(3,)", "comparison.evaluated=(3,20)", "comparison.draws=20", "comparison.max_images=50"]
 OBJECTIVES = [
@@ -64,7 +71,7 @@ class Job(NamedTuple):
     command: list[str]
     fields: list[str]
     of_a_run: bool
-    """It starts from the reference of `train`, and does not train."""
+    """It starts from the reference of `train`."""
     weight: int
 
 
@@ -91,6 +98,13 @@ JOBS = {
     ),
     "compare by sampler": Job(["compare.py", "--by=sampler", "--run={}"], SAMPLERS, True, 2),
     "sample": Job(["sample.py", "--workdir={}", "--num=6000", "--steps=2", "--trajectory=2"], [], True, 3),
+    "train on": Job(["train.py", "--workdir={}", _digits("digits.py")], [*MODEL, *RUN, *TRAIN_ON], True, 2),
+    "train from another": Job(
+        ["train.py", "--workdir={}/from", "--init_from={}", _digits("digits.py")],
+        [*MODEL, *RUN, *TRAIN, "optimizer.decay=cosine"],
+        True,
+        2,
+    ),
 }
 
 
@@ -112,6 +126,8 @@ class Trials:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
             "PYTHONUNBUFFERED": "1",
+            # Of runs that start from another one: their data are not part of the trial.
+            "TFDS_DATA_DIR": str(folder / "data"),
             "COLUMNS": "200",
         }
         self.seconds: dict[str, float] = {}
@@ -281,7 +297,7 @@ def checkpoint(step: Path) -> dict[str, Any]:
             continue
         for name, leaf in jax.tree_util.tree_leaves_with_path(tree):
             found[item + jax.tree_util.keystr(name)] = np.asarray(leaf)
-    for file in (*step.glob("data/metadata"), *step.glob("metrics/metrics")):
+    for file in (*step.glob("data/metadata"), *step.glob("digests/metadata"), *step.glob("metrics/metrics")):
         found[str(file.relative_to(step))] = json.loads(file.read_text())
     return found
 

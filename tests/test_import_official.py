@@ -93,7 +93,7 @@ def test_a_run_of_a_checkpoint_has_its_gamma_its_predictions_and_its_bound(tmp_p
         (result,) = evaluate.bound(None, None)
         prior = official_model.losses(params, np.int64(x), t, eps_0, eps)[1].mean() / (x[0].size * np.log(2))
         np.testing.assert_allclose(result.prior, prior, rtol=1e-4)
-        assert json.loads((workdir / "evaluation.json").read_text())["checkpoint_step"] == 7
+        assert json.loads((workdir / "evaluations" / "step_7_draws_1_T_inf.json").read_text())["checkpoint_step"] == 7
     assert "has a run already" in error_line(official.main, [str(checkpoints), f"--workdir={workdir}"], capsys)
 
 

@@ -2,10 +2,16 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vdm.errors import InputError
+
+PROBE = 1 << 16
+"""Bytes that a folder must have room for."""
 
 
 @contextmanager
@@ -21,6 +27,22 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path, flag: str, hint: str = "") -> None:
+    """Finds out before the work whether files can be made in a folder, which need not be there: tries it.
+
+    Nothing stays. Raises `InputError` that names the `flag`, and ends with the `hint`, if it is read-only, full, or a
+    file, or if it cannot be made.
+    """
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"{flag}: cannot write to {folder}: {error.strerror}{hint}") from error
 
 
 def replace_text(path: Path, text: str) -> None:

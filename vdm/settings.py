@@ -151,7 +151,12 @@ def in_words(config: Any) -> dict[str, str]:
 
 def in_file_name(config: Any) -> str:
     """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only."""
-    return "_".join(re.sub(r"[^\w.=-]+", "_", word).strip("_") for word in in_words(config).values())
+    return "_".join(map(as_word, in_words(config).values()))
+
+
+def as_word(text: str) -> str:
+    """A text as part of a file's name: what is neither letter, digit nor one of _.=- becomes _."""
+    return re.sub(r"[^\w.=-]+", "_", text).strip("_")
 
 
 def from_dict(cls: type, values: Any, where: str = "config.") -> Any:

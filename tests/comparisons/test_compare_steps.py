@@ -137,7 +137,8 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
         np.testing.assert_allclose(np.load(path / "bounds" / f"{name}.npz")["bits"], bits, rtol=1e-5)
     results = evaluate.bound([3, None], None)
     assert [result.num_steps for result in results] == [3, None]
-    assert (path / "evaluation_T_3.json").exists()
+    draws = evaluate.run.config.evaluation.draws
+    assert (path / "evaluations" / f"step_{evaluate.run.step}_draws_{draws}_T_3.json").exists()
     discrete = json.loads((folder / "whole" / "T_3" / "evaluation.json").read_text())
     assert discrete["num_steps"] == 3
 
@@ -146,13 +147,16 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
     out = io.StringIO()
     evaluate = Evaluate(read_config(folder / "whole" / "inf"), folder / "whole" / "inf", "latest", Console(file=out))
     evaluate.bound(None, 0.05)
-    saved = json.loads((folder / "whole" / "inf" / "evaluation.json").read_text())
+    of_training = (folder / "whole" / "inf" / "evaluation.json").read_text()
+    stem = folder / "whole" / "inf" / "evaluations" / f"step_{evaluate.run.step}"
+    saved = json.loads(stem.with_name(f"{stem.name}_stderr_0.05_T_inf.json").read_text())
     assert saved["bits_per_dim"]["noise_stderr"] < 0.06
     assert saved["num_draws"] == saved["plan"]["calls_per_image"]
     assert "network calls an image" in " ".join(out.getvalue().split())
     evaluate.variance(4)
-    assert len(json.loads((folder / "whole" / "inf" / "variance.json").read_text())["lines"]) == 4
-    assert (folder / "whole" / "inf" / "plots" / "estimator_variance.png").stat().st_size > 0
+    assert len(json.loads(stem.with_name(f"{stem.name}_variance_4.json").read_text())["lines"]) == 4
+    assert stem.with_name(f"{stem.name}_variance_4.png").stat().st_size > 0
+    assert (folder / "whole" / "inf" / "evaluation.json").read_text() == of_training
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="stderr"):
             evaluate.bound(None, bad)

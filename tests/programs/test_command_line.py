@@ -123,17 +123,26 @@ def train_flags(folder: Path) -> list[str]:
 
 
 def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
-    workdir = f"--workdir={trained / 'run'}"
+    workdir, evaluations = f"--workdir={trained / 'run'}", trained / "run" / "evaluations"
+    of_training = (trained / "run" / "evaluation.json").read_text()
     evaluated = run("evaluate.py", workdir, "--config.evaluation.draws=3")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "±" in evaluated.stdout
+    assert f"wrote {evaluations / 'step_2_draws_3_T_inf.json'}" in evaluated.stdout
     several = run("evaluate.py", workdir, "--T=2,inf", "--config.objective.num_steps=None")
     assert several.returncode == 0, several.stderr
-    assert (trained / "run" / "evaluation_T_2.json").exists()
-    ode = run("evaluate.py", workdir, "--ode=2", "--images=3", "--probes=1", "--tolerance=0.01")
+    assert {path.name for path in evaluations.iterdir()} == {
+        "step_2_draws_3_T_inf.json", "step_2_draws_1_T_2.json", "step_2_draws_1_T_inf.json"
+    }  # fmt: skip
+    assert (trained / "run" / "evaluation.json").read_text() == of_training
+    # A run that is only read: what is there stays as it is, to the time of its last change.
+    before, out = files(trained / "run"), trained / "elsewhere"
+    ode = run("evaluate.py", workdir, f"--out={out}", "--ode=2", "--images=3", "--probes=1", "--tolerance=0.01")
     assert ode.returncode == 0, ode.stderr
     assert "its own kind only" in ode.stdout
-    record = json.loads((trained / "run" / "evaluation_ode.json").read_text())
+    name = "step_2_ode_2_probes_1_tolerance_0.01_images_3_draws_1.json"
+    assert f"wrote {out / 'evaluations' / name}" in ode.stdout
+    record = json.loads((out / "evaluations" / name).read_text())
     assert [record[name] for name in ("num_images", "num_draws", "num_probes", "tolerance")] == [3, 2, 1, 0.01]
     terms = record["bits_per_dim"]
     total = sum(terms[name] for name in ("reconstruction", "latent", "dequantization"))
@@ -147,13 +156,24 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
     stem = "step_2_seed_5_T_3_ancestral_draw"
-    assert {stem, f"{stem}.png", f"{stem}.gif", f"{stem}_strip.png", "final.png"} <= names
+    assert {stem, f"{stem}.png", f"{stem}_trajectory_2.gif", f"{stem}_trajectory_2.png", "final.png"} <= names
     with np.load(trained / "run" / "samples" / stem / "shard_00000.npz") as file:
         assert file["images"].shape == (3, 4, 4, 1)
-    made_again = run("sample.py", workdir, "--sampler=ddim", "--eta=0", "--decode=mean", "--steps=4", "--reconstruct=2")
+    between = files(trained / "run")
+    flags = ("--sampler=ddim", "--eta=0", "--decode=mean", "--steps=4", "--reconstruct=2")
+    made_again = run("sample.py", workdir, f"--out={out}", *flags)
     assert made_again.returncode == 0, made_again.stderr
     assert "mean absolute error of 2 reconstructions" in made_again.stdout
-    assert (trained / "run" / "samples" / "step_2_seed_0_T_4_ddim_0.0_mean_reconstruction.png").stat().st_size > 0
+    assert (out / "samples" / "step_2_seed_0_T_4_ddim_0.0_mean_reconstruction_2.png").stat().st_size > 0
+    assert files(trained / "run") == between
+    assert {path: when for path, when in between.items() if path in before and path.is_file()} == {
+        path: when for path, when in before.items() if path.is_file()
+    }
+
+
+def files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file and folder with its size and time of change."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*"))}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +224,8 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
     for flags, mentions in (
         (["--ode=1", "--T=2"], ["--ode", "--T"]),
         (["--images=3"], ["--images", "--ode"]),
+        (["--out="], ["--out=", "must name a folder"]),
+        ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),
         (["--ode=0"], ["--ode=0", "1 or more"]),
         (["--ode=1", "--tolerance=0"], ["--tolerance=0", "above 0"]),
         (["--ode=1", "--config.objective.num_steps=5"], ["num_steps=5", "None"]),
@@ -211,7 +233,11 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
         assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", *flags), *mentions)
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--num=0"), "sampling.num=0")
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
-    assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), "--config.seed=3"), "seed")
+    for flag, *mentions in (
+        ("--config.seed=3", "seed"),
+        ("--config.training.steps=1", "training.steps=1", "2 or more"),
+    ):
+        assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), flag), *mentions)
     assert (trained / "run" / "evaluation.json").read_text() == before
 
 

@@ -87,7 +87,7 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     assert [part.shape for part in whole] == [(4, 4, 4, 1), (4, 4, 4, 1), (2, 4, 4, 1)]
     images = np.concatenate(whole)
     assert len({image.tobytes() for image in images}) == 10
-    for suffix in (".png", "_strip.png", ".gif"):
+    for suffix in (".png", "_trajectory_2.png", "_trajectory_2.gif"):
         assert folder.with_name(folder.name + suffix).stat().st_size > 0
 
     folder.rename(folder.with_name("whole"))
@@ -122,7 +122,7 @@ def test_shards_cut_off_between_them_end_as_ones_that_were_not(make: Make, monke
     calls.clear()
     make(num=3).images(num_frames=2)
     assert sum(len(part) for part in shards.read(folder)) == 10
-    assert folder.with_name(folder.name + "_strip.png").stat().st_size > 0
+    assert folder.with_name(folder.name + "_trajectory_2.png").stat().st_size > 0
 
 
 def test_images_of_other_settings_or_weights_are_not_mixed(make: Make, variables: Any) -> None:
@@ -211,7 +211,7 @@ def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pyte
     path = sample.interpolation(5)
     (frames,) = made
     assert frames.shape == (5, 3, 4, 4, 1)
-    assert path.name == "step_7_seed_0_T_3_ddim_interpolation.png"
+    assert path.name == "step_7_seed_0_T_3_ddim_interpolation_5.png"
     with Image.open(path) as picture:
         assert picture.size[0] > picture.size[1]
     images = np.concatenate(list(shards.read(make(num=6, sampler="ddim").images()))) / 8 - 1
@@ -229,7 +229,8 @@ def test_reconstructions_come_nearer_with_more_steps(make: Make, monkeypatch: py
     assert errors[0] > 2
     assert errors[1] < 0.5
     sample = make(data=data, sampler="ddim", steps=2)
-    assert sample.stem.with_name(sample.stem.name + "_reconstruction.png").exists()
+    (picture,) = sample.stem.parent.glob(f"{sample.stem.name}_reconstruction_20_data_*.png")
+    assert picture.stat().st_size > 0
     for num in (0, 21):
         with pytest.raises(InputError, match=f"--reconstruct={num}: must be from 1 to 20"):
             sample.reconstruction(num)

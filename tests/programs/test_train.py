@@ -18,11 +18,14 @@ from typing import Any
 
 import commands
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
+import vdm.model
+from vdm import parallel
 from vdm.config import (
     Config,
     DataConfig,
@@ -33,14 +36,19 @@ from vdm.config import (
     ScheduleConfig,
     TrainingConfig,
 )
+from vdm.data import load, resolve
 from vdm.data.pipeline import _BatchIterator
 from vdm.errors import InputError, NonFiniteError, Stopped, WorkerDied
 from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents
+from vdm.keys import Stream
 from vdm.programs import train as loop
 from vdm.programs.hooks import every, standard
+from vdm.programs.session import open_session
 from vdm.programs.train import train, write_evaluation
-from vdm.runs.records import MetricsFile, read_metrics
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.records import MetricsFile, read_metrics, weights_digest
+from vdm.training.state import Trained
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 24
@@ -122,6 +130,70 @@ def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
     assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+
+
+def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -> None:
+    config, path = tiny(folder), folder / "longer"
+    half = replace(config, training=replace(config.training, steps=STEPS // 2))
+    assert json.loads((folder / "whole" / "evaluation.json").read_text())["checkpoint_step"] == STEPS
+    first, _ = run_here(half, path)
+    run_here(config, path)
+    assert differences(folder / "whole", path) == [f"only in the trial: evaluations/final_step_{STEPS // 2}.json"]
+    kept = json.loads((path / "evaluations" / f"final_step_{STEPS // 2}.json").read_text())
+    assert kept["bits_per_dim"]["total"] == first.total
+    with pytest.raises(InputError, match=rf"config\.training\.steps={STEPS // 2}: must be {STEPS} or more"):
+        run_here(half, path)
+
+
+def test_a_run_starts_from_the_averaged_weights_of_another(folder: Path) -> None:
+    """With cosine decay too; its step 0 is the source's bound to the bit."""
+    source, path, console = folder / "whole", folder / "from", Console(quiet=True)
+    config = tiny(folder, decay="cosine", b1=0.8)
+    dataset = load(config.data)
+    config = resolve(config, dataset)
+    model = vdm.model.from_config(config)
+    with open_session(config, path, dataset, model, console, [], f"{source}:latest") as session:
+        assert session.step == 0
+        trained = Trained(jnp.int32(0), session.variables, session.state.proposal)
+        with Checkpoints(source / "checkpoints", read_only=True) as checkpoints:
+            theirs = checkpoints.restore_one(Trained(*parallel.abstract(lambda: trained, session.mesh)))
+        for ours in (session.state.ema, session.state.variables):
+            jax.tree.map(np.testing.assert_array_equal, ours, theirs.ema)
+        pointers = [jax.tree.leaves(tree)[0].unsafe_buffer_pointer() for tree in (
+            jax.tree.map(lambda x: x.addressable_data(0), session.state.ema),
+            jax.tree.map(lambda x: x.addressable_data(0), session.state.variables))]  # fmt: skip
+        assert pointers[0] != pointers[1]
+        assert all(not np.any(leaf) for leaf in jax.tree.leaves(session.state.opt_state))
+        result = session.evaluator(session.variables, dataset.test, session.key(Stream.EVALUATION), 2)
+    assert result.to_dict()["bits_per_dim"] == json.loads((source / "evaluation.json").read_text())["bits_per_dim"]
+    record = json.loads((path / "run.json").read_text())["init_from"]
+    digest = weights_digest(theirs.ema)
+    assert record == {
+        "run": str(source), "checkpoint": "latest", "step": STEPS, "weights": "ema", "weights_digest": digest
+    }  # fmt: skip
+
+
+def test_a_run_does_not_start_from_another_model(folder: Path) -> None:
+    source, config = folder / "whole", tiny(folder)
+    for field, changed in (
+        (r"network\.prediction 'eps' there, 'v' here", replace(config.network, prediction="v")),
+        (r"network\.channels 4 there, 8 here", replace(config.network, channels=8)),
+    ):
+        with pytest.raises(InputError, match=rf"--init_from={source}: is of another model: {field}"):
+            train(replace(config, network=changed), folder / "other", init_from=str(source))
+    own = vdm.model.from_config(resolve(replace(config, network=replace(config.network, depth=2)), load(config.data)))
+    with pytest.raises(
+        InputError, match=r"--init_from=.*another architecture: ema/network/\S+ has shape none, the config"
+    ):
+        train(config, folder / "other", model=own, init_from=str(source))
+    for text, says in (
+        (f"{source}:7", r"checkpoint '7': not latest, best or one of"),
+        (str(folder / "nothing"), r"has no config\.json"),
+        ("", "must be RUN or RUN:CHECKPOINT"),
+    ):
+        with pytest.raises(InputError, match=rf"--init_from={text}: .*{says}"):
+            train(config, folder / "other", init_from=text)
+    assert not (folder / "other").exists()
 
 
 def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(

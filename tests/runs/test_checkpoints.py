@@ -163,8 +163,38 @@ def without(name: str, folder: Path) -> None:
     (folder / name).unlink()
 
 
+def flip_a_bit(state: TrainState) -> TrainState:
+    """The lowest of one weight of the moving average: finite, and as near as can be."""
+    leaves, structure = jax.tree.flatten(state.ema)
+    bits = np.asarray(leaves[0]).view(np.uint32).copy()
+    bits.ravel()[-1] ^= 1
+    return state._replace(ema=jax.tree.unflatten(structure, [jax.numpy.asarray(bits.view(np.float32)), *leaves[1:]]))
+
+
+def flip(folder: Path) -> None:
+    """Puts the arrays of a state with such a bit in the place of those that were saved, whole in every other way."""
+    other = folder.parents[1] / "flipped"
+    with Checkpoints(other) as checkpoints:
+        checkpoints.save(flip_a_bit(at_step(int(folder.name))), empty_metrics(), {"next_index": 0}, wait=True)
+    shutil.rmtree(folder / "state")
+    shutil.move(other / folder.name / "state", folder)
+    shutil.rmtree(other)
+
+
+def damage_digests(folder: Path) -> None:
+    (folder / "digests" / "metadata").write_bytes(b'["\xff')
+
+
 FILES = ("state/_METADATA", "state/manifest.ocdbt", "data/metadata")
-DAMAGES = (damage, cut_one_array, empty, cut_everything, *(functools.partial(without, name) for name in FILES))
+DAMAGES = (
+    damage,
+    flip,
+    damage_digests,
+    cut_one_array,
+    empty,
+    cut_everything,
+    *(functools.partial(without, name) for name in FILES),
+)
 
 
 def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: Any) -> None:
@@ -250,10 +280,37 @@ def test_evaluating_a_damaged_one_is_refused_and_changes_nothing(tmp_path: Path,
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         for step in (1, 2):
             checkpoints.save(at_step(step), empty_metrics(), {"next_index": step}, wait=True)
+    flip(tmp_path / "c" / "2")
+    like = abstract()
+    for part in (like, Trained(like.step, like.ema, like.proposal)):
+        with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+            with pytest.raises(
+                InputError, match=r"2: cannot be read \(1 of \d+ digests differ, first state/ema/\S+\).*\[1\]"
+            ):
+                checkpoints.restore_one(part)
+            assert checkpoints.restore_one(part, "1").step == 1
     damage(tmp_path / "c" / "2")
+    before = files(tmp_path)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints, pytest.raises(InputError, match=r"\[1\]"):
-        checkpoints.restore_one(abstract())
-    assert (tmp_path / "c" / "2").is_dir()
+        checkpoints.restore_one(like)
+    assert files(tmp_path) == before
+
+
+def files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file and folder with its size and time of change."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*"))}
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read_without_digests(tmp_path: Path, iterator: Any) -> None:
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(at_step(1), empty_metrics(), {"next_index": 1}, wait=True)
+    shutil.rmtree(tmp_path / "c" / "1" / "digests")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
+        assert restored is not None
+        assert_same(restored[0], at_step(1))
+        assert restored[2] == ["the checkpoint of step 1 has no digests: whether its arrays are as saved is not known"]
+        assert checkpoints.restore_one(abstract()).step == 1
 
 
 def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) -> None:

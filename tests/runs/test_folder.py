@@ -119,8 +119,73 @@ def test_more_steps_only_without_decay(tmp_path: Path, decay: str) -> None:
     if decay == "constant":
         RunDir(tmp_path, longer, DATA).close()
     else:
-        with pytest.raises(InputError, match=r"training\.steps"):
+        with pytest.raises(InputError, match=r"training\.steps 10 there, 20 here: with .*decay=cosine.*--init_from="):
             RunDir(tmp_path, longer, DATA)
+
+
+def test_fewer_steps_than_are_done_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    config = Config(training=TrainingConfig(steps=30))
+    start(tmp_path, config)
+    (tmp_path / "checkpoints" / "20").mkdir()
+    # Not complete.
+    (tmp_path / "checkpoints" / "25.orbax-checkpoint-tmp").mkdir()
+    with pytest.raises(InputError, match=r"config\.training\.steps=19: must be 20 or more, which are done"):
+        RunDir(tmp_path, Config(training=TrainingConfig(steps=19)), DATA)
+    assert read_config(tmp_path) == config
+    RunDir(tmp_path, Config(training=TrainingConfig(steps=20)), DATA).close()
+
+
+def test_the_final_evaluation_of_fewer_steps_is_kept(tmp_path: Path) -> None:
+    start(tmp_path, Config(training=TrainingConfig(steps=10)))
+    write_json(tmp_path / "evaluation.json", {"checkpoint_step": 10})
+    RunDir(tmp_path, Config(training=TrainingConfig(steps=10)), DATA).close()
+    assert (tmp_path / "evaluation.json").exists()
+    RunDir(tmp_path, Config(training=TrainingConfig(steps=20)), DATA).close()
+    assert not (tmp_path / "evaluation.json").exists()
+    assert json.loads((tmp_path / "evaluations" / "final_step_10.json").read_text()) == {"checkpoint_step": 10}
+
+
+def test_a_lost_config_is_that_of_the_record_or_the_one_given(tmp_path: Path) -> None:
+    config = Config(seed=3)
+    start(tmp_path, config)
+    (tmp_path / "config.json").unlink()
+    assert read_config(tmp_path) == config
+    with pytest.raises(InputError, match="seed 3 there, 4 here"):
+        RunDir(tmp_path, Config(seed=4), DATA)
+    run = RunDir(tmp_path, config, DATA)
+    run.close()
+    assert run.warnings == []
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 3
+    # Nothing of an earlier version's is left but the checkpoints.
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(
+        InputError, match=r"has checkpoints but no config\.json; train\.py with the --config of the run"
+    ):
+        read_config(tmp_path)
+    run = RunDir(tmp_path, config, DATA)
+    run.close()
+    assert run.warnings == [f"{tmp_path}: its config.json is lost: whether this is the run's config is not known"]
+    assert read_config(tmp_path) == config
+
+
+def test_a_run_that_has_begun_keeps_its_start(tmp_path: Path) -> None:
+    source = {"run": "/runs/a", "checkpoint": "best"}
+    run = RunDir(tmp_path / "b", Config(), DATA, source | {"step": 7})
+    run.write_record({})
+    run.close()
+    start(tmp_path / "scratch", Config())
+    (tmp_path / "b" / "checkpoints" / "1").mkdir(parents=True)
+    # The same command, and the same without the flag; the step may not be known again.
+    for given in (source, None):
+        run = RunDir(tmp_path / "b", Config(), DATA, given)
+        run.write_record({})
+        run.close()
+        assert read_record(tmp_path / "b")["init_from"]["checkpoint"] == "best"
+    with pytest.raises(InputError, match=r"--init_from: the run in \S+ began from /runs/a:best"):
+        RunDir(tmp_path / "b", Config(), DATA, source | {"checkpoint": "latest"})
+    with pytest.raises(InputError, match=r"--init_from: the run in \S+ began from scratch"):
+        RunDir(tmp_path / "scratch", Config(), DATA, source)
 
 
 def test_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
@@ -153,6 +218,25 @@ def test_metrics_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
     metrics = MetricsFile(path, 20)
     metrics.append({"kind": "train", "step": 21})
     assert [record["step"] for record in read_metrics(path)] == [10, 20, 21]
+
+
+def test_a_bad_line_costs_no_other_and_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    good = [json.dumps({"kind": "train", "step": step, "bits_per_dim": 1.5}).encode() for step in (10, 20, 30)]
+    bad = [
+        *(b"\xff\xfe", b"", b"[" * 100_000, b"[1]", b"3", b'{"step": 10}', b'{"kind": "train", "step": "10"}'),
+        *(b'{"kind": 1, "step": 10}', b'{"kind": "train", "step": 10, "bits_per_dim": "low"}', b'{"kind": "tr'),
+    ]
+    lines = [good[0], *bad, *good[1:]]
+    path.write_bytes(b"\n".join(lines) + b'\n{"cut short')
+    assert [record["step"] for record in read_metrics(path)] == [10, 20, 30]
+    assert path.read_bytes().startswith(b"\n".join(lines))
+    metrics = MetricsFile(path, 20)
+    (warning,) = metrics.warnings
+    assert warning == f"{path}: no records in lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11: moved to metrics.jsonl.bad"
+    assert (tmp_path / "metrics.jsonl.bad").read_bytes() == b"\n".join(bad) + b"\n"
+    assert path.read_bytes() == b"\n".join(good[:2]) + b"\n"
+    assert MetricsFile(path, 20).warnings == []
 
 
 def events(path: Path) -> list[Event]:

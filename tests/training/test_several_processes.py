@@ -117,7 +117,7 @@ def test_evaluation_and_samples_are_those_of_one_process(together: tuple[Path, l
     folder, _ = together
     run, console = folder / "run", Console(quiet=True)
     config = read_config(run)
-    before = {T: json.loads((run / f"evaluation_T_{T}.json").read_text()) for T in ("inf", "3")}
+    before = {T: json.loads((run / "evaluations" / f"step_12_draws_1_T_{T}.json").read_text()) for T in ("inf", "3")}
     images = np.concatenate(list(shards.read(next(p for p in (run / "samples").iterdir() if p.is_dir()))))
     with jax.numpy_dtype_promotion("standard"):
         again = Evaluate(config, run, "latest", console).bound([None, 3], None)

@@ -16,11 +16,12 @@ from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from vdm import parallel, parts, settings
-from vdm.annotations import takes_none
+from vdm import parallel, parts, reading, settings
+from vdm.annotations import kinds, takes_none
 from vdm.config import Config, validate
 from vdm.errors import InputError, Stopped, is_disk_full, os_error
 from vdm.programs import config_files, streams
+from vdm.reading import shown
 from vdm.runs.records import read_config
 
 Program = Callable[[], None]
@@ -67,6 +68,19 @@ def start() -> Console:
 def workdir() -> Path:
     """--workdir, or runs/NAME for the config configs/NAME.py."""
     return Path(flags.FLAGS.workdir or _default["workdir"])
+
+
+def define_out(name: str) -> None:
+    """The flag --out of a program that leaves its results in the folder `name` of a run that it only reads."""
+    flags.DEFINE_string("out", None, f"Folder to write {name}/ to; then nothing is written to --workdir.")
+
+
+def out() -> Path | None:
+    """--out. Raises `InputError` for the empty one."""
+    given = flags.FLAGS.out
+    if given == "":
+        raise InputError("--out=: must name a folder")
+    return None if given is None else Path(given)
 
 
 def run(
@@ -117,6 +131,8 @@ class Parser(argparse.ArgumentParser):
         self.description = f"{first}\n\nexample: {example}"
         self.add_argument("--help", "-h", action="help", help="show this and stop")
         self.add_argument("--helpfull", action="store_true", help="say more, and stop")
+        for kind, read in ((int, reading.whole), (float, reading.number), (Path, _path)):
+            self.register("type", kind, _argument(read))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Also heeds --helpfull, before any argument is found missing."""
@@ -141,6 +157,24 @@ class Parser(argparse.ArgumentParser):
             self.error(os_error(error))
 
 
+def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader as argparse wants it."""
+
+    def argument(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from error
+
+    return argument
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("must be the name of a file or folder")
+    return Path(text)
+
+
 def _parse(
     argv: list[str],
     description: str | None,
@@ -159,6 +193,7 @@ def _parse(
         full = any(argument in HELP_FULL for argument in argv[1:])
         print(_help(argv[0], description, module, default_config, second, full))
         sys.exit(0)
+    _check_paths_and_numbers(given)
     _check_fields(given, "config", Config)
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
@@ -196,6 +231,7 @@ def _define(flag: str, value: Any, given: Given, argv: list[str]) -> list[str]:
     """Makes a flag of a dataclass, whose fields --FLAG.FIELD=VALUE change; returns what is left of the command line."""
     for field in settings.settings(value):
         name = f"{flag}.{field.name}"
+        _check_number(name, given.get(name, ""), field.annotation)
         # Which ml_collections has no way to say.
         if given.get(name) == "None" and takes_none(field.annotation):
             group, _, last = field.name.rpartition(".")
@@ -217,6 +253,33 @@ def _without(argv: list[str], name: str) -> list[str]:
     return kept
 
 
+def _check_paths_and_numbers(given: Given) -> None:
+    """Raises `InputError` for flags without a name of a folder, or with other numbers than `vdm.reading` takes.
+
+    absl and ml_collections read "1_000" and "１", too, and an empty path is the current folder.
+    """
+    for name in ("workdir", "run"):
+        if given.get(name) == "":
+            raise InputError(f"--{name}=: must be the name of a folder")
+    parsers = {name: flags.FLAGS[name].parser for name in given if name in flags.FLAGS}
+    for name, parser in parsers.items():
+        kind = {flags.IntegerParser: int, flags.FloatParser: float}.get(type(parser))
+        if kind is not None:
+            _check_number(name, given[name], kind)
+
+
+def _check_number(flag: str, text: str, annotation: Any) -> None:
+    of = kinds(annotation)
+    read = reading.number if float in of else reading.whole if int in of else None
+    # Without a value is for absl to say.
+    if read is None or not text or (text == "None" and takes_none(annotation)):
+        return
+    try:
+        read(text)
+    except ValueError as error:
+        raise InputError(f"--{flag}={shown(text)[1:-1]}: {error}") from error
+
+
 def _check_fields(given: Given, flag: str, kind: type) -> None:
     fields = list(settings.flatten(kind()))
     if moved := next((name for name in given if name.startswith("config.comparison.")), None):
@@ -232,7 +295,8 @@ def _given(arguments: list[str]) -> dict[str, str]:
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument.startswith("-"):
             name, equals, value = argument.lstrip("-").partition("=")
-            given[name] = value if equals or following.startswith("-") else following
+            is_flag = following.startswith("-") and not re.match(r"-[.0-9]", following)
+            given[name] = value if equals or is_flag else following
     return given
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,9 @@ from vdm.keys import Stream
 from vdm.model import Model, Variables
 from vdm.progress import progress_of
 from vdm.reading import whole
+from vdm.runs import results
 from vdm.runs.open import open_run
-from vdm.runs.records import measured, write_evaluation
+from vdm.runs.records import measured, weights_digest
 from vdm.settings import MAX_INT, MAX_STEPS
 
 ODE_TOLERANCE = 1e-4
@@ -45,31 +47,41 @@ def parse_steps(text: str) -> list[int | None]:
 
 
 class Evaluate:
-    """A checkpoint of the run in `workdir` and its test images, ready to be measured."""
+    """A checkpoint of the run in `workdir` and its test images, ready to be measured.
 
-    def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console):
-        """Raises `InputError` if config, data and checkpoint do not belong together."""
+    What is measured goes to `evaluations/` in the run's folder, or in `out`, under a name of its own: see
+    `vdm.runs.results.stem`. The run's evaluation.json stays what training found at its end.
+    """
+
+    def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console, out: Path | None = None):
+        """Raises `InputError` if config, data and checkpoint do not belong together, or the folder cannot be written.
+
+        The run itself is only read.
+        """
+        self.folder = results.folder_of(workdir, out, "evaluations")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.key = self.run.key(Stream.EVALUATION)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
-        """The bound at each T, or at the model's own: a table, and evaluation.json or evaluation_T_10.json, ….
+        """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
 
         With `stderr`, the draws are those of `vdm.evaluation.planned`, else config.evaluation.draws.
         """
         if stderr is not None and not 0 < stderr < math.inf:
             raise InputError(f"--stderr={stderr}: must be above 0, and finite")
-        run, data = self.run, self.run.dataset.info.to_dict()
+        run, draws = self.run, self.run.config.evaluation.draws
+        asked = {"draws": draws} if stderr is None else {"stderr": f"{stderr:g}"}
+        names = {n: "inf" if n is None else str(n) for n in ([run.model.num_steps] if steps is None else steps)}
+        paths = {num_steps: self._path(**asked, T=name) for num_steps, name in names.items()}
         evaluator = Evaluator(run.model, run.mesh, run.config.evaluation.batch_size)
-        results = []
-        for num_steps in [run.model.num_steps] if steps is None else steps:
-            name = "inf" if num_steps is None else str(num_steps)
+        found = []
+        for num_steps, name in names.items():
             plan = None
             with progress_of(self.console, f"evaluating at T = {name}") as progress:
                 if stderr is None:
-                    draws = exact_draws(num_steps, run.config.evaluation.draws)
+                    exact = exact_draws(num_steps, draws)
                     result = evaluator(
-                        run.variables, run.dataset.test, self.key, draws, progress=progress, num_steps=num_steps
+                        run.variables, run.dataset.test, self.key, exact, progress=progress, num_steps=num_steps
                     )
                 else:
                     planned_to = (run.variables, run.dataset.test, self.key, stderr, num_steps, progress)
@@ -77,18 +89,17 @@ class Evaluate:
                         result, plan = evaluate_to(evaluator, *planned_to)
                     except TooManyDrawsError as error:
                         raise InputError(f"--stderr={stderr:g}: {error}") from error
-            file = "evaluation.json" if steps is None else f"evaluation_T_{name}.json"
-            if parallel.is_main():
-                planned = None if plan is None else plan.to_dict()
-                write_evaluation(run.path, result.to_dict(), data, run.step, file, planned)
-            results.append(result)
+            found.append(result)
+            # Before the file: a disk may be full by now.
+            self.console.print(f"T = {name}: {result}")
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
-        self.console.print(_table(results, f"{run.dataset.info.name}, test split, step {run.step}"), soft_wrap=False)
-        return results
+            self._write(paths[num_steps], result.to_dict() | ({} if plan is None else {"plan": plan.to_dict()}))
+        self.console.print(_table(found, f"{run.dataset.info.name}, test split, step {run.step}"), soft_wrap=False)
+        return found
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
-        """The bounds of `vdm.evaluation.ode` on all test images or so many of them: two lines, evaluation_ode.json.
+        """The bounds of `vdm.evaluation.ode` on all test images or so many of them: two lines, and a file.
 
         Raises `InputError` for a flag out of its range, a model of discrete time, and an image without a solution.
         """
@@ -99,6 +110,8 @@ class Evaluate:
         if not 0 < tolerance < math.inf:
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
         run, settings = self.run, self.run.config.evaluation
+        given = {"probes": probes, "tolerance": f"{tolerance:g}", "images": images, "draws": settings.draws}
+        path = self._path(ode=draws, **{name: value for name, value in given.items() if value is not None})
         evaluator = OdeEvaluator(run.model, run.mesh, settings.batch_size, probes, tolerance)
         with progress_of(self.console, "solving the ODE") as progress:
             result = evaluate_ode(
@@ -112,17 +125,16 @@ class Evaluate:
                 max_images=images or 0,
                 progress=progress,
             )
-        if parallel.is_main():
-            of = measured(run.dataset.info.to_dict(), run.step)
-            write_json(run.path / "evaluation_ode.json", result.to_dict() | of)
         self.console.print(_both(result), soft_wrap=True)
+        self._write(path, result.to_dict())
         return result
 
     def variance(self, rounds: int) -> Report:
-        """The report of `vdm.evaluation.variance`: a table, variance.json and plots/estimator_variance.png."""
+        """The report of `vdm.evaluation.variance`: a table, a file and a plot beside it."""
         if not 3 <= rounds <= MAX_INT:
             raise InputError(f"--variance={rounds}: must be from 3 to {MAX_INT}")
         run = self.run
+        path = self._path("evaluation.max_images", "training.batch_size", variance=rounds)
         with progress_of(self.console, "variance by schedule") as progress:
             report = variance_report(
                 run.model,
@@ -136,12 +148,6 @@ class Evaluate:
                 progress=progress,
             )
         curves = _curves(run.model, run.variables)
-        if not parallel.is_main():
-            return report
-        result = report.to_dict()
-        write_json(run.path / "variance.json", {"checkpoint_step": run.step} | result)
-        path = run.path / "plots" / "estimator_variance.png"
-        plots.estimator_variance(path, result["lines"], *curves)
         caption = (
             f"continuous time, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
@@ -158,7 +164,30 @@ class Evaluate:
             )
         table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
         self.console.print(table, soft_wrap=False)
+        self._write(path, report.to_dict())
+        if parallel.is_main():
+            plots.estimator_variance(path.with_suffix(".png"), report.to_dict()["lines"], *curves)
+            self.console.print(f"wrote {path.with_suffix('.png')}", soft_wrap=True)
         return report
+
+    def _path(self, *fields: str, **settings: Any) -> Path:
+        """The file of what is measured with these settings; see `results.stem`.
+
+        Raises `InputError` if there is one of other weights.
+        """
+        path = self.folder / f"{results.stem(self.run, 'seed', *fields, **settings)}.json"
+        parallel.on_main(lambda: results.check_same_weights(path, self.run))
+        return path
+
+    def _write(self, path: Path, numbers: dict[str, Any]) -> None:
+        """The numbers, with what they are of."""
+        if not parallel.is_main():
+            return
+        run = self.run
+        of = {"weights_digest": weights_digest(run.variables), "seed": run.config.seed}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, numbers | measured(run.dataset.info.to_dict(), run.step) | of)
+        self.console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _curves(model: Model, variables: Variables) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -21,7 +21,7 @@ from vdm.model import Condition
 from vdm.plots import images as pictures
 from vdm.programs import captions
 from vdm.progress import progress_of
-from vdm.runs import shards
+from vdm.runs import results, shards
 from vdm.runs.folder import lock
 from vdm.runs.open import open_run
 from vdm.runs.records import weights_digest
@@ -47,15 +47,23 @@ def with_eta(sampler: str, eta: float) -> str:
 class Sample:
     """A checkpoint of the run in `workdir`, to draw images with the settings of `config.sampling`."""
 
-    def __init__(self, config: Config, workdir: Path, checkpoint: str, seed: int, console: Console):
-        """Raises `InputError` if config and checkpoint do not belong together, or the model has fewer steps."""
+    def __init__(
+        self, config: Config, workdir: Path, checkpoint: str, seed: int, console: Console, out: Path | None = None
+    ):
+        """Images go to `samples/` in the run's folder, or in `out`; the run itself is only read.
+
+        Raises `InputError` if config and checkpoint do not belong together, the model has fewer steps, or the folder
+        cannot be written.
+        """
         validate(config)
         if not 0 <= seed < 2**32:
             raise InputError(f"--seed={seed}: must be from 0 to 2**32 - 1")
         check_steps(config.sampling, config.objective.num_steps)
+        folder = results.folder_of(workdir, out, "samples")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.settings, self.seed, self.key = config.sampling, seed, self.run.key(Stream.SAMPLING, seed)
-        self.stem = workdir / "samples" / stem(config, self.run.step, seed)
+        name = results.stem(self.run, data=bool(self.run.model.condition), seed=seed)
+        self.stem = folder / f"{name}_{in_file_name(config.sampling)}"
 
     def images(self, num_frames: int = 0) -> Path:
         """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
@@ -96,7 +104,7 @@ class Sample:
         pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels, self._caption())
         written = [self._path(".png")]
         if steps:
-            written += [self._path("_strip.png"), self._path(".gif")]
+            written += [self._path(f"_trajectory_{num_frames}{suffix}") for suffix in (".png", ".gif")]
             caption, names = self._caption("guesses x̂ on the way from noise to data"), self._gammas(steps)
             pictures.strip(frames[0][:, :ROWS], written[1], caption, columns=names, arrow=pictures.TO_DATA)
             pictures.animation(frames[0], written[2], caption, names, pictures.TO_DATA)
@@ -113,7 +121,7 @@ class Sample:
             pairs = min(self.settings.num, ROWS)
             images = latents.interpolate(self.key, pairs, num_frames, progress, self._conditions(pairs))
         frames = to_frames(images, self.run.model.levels)
-        written = [self._path("_interpolation.png"), self._path("_interpolation.gif")]
+        written = [self._path(f"_interpolation_{num_frames}{suffix}") for suffix in (".png", ".gif")]
         if parallel.is_main():
             caption = self._caption("from one latent to another, by the weight of the other")
             weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, num_frames)]
@@ -138,15 +146,16 @@ class Sample:
             again = latents.reconstruct(images, progress, self._conditions(num))
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
-        if parallel.is_main():
-            shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
-            caption = self._caption(f"test images, and what is made of their latents{shown}")
-            frames, path = to_frames(rows, self.run.model.levels), self._path("_reconstruction.png")
-            pictures.strip(frames, path, caption, rows=("test image", "reconstruction"))
         self.console.print(
             f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
         )
-        self._wrote([self._path("_reconstruction.png")])
+        other = results.other_data(self.run)
+        path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
+        if parallel.is_main():
+            shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
+            caption = self._caption(f"test images, and what is made of their latents{shown}")
+            pictures.strip(to_frames(rows, self.run.model.levels), path, caption, rows=("test image", "reconstruction"))
+        self._wrote([path])
         return error
 
     def _conditions(self, num: int, first: int = 0) -> Condition:
@@ -170,13 +179,11 @@ class Sample:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
-        return of_all | ({"conditions": f"of test images: {CHOICE}"} if self.run.model.condition else {})
+        if not self.run.model.condition:
+            return of_all
+        other = results.other_data(self.run)
+        return of_all | {"conditions": f"of test images: {CHOICE}{f'; of {other}' if other else ''}"}
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:
             self.console.print(f"wrote {path}", soft_wrap=True)
-
-
-def stem(config: Config, step: int, seed: int) -> str:
-    """The name of the samples of a checkpoint, seed and settings: step_1000_seed_0_T_250_ddim_0.5, …."""
-    return f"step_{step}_seed_{seed}_{in_file_name(config.sampling)}"

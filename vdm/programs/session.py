@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
@@ -22,10 +23,11 @@ from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
 from vdm.programs import stops
 from vdm.programs.progress import Stopwatch
+from vdm.programs.start import Start
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
-from vdm.runs.records import MetricsFile
+from vdm.runs.records import MetricsFile, checkpoint_steps
 from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
@@ -186,14 +188,23 @@ class Session:
 
 @contextmanager
 def open_session(
-    config: Config, path: Path, dataset: Dataset, model: Model, console: Console, given: Sequence[str]
+    config: Config,
+    path: Path,
+    dataset: Dataset,
+    model: Model,
+    console: Console,
+    given: Sequence[str],
+    init_from: str | None = None,
 ) -> Iterator[Session]:
-    """The run in `path` held and its newest checkpoint restored, or a fresh state made.
+    """The run in `path` held and its newest checkpoint restored, or a fresh state made; see `train` for `init_from`.
 
     Nothing is written before all input has been checked. `given` is for the record: see `session_record`.
     """
     training, data = config.training, dataset.info.to_dict()
     mesh = parallel.make_mesh(training.batch_size, training.fsdp, training.accumulate)
+    begun = not parallel.all_true(not checkpoint_steps(path))
+    own = model if "model" in given else None
+    start = None if init_from is None else Start.read(init_from, config, own, mesh, begun)
     iterator = train_iterator(
         dataset,
         batch_size=training.batch_size,
@@ -205,11 +216,12 @@ def open_session(
     )
     with (
         closing(Prefetched(iterator, mesh)) as batches,
-        _held(path, config, data, parallel.describe(mesh), given),
+        _held(path, config, data, parallel.describe(mesh), given, start, console),
         Checkpoints(path / "checkpoints", training.keep_checkpoints) as checkpoints,
     ):
         with memory.guarded("the training state", memory.TRAINING):
-            state, metrics, origin = _restore_or_init(config, mesh, model, checkpoints, batches, console)
+            state, metrics, origin = _restore_or_init(config, mesh, model, checkpoints, batches, start, console)
+            del start
             step = int(state.step)
         num_parameters = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
         info, devices = dataset.info, parallel.describe(mesh)
@@ -218,7 +230,7 @@ def open_session(
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s); {origin}"
         )
-        with stops.gracefully() as received, _sinks(path, step, config) as sinks:
+        with stops.gracefully() as received, _sinks(path, step, config, console) as sinks:
             session = Session(
                 path=path,
                 config=config,
@@ -240,43 +252,67 @@ def open_session(
 
 
 def _restore_or_init(
-    config: Config, mesh: Mesh, model: Model, checkpoints: Checkpoints, batches: Prefetched, console: Console
+    config: Config,
+    mesh: Mesh,
+    model: Model,
+    checkpoints: Checkpoints,
+    batches: Prefetched,
+    start: Start | None,
+    console: Console,
 ) -> tuple[TrainState, Metrics, str]:
     """State and metrics of the newest checkpoint, with the batches put in their place, or of no steps; and which."""
     like = abstract_state(config, mesh, model)
     restored = checkpoints.restore(like, parallel.abstract(empty_metrics, mesh), batches)
     if restored is not None:
         state, metrics, warnings = restored
-        for warning in warnings:
-            console.print(f"warning: {warning}", style="yellow")
+        _warn(console, warnings)
         return state, metrics, f"resuming at step {int(state.step)}"
     objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
     make = jax.jit(
         lambda: init_state(model, objective, optimizer, config.seed), out_shardings=parallel.state_sharding(like, mesh)
     )
-    return make(), jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))(), "from scratch"
+    state, metrics = make(), jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
+    if start is None or start.variables is None:
+        return state, metrics, "from scratch"
+    # Two copies: a step reuses the memory of both.
+    copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=parallel.state_sharding(like.ema, mesh))
+    return state._replace(variables=start.variables, ema=copied(start.variables)), metrics, str(start)
 
 
 @contextmanager
 def _held(
-    path: Path, config: Config, data: dict[str, Any], devices: dict[str, Any], given: Sequence[str]
+    path: Path,
+    config: Config,
+    data: dict[str, Any],
+    devices: dict[str, Any],
+    given: Sequence[str],
+    start: Start | None,
+    console: Console,
 ) -> Iterator[None]:
     """The folder, held by the first process against other writers."""
     with ExitStack() as stack:
 
         def hold() -> None:
-            stack.enter_context(closing(RunDir(path, config, data))).write_record(devices, given)
+            held = stack.enter_context(closing(RunDir(path, config, data, None if start is None else start.record)))
+            _warn(console, held.warnings)
+            held.write_record(devices, given)
 
         parallel.on_main(hold)
         yield
 
 
+def _warn(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
 @contextmanager
-def _sinks(path: Path, step: int, config: Config) -> Iterator[list[Sink]]:
+def _sinks(path: Path, step: int, config: Config, console: Console) -> Iterator[list[Sink]]:
     """Where records of later steps go: files of the first process."""
     if not parallel.is_main():
         yield []
         return
     metrics = MetricsFile(path / "metrics.jsonl", step)
+    _warn(console, metrics.warnings)
     with closing(EventFiles(path / "tensorboard", step, settings.flatten(config))) as events:
         yield [metrics, events]

@@ -15,6 +15,7 @@ from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
+from vdm.files import check_writable
 from vdm.model import Batch, Model
 from vdm.programs import streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
@@ -37,6 +38,7 @@ def train(
     hooks: Sequence[Hook] | None = None,
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
+    init_from: str | None = None,
 ) -> Evaluation:
     """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
 
@@ -47,6 +49,12 @@ def train(
     `dataset` is trained on in place of the one that `config.data` names, and `model` is trained in place of the one
     that the config describes: its network may be any Flax module (see `Model`). To go on, give the same ones again:
     data are told apart by their record (`DatasetInfo`), models by the names and shapes of their variables.
+
+    With more `config.training.steps`, a run of constant learning rate goes on past its end, to the bit as if it had
+    been that long from the start. With cosine decay that would be another course of the rate, and is refused. A new run
+    may start from another one's weights: `init_from` is RUN or RUN:CHECKPOINT (`latest`, `best` or a step), of the same
+    model. Its moving average becomes the variables and the moving average of step 0; the optimizer, the course of the
+    learning rate, the random streams and the data order begin anew. run.json records it.
 
     `hooks` are what is done beside the steps, in this order; by default `vdm.programs.hooks.standard()`: log, sample,
     evaluate, plot, save. Without those a run leaves no logs, no pictures or no checkpoint; the final evaluation is
@@ -59,6 +67,7 @@ def train(
     validate(config)
     workdir, hooks = Path(workdir), standard() if hooks is None else list(hooks)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
+    parallel.on_main(lambda: check_writable(workdir, "--workdir"))
     given = [] if model is None else ["model"]
     if dataset is None:
         with progress_of(console, "reading the data") as progress:
@@ -75,7 +84,7 @@ def train(
 
     with (
         _full_disk_in_one_line(workdir),
-        open_session(config, workdir, dataset, model_of(config, model), console, given) as session,
+        open_session(config, workdir, dataset, model_of(config, model), console, given, init_from) as session,
         Profile(workdir / "profile", profile, console) as profiler,
     ):
         # What a request to stop had cut short at the step that it saved.

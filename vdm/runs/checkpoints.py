@@ -1,4 +1,4 @@
-"""Checkpoints: train state and data position together, atomic, kept by recency and by bits/dim."""
+"""Checkpoints: train state, its digests and data position together, atomic, kept by recency and by bits/dim."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from vdm import parallel
 from vdm.errors import InputError, is_disk_full, one_line
 from vdm.reading import field, is_whole, read_json
+from vdm.runs.digests import digests, name_of
 from vdm.training.state import Trained, TrainState
 from vdm.training.step import Metrics
 
@@ -58,6 +59,9 @@ class Checkpoints:
 
     Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete. Arrays come
     back to whatever devices and processes there are; of several processes, all see the folder and make every call.
+
+    A checkpoint holds the digest of every array (`vdm.runs.digests`), and one that does not come back with the same is
+    unreadable as one cut short is. Those of earlier versions have none, and are read without.
     """
 
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
@@ -78,6 +82,7 @@ class Checkpoints:
             "state": ocp.PyTreeCheckpointHandler(),
             "running": ocp.StandardCheckpointHandler(),
             "data": ocp.JsonCheckpointHandler(),
+            "digests": ocp.JsonCheckpointHandler(),
         }
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
@@ -123,6 +128,7 @@ class Checkpoints:
                     state=ocp.args.PyTreeSave(state),
                     running=ocp.args.StandardSave(metrics),
                     data=ocp.args.JsonSave({**position, OF_A_STOP: of_a_stop}),
+                    digests=ocp.args.JsonSave(digests({"state": state, "running": metrics})),
                 )
                 quality = None if bits_per_dim is None else {"bits_per_dim": bits_per_dim}
                 self._manager.save(step, args=args, metrics=quality)
@@ -164,9 +170,14 @@ class Checkpoints:
                 items = self._manager.restore(step, args=args)
             except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
                 why = one_line(error)[:120]
+            if parallel.all_true(not why):
+                why = self._damaged(step, state=items["state"], running=items["running"])
             if not parallel.all_true(not why):
                 unreadable[step] = why or "in another process"
                 continue
+            if not self._has_digests(step):
+                unknown = "has no digests: whether its arrays are as saved is not known"
+                self._warnings.append(f"the checkpoint of step {step} {unknown}")
             iterator.set_state(position)
             warnings = [
                 f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
@@ -189,13 +200,35 @@ class Checkpoints:
         """
         step = self._find(which)
         self._check_architecture(step, like)
+        why, cause = "", None
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
+            state: Part = self._manager.restore(step, args=ocp.args.Composite(state=_read(like)))["state"]
         except Exception as error:
-            others = [s for s in self.steps() if s != step]
-            raise InputError(
-                f"{self.directory / str(step)}: cannot be read; other checkpoints: {others or 'none'}"
-            ) from error
+            why, cause = one_line(error)[:120], error
+        if parallel.all_true(not why):
+            why = self._damaged(step, state=state)
+        if parallel.all_true(not why):
+            return state
+        others = [s for s in self.steps() if s != step]
+        raise InputError(
+            f"{self.directory / str(step)}: cannot be read ({why or 'in another process'}); "
+            f"other checkpoints: {others or 'none'}"
+        ) from cause
+
+    def _has_digests(self, step: int) -> bool:
+        return (self.directory / str(step) / "digests").exists()
+
+    def _damaged(self, step: int, **items: Any) -> str:
+        """What of the items that were read is not what was saved, "" if nothing; all processes must call it."""
+        found = digests(items)
+        if not self._has_digests(step):
+            return ""
+        try:
+            saved = read_json(self.directory / str(step) / "digests" / "metadata")
+        except InputError as error:
+            return str(error)
+        different = [name for name, digest in found.items() if saved.get(name) != digest]
+        return f"{len(different)} of {len(found)} digests differ, first {different[0]}" if different else ""
 
     def _find(self, which: str) -> int:
         steps = self.steps()
@@ -327,8 +360,4 @@ def _bits_per_dim(metrics: dict[str, float]) -> float:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {
-        "/".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path): tuple(leaf.shape)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }
+    return {name_of(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}

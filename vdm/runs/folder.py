@@ -10,38 +10,59 @@ from vdm.config import Config, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.reading import shown
-from vdm.runs.records import read_config, read_record, session_record
+from vdm.runs.records import checkpoint_steps, keep_evaluation, read_config, read_record, session_record
 
 
 class RunDir:
     """`workdir` with config.json, run.json, metrics.jsonl, evaluation.json, checkpoints/, samples/, plots/.
 
     Holds a lock while open. Raises `InputError` for a second writer, for a folder that cannot be written, and, once
-    there is a checkpoint, for a config that would change what is trained or for other data under the same name.
+    there is a checkpoint, for a config that would change what is trained, for fewer steps than are done, for other data
+    under the same name, and for another start. Where the config is lost, of config.json and of run.json, this one is
+    taken for it; `warnings` says so.
     """
 
-    def __init__(self, path: Path, config: Config, data: dict[str, Any]):
-        """`data` is the data set's record, `DatasetInfo.to_dict()`."""
-        self.path, self._config, self._data = path, config, data
+    def __init__(self, path: Path, config: Config, data: dict[str, Any], init_from: dict[str, Any] | None = None):
+        """`data` is the data set's record, `DatasetInfo.to_dict()`; `init_from` says whose weights it starts from."""
+        self.path, self._config, self._data, self._init_from = path, config, data, init_from
+        self.warnings: list[str] = []
         self._lock = lock(path)
         try:
-            if any((path / "checkpoints").glob("[0-9]*")):
-                check_same_data(read_record(path), data, path)
-                check_same(read_config(path), config, path)
+            if done := checkpoint_steps(path):
+                self._check(done[-1])
+                keep_evaluation(path, config.training.steps)
         except InputError:
             self.close()
             raise
         write_json(path / "config.json", to_dict(config))
+
+    def _check(self, step: int) -> None:
+        path, config, record = self.path, self._config, read_record(self.path)
+        check_same_data(record, self._data, path)
+        if (path / "config.json").exists() or "config" in record:
+            check_same(read_config(path), config, path)
+        else:
+            self.warnings.append(f"{path}: its config.json is lost: whether this is the run's config is not known")
+        if config.training.steps < step:
+            raise InputError(f"config.training.steps={config.training.steps}: must be {step} or more, which are done")
+        there = record.get("init_from")
+        if self._init_from is None:
+            self._init_from = there
+        elif there is None or any(there.get(name) != self._init_from[name] for name in ("run", "checkpoint")):
+            begun = "from scratch" if there is None else f"from {there.get('run')}:{there.get('checkpoint')}"
+            raise InputError(f"--init_from: the run in {path} began {begun}; must be left out, or another --workdir")
 
     def close(self) -> None:
         """Gives the folder up to other writers."""
         self._lock.close()
 
     def write_record(self, devices: dict[str, Any], given: Sequence[str] = ()) -> None:
-        """run.json: the data set, and for each session a `session_record`."""
+        """run.json: the config again, the data set, what it started from, and for each session a `session_record`."""
         session = session_record(self._config, devices, given)
         sessions = [*read_record(self.path).get("sessions", []), session]
-        write_json(self.path / "run.json", {"data": self._data, "sessions": sessions})
+        start = {} if self._init_from is None else {"init_from": self._init_from}
+        record = {"config": to_dict(self._config), "data": self._data, **start, "sessions": sessions}
+        write_json(self.path / "run.json", record)
 
 
 def lock(path: Path) -> TextIO:
@@ -61,7 +82,7 @@ def lock(path: Path) -> TextIO:
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
     differing = [
-        f"{name} {shown(before)} there, {shown(data.get(name))} here"
+        f"{shown(name)[1:-1]} {shown(before)} there, {shown(data.get(name))} here"
         for name, before in record.get("data", {}).items()
         # Classes that were not known then may be known now.
         if name not in ("name", "notes") and before is not None and data.get(name) != before
@@ -84,6 +105,13 @@ def check_same(old: Config, new: Config, path: Path) -> None:
     if new.optimizer.decay == "constant":
         # More steps continue the very same run.
         found.pop("training.steps", None)
+    elif found.keys() == {"training.steps"}:
+        there, here = found["training.steps"]
+        raise InputError(
+            f"--workdir={path}: training.steps {there} there, {here} here: with optimizer.decay={new.optimizer.decay} "
+            f"that is another learning rate from the first step on; a new run may start from its weights: "
+            f"--init_from={path} --workdir=ANOTHER"
+        )
     _refuse(found, path)
 
 

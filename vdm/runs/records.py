@@ -13,30 +13,72 @@ from typing import Any
 import jax
 import numpy as np
 
+from vdm import settings
 from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
 from vdm.files import replace_text, write_json
-from vdm.reading import field, found, parse_json, read_json, shown
+from vdm.reading import field, found, is_whole, parse_json, read_json, shown
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
-def read_config(path: Path) -> Config:
-    """The config of the run in `path`, with its parts imported.
+def checkpoint_steps(path: Path) -> list[int]:
+    """Steps of the complete checkpoints of the run in `path`, by their folders' names."""
+    return sorted(int(folder.name) for folder in (path / "checkpoints").glob("[0-9]*") if is_whole(folder.name))
 
-    Raises `InputError` if there is none to be read, or no run could have it.
+
+def read_config(path: Path) -> Config:
+    """The config of the run in `path`, with its parts imported: of config.json, or without that of run.json.
+
+    Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
+    by hand in what decides the training.
     """
     where = path / "config.json"
-    values = read_json(where, {})
-    if not values and not where.exists():
+    if where.exists():
+        values = _read_config_file(path)
+    else:
+        where, values = path / "run.json", read_record(path).get("config", {})
+    if not values and checkpoint_steps(path):
+        raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
+    if not values:
         raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
     config = from_dict(values, f"{where}: ")
     try:
         validate(config)
     except InputError as error:
         raise InputError(f"{where}: {str(error).removeprefix('config.')}") from error
+    _check_unchanged(config, path)
     return config
+
+
+def _check_unchanged(config: Config, path: Path) -> None:
+    """Raises `InputError` if config.json was changed by hand where that gives checkpoints or results another meaning.
+
+    run.json has the config again. That there are more steps to train may be known to config.json first.
+    """
+    record = read_record(path)
+    if "config" not in record:  # an earlier version's
+        return
+    there = from_dict(record["config"], f"{path / 'run.json'}: config.")
+    differing = settings.differing(config, there, "model", "training")
+    differing.pop("training.steps", None)
+    for name, (value, before) in differing.items():
+        raise InputError(
+            f"{path / 'config.json'}: {name}={shown(value)}: the run was made with {shown(before)}, by run.json; put "
+            "it back"
+        )
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path / "config.json")
+    except InputError as error:
+        try:
+            copied = "config" in read_record(path)
+        except InputError:
+            copied = False
+        raise InputError(f"{error}{'; without this file the copy in run.json is used' * copied}") from error
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -47,6 +89,8 @@ def read_record(path: Path) -> dict[str, Any]:
     where = path / "run.json"
     record = read_json(where, {})
     field(record, "data", dict, where, {})
+    field(record, "config", dict, where, {})
+    field(record, "init_from", dict, where, {})
     field(record, "data.name", str | None, where, None)
     for k, session in enumerate(field(record, "sessions", tuple[dict, ...], where, ())):
         field(session, "given", tuple[str, ...], f"{where}: sessions.{k}", ())
@@ -77,16 +121,17 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
     } | ({"given": list(given)} if given else {})
 
 
-def write_evaluation(
-    path: Path,
-    numbers: dict[str, Any],
-    data: dict[str, Any],
-    step: int,
-    name: str = "evaluation.json",
-    plan: dict[str, Any] | None = None,
-) -> None:
-    """evaluation.json: the numbers (`Evaluation.to_dict()`), what they are of, and the plan of the draws if any."""
-    write_json(path / name, numbers | measured(data, step) | ({} if plan is None else {"plan": plan}))
+def write_evaluation(path: Path, numbers: dict[str, Any], data: dict[str, Any], step: int) -> None:
+    """evaluation.json, what training found at its end: the numbers (`Evaluation.to_dict()`), and what they are of."""
+    write_json(path / "evaluation.json", numbers | measured(data, step))
+
+
+def keep_evaluation(path: Path, steps: int) -> None:
+    """Before a run goes on to `steps`: evaluation.json of fewer becomes evaluations/final_step_1000.json."""
+    there = read_evaluation(path).get("checkpoint_step")
+    if isinstance(there, int) and there < steps:
+        (path / "evaluations").mkdir(exist_ok=True)
+        (path / "evaluation.json").rename(path / "evaluations" / f"final_step_{there}.json")
 
 
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
@@ -102,11 +147,20 @@ def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 class MetricsFile:
-    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines and the final one are dropped."""
+    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines and the final one are dropped.
+
+    Lines that are no records are moved to metrics.jsonl.bad; `warnings` says which.
+    """
 
     def __init__(self, path: Path, step: int):
         self._path = path
-        kept = [record for record in read_metrics(path) if record["step"] <= step and record["kind"] != "final"]
+        records, bad = _split(path)
+        if bad:
+            with path.with_name(path.name + ".bad").open("ab") as file:
+                file.writelines(line + b"\n" for line in bad.values())
+        lines = ", ".join(map(str, bad))
+        self.warnings = [f"{path}: no records in lines {lines}: moved to {path.name}.bad"] if bad else []
+        kept = [record for record in records if record["step"] <= step and record["kind"] != "final"]
         replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def append(self, record: dict[str, Any]) -> None:
@@ -116,14 +170,23 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
-    records = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    """The records of a metrics.jsonl, each as `parse_metrics` wants it; lines that are none are left out."""
+    return _split(path)[0]
+
+
+def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """The records of a metrics.jsonl, and the lines that are none by their numbers.
+
+    A last line without an end is that of a kill, and neither.
+    """
+    records, bad = [], {}
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(parse_metrics(line, path))
         except InputError:
-            break
-    return records
+            bad[number] = line
+    return records, bad
 
 
 def parse_metrics(line: bytes, where: Path | str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def define() -> None:
     )
     flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step, for each dimension (default: 1e-4).")
     flags.DEFINE_integer("images", None, "With --ode: so many test images from all over the split (default: all).")
+    cli.define_out("evaluations")
 
 
 def program() -> None:
@@ -64,7 +65,7 @@ def program() -> None:
     if given.ode is None and of_ode:
         raise InputError(f"--{of_ode[0]}: goes with --ode=DRAWS only")
     steps = None if given.T is None else parse_steps(given.T)
-    evaluate = Evaluate(config, workdir, given.checkpoint, console)
+    evaluate = Evaluate(config, workdir, given.checkpoint, console, cli.out())
     if given.ode is not None:
         evaluate.ode(given.ode, given.probes, given.tolerance, given.images)
     elif given.variance is not None:

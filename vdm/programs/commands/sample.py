@@ -50,6 +50,8 @@ def define() -> None:
         "Instead, invert so many test images by DDIM and sample from their latents; prints the error.",
     )
 
+    cli.define_out("samples")
+
 
 def program() -> None:
     """What the command does."""
@@ -71,7 +73,7 @@ def program() -> None:
     instead = [name for name in ("interpolate", "reconstruct") if given[name].value is not None]
     if len(instead) + (given.trajectory != 0) > 1:
         raise InputError("--trajectory, --interpolate, --reconstruct: one at a time")
-    sample = Sample(config, workdir, given.checkpoint, given.seed, console)
+    sample = Sample(config, workdir, given.checkpoint, given.seed, console, cli.out())
     if given.interpolate is not None:
         sample.interpolation(given.interpolate)
     elif given.reconstruct is not None:

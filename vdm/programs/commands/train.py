@@ -2,7 +2,10 @@
 
     vdm train --config=digits --config.training.steps=1000 --workdir=runs/mine
 
-The same command goes on where a run in that folder was stopped or killed, to the bit.
+The same command goes on where a run in that folder was stopped or killed, to the bit. With more steps, a run of
+constant learning rate goes on past its end. With cosine decay, start a new run from its weights:
+
+    vdm train --config=digits --init_from=runs/mine --workdir=runs/longer
 """
 
 from absl import flags
@@ -16,6 +19,11 @@ def define() -> None:
     flags.DEFINE_string(
         "profile_steps", None, "Trace the steps FIRST:LAST, as 10:20, into WORKDIR/profile; prints where to open it."
     )
+    flags.DEFINE_string(
+        "init_from",
+        None,
+        "RUN or RUN:CHECKPOINT (latest, best or a step): start a new run from the averaged weights of another.",
+    )
 
 
 def program() -> None:
@@ -27,7 +35,7 @@ def program() -> None:
 
     text = flags.FLAGS.profile_steps
     profile = None if text is None else parse_traced_steps(text)
-    result = train(config, workdir, console=console, profile=profile)
+    result = train(config, workdir, console=console, profile=profile, init_from=flags.FLAGS.init_from)
     console.print(f"final test {result}; everything is in {workdir}/", soft_wrap=True)
 
 

@@ -1,0 +1,53 @@
+"""What a new run starts from: the averaged weights of another one, by `--init_from`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from vdm import parallel, settings
+from vdm.config import Config
+from vdm.errors import InputError
+from vdm.model import Model, Variables
+from vdm.runs.open import open_run
+from vdm.runs.records import weights_digest
+
+
+@dataclass
+class Start:
+    """What a run starts from: the averaged weights of another one."""
+
+    record: dict[str, Any]
+    """Of run.json."""
+    variables: Variables | None
+    """None where the run has begun already."""
+
+    @classmethod
+    def read(cls, text: str, config: Config, model: Model | None, mesh: Mesh, begun: bool) -> "Start":
+        """RUN or RUN:CHECKPOINT, of the given model if it is not of the config.
+
+        Raises `InputError` if there is none, or it is of another model.
+        """
+        run, colon, checkpoint = text.rpartition(":")
+        path, which = (Path(text), "latest") if not colon or Path(text).is_dir() else (Path(run), checkpoint)
+        if not text:
+            raise InputError("--init_from=: must be RUN or RUN:CHECKPOINT")
+        record = {"run": str(path.absolute()), "checkpoint": which}
+        if begun:
+            return cls(record, None)
+        try:
+            source = open_run(path, which, mesh=mesh, model=model)
+        except InputError as error:
+            raise InputError(f"--init_from={text}: {error}") from error
+        # The state of a proposal is of the objective: it starts anew.
+        differing = settings.differing(source.config, config, "model")
+        differing.pop("objective.proposal", None)
+        if differing:
+            listed = ", ".join(f"{name} {there!r} there, {here!r} here" for name, (there, here) in differing.items())
+            raise InputError(f"--init_from={text}: is of another model: {listed}")
+        digest = weights_digest(parallel.to_host(source.variables))
+        return cls(record | {"step": source.step, "weights": "ema", "weights_digest": digest}, source.variables)
+
+    def __str__(self) -> str:
+        return "from the averaged weights of {run}, step {step}".format(**self.record)

@@ -1,0 +1,56 @@
+"""Where what is measured and drawn of a run goes, under names that tell what it is of: nothing replaces another."""
+
+from pathlib import Path
+from typing import Any
+
+from vdm import parallel
+from vdm.errors import InputError
+from vdm.files import check_writable
+from vdm.reading import field, read_json
+from vdm.runs.open import Run
+from vdm.runs.records import read_config, read_record, weights_digest
+from vdm.settings import as_word, flatten
+
+
+def folder_of(workdir: Path, out: Path | None, name: str) -> Path:
+    """The folder `name` of a run, or of `out`, found to be writable.
+
+    Raises `InputError` if it is not; of several processes, all must call it.
+    """
+    flag, hint = ("--workdir", "; --out=FOLDER writes elsewhere") if out is None else ("--out", "")
+    folder = (workdir if out is None else out) / name
+    parallel.on_main(lambda: check_writable(folder, flag, hint))
+    return folder
+
+
+def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
+    """What results of these settings are called: step_2000_draws_50_T_inf.
+
+    In it are the checkpoint's step, every setting, the data if they are not the run's own (and it depends on `data`),
+    and those of the config's `fields` that are not as the run was trained with: step_2000_data_letters_1f2e3d4c_….
+    """
+    own, here = flatten(read_config(run.path)), flatten(run.config)
+    others = {name.rpartition(".")[2]: here[name] for name in fields if here[name] != own[name]}
+    words = [f"step_{run.step}", *([f"data_{other}"] if data and (other := other_data(run)) else [])]
+    return "_".join([*words, *(as_word(f"{name}_{value}") for name, value in {**others, **settings}.items())])
+
+
+def other_data(run: Run) -> str:
+    """ "" for the run's own data; of others their name and version, letters_1f2e3d4c."""
+    info, own = run.dataset.info, read_record(run.path).get("data", {})
+    # Moved data have another name and are the same.
+    same = {name: value for name, value in info.to_dict().items() if name not in ("name", "classes")}
+    if info.name == read_config(run.path).data.name or all(own.get(name) == value for name, value in same.items()):
+        return ""
+    short = Path(info.name.partition(":")[2]).stem or info.name
+    return as_word(f"{short}_{info.version.removeprefix('sha256:')[:8]}")
+
+
+def check_same_weights(path: Path, run: Run) -> None:
+    """Raises `InputError` if a result there is of other weights: of another run, or one trained anew to that step."""
+    try:
+        there = field(read_json(path, {}), "weights_digest", str | None, path, None)
+    except InputError as error:
+        raise InputError(f"{error}; move it away") from error
+    if there not in (None, weights_digest(run.variables)):
+        raise InputError(f"{path}: is of other weights; move it away, or write elsewhere with --out=FOLDER")
