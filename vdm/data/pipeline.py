@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import grain
@@ -19,6 +20,9 @@ from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 """Threads that read, and batches that wait, in each process."""
+
+REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that ask a program to stop."""
 
 
 def train_iterator(
@@ -94,7 +98,8 @@ class _BatchIterator(grain.DatasetIterator):
 
     def __next__(self) -> Batch:
         try:
-            batch = next(self._iterator)
+            with _not_of_workers():
+                batch = next(self._iterator)
         except RuntimeError as error:
             # Grain's words for a process that is gone; what a worker raises comes as it is.
             found = re.search(r"unexpectedly with exit code (-?\d+)", str(error))
@@ -121,16 +126,30 @@ class _BatchIterator(grain.DatasetIterator):
         self._start(state["next_index"])
 
     def start_prefetch(self) -> None:
-        self._iterator.start_prefetch()
+        with _not_of_workers():
+            self._iterator.start_prefetch()
 
     def close(self) -> None:
         super().close()
         self._iterator.close()
 
 
+@contextmanager
+def _not_of_workers() -> Iterator[None]:
+    """Ctrl-C in a terminal, and many a scheduler's SIGTERM, is for all processes: workers started here are deaf to it.
+
+    It is for the main process, which saves before it stops, and with which they end. There another thread takes the
+    signals that this one blocks, or this one afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare_worker(worker_index: int, worker_count: int) -> None:
-    """In a worker: Ctrl-C is for the main process, which saves before it stops; without it there is no work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a worker: without the main process there is no work."""
     threading.Thread(target=_end_with_main, daemon=True).start()
 
 

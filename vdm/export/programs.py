@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 from jaxtyping import Array, Float, Integer, UInt8, UInt32
-from rich.console import Console
 
 from vdm import parallel
 from vdm.config import SamplingConfig, to_dict
@@ -30,6 +29,7 @@ from vdm.files import write_json
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables
 from vdm.programs.command_line import Parser
+from vdm.programs.streams import make_console
 from vdm.progress import progress_of
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
@@ -249,6 +249,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given.steps is None:
             config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
         run = open_run(given.run, given.checkpoint, config=config, mesh=parallel.make_mesh(1))
-        with progress_of(Console(highlight=False), "exporting") as progress:
+        with progress_of(make_console(), "exporting") as progress:
             write(given.out, run, platforms, given.batch_size, progress)
     print(given.out)
