@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vdm.data import Arrays, Subset, evaluation_batches, selected
+from vdm.data import Arrays, evaluation_batches, selected
 from vdm.data.selection import order
 
 
@@ -34,11 +34,9 @@ def test_it_is_spread_over_the_split(total: int) -> None:
     np.testing.assert_allclose(counts, 50, atol=4 * np.sqrt(50 * 0.9))
 
 
-def test_a_subset_and_batches_have_the_chosen_ones() -> None:
+def test_batches_have_the_chosen_ones() -> None:
     """Batches over two processes, with padding, and each element's place in the source."""
     source = Arrays({"image": np.arange(50, dtype=np.uint8).reshape(50, 1, 1, 1)})
-    some = Subset(source, 7)
-    np.testing.assert_array_equal([some[k]["image"].item() for k in range(len(some))], selected(50, 7))
     halves = [list(evaluation_batches(source, 4, process_index=p, process_count=2, max_images=7)) for p in range(2)]
     rows = [batch for both in zip(*halves, strict=True) for batch in both]
     index, mask = (np.concatenate([batch[name] for batch in rows]) for name in ("index", "mask"))

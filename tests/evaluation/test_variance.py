@@ -62,7 +62,7 @@ def test_the_least_variance_is_that_of_the_best_schedule() -> None:
 
 
 def test_noise_is_no_signal() -> None:
-    """Of three rounds of losses that are noise alone, one draw's variance is all of it: means squared would take 1/3."""
+    """Of three rounds of noise alone, one draw's variance is all of it: means squared would take 1/3."""
     rounds, num = 3, 20_000
     bits = np.random.default_rng(0).normal(size=(rounds, num))
     count = np.full((rounds, 32), num / 32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdm import parallel, plots
+from vdm.data.selection import VERSION
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
 from vdm.evaluation.images import NonFiniteLatents, conditions_of
@@ -181,6 +182,8 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         reconstruction=result.reconstruction,
         prior=result.prior,
         diffusion=result.diffusion,
+        # Of all images, nothing: only numbers of the same images compare.
+        **({} if result.num_images == len(images) else {"sample": VERSION}),
     )
     session.console.print(f"step {session.step}  test {result}", style="bold")
     session.evaluation = result
