@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from vdm import model as model_lib
 from vdm import oracles, parallel, probability_flow
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
-from vdm.data import Arrays
+from vdm.data import Arrays, selected
 from vdm.errors import InputError
 from vdm.evaluation.bound import Estimates, Evaluator, image_noise
 from vdm.evaluation.ode import (
@@ -131,9 +131,9 @@ def test_every_image_counts_once_whatever_the_batch(devices: int, batch_size: in
     assert np.abs(part.num_calls - estimates().num_calls).max() <= 12
 
 
-def test_the_first_images_only() -> None:
+def test_some_images_from_all_over() -> None:
     some = evaluator()(variables(), source(), KEY, 3, max_images=7)
-    np.testing.assert_allclose(some.terms, estimates().terms[:, :, :7], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(some.terms, estimates().terms[:, :, selected(13, 7)], rtol=0, atol=1e-5)
 
 
 def test_probes_agree_with_the_exact_divergence() -> None:
@@ -244,6 +244,12 @@ def test_means_and_standard_errors() -> None:
     assert record["difference"] == {"mean": result.difference, "stderr": result.difference_stderr}
     assert record["variational"] == result.variational.to_dict()
     assert record["network_calls_per_draw"] == {"mean": result.mean_calls, "max": result.max_calls}
+    assert record["stderr_over"] == "images"
+    assert record["images"] == {"num": 50, "of": 50, "choice": "all"}
+    grouped = to_ode_evaluation(ode, variational._replace(groups=np.arange(50) // 2), DIMS, 0, 1e-4)
+    pairs = differences.reshape(25, 2).mean(axis=1)
+    np.testing.assert_allclose(grouped.difference_stderr, pairs.std(ddof=1) / 5)
+    assert grouped.to_dict()["stderr_over"] == "groups (25)"
     # exp of Hutchinson's estimate is biased: no such number.
     assert to_ode_evaluation(ode, variational, DIMS, 4, 1e-4).importance_weighted is None
 

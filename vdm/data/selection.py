@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from vdm.data.dataset import Element, Source
+VERSION = 1
+"""Of the rule by which images are chosen here; those that another rule had chosen have another, or none."""
 
-CHOICE = "random sample of seed 0"
-"""What results say of images chosen here; those that another rule had chosen have another text, or none."""
+CHOICE = f"random sample {VERSION}"
+"""What results say of images chosen here."""
 
 
 def order(total: int) -> Integer[np.ndarray, " total"]:
@@ -40,16 +41,3 @@ def record(num: int, total: int) -> dict[str, Any]:
     {'num': 100, 'of': 100, 'choice': 'all'}
     """
     return {"num": num, "of": total, "choice": "all" if num == total else CHOICE}
-
-
-class Subset:
-    """Some elements of a source, as a source: `num` of them, chosen as `selected` does."""
-
-    def __init__(self, source: Source, num: int):
-        self.source, self.indices = source, selected(len(source), num)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: Any) -> Element:
-        return self.source[int(self.indices[index])]

@@ -119,7 +119,7 @@ class Evaluator:
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
 
-        def batch_bound(variables: Variables, *rest: Any) -> tuple[Bound, Array]:
+        def batch_bound(variables: Variables, *rest: Any) -> tuple[Bound, Array, Array]:
             return image_bounds(model, parallel.gathered(variables, mesh), *rest)
 
         self._batch_bound = jax.jit(batch_bound)
@@ -256,7 +256,7 @@ def image_bounds(
         if scheme is not None:
             diffusion -= jnp.sum(_controls(scheme, t) * variates, axis=1)
         bound = bound._replace(diffusion=diffusion * measure)
-        value = sum(bound)
+        value = bound.reconstruction + bound.prior + bound.diffusion
         squares += jnp.where(d % 2 == 1, jnp.square(value - previous), 0.0)
         return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time, squares, value
 

@@ -47,7 +47,10 @@ MIN_PAIRS = 32
 """Pairs of draws that an evaluation has at the least, over all images: an error known from fewer is hardly known."""
 
 MARGIN = 1.1
-"""The plan aims at the stated standard error divided by this, as the pilot's variances are estimates."""
+"""The plan aims at the stated standard error divided by this, as the pilot's variances are estimates.
+
+A pair less is enough for up to this times the stated one: the first few pairs have gaps between what they reach.
+"""
 
 MAX_DRAWS = 20_000
 
@@ -85,11 +88,12 @@ class Pilot(NamedTuple):
     def variance(self, density: Table) -> Callable[[int], float]:
         """Variance of the mean of an image's draws, by its pairs, in strata of this density of v: a mean over images.
 
-        What the loss varies within strata is known at powers of two, and straight in logarithms between them.
+        What the loss varies within strata is found at powers of two, and straight in logarithms between them. It falls
+        as 1/n² where strata are well within bins.
         """
         weight = 1 / np.mean(np.reshape(_cells(density), (BINS, -1)), axis=1)
         noise = float(np.mean(self.noise * weight)) + self.reconstruction_variance
-        numbers = 2.0 ** np.arange(11)
+        numbers = 2.0 ** np.arange(8)
         within = np.array([_within_strata(self, density, int(n)) for n in numbers])
         logs = np.log(np.maximum(within, 1e-12 * within.max() + 1e-300))
 
@@ -357,4 +361,4 @@ def _fewest(variance: Callable[[int], float], allowed: float, least: int) -> int
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if variance(middle) > allowed else (low, middle)
-    return high
+    return low if low >= least and variance(low) <= MARGIN**4 * allowed else high

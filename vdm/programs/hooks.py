@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vdm import parallel, plots
+from vdm.data.selection import VERSION
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
 from vdm.evaluation.images import NonFiniteLatents, conditions_of
@@ -188,6 +189,8 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         reconstruction=result.reconstruction,
         prior=result.prior,
         diffusion=result.diffusion,
+        # Of all images, nothing: only numbers of the same images compare.
+        **({} if result.num_images == len(images) else {"sample": VERSION}),
     )
     final = "final " if kind == "final" else ""
     line = f"step {session.step}  {final}test {result} ({_extent(result, len(images))})"

@@ -25,8 +25,8 @@ from vdm.comparisons.work import (
     write_measured,
 )
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, resolve
-from vdm.data.selection import CHOICE
+from vdm.data import Dataset, load, num_evaluated, resolve
+from vdm.data.selection import CHOICE, VERSION
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
@@ -111,7 +111,7 @@ class _Objectives:
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
             noise = field(measured, "gradient_noise", float | None, path)
-            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
+            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if self._is_evaluation(r)]
             outcome = ObjectiveOutcome(
                 objective,
                 seed,
@@ -130,6 +130,12 @@ class _Objectives:
             table = self._write(outcomes)
         self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/", soft_wrap=True)
         return table
+
+    def _is_evaluation(self, record: dict[str, Any]) -> bool:
+        """Whether it is one of the images that evaluations while training are of today."""
+        total = len(self.dataset.test)
+        sample = None if num_evaluated(self.dataset.test, self.config.evaluation.max_images) == total else VERSION
+        return record["kind"] == "evaluation" and record.get("sample") == sample
 
     def _settings(self) -> dict[str, Any]:
         """What the measurements depend on beside the run."""
