@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import commands
+import event_files
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -103,12 +104,21 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
     plots = [f"plots/{name}.png" for name in ("loss", "terms", "schedule", "times", "variance")]
     for name in ("config.json", "samples/final.png", *plots):
         assert (path / name).stat().st_size > 0, name
-    assert list((path / "tensorboard").iterdir())
-    kinds = [r["kind"] for r in read_metrics(path / "metrics.jsonl")]
+    records = read_metrics(path / "metrics.jsonl")
+    shown = event_files.read(path / "tensorboard")
+    assert set(shown) == {"", "train", "test", "final"}
+    for run, kind in (("train", "train"), ("test", "evaluation"), ("final", "final")):
+        recorded = [(r["step"], np.float32(r["bits_per_dim"])) for r in records if r["kind"] == kind]
+        assert shown[run]["bits_per_dim"] == recorded
+    for tag, name in (("samples", "samples/final"), ("schedule", "plots/schedule"), ("times", "plots/times")):
+        assert shown["final"][tag] == [(STEPS, (path / f"{name}.png").read_bytes())]
+    kinds = [r["kind"] for r in records]
     assert kinds.count("train") == STEPS // 4
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
-    assert f"step {STEPS}  test {result.total:.4f}" in printed
+    for name, draws in (("test", 2), ("final test", 2)):
+        assert re.search(rf"step {STEPS}  {name} \d.*bits/dim \(all 300 test images, {draws} draws each\)", printed)
+    assert f"step {STEPS}  final test {result}" in printed
 
 
 def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
@@ -121,6 +131,8 @@ def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     kinds = [r["kind"] for r in read_metrics(folder / "whole" / "metrics.jsonl")]
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
+    shown = event_files.read(folder / "whole" / "tensorboard")
+    assert [[step for step, _ in points] for points in shown["final"].values()].count([STEPS]) == len(shown["final"])
     assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
 
 
