@@ -58,7 +58,7 @@ def test_help_has_two_tiers(name: str) -> None:
     assert {line.split()[0] for line in listed} == {f"--{flag}" for flag in (*added, *OWN)}
     # One column of texts.
     assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in listed}) == 1
-    assert "--config.training.steps=" not in brief
+    assert "  --config.training.steps=" not in brief
     for flag in ("training.steps", "sampling.num"):
         assert f"  --config.{flag}=" in full
     assert "Optimiser steps in all." in full
