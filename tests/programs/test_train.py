@@ -81,8 +81,8 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
-    result, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
-    path = folder / "whole"
+    result, printed = run_here(tiny(folder), folder / "whole" / "run", profile=(10, 11))
+    path = folder / "whole" / "run"
     assert "traced steps 10 to 11: " in printed
     (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace, "rt") as file:
@@ -122,24 +122,24 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
 
 
 def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
-    before = arrays(folder / "whole", STEPS)
-    again, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
+    before = arrays(folder / "whole" / "run", STEPS)
+    again, printed = run_here(tiny(folder), folder / "whole" / "run", profile=(10, 11))
     assert "--profile_steps=10:11: none of these steps was run" in printed
     assert f"resuming at step {STEPS}" in printed
-    for name, value in arrays(folder / "whole", STEPS).items():
+    for name, value in arrays(folder / "whole" / "run", STEPS).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
-    kinds = [r["kind"] for r in read_metrics(folder / "whole" / "metrics.jsonl")]
+    kinds = [r["kind"] for r in read_metrics(folder / "whole" / "run" / "metrics.jsonl")]
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
-    shown = event_files.read(folder / "whole" / "tensorboard")
+    shown = event_files.read(folder / "whole" / "run" / "tensorboard")
     assert [[step for step, _ in points] for points in shown["final"].values()].count([STEPS]) == len(shown["final"])
-    assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+    assert json.loads((folder / "whole" / "run" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
 
 
 def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, path = tiny(folder), folder / "faults"
+    config, path = tiny(folder), folder / "faults" / "run"
     next_batch = _BatchIterator.__next__
 
     def die(self: _BatchIterator) -> dict[str, np.ndarray]:
@@ -177,7 +177,7 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
 
 def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After those of the test above: SIGTERM while evaluating, and a clock that jumps."""
-    config, path, evaluate = tiny(folder), folder / "faults", Evaluator.__call__
+    config, path, evaluate = tiny(folder), folder / "faults" / "run", Evaluator.__call__
 
     def stopped(self: Evaluator, *args: Any) -> Evaluation:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -210,7 +210,8 @@ def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeyp
     assert not re.search(r"-\d+(,\d+)? images/s|-\d+:\d+ left", printed)
     records = read_metrics(path / "metrics.jsonl")
     assert all(record["images_per_second"] > 0 for record in records if record["kind"] == "train")
-    assert differences(folder / "whole", path) == []
+    # Pictures too, which have the name of the run's folder.
+    assert differences(folder / "whole" / "run", path) == []
 
 
 def flags(folder: Path) -> list[str]:
@@ -285,7 +286,7 @@ def test_bad_input_found_late_leaves_no_folder(folder: Path) -> None:
 
 
 def test_another_config_is_refused_before_anything_changes(folder: Path) -> None:
-    before = (folder / "whole" / "config.json").read_text()
+    before = (folder / "whole" / "run" / "config.json").read_text()
     with pytest.raises(InputError, match=r"optimizer\.b1"):
-        run_here(tiny(folder, b1=0.5), folder / "whole")
-    assert (folder / "whole" / "config.json").read_text() == before
+        run_here(tiny(folder, b1=0.5), folder / "whole" / "run")
+    assert (folder / "whole" / "run" / "config.json").read_text() == before
