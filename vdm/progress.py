@@ -60,11 +60,9 @@ def _lines(console: Console, description: str) -> Iterator[Report]:
     job, over = _Job(), threading.Event()
 
     def tell() -> None:
-        note = job.note
         while not over.wait(SECONDS_BETWEEN_LINES):
-            if note == job.note:
-                console.print(f"{description}: {job.account(time.monotonic())}", markup=False, soft_wrap=True)
-            note = job.note
+            if account := job.account():
+                console.print(f"{description}: {account}", markup=False, soft_wrap=True)
 
     # A thread, since the job itself may be inside one compiled program for minutes.
     thread = threading.Thread(target=tell, daemon=True)
@@ -80,27 +78,29 @@ class _Job:
     """What was said of a job, and when."""
 
     def __init__(self) -> None:
-        self.note = ""
         self._start = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int, int] | None = None
+        self._note = self._told = ""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if self._first is None or done < self._first[1]:
             # The pace counts from here: what came before was compiling, or done in an earlier session.
             self._first = now, done
-        self._last, self.note = (now, done, total), note
+        self._last, self._note = (now, done, total), note
 
-    def account(self, now: float) -> str:
-        """120/1000, 0:35 left; or how long it has taken, where nothing is known."""
+    def account(self) -> str:
+        """120/1000, 0:35 left; or how long it has taken, where no pace is known. Empty where the note is a new one."""
+        known, self._told = self._told == self._note, self._note
+        if not known:
+            return ""
+        so_far = f"{duration(time.monotonic() - self._start)} so far"
         if self._first is None or self._last is None:
-            return f"{duration(now - self._start)} so far"
+            return so_far
         (start, before), (last, done, total) = self._first, self._last
-        text = f"{done}/{total}"
-        if done == before:
-            return f"{text}, {duration(now - self._start)} so far"
-        return f"{text}, {duration((total - done) * (last - start) / (done - before))} left"
+        left = so_far if done == before else f"{duration((total - done) * (last - start) / (done - before))} left"
+        return f"{done}/{total}, {left}"
 
 
 def duration(seconds: float) -> str:

@@ -150,13 +150,13 @@ class Text(NamedTuple):
     """A line of text and where it is drawn."""
 
     text: str
-    left: float
-    top: float
+    left: int
+    top: int
 
     @property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom)."""
-        return self.left, self.top, self.left + font().getlength(self.text), self.top + line_height()
+        return self.left, self.top, self.left + length(self.text), self.top + line_height()
 
 
 class Layout(NamedTuple):
@@ -167,7 +167,7 @@ class Layout(NamedTuple):
     tiles: tuple[int, int]
     """(left, top) of the images."""
     texts: list[Text]
-    arrow: tuple[float, float, float] | None
+    arrow: tuple[int, int, int] | None
     """(left, right, y)."""
 
 
@@ -183,8 +183,8 @@ def layout(
     """Places around tiles of this (width, height): the caption above, broken into lines where it is too long; names of
     columns above, as many as there is room for; names of rows on the left; an arrow below."""
     width, height = tiles
-    length, line = font().getlength, line_height()
-    left = math.ceil(max(map(length, rows)) + 2 * MARGIN) if rows else 0
+    line = line_height()
+    left = max(map(length, rows)) + 2 * MARGIN if rows else 0
     texts, top = [], 0
     if caption:
         broken = _broken(caption, max(left + width, TEXT_WIDTH) - 2 * MARGIN)
@@ -193,24 +193,21 @@ def layout(
     if columns:
         pitch = (width - GUTTER) / num_columns
         for i in _spread(num_columns, _fitting(columns, pitch)):
-            middle = left + GUTTER / 2 + (i + 0.5) * pitch
+            middle = left + round(GUTTER / 2 + (i + 0.5) * pitch)
             # At the edges inside.
-            at = min(max(middle - length(columns[i]) / 2, left), max(left, left + width - length(columns[i])))
+            at = min(max(middle - length(columns[i]) // 2, left), max(left, left + width - length(columns[i])))
             texts.append(Text(columns[i], at, top if caption else top + MARGIN // 2))
         top += line + MARGIN // 2
     pitch = (height - GUTTER) / num_rows
     for i, name in enumerate(rows):
-        texts.append(Text(name, MARGIN, top + GUTTER / 2 + (i + 0.5) * pitch - line / 2))
+        texts.append(Text(name, MARGIN, max(top, round(top + GUTTER / 2 + (i + 0.5) * pitch - line / 2))))
     bottom, place = top + height, None
     if arrow is not None:
-        end = max(left + width, left + TEXT_WIDTH) - length(arrow.end)
-        texts += [Text(arrow.start, left + MARGIN, bottom + MARGIN), Text(arrow.end, end - MARGIN, bottom + MARGIN)]
-        y = bottom + MARGIN + line / 2
-        place = (left + 2 * MARGIN + length(arrow.start), end - 2 * MARGIN, y)
+        end = left + max(width, TEXT_WIDTH) - MARGIN - length(arrow.end)
+        texts += [Text(arrow.start, left + MARGIN, bottom + MARGIN), Text(arrow.end, end, bottom + MARGIN)]
+        place = (left + 2 * MARGIN + length(arrow.start), end - MARGIN, bottom + MARGIN + line // 2)
         bottom += line + 2 * MARGIN
-    right = max([left + width, *(math.ceil(text.box[2]) + MARGIN for text in texts)])
-    if max(right, bottom) == max(tiles) and not texts:
-        right, bottom = tiles
+    right = max([left + width, *(text.box[2] + MARGIN for text in texts if text.box[2] > left + width)])
     return Layout((right, bottom), (left, top), texts, place)
 
 
@@ -248,24 +245,29 @@ def font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
 
 
+def length(text: str) -> int:
+    """Pixels of a line of text."""
+    return math.ceil(font().getlength(text))
+
+
 def line_height() -> int:
     """Pixels from one line of text to the next."""
     return sum(font().getmetrics())
 
 
-def _broken(text: str, width: float) -> list[str]:
+def _broken(text: str, width: int) -> list[str]:
     """Lines no wider than this, broken at spaces, or within a word that is wider itself."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split():
-            if line and font().getlength(f"{line} {word}") <= width:
+            if line and length(f"{line} {word}") <= width:
                 line = f"{line} {word}"
                 continue
             lines += [line] * bool(line)
             line = word
-            while font().getlength(line) > width and len(line) > 1:
-                fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font().getlength(line[:n]) <= width)
+            while length(line) > width and len(line) > 1:
+                fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or length(line[:n]) <= width)
                 lines.append(line[:fits])
                 line = line[fits:]
         lines += [line] * bool(line)
@@ -279,8 +281,10 @@ def _spread(num: int, shown: int) -> list[int]:
 
 def _fitting(names: Sequence[str], pitch: float) -> int:
     """Of how many names, spread over places this far apart, none touches its neighbour."""
-    widest = max(map(font().getlength, names)) + MARGIN
-    fits = (n for n in range(len(names), 1, -1) if min(np.diff(_spread(len(names), n))) * pitch >= widest)
+    widest = max(map(length, names)) + MARGIN
+    # Those at the edges, where they would stick out, are moved inside.
+    needed = widest + max(0, widest - pitch)
+    fits = (n for n in range(len(names), 1, -1) if min(np.diff(_spread(len(names), n))) * pitch >= needed)
     return next(fits, 1)
 
 

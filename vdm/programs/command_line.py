@@ -315,7 +315,7 @@ def program_name(program: str) -> str:
 
 def _brief(description: str) -> tuple[str, str]:
     """A description's first paragraph, and the first of its examples: lines that begin with a command."""
-    first = description.split("\n\n", maxsplit=1)[0]
+    first = textwrap.fill(description.split("\n\n", maxsplit=1)[0], HELP_WIDTH)
     lines = (line.strip() for line in description.splitlines())
     return first, next((line for line in lines if line.startswith(("vdm ", "python "))), "")
 
