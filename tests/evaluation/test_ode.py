@@ -24,6 +24,7 @@ from vdm.evaluation.ode import (
     OdeEvaluation,
     OdeEvaluator,
     UnsolvedError,
+    _with_rows_of,
     evaluate_ode,
     to_ode_evaluation,
 )
@@ -149,6 +150,33 @@ def test_probes_agree_with_the_exact_divergence() -> None:
         assert np.corrcoef(shifted[:, 1].ravel(), difference.ravel())[0, 1] < 0.5
 
 
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3])
+def test_the_solvers_error_is_the_distance_to_the_closed_form(tolerance: float) -> None:
+    """Of the images checked, and within a factor over all: of a distribution that no step of the solver fits."""
+    rough = OdeEvaluator(exact_model(-8.0), parallel.make_mesh(1), 5 * DIMS, 0, tolerance)
+    found = rough(variables(), source(), KEY, 1)
+    exact = closed_form(0, WHICH, -8.0).sum(axis=0)
+    errors = found.terms[0].sum(axis=0) - exact
+    # Three batches, of which rows 0, 3; 1, 4; 2 are checked.
+    checked = errors[[0, 6, 12, 3, 9]]
+    # What is left at a tenth: up to half, roundings and the few 1e-4 nats of the data at γ₁.
+    np.testing.assert_allclose(found.solver_errors, checked, rtol=0.5, atol=2e-3)
+    rms = [np.sqrt(np.mean(np.square(each))) for each in (found.solver_errors, errors)]
+    assert 1 / 3 < rms[0] / rms[1] < 3
+    assert abs(errors.mean()) < 2 * rms[0]
+
+
+def test_what_is_checked_are_rows_of_all_batches() -> None:
+    """Seven rows of three batches; a row stays with its entries and its index."""
+    batches = [{"image": np.full((7, 2), n), "index": 7 * n + np.arange(7)} for n in range(3)]
+    checked = batches[0]
+    for n, batch in enumerate(batches):
+        checked = _with_rows_of(checked, batch, n, 3)
+    assert checked["index"].tolist() == [0, 8, 16, 3, 11, 19, 6]
+    np.testing.assert_array_equal(checked["image"][:, 0], checked["index"] // 7)
+    assert batches[0]["index"].tolist() == list(range(7))
+
+
 def both(gamma_0: float, which: np.ndarray, num_draws: int) -> OdeEvaluation:
     return evaluate_ode(
         evaluator(gamma_0, 1, 5),
@@ -217,7 +245,9 @@ def arrays() -> tuple[OdeEstimates, Estimates]:
     variational[0, 2] = rng.normal(size=50) * DIMS * np.log(2)
     by_time = np.zeros((1, 50, 32, 5), np.float32)
     by_time[:, :, 0, :3] = 1
-    return OdeEstimates(terms, rng.integers(1, 100, (2, 50))), Estimates(variational, by_time, 1, None, False)
+    return OdeEstimates(terms, rng.integers(1, 100, (2, 50)), rng.normal(size=4)), Estimates(
+        variational, by_time, 1, None, False
+    )
 
 
 def test_means_and_standard_errors() -> None:
@@ -239,7 +269,11 @@ def test_means_and_standard_errors() -> None:
     weighted = -np.log(np.mean(np.exp(-ode.terms.sum(axis=1)), axis=0)).mean() / unit
     np.testing.assert_allclose(result.importance_weighted, weighted, rtol=1e-5)
     assert (result.mean_calls, result.max_calls) == (ode.num_calls.mean(), ode.num_calls.max())
+    np.testing.assert_allclose(result.solver_error, np.sqrt(np.mean((ode.solver_errors / unit) ** 2)))
     record = result.to_dict()
+    assert record["solver_error"] == {"bits_per_dim": result.solver_error, "num_images": 4}
+    unknown = to_ode_evaluation(ode._replace(solver_errors=np.array([0.1, np.nan])), variational, DIMS, 0, 1e-4)
+    assert unknown.solver_error is None
     assert record["bits_per_dim"]["total"] == result.total
     assert record["difference"] == {"mean": result.difference, "stderr": result.difference_stderr}
     assert record["variational"] == result.variational.to_dict()
@@ -256,7 +290,7 @@ def test_means_and_standard_errors() -> None:
 
 def test_one_draw_of_one_image_has_no_errors() -> None:
     ode, variational = arrays()
-    one = OdeEstimates(ode.terms[:1, :, :1], ode.num_calls[:1, :1])
+    one = OdeEstimates(ode.terms[:1, :, :1], ode.num_calls[:1, :1], ode.solver_errors[:1])
     result = to_ode_evaluation(one, variational._replace(terms=variational.terms[:, :, :1]), DIMS, 0, 1e-4)
     assert result.stderr is result.noise_stderr is result.difference_stderr is result.importance_weighted is None
     assert str(result) == f"{result.total:.4f} bits/dim"
@@ -276,7 +310,7 @@ def test_what_is_not_solved_is_an_error_that_names_the_image() -> None:
     odd = source(np.array([2, 2, 2, 2, 2, 2, 2]))
     odd.arrays["image"][5, 1, 0, 0] = 4
     broken = OdeEvaluator(model, parallel.make_mesh(1), 16, 1)
-    with pytest.raises(UnsolvedError, match=r"^image 5 \(draw 0\): .* 1000 steps .* tolerance 0.0001"):
+    with pytest.raises(UnsolvedError, match=r"^image 5 \(draw 0\): .* 2000 steps .* tolerance 0.0001"):
         broken(variables(), odd, KEY, 1)
     short = OdeEvaluator(exact_model(-3.0), parallel.make_mesh(1), 16, 1, max_steps=5)
     with pytest.raises(UnsolvedError, match=r"^image 0 \(draw 0\): .* 5 steps"):

@@ -194,6 +194,9 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert terms["importance_weighted"] is None
     assert record["variational"]["num_images"] == 3
     assert record["difference"]["mean"] == pytest.approx(total - record["variational"]["bits_per_dim"]["total"])
+    assert record["solver_error"]["num_images"] == 3
+    assert record["solver_error"]["bits_per_dim"] >= 0
+    assert "solver's error at most" in ode.stdout
     assert 0 < record["network_calls_per_draw"]["mean"] <= record["network_calls_per_draw"]["max"]
     assert (record["split"], record["checkpoint_step"], record["weights"]) == ("test", 2, "ema")
     sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--decode=draw", "--trajectory=2")

@@ -141,7 +141,9 @@ def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
     assert kinds.count("final") == 1
     shown = event_files.read(folder / "whole" / "run" / "tensorboard")
     assert [[step for step, _ in points] for points in shown["final"].values()].count([STEPS]) == len(shown["final"])
-    assert json.loads((folder / "whole" / "run" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+    assert (
+        json.loads((folder / "whole" / "run" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+    )
 
 
 def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -> None:

@@ -212,11 +212,16 @@ def _both(result: OdeEvaluation) -> str:
     own, probes = result.variational, result.num_probes
     divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
     error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
+    solver = (
+        f"no solution at tolerance {result.tolerance / 10:g} to tell the solver's error by"
+        if result.solver_error is None
+        else f"solver's error at most {result.solver_error:.2g}"
+    )
     return (
         f"ODE {result}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
         f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws an image: "
         f"{result.num_draws}, {divergence}, "
-        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls})\n"
+        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls}), {solver}\n"
         f"variational bound {own}, same images, draws an image: {own.num_draws}; ODE − bound "
         f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
     )
