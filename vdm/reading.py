@@ -92,9 +92,9 @@ def field(
 ) -> Any:
     """The value of a field in a table of `read_json`, as the annotation wants it.
 
-    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of
-    `otherwise`, if given. Raises `InputError`, about the file `where`, for
-    a field that is missing or of another type, and for one on the way to it that is no table.
+    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of `otherwise`,
+    if given. Raises `InputError`, about the file `where`, for a field that is missing or of another type, and for one
+    on the way to it that is no table.
 
     >>> field({"bits_per_dim": {"total": 2}}, "bits_per_dim.total", float, "evaluation.json")
     2.0
@@ -115,7 +115,7 @@ def field(
         raise InputError(f"{where}: {_name(words)}={shown(value)}: {error}") from error
 
 
-def whole(text: str, low: int, high: int) -> int:
+def whole(text: str, low: int = -(10**18), high: int = 10**18) -> int:
     """The whole number of a text: ASCII digits, after a sign or none. ValueError unless from `low` to `high`.
 
     >>> whole("250", 1, 1000)
@@ -123,7 +123,7 @@ def whole(text: str, low: int, high: int) -> int:
     """
     number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
     if number is None or not low <= number <= high:
-        raise ValueError(f"must be a whole number from {low} to {high}")
+        raise ValueError("must be a whole number" + f" from {low} to {high}" * (high < 10**18))
     return number
 
 

@@ -13,12 +13,14 @@ from rich.console import Console
 from vdm.comparisons.steps import MODE, StepsSettings
 from vdm.comparisons.steps import measure as program
 from vdm.config import Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm.data import selected
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.programs import compare as compare_program
 from vdm.programs.evaluate import Evaluate, parse_steps
 from vdm.programs.hooks import every
 from vdm.runs.folder import lock
+from vdm.runs.open import open_run
 from vdm.runs.records import read_config, read_metrics
 
 NUM, STEPS = 24, 6
@@ -141,6 +143,23 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
     assert (path / "evaluations" / f"step_{evaluate.run.step}_draws_{draws}_T_3.json").exists()
     discrete = json.loads((folder / "whole" / "T_3" / "evaluation.json").read_text())
     assert discrete["num_steps"] == 3
+
+
+def test_bounds_of_other_images_are_measured_anew(folder: Path) -> None:
+    """Those measured before images were chosen from all over, of as many: nothing says which they were of."""
+    path = folder / "whole" / "inf" / "bounds" / "inf.npz"
+    with np.load(path) as file:
+        saved = dict(file)
+    run(small(folder), folder / "whole")
+    kept = path.stat().st_mtime_ns
+    indices = saved.pop("indices")
+    np.testing.assert_array_equal(indices, selected(len(open_run(folder / "whole" / "inf").dataset.test), NUM))
+    for other in ({}, {"indices": np.arange(NUM)}):
+        np.savez(path, **(saved | other | {"bits": 0 * saved["bits"]}))
+        run(small(folder), folder / "whole")
+        with np.load(path) as file:
+            np.testing.assert_allclose(file["bits"], saved["bits"], rtol=1e-6)
+    assert kept < path.stat().st_mtime_ns
 
 
 def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> None:

@@ -17,8 +17,12 @@ def points(line):
 
 
 def series(axes):
-    """Points by colour of the data lines, which are those with hollow markers and a colour."""
-    return {line.get_color(): points(line) for line in axes.lines if line.get_marker() in ("o", "s")}
+    """By colour, the points of each of the data lines."""
+    found = {}
+    for line in axes.lines:
+        if line.get_marker() in ("o", "s"):
+            found.setdefault(line.get_color(), []).append(points(line))
+    return found
 
 
 def labels(axis):
@@ -40,10 +44,18 @@ def test_both_series_are_drawn_and_their_excess(tmp_path, drawn):
     infinity = left.get_xticks()[-1]
     assert infinity > 100
     assert series(left) == {
-        "tab:blue": [(10, 7), (100, 2.5), (infinity, 2)],
-        "tab:red": [(10, 4), (100, 1.5), (infinity, 2)],
+        "tab:blue": [[(10, 7), (100, 2.5)], [(infinity, 2)]],
+        "tab:red": [[(10, 4), (100, 1.5)], [(infinity, 2)]],
     }
-    assert series(right) == {"tab:blue": [(10, 5), (100, 0.5)], "tab:red": [(10, 2)]}
+    assert series(right) == {"tab:blue": [[(10, 5), (100, 0.5)]], "tab:red": [[(10, 2)]]}
+    # A break in the axis before ∞, where no line goes over; each series is once in the legend.
+    assert {line.get_xdata()[0] for line in left.lines if line.get_xdata()[0] not in (10, infinity)} == {infinity / 2}
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        "trained at ∞, evaluated at T",
+        "trained and evaluated at T",
+    ]
+    assert (left.get_xlabel(), left.get_ylabel()) == ("number of time steps T (log scale)", "bits/dim")
+    assert right.get_ylabel() == "excess in bits/dim (log scale)"
     under = [line for line in right.lines if line.get_marker() == "v"]
     assert [list(line.get_xdata()) for line in under] == [[100]]
     guide = next(line for line in right.lines if line.get_linestyle() == "--")
@@ -57,7 +69,8 @@ def test_both_series_are_drawn_and_their_excess(tmp_path, drawn):
 def test_few_rows(tmp_path, drawn, rows):
     panels = drawn(plot, tmp_path, rows)
     has_infinity = any(row["evaluated"] is None for row in rows)
-    assert len(panels) == 1 + has_infinity
+    has_steps = any(row["evaluated"] is not None for row in rows)
+    assert len(panels) == 1 + (has_infinity and has_steps)
     assert ("∞" in labels(panels[0].xaxis)) == has_infinity
 
 

@@ -1,5 +1,7 @@
 """Rows and table of a comparison."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from vdm.comparisons.steps.table import Measurement, markdown, rows
@@ -41,6 +43,19 @@ def test_errors_of_differences_are_paired() -> None:
     np.testing.assert_allclose([r.drop for r in infinite[1:]], [1.4, 0.1], atol=0.01)
     difference = MEASUREMENTS[3].bits - MEASUREMENTS[0].bits
     np.testing.assert_allclose(infinite[1].drop_stderr, difference.std(ddof=1) / 10)
+
+
+def test_errors_are_by_group_where_images_have_groups() -> None:
+    """And the table says so; of one group there is none."""
+    groups = np.repeat(np.arange(4), 25)
+    own, infinite = rows([replace(m, groups=groups) for m in MEASUREMENTS])
+    sums = (BASE - BASE.mean()).reshape(4, 25).sum(axis=1)
+    np.testing.assert_allclose(infinite[-1].stderr, np.sqrt(4 / 3 * np.sum(sums**2)) / 100)
+    assert own[0].stderr_over == "groups (4)"
+    assert markdown(own, infinite).endswith("± over groups (4)")
+    own, infinite = rows([replace(m, groups=0 * groups) for m in MEASUREMENTS])
+    assert infinite[-1].stderr is None
+    assert "±" not in markdown(own, infinite).replace("± over groups (1)", "")
 
 
 def test_table_has_a_column_for_each_number_of_steps_and_blanks_where_nothing_was_measured() -> None:

@@ -49,7 +49,7 @@ class RunDir:
         if self._init_from is None:
             self._init_from = there
         elif there is None or any(there.get(name) != self._init_from[name] for name in ("run", "checkpoint")):
-            begun = "from scratch" if there is None else "from {run}:{checkpoint}".format(**there)
+            begun = "from scratch" if there is None else f"from {there.get('run')}:{there.get('checkpoint')}"
             raise InputError(f"--init_from: the run in {path} began {begun}; must be left out, or another --workdir")
 
     def close(self) -> None:
@@ -81,12 +81,17 @@ def lock(path: Path) -> TextIO:
 
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
-    for name, before in record.get("data", {}).items():
+    differing = [
+        f"{shown(name)[1:-1]} {shown(before)} there, {shown(data.get(name))} here"
+        for name, before in record.get("data", {}).items()
         # Classes that were not known then may be known now.
-        if name != "name" and before is not None and data.get(name) != before:
-            raise InputError(
-                f"--workdir={path}: made with other data: {name} {shown(before)} there, {shown(data.get(name))} here"
-            )
+        if name not in ("name", "notes") and before is not None and data.get(name) != before
+    ]
+    if differing:
+        raise InputError(
+            f"--workdir={path}: made with other data: {', '.join(differing)}; "
+            "give those (run.json says which), or another --workdir"
+        )
 
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:

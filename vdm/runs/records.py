@@ -1,23 +1,19 @@
-"""What a run says of itself: config.json, run.json, metrics.jsonl with its TensorBoard twin, evaluation.json."""
+"""What a run says of itself: config.json, run.json, metrics.jsonl, evaluation.json."""
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
+from vdm import settings
 from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
@@ -35,7 +31,8 @@ def checkpoint_steps(path: Path) -> list[int]:
 def read_config(path: Path) -> Config:
     """The config of the run in `path`, with its parts imported: of config.json, or without that of run.json.
 
-    Raises `InputError` if there is none to be read, and says what to do, or if no run could have it.
+    Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
+    by hand in what decides the training.
     """
     where = path / "config.json"
     if where.exists():
@@ -51,7 +48,26 @@ def read_config(path: Path) -> Config:
         validate(config)
     except InputError as error:
         raise InputError(f"{where}: {str(error).removeprefix('config.')}") from error
+    _check_unchanged(config, path)
     return config
+
+
+def _check_unchanged(config: Config, path: Path) -> None:
+    """Raises `InputError` if config.json was changed by hand where that gives checkpoints or results another meaning.
+
+    run.json has the config again. That there are more steps to train may be known to config.json first.
+    """
+    record = read_record(path)
+    if "config" not in record:  # an earlier version's
+        return
+    there = from_dict(record["config"], f"{path / 'run.json'}: config.")
+    differing = settings.differing(config, there, "model", "training")
+    differing.pop("training.steps", None)
+    for name, (value, before) in differing.items():
+        raise InputError(
+            f"{path / 'config.json'}: {name}={shown(value)}: the run was made with {shown(before)}, by run.json; put "
+            "it back"
+        )
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:
@@ -121,8 +137,8 @@ def keep_evaluation(path: Path, steps: int) -> None:
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
     """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
     return {
-        # Numbers are the same whatever labels are called.
-        "data": {name: value for name, value in data.items() if name != "classes"},
+        # Numbers are the same whatever labels are called, and notes are in run.json.
+        "data": {name: value for name, value in data.items() if name not in ("classes", "notes")},
         "split": "test",
         "precision": f"float32 ({PRECISION})",
         "checkpoint_step": step,
@@ -151,32 +167,6 @@ class MetricsFile:
         """Adds one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-
-
-class EventFile:
-    """tensorboard/: the numbers of metrics.jsonl for TensorBoard; those of earlier sessions after a step are hidden.
-
-    Written at once: SummaryWriter writes in a thread, which dies of a full disk, and the program waits for it forever.
-    """
-
-    def __init__(self, folder: Path, step: int):
-        folder.mkdir(exist_ok=True)
-        # Its name has the second as well, but a clock may be set back.
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
-        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def append(self, record: dict[str, Any]) -> None:
-        """A point on the curve of each number."""
-        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items() if value is not None]
-        self._write(record["step"], summary=Summary(value=values))
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, step: int, **content: Any) -> None:
-        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
-        self._writer.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

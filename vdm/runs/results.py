@@ -1,12 +1,12 @@
 """Where what is measured and drawn of a run goes, under names that tell what it is of: nothing replaces another."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vdm import parallel
 from vdm.errors import InputError
 from vdm.files import check_writable
+from vdm.reading import field, read_json
 from vdm.runs.open import Run
 from vdm.runs.records import read_config, read_record, weights_digest
 from vdm.settings import as_word, flatten
@@ -49,10 +49,8 @@ def other_data(run: Run) -> str:
 def check_same_weights(path: Path, run: Run) -> None:
     """Raises `InputError` if a result there is of other weights: of another run, or one trained anew to that step."""
     try:
-        there = json.loads(path.read_text()).get("weights_digest")
-    except FileNotFoundError:
-        return
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is there and cannot be read; move it away") from error
+        there = field(read_json(path, {}), "weights_digest", str | None, path, None)
+    except InputError as error:
+        raise InputError(f"{error}; move it away") from error
     if there not in (None, weights_digest(run.variables)):
         raise InputError(f"{path}: is of other weights; move it away, or write elsewhere with --out=FOLDER")

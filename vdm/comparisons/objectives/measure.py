@@ -25,7 +25,8 @@ from vdm.comparisons.work import (
     write_measured,
 )
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, resolve
+from vdm.data import Dataset, load, num_evaluated, resolve
+from vdm.data.selection import CHOICE, VERSION
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
@@ -110,7 +111,7 @@ class _Objectives:
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
             noise = field(measured, "gradient_noise", float | None, path)
-            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
+            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if self._is_evaluation(r)]
             outcome = ObjectiveOutcome(
                 objective,
                 seed,
@@ -130,12 +131,19 @@ class _Objectives:
         self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/", soft_wrap=True)
         return table
 
+    def _is_evaluation(self, record: dict[str, Any]) -> bool:
+        """Whether it is one of the images that evaluations while training are of today."""
+        total = len(self.dataset.test)
+        sample = None if num_evaluated(self.dataset.test, self.config.evaluation.max_images) == total else VERSION
+        return record["kind"] == "evaluation" and record.get("sample") == sample
+
     def _settings(self) -> dict[str, Any]:
         """What the measurements depend on beside the run."""
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
-        return {"sampling": sampling} | rest
+        # Of the metrics' real images, and the conditions.
+        return {"sampling": sampling, "choice": CHOICE} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         trained = open_last(config, folder, self.mesh)

@@ -13,9 +13,10 @@ from vdm.comparisons.steps.settings import StepsSettings
 from vdm.comparisons.steps.table import Measurement, T, markdown, rows
 from vdm.comparisons.work import Train, Work, cost_of_training, open_last, provenance, train_once
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, num_evaluated, resolve
+from vdm.data import Dataset, load, resolve, selected, selection
 from vdm.errors import InputError
-from vdm.evaluation.bound import Evaluator, exact_draws
+from vdm.evaluation.bound import Evaluator, exact_draws, total_with_error
+from vdm.evaluation.statistics import stderr_over_images
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.npz import NUMBERS, TEXT, read_npz
@@ -53,7 +54,8 @@ class _Steps:
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
         self.evaluated: dict[T, list[T]] = {None: [*settings.evaluated, None]}
         self.evaluated |= {num_steps: [num_steps] for num_steps in settings.trained}
-        self.num_images = num_evaluated(dataset.test, settings.max_images)
+        self.indices = selected(len(dataset.test), settings.max_images)
+        self.num_images = len(self.indices)
         if self.num_images < 2:
             raise InputError(f"comparison.max_images: {self.num_images} test image(s) have no standard error")
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
@@ -104,25 +106,30 @@ class _Steps:
             "exact_sum": estimates.exact_sum,
             "revision": git_revision() or "",
         }
-        np.savez(partial, steps=self.config.training.steps, **saved)
+        groups = {} if estimates.groups is None else {"groups": estimates.groups}
+        np.savez(partial, steps=self.config.training.steps, indices=self.indices, **saved, **groups)
         partial.replace(path)
         self.work.advance(self._cost_of_bound(evaluated))
-        error = bits.std(ddof=1) / np.sqrt(len(bits))
-        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.work}", style="bold")
-        return Measurement(trained, evaluated, **saved)
+        error = stderr_over_images(bits, estimates.groups)
+        self.console.print(f"{what}: {total_with_error(float(bits.mean()), error)}; {self.work}", style="bold")
+        return Measurement(trained, evaluated, **saved, groups=estimates.groups)
 
     def _read(self, trained: T, evaluated: T) -> Measurement | None:
         """What was measured before, if it was measured as this config asks; of a damaged file nothing."""
-        names = ("bits", "num_draws", "exact_sum", "revision", "steps")
         try:
-            saved = {name: array[()] for name, array in read_npz(self._path(trained, evaluated), names, ANY).items()}
+            saved = {name: array[()] for name, array in read_npz(self._path(trained, evaluated), kinds=ANY).items()}
+            if missing := {"bits", "num_draws", "exact_sum", "revision", "steps", "indices"} - set(saved):
+                raise InputError(f"without {missing}")
         except InputError:
             return None
-        bits, steps = saved.pop("bits"), saved.pop("steps")
+        bits, steps, indices, groups = saved["bits"], saved["steps"], saved["indices"], saved.get("groups")
         wanted = ((self.num_images,), self._draws(evaluated), self.config.training.steps)
         if (np.shape(bits), saved["num_draws"], steps) != wanted or not np.isfinite(bits).all():
             return None
-        return Measurement(trained, evaluated, bits, **{name: value.item() for name, value in saved.items()})
+        if not np.array_equal(indices, self.indices):
+            return None
+        plain = {name: saved[name].item() for name in ("num_draws", "exact_sum", "revision")}
+        return Measurement(trained, evaluated, bits, **plain, groups=groups)
 
     def _path(self, trained: T, evaluated: T) -> Path:
         return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
@@ -142,6 +149,7 @@ class _Steps:
                 "trained at inf, evaluated at T": [asdict(row) for row in infinite],
             },
             "num_images": self.num_images,
+            "images": selection.record(self.num_images, len(self.dataset.test)),
         } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")

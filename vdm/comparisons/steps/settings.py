@@ -22,4 +22,4 @@ class StepsSettings:
     draws: int = setting(
         250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
     )
-    max_images: int = setting(0, "Bounds are of the first so many test images; 0: all.", at_least(0))
+    max_images: int = setting(0, "Bounds are of so many test images from all over the split; 0: all.", at_least(0))

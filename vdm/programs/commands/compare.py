@@ -27,7 +27,7 @@ NAMES = tuple(modes.MODES)
 
 def define() -> None:
     """The flags."""
-    flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs: {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
+    flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
         "run", None, "--by=sampler: folder of the trained run; --workdir is then RUN/samplers by default."
     )
