@@ -272,7 +272,7 @@ def image_bounds(
 
 
 def _bins(edges: Float[ArrayLike, " edges"], t: Float[Array, " batch"]) -> Float[Array, "batch bins"]:
-    """1 in the bin that each time lies in: for elementwise sums, and no scatter, which devices would have to exchange."""
+    """1 in the bin that each time lies in: elementwise sums follow, not a scatter, which devices would exchange."""
     num = jnp.asarray(edges).shape[0] - 1
     k = jnp.searchsorted(jnp.asarray(edges), t, side="right") - 1
     return jax.nn.one_hot(jnp.clip(k, 0, num - 1), num)
