@@ -130,8 +130,9 @@ class OdeEvaluator:
     on batch size and devices by float32's roundings alone; ε₀ is that of the same draw of `Evaluator`. But roundings
     may decide whether a step is accepted, and so change the steps that follow: results then differ by the solver's
     error. That is a few `tolerance` a dimension for a smooth network, and grows with the number of steps: a rough one,
-    as at the start of training with Fourier features, takes hundreds, and was off by 0.006 bits/dim. So it is measured,
-    see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller, down to 1e-5 in float32.
+    as at the start of training with Fourier features, takes hundreds of them, and images then differ by more than the
+    last digits printed. So it is measured, see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller,
+    down to 1e-5 in float32.
 
     Every device solves its share of a batch by itself, and waits for the slowest image of its share only.
     """
