@@ -235,14 +235,13 @@ class _Solved(NamedTuple):
 
 
 def _with_rows_of(checked: Batch, batch: Batch, n: int, num_batches: int) -> Batch:
-    """`checked` with each `num_batches`-th row of batch n in its place: in the end, rows of all batches alike."""
-
-    def merged(kept: np.ndarray, new: np.ndarray) -> np.ndarray:
-        kept = kept.copy()
-        kept[n::num_batches] = new[n::num_batches]
-        return kept
-
-    return {name: merged(checked[name], batch[name]) for name in batch}
+    """`checked` with some rows of batch n in their places: in the end, every row is of another batch, of all evenly."""
+    rows = np.arange(len(batch["mask"]))
+    chosen = rows * max(1, num_batches // len(rows)) % num_batches == n
+    return {
+        name: np.where(chosen.reshape(-1, *[1] * (entry.ndim - 1)), entry, checked[name])
+        for name, entry in batch.items()
+    }
 
 
 def image_ode_bounds(
