@@ -273,7 +273,7 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
         (["--images=3"], ["--images", "--ode"]),
         (["--out="], ["--out=", "must name a folder"]),
         ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),
-        (["--ode=0"], ["--ode=0", "1 or more"]),
+        (["--ode=0"], ["--ode=0", "from 1 to"]),
         (["--ode=1", "--tolerance=0"], ["--tolerance=0", "above 0"]),
         (["--ode=1", "--config.objective.num_steps=5"], ["num_steps=5", "None"]),
     ):

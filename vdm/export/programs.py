@@ -25,7 +25,7 @@ from vdm.config import SamplingConfig, to_dict
 from vdm.errors import InputError
 from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
-from vdm.files import write_json
+from vdm.files import check_writable, write_json
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables
 from vdm.programs.command_line import Parser
@@ -242,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given.batch_size is not None and given.batch_size < 1:
             raise InputError(f"--batch_size={given.batch_size}: must be 1 or more")
         _check_new(given.out)
+        check_writable(given.out, "--out")
         config = read_config(given.run)
         for name in ("sampler", "grid", "clip", "decode", "steps"):
             if getattr(given, name) is not None:

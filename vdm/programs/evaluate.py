@@ -61,6 +61,7 @@ class Evaluate:
         self.folder = results.folder_of(workdir, out, "evaluations")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.key = self.run.key(Stream.EVALUATION)
+        self._weights = weights_digest(self.run.variables)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
@@ -176,7 +177,7 @@ class Evaluate:
         Raises `InputError` if there is one of other weights.
         """
         path = self.folder / f"{results.stem(self.run, 'seed', *fields, **settings)}.json"
-        parallel.on_main(lambda: results.check_same_weights(path, self.run))
+        parallel.on_main(lambda: results.check_same_weights(path, self._weights))
         return path
 
     def _write(self, path: Path, numbers: dict[str, Any]) -> None:
@@ -184,7 +185,7 @@ class Evaluate:
         if not parallel.is_main():
             return
         run = self.run
-        of = {"weights_digest": weights_digest(run.variables), "seed": run.config.seed}
+        of = {"weights_digest": self._weights, "seed": run.config.seed}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, numbers | measured(run.dataset.info.to_dict(), run.step) | of)
         self.console.print(f"wrote {path}", soft_wrap=True)
