@@ -85,7 +85,8 @@ def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) ->
         # Classes that were not known then may be known now.
         if name != "name" and before is not None and data.get(name) != before:
             raise InputError(
-                f"--workdir={path}: made with other data: {shown(name)[1:-1]} {shown(before)} there, {shown(data.get(name))} here"
+                f"--workdir={path}: made with other data: {shown(name)[1:-1]} {shown(before)} there, "
+                f"{shown(data.get(name))} here"
             )
 
 
