@@ -198,16 +198,16 @@ class OdeEvaluator:
                 one = self._solve(variables, key, d, self.tolerance, sharded)
                 self._check(*one, d)
                 draws.append(one)
-                done += len(one.index)
+                done += len(one.indices)
                 progress(done, total * num_draws)
             terms.append(np.stack([one.terms.T for one in draws]))
             num_calls.append(np.stack([one.num_calls for one in draws]))
-            indices.append(draws[0].index)
+            indices.append(draws[0].indices)
             checked = _with_rows_of(checked or batch, batch, n, num_batches)
         estimates = np.concatenate(terms, axis=2), np.concatenate(num_calls, axis=1)
         again = self._solve(variables, key, 0, self.tolerance / 10, parallel.shard_batch(checked, self.mesh))
         position = {index: n for n, index in enumerate(np.concatenate(indices).tolist())}
-        before = estimates[0][0, :, [position[index] for index in again.index.tolist()]]
+        before = estimates[0][0, :, [position[index] for index in again.indices.tolist()]]
         return OdeEstimates(*estimates, before.sum(axis=1) - again.terms.sum(axis=1))
 
     def _solve(
@@ -233,7 +233,7 @@ class _Solved(NamedTuple):
 
     terms: Float[np.ndarray, "images 3"]
     num_calls: Integer[np.ndarray, " images"]
-    index: Integer[np.ndarray, " images"]
+    indices: Integer[np.ndarray, " images"]
 
 
 def _with_rows_of(checked: Batch, batch: Batch, n: int, num_batches: int) -> Batch:

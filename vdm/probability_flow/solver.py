@@ -63,8 +63,8 @@ def solve(
     for value in (start, end):
         if jnp.ndim(value):
             raise ValueError(f"gamma_0, gamma_1: one has shape {jnp.shape(value)}: must be scalars")
-    if not isinstance(tolerance, jax.core.Tracer) and not 0 < float(tolerance) < np.inf:
-        raise ValueError(f"tolerance={float(tolerance):g}: must be above 0 and finite")
+    if not isinstance(tolerance, jax.core.Tracer) and not 0 < np.asarray(tolerance) < np.inf:
+        raise ValueError(f"tolerance={np.asarray(tolerance):g}: must be above 0 and finite")
     if isinstance(max_steps, bool) or not isinstance(max_steps, Integral) or max_steps < 1:
         raise ValueError(f"max_steps={max_steps!r}: must be a whole number, 1 or more")
     dtype = state[0].dtype

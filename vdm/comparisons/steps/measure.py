@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -121,7 +122,8 @@ class _Steps:
             "revision": git_revision() or "",
         }
         groups = {} if estimates.groups is None else {"groups": estimates.groups}
-        np.savez(partial, steps=self.config.training.steps, indices=self.indices, **saved, **groups)
+        arrays: dict[str, Any] = {"steps": self.config.training.steps, "indices": self.indices, **saved, **groups}
+        np.savez(partial, **arrays)
         partial.replace(path)
         self.work.advance(self._cost_of_bound(evaluated))
         error = stderr_over_images(bits, estimates.groups)

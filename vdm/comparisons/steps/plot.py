@@ -77,7 +77,7 @@ def plot(path: Path, own: Sequence[Row], infinite: Sequence[Row]) -> None:
 
 def _errorbar(axes: Axes, x: Sequence[int | None], means: Sequence[Mean], style: dict[str, Any]) -> None:
     errors = np.array([mean.stderr for mean in means], float)  # None: NaN, no bar
-    axes.errorbar(x, [mean.value for mean in means], errors, **style)
+    axes.errorbar(np.array(x, float), [mean.value for mean in means], errors, **style)
 
 
 def _steps_axis(axes: Axes, steps: Sequence[int], infinity: int | None = None) -> None:
