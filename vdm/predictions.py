@@ -157,7 +157,7 @@ def both(denoise: Denoise) -> Both:
     """
 
     if not callable(denoise):
-        raise ValueError(f"denoise={denoise!r}: must be a function (z, gamma) -> ε̂ or a Prediction")
+        raise ValueError(f"denoise={type(denoise).__name__}: must be a function (z, gamma) -> ε̂ or a Prediction")
 
     def answer(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
         value = denoise(z, jnp.asarray(gamma))
@@ -190,7 +190,7 @@ def denoiser(network: Callable[[Array, Array], Array], kind: str) -> Both:
     """
     _known("kind", kind, PREDICTIONS)
     if not callable(network):
-        raise ValueError(f"network={network!r}: must be a function (z, gamma) -> prediction")
+        raise ValueError(f"network={type(network).__name__}: must be a function (z, gamma) -> prediction")
 
     def linear(z: Array, gamma: gaussian.Gamma) -> Prediction:
         value = _output(network, z / _std(gamma, z) if kind == "F" else z, gamma, kind, z.shape)

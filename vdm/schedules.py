@@ -71,13 +71,15 @@ def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
 def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: float = 0.0) -> Schedule:
     """The cosine schedule with `shift` added to γ (Hoogeboom et al. 2023): 2 log tan(πτ/2) + shift, same end points.
 
-    For images of side d their shift is 2 log(d/64): larger images get more noise.
+    For images of side d their shift is 2 log(d/64): larger images get more noise. Raises ValueError beyond ±30.
 
     >>> less, more = shifted_cosine(-10.0, 5.0, shift=-2.0), shifted_cosine(-10.0, 5.0, shift=2.0)
     >>> bool(less.gamma({}, 0.5) < more.gamma({}, 0.5))
     True
     """
     _check_range(gamma_min, gamma_max)
+    if not -30 <= shift <= 30:
+        raise ValueError(f"shift={shift}: must be from -30 to 30")
     # θ = πτ/2 and its complement π/2 − θ are interpolated apart, so that tan stays accurate at both ends.
     theta_0, theta_1 = (float(np.arctan(np.exp((g - shift) / 2))) for g in (gamma_min, gamma_max))
     phi_0, phi_1 = (float(np.arctan(np.exp((shift - g) / 2))) for g in (gamma_min, gamma_max))

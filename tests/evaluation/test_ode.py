@@ -166,14 +166,20 @@ def test_the_solvers_error_is_the_distance_to_the_closed_form(tolerance: float) 
     assert abs(errors.mean()) < 2 * rms[0]
 
 
-def test_what_is_checked_are_rows_of_all_batches() -> None:
-    """Seven rows of three batches; a row stays with its entries and its index."""
-    batches = [{"image": np.full((7, 2), n), "index": 7 * n + np.arange(7)} for n in range(3)]
+@pytest.mark.parametrize(("num_batches", "indices"), [
+    (1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 8, 16, 3, 11, 19, 6]), (16, [0, 15, 30, 45, 60, 75, 90])
+])  # fmt: skip
+def test_what_is_checked_are_rows_from_all_over(num_batches: int, indices: list[int]) -> None:
+    """Seven rows a batch; a row stays in its place, with its entries and its index."""
+    batches = [
+        {"image": np.full((7, 2), n), "index": 7 * n + np.arange(7), "mask": np.ones(7, bool)}
+        for n in range(num_batches)
+    ]
     checked = batches[0]
     for n, batch in enumerate(batches):
-        checked = _with_rows_of(checked, batch, n, 3)
-    assert checked["index"].tolist() == [0, 8, 16, 3, 11, 19, 6]
-    np.testing.assert_array_equal(checked["image"][:, 0], checked["index"] // 7)
+        checked = _with_rows_of(checked, batch, n, num_batches)
+    assert checked["index"].tolist() == indices
+    np.testing.assert_array_equal(checked["image"], np.repeat(checked["index"][:, None] // 7, 2, axis=1))
     assert batches[0]["index"].tolist() == list(range(7))
 
 

@@ -92,7 +92,7 @@ class Toy(NamedTuple):
         t, measure = by_quantiles((np.arange(BINS) + offsets[:, None]) / BINS, self.levels)
         some = self._replace(heights=self.heights[chosen])
         losses = np.stack([some.draw(rng, t, measure) for _ in range(2)])
-        return planned.to_pilot(losses, np.zeros((*losses.shape, 2)), measure, np.zeros(losses.shape), offsets)
+        return planned.to_pilot(losses, np.zeros((*losses.shape, 2)), measure, np.zeros(losses.shape[:2]), offsets)
 
     def evaluate(self, rng: np.random.Generator, plan: planned.Plan) -> tuple[float, float]:
         """(the mean bound, its stated standard error), as `evaluate_to` draws."""
@@ -161,7 +161,7 @@ def pilot_of(losses: np.ndarray) -> planned.Pilot:
     """Of made-up losses, without controls and with no noise of the reconstruction."""
     _, num, _ = losses.shape
     offsets = np.random.default_rng(1).random(num)
-    return planned.to_pilot(losses, np.zeros((*losses.shape, 2)), np.ones((num, BINS)), np.zeros(losses.shape), offsets)
+    return planned.to_pilot(losses, np.zeros((*losses.shape, 2)), np.ones((num, BINS)), np.zeros((2, num)), offsets)
 
 
 def test_what_independent_draws_cost_is_not_biased_by_noise() -> None:
@@ -272,25 +272,21 @@ def test_the_pilot_foretells_what_independent_times_cost() -> None:
 def test_the_pilot_draws_twice_at_places_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both draws of a bin at the same time, which no other image shares; images are from all over the source."""
     many = Arrays({"image": np.repeat(images(), 10, axis=0)})
-    seen = {}
+    seen: dict[str, np.ndarray] = {}
     estimates = Evaluator.estimates
 
     def spied(self, variables, source, key, num_draws, *, rounds, max_images, offsets, **rest):
-        indices = np.arange(3)
-        if max_images:
-            indices = selected(len(source), max_images)
-        seen.update(places=np.stack([offsets(r, indices) for r in range(rounds)]), num=max_images)
+        indices = selected(len(source), max_images)
+        seen.update(places=np.stack([offsets(r, indices) for r in range(rounds)]))
         return estimates(self, variables, source, key, num_draws, rounds=rounds, max_images=max_images,
                          offsets=offsets, **rest)  # fmt: skip
 
     monkeypatch.setattr(Evaluator, "estimates", spied)
     found = planned.run_pilot(_evaluator("linear"), fresh("linear")[1], many, jax.random.key(0), IDENTITY)
-    places = seen["places"].reshape(BINS, 2, planned.PILOT_IMAGES)
-    np.testing.assert_array_equal(places[:, 0], places[:, 1])
-    np.testing.assert_allclose(places[:, 0], (np.arange(BINS)[:, None] + found.offsets) / BINS)
+    np.testing.assert_array_equal(seen["places"], [found.offsets, found.offsets])
     assert len(set(found.offsets)) == planned.PILOT_IMAGES
     # Control variates leave little noise here: each image's losses are the closed form's at its own places.
-    mean, _ = moments(places[:, 0].ravel(), linear)
+    mean, _ = moments(((np.arange(BINS)[:, None] + found.offsets) / BINS).ravel(), linear)
     chosen = selected(len(many), planned.PILOT_IMAGES) // 10
     exact = mean.reshape(NUM, BINS, -1)[chosen, :, np.arange(planned.PILOT_IMAGES)]
     np.testing.assert_allclose(found.first.mean(axis=1), exact.mean(axis=1), rtol=0.1)
@@ -330,17 +326,17 @@ def test_control_variates_leave_the_mean_and_the_losses_by_time() -> None:
 
 @pytest.mark.usefixtures("uncontrolled")
 def test_unbiased_and_as_precise_as_stated() -> None:
-    """25 evaluations: their mean is the exact bound, their spread what each of them states, near what was asked."""
+    """16 evaluations: their mean is the exact bound, their spread what each of them states, near what was asked."""
     target = 0.04
     results = [
         planned.evaluate_to(_evaluator("cosine"), fresh("cosine")[1], source(), jax.random.key(seed), target)
-        for seed in range(25)
+        for seed in range(16)
     ]
     errors = np.array([r.total for r, _ in results]) - exact_terms().sum(0).mean() / UNIT
     stated = np.sqrt(np.mean([r.noise_stderr**2 for r, _ in results if r.noise_stderr is not None]))
     assert abs(errors.mean()) < 4 * stated / np.sqrt(len(errors))
-    # The root mean square of 25 errors is known to 1/√50 = 14%.
-    assert 0.5 < np.sqrt(np.mean(errors**2)) / stated < 1.5
+    # The root mean square of 16 errors is known to 1/√32 = 18%.
+    assert 0.45 < np.sqrt(np.mean(errors**2)) / stated < 1.5
     assert 0.7 * target < stated < 1.1 * target
     for result, plan in results:
         assert plan.calls < plan.iid_calls / 2
@@ -354,7 +350,7 @@ def test_discrete_time_too_is_unbiased_and_precise(num_steps: int) -> None:
     target = 0.02
     results = [
         planned.evaluate_to(_evaluator("linear"), fresh("linear")[1], source(), jax.random.key(seed), target, num_steps)
-        for seed in range(12)
+        for seed in range(8)
     ]
     errors = np.array([r.diffusion for r, _ in results]) - exact_steps(num_steps).sum(1).mean() / UNIT
     stated = np.sqrt(np.mean([r.noise_stderr**2 for r, _ in results if r.noise_stderr is not None]))
@@ -365,20 +361,20 @@ def test_discrete_time_too_is_unbiased_and_precise(num_steps: int) -> None:
 
 @pytest.mark.parametrize("num", [1, 3])
 def test_a_network_with_a_learned_schedule_too(num: int) -> None:
-    """16 evaluations of few images by a network off its start, against many plain draws of each."""
+    """12 evaluations of few images by a network off its start, against many plain draws of each."""
     model = tiny.model()
     variables = tiny.variables(model)
     some = Arrays({"image": np.asarray(tiny.images(num))})
     evaluator = Evaluator(model, parallel.make_mesh(1), num)
-    long = to_evaluation(evaluator.estimates(variables, some, jax.random.key(99), 400, rounds=20), DIMS)
+    long = to_evaluation(evaluator.estimates(variables, some, jax.random.key(99), 200, rounds=10), DIMS)
     assert long.noise_stderr is not None
-    target = 4 * long.noise_stderr
-    results = [planned.evaluate_to(evaluator, variables, some, jax.random.key(seed), target)[0] for seed in range(16)]
+    target = 3 * long.noise_stderr
+    results = [planned.evaluate_to(evaluator, variables, some, jax.random.key(seed), target)[0] for seed in range(12)]
     stated = np.array([r.noise_stderr for r in results])
     assert np.all(stated < 1.5 * target)
     scores = np.array([r.total - long.total for r in results]) / np.hypot(stated, long.noise_stderr)
-    # The mean square of 16 standard normal scores has a standard error of 0.35.
-    assert np.mean(scores**2) < 2.4
+    # The mean square of 12 standard normal scores has a standard error of 0.41.
+    assert np.mean(scores**2) < 2.6
     assert abs(scores.mean()) < 1
 
 

@@ -217,5 +217,5 @@ def test_what_is_no_sampler_is_refused(other):
         calls["predictor"].append(lambda: samplers.predictor_corrector(predictor=other))
     for name, those in calls.items():
         for call in those:
-            with pytest.raises(ValueError, match=rf"^{name}=.*: must be a Sampler, such as ddim\(\) returns$"):
+            with pytest.raises(ValueError, match=rf"^{name}=.*: must be a Sampler, such as ddim\(\) returns"):
                 call()

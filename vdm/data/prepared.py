@@ -108,6 +108,11 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
     if label is not None and all(records[0][label] >= 0 for records in splits):
         entries["label"], classes = label, tuple(info.features[label].names)
     train, test = (TfdsSource(records, entries) for records in splits)
+    notes = []
+    if test_split != "test":
+        notes.append(f"training images: split train; test images: split {test_split}")
+    if others := [split for split in info.splits if split not in ("train", test_split)]:
+        notes.append(f"left out: the splits {', '.join(others)}")
     metadata = info.metadata or {}
     record = DatasetInfo(
         name=name,
@@ -120,6 +125,7 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
         test_split=test_split,
         preprocessing=metadata.get("preprocessing", f"feature {key!r} as TFDS decodes it"),
         classes=classes,
+        notes=tuple(notes),
     )
     return Dataset(record, train, test)
 

@@ -166,8 +166,8 @@ class Evaluator:
         """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
 
         With a `scheme`, the draws are its pairs, an even number, and `draw_variance` is that of them. `offsets` gives
-        each image's u ∈ [0, 1) from the round and the image's index, and there are no pairs; by default u is random, or
-        ½ for exact sums.
+        each image's u ∈ [0, 1) from the round and the image's index; then a scheme's draws are not in pairs, and
+        `by_time` is in its bins. By default u is random, or ½ for exact sums.
         """
         total = num_evaluated(source, max_images)
         in_pairs = scheme is not None and offsets is None
@@ -225,6 +225,8 @@ def image_bounds(
 ) -> tuple[Bound, Float[Array, "batch bins 5"], Float[Array, " batch"]]:
     """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); `by_time`; and a sum.
 
+    `by_time` is as in `Estimates`, but in the scheme's bins where draws of a scheme have offsets.
+
     A batch has "image", what the network is conditioned on, "index" and the "offset" u of its stratified times. Without
     offsets, draws 2j and 2j + 1 have times of their own in stratum j, and the sum is that of (difference of both)² over
     the pairs: divided by `num_draws`² it is, in the mean, the variance of the bound over the draws.
@@ -238,6 +240,11 @@ def image_bounds(
             return stratum(batch["offset"], d, num_draws)
         return stratum(image_uniform(keys, d), d // 2, jnp.asarray(num_draws, jnp.int32) // 2)
 
+    def by_bin(t: Array) -> Array:
+        if scheme is None or "offset" not in batch:
+            return jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
+        return _bins(scheme.edges, t)
+
     def add_draw(d: Array, carry: tuple[Bound, Array, Array, Array]) -> tuple[Bound, Array, Array, Array]:
         total, by_time, squares, previous = carry
         t, measure = time(d), jnp.ones(1)
@@ -249,12 +256,11 @@ def image_bounds(
         variates = weight[:, None] * control_variates(x, draws.eps)
         one_draw = jnp.stack([jnp.ones_like(weight), bound.diffusion, jnp.square(bound.diffusion)], axis=1)
         one_draw = jnp.concatenate([one_draw, variates], axis=1)
-        # Elementwise sums and not a scatter, which devices would have to exchange.
-        here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
-        by_time += here[:, :, None] * (one_draw * measure.reshape(-1, 1))[:, None, :]
+        by_time += by_bin(t)[:, :, None] * (one_draw * measure.reshape(-1, 1))[:, None, :]
         diffusion = bound.diffusion
         if scheme is not None:
-            diffusion -= jnp.sum(_controls(scheme, t) * variates, axis=1)
+            controls = jnp.sum(_bins(scheme.edges, t)[:, :, None] * jnp.asarray(scheme.controls)[None], axis=1)
+            diffusion -= jnp.sum(controls * variates, axis=1)
         bound = bound._replace(diffusion=diffusion * measure)
         value = bound.reconstruction + bound.prior + bound.diffusion
         squares += jnp.where(d % 2 == 1, jnp.square(value - previous), 0.0)
@@ -265,12 +271,11 @@ def image_bounds(
     return jax.lax.fori_loop(0, num_draws, add_draw, start)[:3]
 
 
-def _controls(scheme: Scheme, t: Float[Array, " batch"]) -> Float[Array, "batch 2"]:
-    """The factors of the bins that times lie in."""
-    controls = jnp.asarray(scheme.controls)
-    k = jnp.searchsorted(jnp.asarray(scheme.edges), t, side="right") - 1
-    here = jax.nn.one_hot(jnp.clip(k, 0, len(controls) - 1), len(controls))
-    return jnp.sum(here[:, :, None] * controls[None], axis=1)
+def _bins(edges: Float[ArrayLike, " edges"], t: Float[Array, " batch"]) -> Float[Array, "batch bins"]:
+    """1 in the bin that each time lies in: elementwise sums follow, not a scatter, which devices would exchange."""
+    num = jnp.asarray(edges).shape[0] - 1
+    k = jnp.searchsorted(jnp.asarray(edges), t, side="right") - 1
+    return jax.nn.one_hot(jnp.clip(k, 0, num - 1), num)
 
 
 def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"]) -> Float[Array, "batch 2"]:

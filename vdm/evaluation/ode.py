@@ -132,8 +132,9 @@ class OdeEvaluator:
     on batch size and devices by float32's roundings alone; ε₀ is that of the same draw of `Evaluator`. But roundings
     may decide whether a step is accepted, and so change the steps that follow: results then differ by the solver's
     error. That is a few `tolerance` a dimension for a smooth network, and grows with the number of steps: a rough one,
-    as at the start of training with Fourier features, takes hundreds, and was off by 0.006 bits/dim. So it is measured,
-    see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller, down to 1e-5 in float32.
+    as at the start of training with Fourier features, takes hundreds of them, and images then differ by more than the
+    last digits printed. So it is measured, see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller,
+    down to 1e-5 in float32.
 
     Every device solves its share of a batch by itself, and waits for the slowest image of its share only.
     """
@@ -197,16 +198,16 @@ class OdeEvaluator:
                 one = self._solve(variables, key, d, self.tolerance, sharded)
                 self._check(*one, d)
                 draws.append(one)
-                done += len(one.index)
+                done += len(one.indices)
                 progress(done, total * num_draws)
             terms.append(np.stack([one.terms.T for one in draws]))
             num_calls.append(np.stack([one.num_calls for one in draws]))
-            indices.append(draws[0].index)
+            indices.append(draws[0].indices)
             checked = _with_rows_of(checked or batch, batch, n, num_batches)
         estimates = np.concatenate(terms, axis=2), np.concatenate(num_calls, axis=1)
         again = self._solve(variables, key, 0, self.tolerance / 10, parallel.shard_batch(checked, self.mesh))
         position = {index: n for n, index in enumerate(np.concatenate(indices).tolist())}
-        before = estimates[0][0, :, [position[index] for index in again.index.tolist()]]
+        before = estimates[0][0, :, [position[index] for index in again.indices.tolist()]]
         return OdeEstimates(*estimates, before.sum(axis=1) - again.terms.sum(axis=1))
 
     def _solve(
@@ -232,18 +233,17 @@ class _Solved(NamedTuple):
 
     terms: Float[np.ndarray, "images 3"]
     num_calls: Integer[np.ndarray, " images"]
-    index: Integer[np.ndarray, " images"]
+    indices: Integer[np.ndarray, " images"]
 
 
 def _with_rows_of(checked: Batch, batch: Batch, n: int, num_batches: int) -> Batch:
-    """`checked` with each `num_batches`-th row of batch n in its place: in the end, rows of all batches alike."""
-
-    def merged(kept: np.ndarray, new: np.ndarray) -> np.ndarray:
-        kept = kept.copy()
-        kept[n::num_batches] = new[n::num_batches]
-        return kept
-
-    return {name: merged(checked[name], batch[name]) for name in batch}
+    """`checked` with some rows of batch n in their places: in the end, every row is of another batch, of all evenly."""
+    rows = np.arange(len(batch["mask"]))
+    chosen = rows * max(1, num_batches // len(rows)) % num_batches == n
+    return {
+        name: np.where(chosen.reshape(-1, *[1] * (entry.ndim - 1)), entry, checked[name])
+        for name, entry in batch.items()
+    }
 
 
 def image_ode_bounds(

@@ -226,20 +226,21 @@ def run_pilot(
     num = num_evaluated(source, PILOT_IMAGES)
     indices = selected(len(source), num)
     repeats = -(-MIN_CURVES // num)
-    offsets = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((repeats, num))
+    # Off the ends of the bins, where float32 could take one for another.
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((repeats, num))
+    offsets = 0.0005 + 0.999 * random
 
     def place(r: int, index: np.ndarray) -> np.ndarray:
-        """Round r is draw r % 2 in a bin of a curve. What the padding gets does not count."""
-        curve, k = divmod(r // 2, BINS)
-        return (k + offsets[curve, np.searchsorted(indices, index) % num]) / BINS
+        """Both rounds of a curve have the same. What the padding gets does not count."""
+        return offsets[r // 2, np.searchsorted(indices, index) % num]
 
     # Not filled up to the batch of the evaluation proper: that would be many times the work.
     estimates = evaluator.resized(num).estimates(
         variables,
         source,
         key,
-        1,
-        rounds=2 * BINS * repeats,
+        BINS,
+        rounds=2 * repeats,
         max_images=num,
         num_steps=num_steps,
         scheme=Scheme(levels, _edges(levels), np.zeros((BINS, 2))),
@@ -247,11 +248,11 @@ def run_pilot(
     )
 
     def curves(values: np.ndarray) -> np.ndarray:
-        """(2 draws, curves, bins, …) of (rounds, images, …) in nats."""
-        values = values.reshape(repeats, BINS, 2, num, *values.shape[2:])
-        return np.moveaxis(values, (2, 0, 3, 1), (0, 1, 2, 3)).reshape(2, repeats * num, BINS, *values.shape[4:])
+        """(2 draws, curves, …) of (rounds, images, …) in nats."""
+        values = values.reshape(repeats, 2, num, *values.shape[2:])
+        return np.moveaxis(values, 1, 0).reshape(2, repeats * num, *values.shape[3:])
 
-    drawn = curves(estimates.by_time.astype(np.float64).sum(axis=2))
+    drawn = curves(estimates.by_time.astype(np.float64))
     unit = bounds.bits_per_dim(1.0, evaluator.model.num_dims)
     return to_pilot(
         drawn[..., 1] * unit,
@@ -271,15 +272,18 @@ def to_pilot(
     losses: Float[np.ndarray, "2 curves bins"],
     variates: Float[np.ndarray, "2 curves bins 2"],
     measure: Float[np.ndarray, "curves bins"],
-    reconstruction: Float[np.ndarray, "2 curves bins"],
+    reconstruction: Float[np.ndarray, "2 curves"],
     offsets: Float[np.ndarray, " curves"],
 ) -> Pilot:
-    """From two draws at each place: L(v) = `measure` × loss at t, for `measure` = dt/dv there; in bits/dim."""
+    """From two draws at each place: L(v) = `measure` × loss at t, for `measure` = dt/dv there; in bits/dim.
+
+    The reconstruction is a mean over the draws of a curve.
+    """
     # The two draws are independent, so their product is free of the noise that a square of means would have.
     squared_mean = np.mean(losses[0].mean(axis=1) * losses[1].mean(axis=1))
     # A draw at a uniform time is L/measure with probability measure. No time lies where it is 0.
     square = np.mean(_divided(np.square(losses).mean(axis=0), measure))
-    reconstruction_variance = float(np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2)
+    reconstruction_variance = float(BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2)
     factors = _regress(losses[0] - losses[1], variates[0] - variates[1])
     first, second = losses - np.sum(factors * variates, axis=-1)
     # Factors fitted to m pairs leave less noise in those pairs, by 1 − 2/m, than in others, 1 + 2/m (Akaike 1969).

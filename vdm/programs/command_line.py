@@ -336,8 +336,7 @@ def _help(
 ) -> str:
     """The flags with one example, or all there is to say, with the fields of the dataclasses."""
     called = program_name(program)
-    # As it is called, in the examples too.
-    # None with python -OO.
+    # As it is called, in the examples too; there is no docstring with python -OO.
     description = inspect.cleandoc(description or "").replace(
         f"vdm {re.split('[ /]', program)[-1].removesuffix('.py')} ", f"{called} "
     )

@@ -56,8 +56,8 @@ def heun(
 
 def _solver(churn: ArrayLike, s_min: ArrayLike, s_max: ArrayLike, s_noise: ArrayLike, second_order: bool) -> Sampler:
     options.check_range("churn", churn, 0.0, _MOST_CHURN)
-    for name, value in (("s_min", s_min), ("s_max", s_max), ("s_noise", s_noise)):
-        options.check_range(name, value, 0.0, np.inf)
+    for name, value, most in (("s_min", s_min, np.inf), ("s_max", s_max, np.inf), ("s_noise", s_noise, 100.0)):
+        options.check_range(name, value, 0.0, most)
 
     def churned(keys: Keys, z: Array, gamma: Array) -> tuple[Array, Array]:
         """(ẑ, γ̂): a draw of q(z_γ̂|z_γ), the forward process itself when s_noise = 1."""

@@ -156,7 +156,9 @@ def _between(level: Callable[[Array, Array, Array, Array], Array]) -> Grid:
 
 def _check_gamma(gamma: GammaFn) -> None:
     if not callable(gamma):
-        raise ValueError(f"gamma={gamma!r}: must be a function t -> γ(t), such as partial(schedule.gamma, params)")
+        raise ValueError(
+            f"gamma={type(gamma).__name__}: must be a function t -> γ(t), such as partial(schedule.gamma, params)"
+        )
 
 
 def _times(num_steps: int, power: int = 1) -> Float[Array, " points"]:

@@ -57,7 +57,7 @@ class Sampler(NamedTuple):
 def check_sampler(name: str, value: object) -> None:
     """Raises ValueError unless `value` is a `Sampler`: the function that makes one is none before it is called."""
     if not isinstance(value, Sampler):
-        found = getattr(value, "__name__", repr(value))
+        found = getattr(value, "__name__", type(value).__name__)
         raise ValueError(f"{name}={found}: must be a Sampler, such as ddim() returns")
 
 

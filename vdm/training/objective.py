@@ -1,4 +1,4 @@
-"""What training minimises, and its gradients: the weighted bound, and the variance that a schedule's shape follows."""
+"""What training minimises, and its gradients: the weighted bound, and the second moment that the shape follows."""
 
 import functools
 from typing import Any, NamedTuple
@@ -61,11 +61,16 @@ def loss_and_gradients(
     `proposal` is the state of the objective's proposal.
 
     The network follows the bound with its diffusion loss L weighted by w(λ). The schedule's end
-    points and the likelihood follow the bound itself; so does the shape of a learned schedule in discrete time. In
-    continuous time it does not move the expected bound, so it follows the gradient of the variance of one draw's
-    weighted loss w L: that of E[(w L)²], as E[w L] is constant (Kingma et al. 2021, §I.2). The batch's mean needs only
-    ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are
-    weighted with 2 w_i L_i and pulled back through the schedule. Where w_i is below `LEAST_SCALE` the pass takes that.
+    points and the likelihood follow the bound itself. The shape of a learned schedule follows the second moment of one
+    draw's weighted loss, E[(w L)²] = E[w L]² + Var[w L]. In continuous time it does not move E[w L], so that is the
+    gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape moves both: the gradient is 2 E[w L]
+    times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held fixed. Both pull; what the shape can
+    win of the bound falls as 1/T, and from some T on the variance decides. (The gradient of the bound alone is then all
+    noise, and Adam a random walk, away from where training is quiet: docs/discrete_vs_continuous.md.)
+
+    The batch's mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the one backward pass through the
+    network gives, example by example; they are weighted with 2 w_i L_i and pulled back through the schedule. Where w_i
+    is below `LEAST_SCALE` the pass takes that.
 
     With `num_parts`, a divisor of the batch, the passes through the network are over one part after another, and the
     rest over the whole batch: the same numbers but for dropout, whose masks are each part's own. A batch on a mesh
@@ -113,11 +118,11 @@ def loss_and_gradients(
     by_gamma, by_weight = by_gamma / scale, by_weight / scale
     (through_levels,) = pull_back((by_gamma, by_weight))
     of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
-    if "shape" in schedule and model.num_steps is None:
+    if "shape" in schedule:
         twice = 2 * w * bound.diffusion
         of_weighted = w * by_gamma + w_slope * bound.diffusion / w.size
-        (through_variance,) = pull_back((twice * of_weighted, twice * (w * by_weight)))
-        of_schedule |= {"shape": through_variance["shape"]}
+        (of_second_moment,) = pull_back((twice * of_weighted, twice * (w * by_weight)))
+        of_schedule |= {"shape": of_second_moment["shape"]}
     gradients = {**gradients, "schedule": of_schedule}
     proposal = objective.proposal.update(proposal, levels, w * bound.diffusion)
     return Bound(*(jnp.mean(term) for term in bound)), gradients, proposal

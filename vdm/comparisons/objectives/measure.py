@@ -13,6 +13,7 @@ from vdm import parallel, parts
 from vdm.comparisons.objectives.settings import ObjectivesSettings
 from vdm.comparisons.objectives.table import Choice, ObjectiveOutcome, markdown, speed_ups
 from vdm.comparisons.quality import Quality
+from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.work import (
     Train,
     Work,
@@ -53,9 +54,10 @@ def compare_objectives(
     validate(config)
     check(settings, "comparison")
     runs = {}
-    seeds = range(config.seed, config.seed + settings.seeds)
     # Seed by seed: what there is of an unfinished comparison is a comparison.
-    for seed, *texts in itertools.product(seeds, settings.predictions, settings.weightings, settings.proposals):
+    for seed, *texts in itertools.product(
+        seeds_of(config, settings.seeds), settings.predictions, settings.weightings, settings.proposals
+    ):
         objective = Choice(*texts)
         run = replace(
             config,

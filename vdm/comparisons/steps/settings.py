@@ -15,10 +15,11 @@ class StepsSettings:
         increasing_steps(),
     )
     evaluated: tuple[int, ...] = setting(
-        (5, 10, 25, 50, 100, 250, 1000),
+        (5, 10, 25, 50, 100, 250, 1000, 10000),
         "T at which the continuous-time model is evaluated, beside T = ∞.",
         increasing_steps(),
     )
+    seeds: int = setting(3, "Runs of each model, with the seeds seed, seed + 1, ….", at_least(1))
     draws: int = setting(
         250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
     )
