@@ -92,7 +92,7 @@ def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Its config.json has the schedule's arguments as fields, and the settings of compare.py; run.json has no config."""
+    """Its config.json has the schedule's arguments as fields, and compare.py's settings; run.json has no config."""
     start(tmp_path, Config())
     write_json(tmp_path / "run.json", {"data": DATA, "sessions": []})
     old = to_dict(Config())
