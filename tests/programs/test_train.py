@@ -147,12 +147,12 @@ def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
 
 
 def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -> None:
-    config, path = tiny(folder), folder / "longer"
+    config, path, whole = tiny(folder), folder / "longer" / "run", folder / "whole" / "run"
     half = replace(config, training=replace(config.training, steps=STEPS // 2))
-    assert json.loads((folder / "whole" / "evaluation.json").read_text())["checkpoint_step"] == STEPS
+    assert json.loads((whole / "evaluation.json").read_text())["checkpoint_step"] == STEPS
     first, _ = run_here(half, path)
     run_here(config, path)
-    assert differences(folder / "whole", path) == [f"only in the trial: evaluations/final_step_{STEPS // 2}.json"]
+    assert differences(whole, path) == [f"only in the trial: evaluations/final_step_{STEPS // 2}.json"]
     kept = json.loads((path / "evaluations" / f"final_step_{STEPS // 2}.json").read_text())
     assert kept["bits_per_dim"]["total"] == first.total
     with pytest.raises(InputError, match=rf"config\.training\.steps={STEPS // 2}: must be {STEPS} or more"):
@@ -161,7 +161,7 @@ def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -
 
 def test_a_run_starts_from_the_averaged_weights_of_another(folder: Path) -> None:
     """With cosine decay too; its step 0 is the source's bound to the bit."""
-    source, path, console = folder / "whole", folder / "from", Console(quiet=True)
+    source, path, console = folder / "whole" / "run", folder / "from", Console(quiet=True)
     config = tiny(folder, decay="cosine", b1=0.8)
     dataset = load(config.data)
     config = resolve(config, dataset)
@@ -188,7 +188,7 @@ def test_a_run_starts_from_the_averaged_weights_of_another(folder: Path) -> None
 
 
 def test_a_run_does_not_start_from_another_model(folder: Path) -> None:
-    source, config = folder / "whole", tiny(folder)
+    source, config = folder / "whole" / "run", tiny(folder)
     for field, changed in (
         (r"network\.prediction 'eps' there, 'v' here", replace(config.network, prediction="v")),
         (r"network\.channels 4 there, 8 here", replace(config.network, channels=8)),
