@@ -16,7 +16,15 @@ from vdm.config import Config, from_dict, to_dict, validate
 from vdm.errors import InputError
 from vdm.runs.records import read_config
 
-CONTEXT = {"gamma_min": -7.0, "gamma_max": 4.0, "shape": (8, 8, 1), "levels": 17, "channels": 8, "depth": 1, "dropout": 0.0}
+CONTEXT = {
+    "gamma_min": -7.0,
+    "gamma_max": 4.0,
+    "shape": (8, 8, 1),
+    "levels": 17,
+    "channels": 8,
+    "depth": 1,
+    "dropout": 0.0,
+}
 KINDS = [kind for kind in parts.PARTS if kind != "source"]
 NAMES = sorted({name for kind in KINDS for name in parts.names(kind)})
 INFINITE = ("s_min", "s_max")

@@ -19,7 +19,7 @@ _FOUND = {dict: "a table", list: "a list", bool: "true or false", str: "a string
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
-_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxstring = _SHORT.maxother = 120
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 8
 
 
