@@ -16,7 +16,7 @@ test: .venv/installed-dev
 # What most changes need: the rooms, the config and its parts, the mathematics and the model.
 QUICK := architecture config parts settings gaussian schedules bounds predictions guidance likelihoods timesteps model
 quick: .venv/installed-dev
-	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/training/test_objective.py tests/data/test_files.py
+	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/training/test_objective.py tests/data/test_folder_images.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

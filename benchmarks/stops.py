@@ -81,14 +81,14 @@ class Trials:
         )
 
     def whole(self, name: str) -> None:
-        """Runs it undisturbed, twice: the first compiles."""
-        for _ in range(2):
-            start = time.monotonic()
-            process = self.start(name)
-            _, said = process.communicate()
-            if process.returncode:
-                raise SystemExit(f"{name}: {said}")
-            self.seconds[name] = time.monotonic() - start
+        """Runs it undisturbed."""
+        start = time.monotonic()
+        process = self.start(name)
+        _, said = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{name}: {said}")
+        self.seconds[name] = time.monotonic() - start
+        print(f"{name}: {self.seconds[name]:.1f} s", file=sys.stderr, flush=True)
         if name == "train":
             shutil.rmtree(self.folder / "run", ignore_errors=True)
             shutil.copytree(self.folder / "new", self.folder / "run")
@@ -112,6 +112,7 @@ class Trials:
         else:
             how = f"status {status}"
         self.ends[name][how] += 1
+        print(f"{name}, {number.name} at {at:.1f} s: {how} in {took:.1f} s", file=sys.stderr, flush=True)
         self.longest = max(self.longest, 0 if over else took)
         lines = [line for line in said.splitlines() if line]
         clean = all(line.startswith(("error: ", "stopping after this step")) for line in lines) and len(lines) <= 2

@@ -21,4 +21,6 @@ def get_config() -> Config:
 
 
 def get_comparison() -> StepsSettings:
-    return StepsSettings(trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), draws=50, max_images=200)
+    return StepsSettings(
+        trained=(5, 25, 100), evaluated=(5, 10, 25, 50, 100, 250, 1000), seeds=1, draws=50, max_images=200
+    )

@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 from matplotlib.figure import Figure
@@ -47,6 +48,14 @@ def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@pytest.fixture
+def unannotated() -> Iterator[None]:
+    """As outside of pytest, where no annotation is checked: for what the package itself must refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -117,3 +117,14 @@ def test_a_plain_wrapper_of_a_denoiser_is_a_denoiser(kind, sampler):
     assert np.all(np.isfinite(draws[0]))
     for other in draws[1:]:
         np.testing.assert_array_equal(draws[0], other)
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_weights_are_scalars_and_percentiles_numbers():
+    with pytest.raises(ValueError, match=r"weights\[1\] has shape \(3,\): must be a scalar"):
+        guidance.combine([denoise, denoise], [1.0, jnp.ones(3)])
+    with pytest.raises(ValueError, match=r"denoise=int: must be a function"):
+        guidance.combine([denoise, 3], [1.0, 1.0])
+    for percentile in ("99", True):
+        with pytest.raises(ValueError, match=r"percentile=.*: must be above 0 and at most 100"):
+            guidance.dynamic_clipping(percentile)

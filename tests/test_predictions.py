@@ -386,3 +386,27 @@ def test_energy_is_a_prediction_but_no_linear_one():
         convert(ONES, ONES, 0.0, "energy", "x")
     with pytest.raises(ValueError, match=r"kind='noise': must be one of x, eps, score, v, u, F, energy$"):
         denoiser(lambda z, _: z, "noise")
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(("answer", "says"), [
+    (lambda z: z[:, :1], r"shape \(2, 1\): must be \(2, 3\), that of z"),
+    (lambda z: z[0], r"shape \(3,\): must be"),
+    (lambda z: 0.5, r"shape \(\): must be"),
+    (lambda z: predictions.Prediction(z, z[:1]), r"shape \(1, 3\) and \(2, 3\): must be"),
+    (lambda z: (z, z), r"a tuple: must be ε̂ or a Prediction\(x, eps\)"),
+    (lambda z: [z, z], r"a list: must be"),
+])  # fmt: skip
+def test_an_answer_that_is_none_is_refused(answer, says):
+    """Not broadcast to z."""
+    with pytest.raises(ValueError, match=f"^the denoiser answers with {says}"):
+        predictions.both(lambda z, gamma: answer(z))(jnp.ones((2, 3)), 0.0)
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_what_is_no_function_is_no_denoiser():
+    for other in (3, None, jnp.ones((2, 3)), "eps"):
+        with pytest.raises(ValueError, match=r"^denoise=.*: must be a function"):
+            predictions.both(other)
+        with pytest.raises(ValueError, match=r"^network=.*: must be a function"):
+            predictions.denoiser(other, "v")

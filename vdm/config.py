@@ -180,7 +180,9 @@ class EvaluationConfig:
     draws: int = running(10, "Noise draws an image in the final evaluation and in evaluate.py.", at_least(1))
     training_draws: int = running(1, "Noise draws an image in the evaluations during training.", at_least(1))
     max_images: int = running(
-        0, "Test images that evaluations during training and the variance report use; 0: all.", at_least(0)
+        0,
+        "Test images, from all over the split, that evaluations during training and the variance report use; 0: all.",
+        at_least(0),
     )
 
 

@@ -57,5 +57,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed: bytes of its name that are no UTF-8 are written as \\xe9."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text of one line that any UTF-8 output takes: other bytes of its name are written as \\xe9, \\n, ….
+
+    >>> printable("caf\\udce9\\n.png")
+    'caf\\\\xe9\\\\n.png'
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,6 +5,7 @@ or with a `Prediction`; the result answers with a `Prediction`.
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -19,8 +20,8 @@ Guidance = Callable[[Denoise], Denoise]
 def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
     """Σ_k w_k of the predictions of each: x̂ and ε̂ alike. Weights are scalars, may be negative, and may be traced.
 
-    With weights of sum 1, α x̂ + σ ε̂ = z holds as it does for each. Raises ValueError unless there is a weight for each
-    denoiser, and one or more of them.
+    With weights of sum 1, α x̂ + σ ε̂ = z holds as it does for each. Raises ValueError unless there is a scalar weight
+    for each denoiser, and one or more of them.
 
     >>> import jax.numpy as jnp
     >>> guided = combine([lambda z, gamma: z, lambda z, gamma: 0 * z], [1.5, -0.5])
@@ -29,6 +30,9 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
     """
     if not denoisers or len(denoisers) != len(weights):
         raise ValueError(f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be as many, 1 or more")
+    for k, weight in enumerate(weights):
+        if jnp.ndim(weight) != 0:
+            raise ValueError(f"weights[{k}] has shape {jnp.shape(weight)}: must be a scalar")
     answers = [predictions.both(denoise) for denoise in denoisers]
 
     def denoise(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
@@ -70,8 +74,8 @@ def dynamic_clipping(percentile: float = 99.5) -> Guidance:
     >>> denoise(jnp.asarray([[1.0, 2.0]]), -20.0).x.round(3).tolist()
     [[0.5, 1.0]]
     """
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile={percentile}: must be above 0 and at most 100")
+    if isinstance(percentile, bool) or not isinstance(percentile, Real) or not 0 < percentile <= 100:
+        raise ValueError(f"percentile={percentile!r}: must be above 0 and at most 100")
 
     def limit(x: Float[Array, "batch *data"]) -> Float[Array, "batch *data"]:
         axes = tuple(range(1, x.ndim))

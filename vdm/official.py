@@ -1,4 +1,4 @@
-"""Makes a run of a checkpoint of google-research/vdm, for evaluate.py, sample.py and python -m vdm.export.
+"""Makes a run of a checkpoint of google-research/vdm, for vdm evaluate, vdm sample and vdm export.
 
 python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
 python evaluate.py --workdir=runs/official

@@ -45,8 +45,9 @@ def setup(
     this one's, or `auto` where Slurm, Open MPI, Kubernetes or a TPU pod tell them. Raises `InputError` for one without
     the other, and if the processes do not find each other.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    # Or it names a file of flags, to which none can be added here.
+    if "xla_cpu_multi_thread_eigen" not in flags and (not flags or flags.startswith("-")):
         flags = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         os.environ["XLA_FLAGS"] = flags
     if "xla_force_host_platform_device_count" not in flags:

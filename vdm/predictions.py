@@ -148,15 +148,25 @@ def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
 def both(denoise: Denoise) -> Both:
     """`denoise` as one that answers with a `Prediction`: its own, or x̂ = (z − σ ε̂)/α of its ε̂.
 
-    Of ε̂ alone x̂ is lost at α = 0.
+    Of ε̂ alone x̂ is lost at α = 0. Raises ValueError unless `denoise` is a function; its result does when the answer is
+    neither an array of the shape of z nor a `Prediction` of two: nothing is broadcast.
 
     >>> import jax.numpy as jnp
     >>> denoise = lambda z, gamma: 0.5 * z
     >>> x_hat, eps_hat = both(denoise)(jnp.ones((2, 3)), 0.0)
     """
 
+    if not callable(denoise):
+        raise ValueError(f"denoise={type(denoise).__name__}: must be a function (z, gamma) -> ε̂ or a Prediction")
+
     def answer(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
         value = denoise(z, jnp.asarray(gamma))
+        if isinstance(value, tuple | list) and not isinstance(value, Prediction):
+            raise ValueError(f"the denoiser answers with a {type(value).__name__}: must be ε̂ or a Prediction(x, eps)")
+        shapes = {jnp.shape(part) for part in (value if isinstance(value, Prediction) else (value,))}
+        if shapes != {z.shape}:
+            found = " and ".join(map(str, sorted(shapes)))
+            raise ValueError(f"the denoiser answers with shape {found}: must be {z.shape}, that of z")
         return value if isinstance(value, Prediction) else decompose(value, z, gamma, "eps")
 
     return answer
@@ -179,6 +189,8 @@ def denoiser(network: Callable[[Array, Array], Array], kind: str) -> Both:
     (2, 3)
     """
     _known("kind", kind, PREDICTIONS)
+    if not callable(network):
+        raise ValueError(f"network={type(network).__name__}: must be a function (z, gamma) -> prediction")
 
     def linear(z: Array, gamma: gaussian.Gamma) -> Prediction:
         value = _output(network, z / _std(gamma, z) if kind == "F" else z, gamma, kind, z.shape)

@@ -140,14 +140,18 @@ def recorded(config: Any) -> dict[str, Any]:
     return {each.name: each.value for each in settings(config) if each.in_name is not None}
 
 
-def in_file_name(config: Any) -> str:
-    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only."""
-    words = [
-        each.in_name.template.format(each.value)
+def in_words(config: Any) -> dict[str, str]:
+    """By field, the settings that names have: T_250, ddim(0.5), karras; those that are as by default mostly are not."""
+    return {
+        each.name: each.in_name.template.format(each.value)
         for each in settings(config)
         if each.in_name is not None and (each.in_name.always or not each.same(each.default))
-    ]
-    return "_".join(map(as_word, words))
+    }
+
+
+def in_file_name(config: Any) -> str:
+    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only."""
+    return "_".join(map(as_word, in_words(config).values()))
 
 
 def as_word(text: str) -> str:

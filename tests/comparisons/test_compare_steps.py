@@ -13,16 +13,18 @@ from rich.console import Console
 from vdm.comparisons.steps import MODE, StepsSettings
 from vdm.comparisons.steps import measure as program
 from vdm.config import Config, EvaluationConfig, SamplingConfig, ScheduleConfig
+from vdm.data import selected
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.programs import compare as compare_program
 from vdm.programs.evaluate import Evaluate, parse_steps
 from vdm.programs.hooks import every
 from vdm.runs.folder import lock
+from vdm.runs.open import open_run
 from vdm.runs.records import read_config, read_metrics
 
 NUM, STEPS = 24, 6
-SETTINGS = StepsSettings(trained=(3,), evaluated=(3, 40), draws=20, max_images=NUM)
+SETTINGS = StepsSettings(trained=(3,), evaluated=(3, 40), seeds=1, draws=20, max_images=NUM)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +77,9 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
     again, printed = run(small(folder), folder / "broken")
     assert "resuming at step 2" in printed or "resuming at step 4" in printed
     assert printed.count("from scratch") == 0
-    assert "inf at T_3" not in printed
+    assert "inf-seed_0 at T_3" not in printed
     assert again == table
-    for name in ("inf/bounds/inf", "inf/bounds/T_3", "inf/bounds/T_40", "T_3/bounds/T_3"):
+    for name in ("inf-seed_0/bounds/inf", "inf-seed_0/bounds/T_3", "inf-seed_0/bounds/T_40", "T_3-seed_0/bounds/T_3"):
         parts = [np.load(folder / run / f"{name}.npz")["bits"] for run in ("whole", "broken")]
         np.testing.assert_array_equal(*parts)
 
@@ -93,15 +95,15 @@ def test_what_it_leaves(folder: Path) -> None:
     assert record["num_images"] == NUM
     assert record["last_session"]["versions"]["jax"]
     assert (path / "comparison.png").stat().st_size > 0
-    assert f"{own[0]['bits_per_dim']:.3f}" in (path / "comparison.md").read_text()
-    assert read_config(path / "T_3").objective.num_steps == 3
-    assert read_config(path / "inf").objective.num_steps is None
+    assert f"{own[0]['bits_per_dim']['value']:.3f}" in (path / "comparison.md").read_text()
+    assert read_config(path / "T_3-seed_0").objective.num_steps == 3
+    assert read_config(path / "inf-seed_0").objective.num_steps is None
 
 
 def test_models_share_start_and_data(folder: Path) -> None:
     """The first log line is of the same images, times and noise: only the T-step bound differs."""
     whole = folder / "whole"
-    first = {name: read_metrics(whole / name / "metrics.jsonl")[0] for name in ("inf", "T_3")}
+    first = {name: read_metrics(whole / f"{name}-seed_0" / "metrics.jsonl")[0] for name in ("inf", "T_3")}
     np.testing.assert_allclose(first["inf"]["reconstruction"], first["T_3"]["reconstruction"], rtol=0.05)
     assert first["T_3"]["diffusion"] > 1.2 * first["inf"]["diffusion"]
 
@@ -111,9 +113,35 @@ def test_a_finished_comparison_does_nothing_and_more_of_it_only_what_is_missing(
     _, printed = run(config, folder / "whole")
     assert "training" not in printed
     _, printed = run(config, folder / "whole", evaluated=(3, 10, 40))
-    assert "inf at T_10" in printed
-    assert "inf at T_3" not in printed
+    assert "inf-seed_0 at T_10" in printed
+    assert "inf-seed_0 at T_3" not in printed
     assert "training" not in printed
+
+
+def test_more_seeds_are_runs_of_their_own_with_the_same_noise(folder: Path) -> None:
+    """Only those of the new seed are trained; the errors are then over seeds, and the record has each one's number."""
+    table, printed = run(small(folder), folder / "whole", seeds=2)
+    assert "training inf-seed_1" in printed
+    assert "seed_0 at" not in printed
+    record = json.loads((folder / "whole" / "comparison.json").read_text())
+    assert record["seeds"] == [0, 1]
+    own = record["rows"]["trained and evaluated at T"][0]
+    by_seed = []
+    for seed in (0, 1):
+        path = folder / "whole" / f"T_3-seed_{seed}"
+        assert read_config(path).seed == seed
+        by_seed.append(np.load(path / "bounds" / "T_3.npz")["bits"].mean())
+    assert abs(by_seed[0] - by_seed[1]) > 1e-4
+    np.testing.assert_allclose(list(own["by_seed"].values()), by_seed, rtol=1e-6)
+    np.testing.assert_allclose(own["bits_per_dim"]["over_seeds"], abs(by_seed[0] - by_seed[1]) / 2, rtol=1e-4)
+    assert "errors over 2 seeds" in table
+
+
+def test_seeds_beyond_what_a_config_takes_are_refused(folder: Path) -> None:
+    config = small(folder)
+    config.seed = 2**32 - 2
+    with pytest.raises(InputError, match=r"comparison\.seeds=3: with config\.seed=4294967294 the last one"):
+        run(config, folder / "refused", seeds=3)
 
 
 def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
@@ -125,7 +153,7 @@ def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:
 
 def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
     """Image by image at the same T, with the same draws, in batches of another size."""
-    path = folder / "whole" / "inf"
+    path = folder / "whole" / "inf-seed_0"
     evaluate = Evaluate(read_config(path), path, "latest", Console(file=io.StringIO()))
     run = evaluate.run
     evaluator = Evaluator(run.model, run.mesh, 16)
@@ -139,16 +167,35 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
     assert [result.num_steps for result in results] == [3, None]
     draws = evaluate.run.config.evaluation.draws
     assert (path / "evaluations" / f"step_{evaluate.run.step}_draws_{draws}_T_3.json").exists()
-    discrete = json.loads((folder / "whole" / "T_3" / "evaluation.json").read_text())
+    discrete = json.loads((folder / "whole" / "T_3-seed_0" / "evaluation.json").read_text())
     assert discrete["num_steps"] == 3
+
+
+def test_bounds_of_other_images_are_measured_anew(folder: Path) -> None:
+    """Those measured before images were chosen from all over, of as many: nothing says which they were of."""
+    path = folder / "whole" / "inf-seed_0" / "bounds" / "inf.npz"
+    with np.load(path) as file:
+        saved = dict(file)
+    run(small(folder), folder / "whole")
+    kept = path.stat().st_mtime_ns
+    indices = saved.pop("indices")
+    np.testing.assert_array_equal(indices, selected(len(open_run(folder / "whole" / "inf-seed_0").dataset.test), NUM))
+    for other in ({}, {"indices": np.arange(NUM)}):
+        np.savez(path, **(saved | other | {"bits": 0 * saved["bits"]}))
+        run(small(folder), folder / "whole")
+        with np.load(path) as file:
+            np.testing.assert_allclose(file["bits"], saved["bits"], rtol=1e-6)
+    assert kept < path.stat().st_mtime_ns
 
 
 def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> None:
     out = io.StringIO()
-    evaluate = Evaluate(read_config(folder / "whole" / "inf"), folder / "whole" / "inf", "latest", Console(file=out))
+    evaluate = Evaluate(
+        read_config(folder / "whole" / "inf-seed_0"), folder / "whole" / "inf-seed_0", "latest", Console(file=out)
+    )
     evaluate.bound(None, 0.05)
-    of_training = (folder / "whole" / "inf" / "evaluation.json").read_text()
-    stem = folder / "whole" / "inf" / "evaluations" / f"step_{evaluate.run.step}"
+    of_training = (folder / "whole" / "inf-seed_0" / "evaluation.json").read_text()
+    stem = folder / "whole" / "inf-seed_0" / "evaluations" / f"step_{evaluate.run.step}"
     saved = json.loads(stem.with_name(f"{stem.name}_stderr_0.05_T_inf.json").read_text())
     assert saved["bits_per_dim"]["noise_stderr"] < 0.06
     assert saved["num_draws"] == saved["plan"]["calls_per_image"]
@@ -156,7 +203,7 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
     evaluate.variance(4)
     assert len(json.loads(stem.with_name(f"{stem.name}_variance_4.json").read_text())["lines"]) == 4
     assert stem.with_name(f"{stem.name}_variance_4.png").stat().st_size > 0
-    assert (folder / "whole" / "inf" / "evaluation.json").read_text() == of_training
+    assert (folder / "whole" / "inf-seed_0" / "evaluation.json").read_text() == of_training
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="stderr"):
             evaluate.bound(None, bad)
@@ -174,7 +221,7 @@ def test_numbers_of_steps_on_the_command_line() -> None:
 def test_it_refuses_one_image_before_it_trains(folder: Path) -> None:
     with pytest.raises(InputError, match="standard error"):
         run(small(folder), folder / "one", max_images=1)
-    assert not (folder / "one" / "inf").exists()
+    assert not (folder / "one" / "inf-seed_0").exists()
 
 
 def test_it_refuses_a_config_of_one_discrete_model(folder: Path) -> None:

@@ -8,9 +8,9 @@ from vdm.comparisons.objectives.table import (
     group,
     markdown,
     speed_ups,
-    statistics,
     steps_to_reach,
 )
+from vdm.comparisons.seeds import statistics
 from vdm.evaluation.metrics.mmd import mmd
 
 METRICS = {"mmd": mmd()}

@@ -2,66 +2,98 @@
 
 import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 from plots.picture import assert_is_picture
 
 from vdm.comparisons.steps.plot import plot
+from vdm.comparisons.steps.table import Mean, Row
+from vdm.plots.axes import BLUE, RED
+
+BEST = 2.0
 
 
-def row(trained, evaluated, bits_per_dim, **fields):
-    return {"trained": trained, "evaluated": evaluated, "bits_per_dim": bits_per_dim, "stderr": 0.01, **fields}
+def row(trained, evaluated, bits_per_dim, gain=None, seeds=3):
+    """Errors of 0.01 over seeds, or over images of a single one; 0.1 where they are not to be drawn."""
+
+    def mean(value):
+        return Mean(value, 0.01, 0.1) if seeds > 1 else Mean(value, None, 0.01)
+
+    by_seed = dict.fromkeys(range(seeds), bits_per_dim)
+    over = f"{seeds} seeds" if seeds > 1 else "images"
+    gain = None if gain is None else mean(gain)
+    return Row(
+        trained, evaluated, mean(bits_per_dim), mean(bits_per_dim - BEST), None, gain, by_seed, 1, False, "", over
+    )
 
 
 def points(line):
-    """[(x, y), …] of a line, without its NaN."""
-    return [(x, y) for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)]
+    """[(x, y), …] of a line."""
+    return [tuple(point) for point in zip(*line.get_data(), strict=True)]
 
 
 def series(axes):
-    """Points by colour of the data lines, which are those with hollow markers and a colour."""
-    return {line.get_color(): points(line) for line in axes.lines if line.get_marker() in ("o", "s")}
+    """Points by colour of the lines with error bars, several in a list."""
+    found = {}
+    for bars in bars_of(axes):
+        found.setdefault(bars.lines[0].get_color(), []).append(points(bars.lines[0]))
+    return found
+
+
+def bars_of(axes):
+    return [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
 
 
 def labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels(which="both")]
 
 
-def test_both_series_are_drawn_and_their_excess(tmp_path, drawn):
-    rows = [
-        row(None, 100, 2.5, excess_stderr=0.1),
-        row(None, 10, 7.0, excess_stderr=None),
-        row(None, None, 2.0),
-        row(10, 10, 4.0),
-        row(100, 100, 1.5),
-        row(10, 100, 50.0),  # of neither series
-    ]
-    left, right = drawn(plot, tmp_path, rows)
+def test_both_series_are_drawn_with_their_excess_and_the_gain(tmp_path, drawn):
+    infinity = row(None, None, BEST)
+    own = [row(10, 10, 4.0, gain=3.0), row(100, 100, 1.5, gain=-0.005), infinity]
+    left, middle, right = drawn(plot, tmp_path, own, [row(None, 10, 7.0), row(None, 100, 2.5), infinity])
     assert labels(left.xaxis) == ["10", "100", "∞"]
-    assert labels(right.xaxis) == ["10", "100"]
-    infinity = left.get_xticks()[-1]
-    assert infinity > 100
-    assert series(left) == {
-        "tab:blue": [(10, 7), (100, 2.5), (infinity, 2)],
-        "tab:red": [(10, 4), (100, 1.5), (infinity, 2)],
-    }
-    assert series(right) == {"tab:blue": [(10, 5), (100, 0.5)], "tab:red": [(10, 2)]}
-    under = [line for line in right.lines if line.get_marker() == "v"]
+    # Strokes through the axis before ∞, each series once in the legend, and log axes that say so.
+    strokes = [line for line in left.lines if line.get_linestyle() == "None" and len(line.get_xdata()) == 2]
+    assert [set(line.get_xdata()) for line in strokes] == [{left.get_xticks()[-1] / 2}] * 2
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        "trained at ∞, evaluated at T",
+        "trained and evaluated at T",
+    ]
+    assert (left.get_xlabel(), left.get_ylabel()) == ("number of time steps T (log scale)", "bits/dim")
+    assert middle.get_ylabel() == "excess in bits/dim (log scale)"
+    assert labels(middle.xaxis) == labels(right.xaxis) == ["10", "100"]
+    end = left.get_xticks()[-1]
+    assert end > 100
+    # ∞ is a point of its own: no line goes to it.
+    assert series(left) == {BLUE: [[(10, 7), (100, 2.5)], [(end, 2)]], RED: [[(10, 4), (100, 1.5)], [(end, 2)]]}
+    assert series(middle) == {BLUE: [[(10, 5), (100, 0.5)]], RED: [[(10, 2)]]}
+    under = [line for line in middle.lines if line.get_marker() == "v"]
     assert [list(line.get_xdata()) for line in under] == [[100]]
-    guide = next(line for line in right.lines if line.get_linestyle() == "--")
+    guide = next(line for line in middle.lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(points(guide), [(10, 5), (100, 0.5)])
-    low, high = right.get_ylim()
+    low, high = middle.get_ylim()
     assert low < 0.5
     assert high > 5
+    assert series(right) == {RED: [[(10, 3), (100, -0.005)]]}
+    # 0.01 to either side is more than the gain at 100: the bar crosses the line at 0.
+    for axes in (left, middle, right):
+        for bars in bars_of(axes):
+            for low, high in (segment[:, 1] for segment in bars.lines[2][0].get_segments()):
+                np.testing.assert_allclose(high - low, 0.02)
+    assert right.get_ylim()[0] < -0.015
+    assert "3 seeds" in left.get_title()
 
 
-@pytest.mark.parametrize("rows", [[], [row(None, None, 2.0)], [row(None, 8, 2.0), row(8, 8, 2.0)]])
-def test_few_rows(tmp_path, drawn, rows):
-    panels = drawn(plot, tmp_path, rows)
-    has_infinity = any(row["evaluated"] is None for row in rows)
-    assert len(panels) == 1 + has_infinity
-    assert ("∞" in labels(panels[0].xaxis)) == has_infinity
+def test_of_one_seed_errors_are_over_images(tmp_path, drawn):
+    infinity = row(None, None, BEST, seeds=1)
+    panels = drawn(plot, tmp_path, [infinity], [infinity])
+    assert len(panels) == 2
+    assert "over images" in panels[0].get_title()
 
 
-def test_it_becomes_a_picture(tmp_path):
+@pytest.mark.parametrize("gain", [None, 0.5])
+def test_it_becomes_a_picture(tmp_path, gain):
     path = tmp_path / "new" / "comparison.png"
-    plot(path, [row(None, 10, 3.0), row(None, None, 2.0)])
+    infinity = row(None, None, BEST)
+    plot(path, [row(10, 10, 3.0, gain), infinity], [row(None, 10, 3.5), infinity])
     assert_is_picture(path)

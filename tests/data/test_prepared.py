@@ -145,6 +145,12 @@ def test_photos32_splits_share_no_photograph(data_dir, photos32):
     assert len(photos[1]) == 3
     assert not photos[0] & photos[1]
     assert not any(b"motorcycle" in photo for photo in photos[1])  # of which there are two views
+    for split, source, num in (("train", photos32.train, 4), ("test", photos32.test, 3)):
+        # An entry "group" tells the photographs apart.
+        records = list(builder.as_data_source(split))
+        groups = examples(source, range(len(source)))["group"]
+        assert groups.dtype == np.int32
+        assert len(set(groups)) == len(set(zip((r["photo"] for r in records), groups.tolist(), strict=True))) == num
     train = {image.tobytes() for image in all_images(photos32.train)}
     assert not any(image.tobytes() in train for image in all_images(photos32.test))
 
@@ -246,6 +252,7 @@ def test_a_prepared_data_set_is_found_by_name(tmp_path):
         "test_split": "validation",
         "preprocessing": "feature 'image' as TFDS decodes it",
         "classes": [str(k) for k in range(9)],
+        "notes": ["training images: split train; test images: split validation"],
     }
     iterator = train_iterator(dataset, batch_size=2, seed=0, num_workers=1)  # the source survives pickling
     batch = next(iterator)

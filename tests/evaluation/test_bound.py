@@ -11,12 +11,13 @@ import pytest
 from vdm import model as model_lib
 from vdm import parallel, timesteps
 from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig
-from vdm.data import Arrays
+from vdm.data import Arrays, selected, selection
 from vdm.evaluation.bound import (
     TIME_BINS,
     Estimates,
     Evaluation,
     Evaluator,
+    Scheme,
     control_variates,
     image_bounds,
     image_noise,
@@ -103,8 +104,40 @@ def test_every_image_counts_once_whatever_the_batch() -> None:
             np.testing.assert_allclose(getattr(part, name), getattr(whole, name), rtol=1e-5)
 
 
-def test_first_images_only() -> None:
-    assert evaluate("linear", 1, batch_size=4, max_images=6).num_images == 6
+def test_some_images_are_from_all_over_with_the_noise_they_always_have() -> None:
+    """Those that `selected` chooses, each as in the evaluation of all; and the result says so."""
+    variables, key, indices = fresh("linear")[1], jax.random.key(7), selected(NUM, 6)
+    assert indices.max() > 6
+    all_of_them, some = (_evaluator("linear").estimates(variables, source(), key, 3, max_images=num) for num in (0, 6))
+    np.testing.assert_allclose(some.terms, all_of_them.terms[:, :, indices], rtol=1e-6)
+    record = to_evaluation(some, DIMS).to_dict()
+    assert record["images"] == {"num": 6, "of": NUM, "choice": selection.CHOICE}
+    assert to_evaluation(all_of_them, DIMS).to_dict()["images"] == {"num": NUM, "of": NUM, "choice": "all"}
+
+
+def test_reconstruction_and_diffusion_have_noise_of_their_own() -> None:
+    """Over draws the two terms are uncorrelated; with one ε for both they move together: ‖ε‖² is in both."""
+    found = _evaluator("linear").estimates(fresh("linear")[1], source(), jax.random.key(2), 1, rounds=200)
+    # What a loss owes to its time is not of interest: residuals from the mean at times like its own.
+    reconstruction, _, diffusion = np.moveaxis(found.terms, 1, 0)
+    bins = found.by_time[..., 0].argmax(axis=-1)
+    means = np.bincount(bins.ravel(), diffusion.ravel()) / np.bincount(bins.ravel())
+    correlation = np.corrcoef((diffusion - means[bins]).ravel(), (reconstruction - reconstruction.mean(0)).ravel())
+    # 2600 draws: 0 is known to 0.02.
+    assert abs(correlation[0, 1]) < 0.08
+
+
+def test_errors_over_images_are_by_group_where_the_data_know_groups() -> None:
+    """Two copies of each image, of one group each: the error of the copies is that of the images, not less by √2."""
+    doubled = Arrays({"image": np.repeat(images(), 2, axis=0), "group": np.repeat(np.arange(NUM), 2)})
+    result = Evaluator(fresh("linear")[0], parallel.make_mesh(1), 8)(
+        fresh("linear")[1], doubled, jax.random.key(1), 100
+    )
+    single = _evaluator("linear")(fresh("linear")[1], source(), jax.random.key(1), 200)
+    assert result.stderr is not None
+    np.testing.assert_allclose(result.stderr, single.stderr, rtol=0.1)
+    assert result.stderr_over == result.to_dict()["stderr_over"] == "groups (13)"
+    assert single.stderr_over == "images"
 
 
 def estimates(terms: np.ndarray) -> Estimates:
@@ -206,29 +239,34 @@ def test_variance_is_that_of_one_draw() -> None:
     mean = unit * (DIMS * rest + signal)
     square = mean**2 + unit**2 * (2 * DIMS * rest**2 + 4 * rest * signal)
     exact = square.mean() - mean.mean() ** 2
-    crooked = np.linspace(1.0, 2.0, TIME_BINS) / np.linspace(1.0, 2.0, TIME_BINS).sum()
-    for probabilities in (None, crooked):
+    for scheme in (None, CROOKED):
         found = _evaluator("linear").estimates(
-            fresh("linear")[1], source(), jax.random.key(8), 64, rounds=10, probabilities=probabilities
+            fresh("linear")[1], source(), jax.random.key(8), 64, rounds=10, scheme=scheme
         )
         # 8320 draws: a variance of such skewed values is known to about 2%.
         np.testing.assert_allclose(to_evaluation(found, DIMS).variance, exact, rtol=0.08)
 
 
+# Times of other density, and control variates with factors of no use.
+CROOKED = Scheme(np.linspace(0, 1, 65) ** 1.5, np.linspace(0, 1, 5), np.full((4, 2), 0.3))
+
+
 def test_importance_sampled_times_leave_the_mean() -> None:
-    """Uniform and crooked densities of times agree with the quadrature, within the spread of their rounds."""
-    variables = fresh("linear")[1]
+    """It agrees with the quadrature, within the spread of its rounds."""
     exact = exact_terms()[2].mean() / (DIMS * np.log(2))
-    crooked = np.random.default_rng(0).uniform(0.2, 1.0, TIME_BINS)
-    for probabilities in (crooked / crooked.sum(), np.full(TIME_BINS, 1 / TIME_BINS)):
-        found = _evaluator("linear").estimates(
-            variables, source(), jax.random.key(3), 4, rounds=100, probabilities=probabilities
-        )
-        means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
-        assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / np.sqrt(len(means))
-        # Losses by time are those at uniform times all the same.
-        result = to_evaluation(found, DIMS)
-        np.testing.assert_allclose(np.mean(result.time_mean), exact, rtol=0.03)
+    found = _evaluator("linear").estimates(
+        fresh("linear")[1], source(), jax.random.key(3), 4, rounds=100, scheme=CROOKED
+    )
+    means = found.terms[:, 2].mean(1) / (DIMS * np.log(2))
+    assert abs(means.mean() - exact) < 4 * means.std(ddof=1) / np.sqrt(len(means))
+    # Losses by time are those at uniform times all the same.
+    result = to_evaluation(found, DIMS)
+    np.testing.assert_allclose(np.mean(result.time_mean), exact, rtol=0.03)
+
+
+def test_draws_in_pairs_come_in_even_numbers() -> None:
+    with pytest.raises(ValueError, match="num_draws=3: must be even"):
+        _evaluator("linear").estimates(fresh("linear")[1], source(), jax.random.key(3), 3, scheme=CROOKED)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from test_bound import NUM, fresh, source
 from test_planned import cosine, linear, moments
 
 from vdm import parallel
+from vdm.data import selection
 from vdm.evaluation import variance
 
 ROUNDS = 150
@@ -58,6 +59,27 @@ def test_the_least_variance_is_that_of_the_best_schedule() -> None:
     # From the same draws as the linear schedule's own variance, so about as well known.
     assert abs(report.least - exact) < 4 * own.iid_stderr
     assert 0 < report.least < min(line.iid for line in report.lines)
+
+
+def test_noise_is_no_signal() -> None:
+    """Of three rounds of noise alone, one draw's variance is all of it: means squared would take 1/3."""
+    rounds, num = 3, 20_000
+    bits = np.random.default_rng(0).normal(size=(rounds, num))
+    count = np.full((rounds, 32), num / 32)
+    squares = np.square(bits).sum(axis=1)[:, None] / 32 * np.ones((1, 32))
+    found, least = variance._independent(count, squares, bits, {"linear": np.ones(32)})
+    # 60 000 draws: known to 0.6%.
+    np.testing.assert_allclose([found["linear"][0], least], 1.0, rtol=0.02)
+
+
+def test_some_images_are_from_all_over_in_whole_batches() -> None:
+    """Two batches of 3 of the 13 images; the strata of a batch are all different, so its times cover [0, 1)."""
+    model, variables = fresh("linear")
+    report = variance.variance_report(
+        model, variables, parallel.make_mesh(1), source(), jax.random.key(1), batch_size=3, max_images=7, rounds=4
+    )
+    assert report.to_dict()["images"] == {"num": 6, "of": NUM, "choice": selection.CHOICE}
+    assert report.lines[0].stratified < report.lines[0].iid
 
 
 def test_fewer_images_than_a_batch_are_one_batch() -> None:

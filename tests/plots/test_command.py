@@ -66,7 +66,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, flags
 
 
 def test_it_is_a_command():
-    command = [sys.executable, "-m", "vdm.plots", "--help"]
+    command = [sys.executable, "-m", "vdm.plots", "--helpfull"]
     root = Path(__file__).parents[2]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=root)
     for text in ("python -m vdm.plots", "schedules", "weightings", "--out", "--gamma_min", "-13.3"):

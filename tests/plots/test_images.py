@@ -1,4 +1,6 @@
-"""Grids, strips and animations, pixel by pixel."""
+"""Grids, strips and animations, pixel by pixel, and what they say of themselves."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -37,8 +39,7 @@ def test_grid_of_greys_is_scaled_from_its_levels_and_enlarged(tmp_path):
     assert picture.ndim == 2
     found = cells(picture, rows=2, columns=3)
     scale = found[0].shape[0] // 8
-    # The shorter side of the images' area, 2·8 by 3·6 pixels, decides.
-    assert scale == 32
+    assert scale == 16
     expected = np.rint(images[..., 0] * (255 / 16)).astype(np.uint8)
     for cell, image in zip(found, expected, strict=False):
         np.testing.assert_array_equal(cell, np.kron(image, np.ones((scale, scale), np.uint8)))
@@ -103,3 +104,121 @@ def test_values_outside_the_levels_are_refused(tmp_path, values):
     images = np.array(values).reshape(2, 1, 1, 1)
     with pytest.raises(ValueError, match="must be from 0 to 3"):
         pictures.grid(images, tmp_path / "grid.png", levels=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale"),
+    [
+        ((8, 8), 12),
+        ((28, 28), 4),
+        ((32, 32), 3),
+        ((64, 64), 2),
+        ((256, 256), 1),
+        ((1, 1), 96),
+        ((1, 128), 3),
+        ((1, 900), 1),
+    ],
+)
+def test_tiles_are_96_pixels_or_more_but_never_immense(shape, scale):
+    assert pictures.scale_of(*shape) == scale
+    for num in (1, 16):
+        height, width = pictures.tile(np.zeros((num, *shape, 1), np.uint8), columns=num).shape[:2]
+        assert (height, width) == (scale * shape[0] + 2 * GUTTER, num * (scale * shape[1] + GUTTER) + GUTTER)
+
+
+def gif(path):
+    with Image.open(path) as image:
+        return image.size, image.n_frames
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 128), (128, 1), (1, 1), (3, 5)])
+def test_animations_of_any_shape(tmp_path, shape, channels):
+    frames = np.random.default_rng(0).uniform(-1, 1, (2, 64, *shape, channels)).astype(np.float32)
+    names = ["γ = 5.00", "γ = −7.50"]
+    pictures.animation(frames, tmp_path / "a.gif", "digits, step 100", names, pictures.TO_DATA)
+    (width, height), num = gif(tmp_path / "a.gif")
+    assert num == 2
+    assert max(width, height) < 1500
+    assert width / height < 6
+    pictures.strip(frames, tmp_path / "a.png", "digits, step 100", names, arrow=pictures.TO_DATA)
+
+
+def test_more_pixels_than_a_gif_can_count_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="70004×5 pixels: a GIF has at most 65535"):
+        pictures.animation(np.zeros((1, 1, 1, 70_000, 1), np.float32), tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_frames_a_strip_shows_some_and_both_ends(tmp_path):
+    frames = np.linspace(-1, 1, 1000, dtype=np.float32).reshape(1000, 1, 1, 1, 1)
+    pictures.strip(frames, tmp_path / "strip.png")
+    values = [int(cell[0, 0]) for cell in cells(read(tmp_path / "strip.png"), 1, pictures.MAX_COLUMNS)]
+    assert (values[0], values[-1]) == (0, 255)
+    assert max(np.diff(values)) - min(np.diff(values)) <= 1
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+CAPTION = (
+    "a_run_with_a_rather_long_name, step 250000, seed 4294967295: dpm_solver_pp(2, True), 250 steps, clip_static\nwhat"
+)
+
+
+@pytest.mark.parametrize("tiles", [(98, 98), (10, 1000), (982, 786), (3000, 7)])
+@pytest.mark.parametrize("num_columns", [1, 2, 10, 16])
+@pytest.mark.parametrize("rows", [(), ("test image", "reconstruction")])
+@pytest.mark.parametrize("caption", ["", CAPTION, "x" * 400])
+def test_texts_are_on_the_picture_and_touch_nothing(tiles, num_columns, rows, caption):
+    columns = [f"γ = −{i}.25" for i in range(num_columns)]
+    found = pictures.layout(tiles, max(1, len(rows)), num_columns, caption, columns, rows, pictures.TO_DATA)
+    left, top = found.tiles
+    images = (left, top, left + tiles[0], top + tiles[1])
+    # Rows thinner than a line of text have no room for names beside them.
+    texts = [text for text in found.texts if text.text not in rows or tiles[1] > 60]
+    boxes = [text.box for text in texts]
+    for box in (*boxes, images):
+        assert box[0] >= 0
+        assert box[1] >= 0
+        assert box[2] <= found.size[0]
+        assert box[3] <= found.size[1]
+    for text, box in zip(texts, boxes, strict=True):
+        assert not overlap(box, images), text
+    for one, other in itertools.combinations(boxes, 2):
+        assert not overlap(one, other)
+    words = [text.text for text in texts]
+    assert "".join(words).replace(" ", "").startswith(caption.replace(" ", "").replace("\n", ""))
+    assert {"noise", "data", columns[0]} <= set(words)
+    if num_columns > 2 and tiles[0] > 900:
+        assert columns[-1] in words
+    start, end, y = found.arrow
+    assert start < end
+    assert not any(overlap(box, (start, y - 5, end, y + 5)) for box in boxes)
+
+
+def test_captions_stand_above_the_same_pixels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 17, (4, 8, 8, 1))
+    pictures.grid(images, tmp_path / "plain.png", 17)
+    pictures.grid(images, tmp_path / "said.png", 17, "digits, step 100")
+    plain, said = read(tmp_path / "plain.png"), read(tmp_path / "said.png")
+    (left, top), height = pictures.layout(plain.shape[::-1], 2, 2, "digits, step 100").tiles, plain.shape[0]
+    np.testing.assert_array_equal(said[top : top + height, left : left + plain.shape[1]], plain)
+    assert said[:top].min() < 100
+    assert said.shape[0] == top + height
+
+
+def test_a_strip_names_its_rows_and_columns_and_an_animation_its_frames(tmp_path, monkeypatch):
+    said = []
+    layout = pictures.layout
+    monkeypatch.setattr(pictures, "layout", lambda *given: said.append(layout(*given)) or said[-1])
+    frames = np.zeros((3, 2, 8, 8, 1), np.float32)
+    names = ["γ = 5.00", "γ = 0.00", "γ = −7.50"]
+    pictures.strip(frames, tmp_path / "a.png", "caption", names, ("one", "two"), pictures.TO_DATA)
+    pictures.animation(frames, tmp_path / "a.gif", "caption", names, pictures.TO_DATA)
+    strip, *animated = [[text.text for text in found.texts] for found in said]
+    assert strip == ["caption", *names, "one", "two", "noise", "data"]
+    assert animated == [["caption", name, "noise", "data"] for name in names]
+    # A dot goes along the arrow.
+    assert gif(tmp_path / "a.gif")[1] == 3

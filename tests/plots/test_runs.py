@@ -59,6 +59,38 @@ def test_the_first_steps_do_not_flatten_the_rest(tmp_path, drawn):
     assert 1.9 < low < 2.101 < high < 3
 
 
+def test_what_the_range_leaves_out_is_said(tmp_path, drawn):
+    run = records()
+    (axes,) = drawn(plots.loss, tmp_path, run)
+    above = [r for r in run if r["bits_per_dim"] > axes.get_ylim()[1]]
+    (note,) = axes.texts
+    assert note.get_text() == (
+        f"cut off above: {len(above)} of {len(run)} points, up to step {above[-1]['step']}, the highest 51.1 bits/dim"
+    )
+    (axes,) = drawn(plots.loss, tmp_path, [record | {"bits_per_dim": 2.0} for record in run])
+    assert not axes.texts
+
+
+def test_the_final_evaluation_is_a_point_of_its_own(tmp_path, drawn):
+    run = [*records(), {"kind": "final", "step": 40, "bits_per_dim": 2.05, "stderr": 0.002}]
+    (axes,) = drawn(plots.loss, tmp_path, run)
+    training, final = axes.containers
+    assert training.get_label() == "test while training, last 2.101 ± 0.010"
+    assert final.get_label() == "final test 2.050 ± 0.002"
+    assert final.lines[0].get_xydata().tolist() == [[40, 2.05]]
+    # Bars whose caps stand out beside the markers.
+    for container in (training, final):
+        line, caps, _ = container.lines
+        assert {2 * cap.get_markersize() > 1.5 * line.get_markersize() for cap in caps} == {True}
+
+
+def test_log_axes_say_so(tmp_path, drawn):
+    run = [record | {"variance": 0.5} for record in records()]
+    for axes in drawn(plots.terms, tmp_path, run) + drawn(plots.variance, tmp_path, run):
+        assert axes.get_ylabel().endswith(" (log scale)")
+        assert axes.get_xlabel() == "step"
+
+
 def test_times_leave_out_empty_bins(tmp_path, drawn):
     t, mean, std = np.array([0.125, 0.375, 0.625, 0.875]), np.array([1.0, np.nan, 4.0, 1.0]), np.full(4, 2.0)
     (axes,) = drawn(plots.times, tmp_path, t, mean, std, 2.0)

@@ -283,3 +283,20 @@ def test_what_does_not_arrive_is_nan_soon():
 def test_no_probes_are_refused():
     with pytest.raises(ValueError, match="num_probes=0: must be 1 or more"):
         probability_flow.rademacher(jax.random.key(0), (2, 3), 0)
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(("change", "says"), [
+    ({"tolerance": 0.0}, "tolerance=0: must be above 0 and finite"),
+    ({"tolerance": -1e-4}, "tolerance=-0.0001: must be"),
+    ({"tolerance": np.nan}, "tolerance=nan: must be"),
+    ({"tolerance": np.inf}, "tolerance=inf: must be"),
+    ({"max_steps": 0}, "max_steps=0: must be a whole number, 1 or more"),
+    ({"max_steps": 2.5}, "max_steps=2.5: must be"),
+    ({"gamma_0": jnp.full(8, GAMMA_0)}, r"gamma_0, gamma_1: one has shape \(8,\): must be scalars"),
+])  # fmt: skip
+def test_settings_that_solve_nothing_are_refused(change, says):
+    settings = {"gamma_0": GAMMA_0, "gamma_1": GAMMA_1} | change
+    for call in (probability_flow.encode, probability_flow.sample, probability_flow.log_likelihood):
+        with pytest.raises(ValueError, match=f"^{says}"):
+            call(PLANE.denoise, Z32, **settings)

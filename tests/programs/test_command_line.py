@@ -1,5 +1,6 @@
 """The programs as a user meets them: help, and bad input as one line with exit status 2."""
 
+import importlib
 import json
 import os
 import shutil
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 from commands import run
 
 from vdm import parts
+from vdm.comparisons import modes
+from vdm.programs import command_line
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> None:
@@ -24,16 +28,56 @@ def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> 
         assert mention in lines[0]
 
 
-@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "sample.py", "compare.py"])
-def test_help_lists_flags_and_fields_with_their_meaning(program: str) -> None:
-    result = run(program, "--help")
-    assert result.returncode == 0
-    for text in ("--workdir", "--config.training.steps=", "Optimiser steps in all.", "usage: python " + program):
-        assert text in result.stdout
-    if program == "sample.py":
-        assert "--trajectory" in result.stdout
-        for name, line in parts.describe("sampler").items():
-            assert f"      {name}: {line}\n" in result.stdout
+PROGRAMS = {"train": "digits", "evaluate": None, "sample": None, "compare": "compare_digits"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_has_two_tiers(name: str) -> None:
+    """The flags with one example, in a page; and every field of the config with its meaning."""
+    command = importlib.import_module(f"vdm.programs.commands.{name}")
+    define, description = command.define, command.__doc__
+    second = modes.load("steps").settings if name == "compare" else None
+    flags_before = set(flags.FLAGS)
+    try:
+        define()
+        brief, full = (
+            command_line._help(f"{name}.py", description, define.__module__, PROGRAMS[name], second, full)
+            for full in (False, True)
+        )
+        added = set(flags.FLAGS) - flags_before
+    finally:
+        for flag in set(flags.FLAGS) - flags_before:
+            delattr(flags.FLAGS, flag)
+    lines = brief.splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines)) <= command_line.HELP_WIDTH
+    assert f"usage:   python {name}.py [flags]" in lines
+    assert len([line for line in lines if line.startswith(f"example: python {name}.py --")]) == 1
+    assert brief.count(f"python {name}.py") == 2
+    listed = [line for line in lines if line.startswith("  --")]
+    assert {line.split()[0] for line in listed} == {f"--{flag}" for flag in (*added, *OWN)}
+    # One column of texts.
+    assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in listed}) == 1
+    assert "  --config.training.steps=" not in brief
+    for flag in ("training.steps", "sampling.num"):
+        assert f"  --config.{flag}=" in full
+    assert "Optimiser steps in all." in full
+    assert ("  --comparison.trained=" in full) == (name == "compare")
+    if name == "sample":
+        for part, line in parts.describe("sampler").items():
+            assert part in brief
+            assert line not in brief
+            assert " ".join(f"{part}: {line}".split()) in " ".join(full.split())
+
+
+OWN = ("config", "workdir", "import", "helpfull")
+
+
+def test_help_of_a_program(tmp_path: Path) -> None:
+    for flag, shown in (("--help", False), ("--helpfull", True)):
+        result = run("compare.py", "--by=sampler", flag, cwd=tmp_path)
+        assert result.returncode == 0
+        assert ("  --comparison.calls=" in result.stdout) == shown
 
 
 @pytest.mark.parametrize(
@@ -150,6 +194,9 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert terms["importance_weighted"] is None
     assert record["variational"]["num_images"] == 3
     assert record["difference"]["mean"] == pytest.approx(total - record["variational"]["bits_per_dim"]["total"])
+    assert record["solver_error"]["num_images"] == 3
+    assert record["solver_error"]["bits_per_dim"] >= 0
+    assert "solver's error at most" in ode.stdout
     assert 0 < record["network_calls_per_draw"]["mean"] <= record["network_calls_per_draw"]["max"]
     assert (record["split"], record["checkpoint_step"], record["weights"]) == ("test", 2, "ema")
     sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--decode=draw", "--trajectory=2")
@@ -221,16 +268,16 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
         assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", f"--config.{field}"), "another config", name)
     assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=²"), "--T=²", "inf")
     assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=2", "--variance=3"), "--variance", "--T")
-    for flags, mentions in (
+    for given, mentions in (
         (["--ode=1", "--T=2"], ["--ode", "--T"]),
         (["--images=3"], ["--images", "--ode"]),
         (["--out="], ["--out=", "must name a folder"]),
         ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),
-        (["--ode=0"], ["--ode=0", "1 or more"]),
+        (["--ode=0"], ["--ode=0", "from 1 to"]),
         (["--ode=1", "--tolerance=0"], ["--tolerance=0", "above 0"]),
         (["--ode=1", "--config.objective.num_steps=5"], ["num_steps=5", "None"]),
     ):
-        assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", *flags), *mentions)
+        assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", *given), *mentions)
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--num=0"), "sampling.num=0")
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
     for flag, *mentions in (

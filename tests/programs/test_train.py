@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import commands
+import event_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,8 +89,8 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
-    result, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
-    path = folder / "whole"
+    result, printed = run_here(tiny(folder), folder / "whole" / "run", profile=(10, 11))
+    path = folder / "whole" / "run"
     assert "traced steps 10 to 11: " in printed
     (trace,) = (path / "profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace, "rt") as file:
@@ -111,25 +112,38 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
     plots = [f"plots/{name}.png" for name in ("loss", "terms", "schedule", "times", "variance")]
     for name in ("config.json", "samples/final.png", *plots):
         assert (path / name).stat().st_size > 0, name
-    assert list((path / "tensorboard").iterdir())
-    kinds = [r["kind"] for r in read_metrics(path / "metrics.jsonl")]
+    records = read_metrics(path / "metrics.jsonl")
+    shown = event_files.read(path / "tensorboard")
+    assert set(shown) == {"", "train", "test", "final"}
+    for run, kind in (("train", "train"), ("test", "evaluation"), ("final", "final")):
+        recorded = [(r["step"], np.float32(r["bits_per_dim"])) for r in records if r["kind"] == kind]
+        assert shown[run]["bits_per_dim"] == recorded
+    for tag, name in (("samples", "samples/final"), ("schedule", "plots/schedule"), ("times", "plots/times")):
+        assert shown["final"][tag] == [(STEPS, (path / f"{name}.png").read_bytes())]
+    kinds = [r["kind"] for r in records]
     assert kinds.count("train") == STEPS // 4
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
-    assert f"step {STEPS}  test {result.total:.4f}" in printed
+    for name, draws in (("test", 2), ("final test", 2)):
+        assert re.search(rf"step {STEPS}  {name} \d.*bits/dim \(all 300 test images, {draws} draws each\)", printed)
+    assert f"step {STEPS}  final test {result}" in printed
 
 
 def test_a_finished_run_is_left_as_it_is(folder: Path) -> None:
-    before = arrays(folder / "whole", STEPS)
-    again, printed = run_here(tiny(folder), folder / "whole", profile=(10, 11))
+    before = arrays(folder / "whole" / "run", STEPS)
+    again, printed = run_here(tiny(folder), folder / "whole" / "run", profile=(10, 11))
     assert "--profile_steps=10:11: none of these steps was run" in printed
     assert f"resuming at step {STEPS}" in printed
-    for name, value in arrays(folder / "whole", STEPS).items():
+    for name, value in arrays(folder / "whole" / "run", STEPS).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
-    kinds = [r["kind"] for r in read_metrics(folder / "whole" / "metrics.jsonl")]
+    kinds = [r["kind"] for r in read_metrics(folder / "whole" / "run" / "metrics.jsonl")]
     assert kinds.count("evaluation") == 2
     assert kinds.count("final") == 1
-    assert json.loads((folder / "whole" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+    shown = event_files.read(folder / "whole" / "run" / "tensorboard")
+    assert [[step for step, _ in points] for points in shown["final"].values()].count([STEPS]) == len(shown["final"])
+    assert (
+        json.loads((folder / "whole" / "run" / "evaluation.json").read_text())["bits_per_dim"]["total"] == again.total
+    )
 
 
 def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -> None:
@@ -199,7 +213,7 @@ def test_a_run_does_not_start_from_another_model(folder: Path) -> None:
 def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, path = tiny(folder), folder / "faults"
+    config, path = tiny(folder), folder / "faults" / "run"
     next_batch = _BatchIterator.__next__
 
     def die(self: _BatchIterator) -> dict[str, np.ndarray]:
@@ -237,7 +251,7 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
 
 def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After those of the test above: SIGTERM while evaluating, and a clock that jumps."""
-    config, path, evaluate = tiny(folder), folder / "faults", Evaluator.__call__
+    config, path, evaluate = tiny(folder), folder / "faults" / "run", Evaluator.__call__
 
     def stopped(self: Evaluator, *args: Any) -> Evaluation:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -270,7 +284,8 @@ def test_faults_one_after_the_other_end_with_the_same_bits(folder: Path, monkeyp
     assert not re.search(r"-\d+(,\d+)? images/s|-\d+:\d+ left", printed)
     records = read_metrics(path / "metrics.jsonl")
     assert all(record["images_per_second"] > 0 for record in records if record["kind"] == "train")
-    assert differences(folder / "whole", path) == []
+    # Pictures too, which have the name of the run's folder.
+    assert differences(folder / "whole" / "run", path) == []
 
 
 def flags(folder: Path) -> list[str]:
@@ -345,7 +360,7 @@ def test_bad_input_found_late_leaves_no_folder(folder: Path) -> None:
 
 
 def test_another_config_is_refused_before_anything_changes(folder: Path) -> None:
-    before = (folder / "whole" / "config.json").read_text()
+    before = (folder / "whole" / "run" / "config.json").read_text()
     with pytest.raises(InputError, match=r"optimizer\.b1"):
-        run_here(tiny(folder, b1=0.5), folder / "whole")
-    assert (folder / "whole" / "config.json").read_text() == before
+        run_here(tiny(folder, b1=0.5), folder / "whole" / "run")
+    assert (folder / "whole" / "run" / "config.json").read_text() == before

@@ -2,17 +2,12 @@
 
 import dataclasses
 import json
-import os
-import socket
-import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from vdm.config import (
     Config,
@@ -29,7 +24,7 @@ from vdm.plots import images as pictures
 from vdm.plots.axes import save
 from vdm.runs import shards
 from vdm.runs.folder import RunDir, check_same_model
-from vdm.runs.records import EventFile, MetricsFile, read_config, read_metrics, read_record
+from vdm.runs.records import MetricsFile, read_config, read_metrics, read_record
 
 DATA = {"name": "a", "version": "1", "num_train": 3}
 
@@ -239,29 +234,8 @@ def test_a_bad_line_costs_no_other_and_is_put_aside(tmp_path: Path) -> None:
     assert MetricsFile(path, 20).warnings == []
 
 
-def events(path: Path) -> list[Event]:
-    """The records of an event file: length, checksum, event, checksum."""
-    data, found = path.read_bytes(), []
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        found.append(Event.FromString(data[12 : 12 + length]))
-        data = data[16 + length :]
-    return found
-
-
-def test_events_for_tensorboard_are_there_at_once_and_hide_what_is_done_again(tmp_path: Path) -> None:
-    file = EventFile(tmp_path / "tensorboard", 4)
-    file.append({"kind": "train", "step": 6, "bits_per_dim": 2.5, "grad_norm": 0.25, "stderr": None})
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    _, start, event = events(path)
-    assert (start.step, start.session_log.status) == (5, SessionLog.START)
-    assert event.step == 6
-    assert {v.tag: v.simple_value for v in event.summary.value} == {"train/bits_per_dim": 2.5, "train/grad_norm": 0.25}
-    file.close()
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
-def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     """Every kind of file that a run or its samples leave, written through a link to /dev/full."""
     image = np.zeros((1, 4, 4, 1), np.uint8)
     figure = Figure()
@@ -287,10 +261,3 @@ def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path, monkeypa
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         metrics.append({"kind": "train", "step": 1})
-    # The file of events has the second, the host and the process in its name.
-    monkeypatch.setattr(time, "time", lambda: 1.5e9)
-    name = f"events.out.tfevents.1500000000.{socket.gethostname()}.{os.getpid()}"
-    (tmp_path / "tensorboard").mkdir()
-    (tmp_path / "tensorboard" / name).symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        EventFile(tmp_path / "tensorboard", 0)

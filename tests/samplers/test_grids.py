@@ -46,7 +46,7 @@ def test_grids_are_uniform_in_what_they_say(name, ends, num_steps):
 @pytest.mark.parametrize("name", parts.names("grid"))
 def test_steps_below_one_are_refused(name):
     grid = parts.make("grid", name)
-    with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
+    with pytest.raises(ValueError, match="num_steps=0: must be a whole number, 1 or more"):
         grid.gammas(lambda t: t, 0)
     if grid.own_steps:
         with pytest.raises(ValueError, match="num_steps=11: must be from 1 to 10"):
@@ -103,7 +103,7 @@ def test_quadratic_is_the_schedule_at_squared_times():
         t = np.linspace(1, 0, num_steps + 1) ** 2
         # Roundings of t, 1 − t and their products with numbers up to 9.
         np.testing.assert_allclose(gammas, gamma_0 + (gamma_1 - gamma_0) * t, rtol=0, atol=4e-6)
-    with pytest.raises(ValueError, match="num_steps=0: must be 1 or more"):
+    with pytest.raises(ValueError, match="num_steps=0: must be a whole number, 1 or more"):
         grids.quadratic().gammas(lambda t: t, 0)
 
 
@@ -135,7 +135,7 @@ def test_every_quadratic_subsequence_goes_down_from_end_to_end():
 
 def test_powers_below_one_are_refused():
     for make in (lambda: grids.grid(lambda t: t, 3, power=0), lambda: grids.subsequence(lambda t: t, 3, 9, power=0)):
-        with pytest.raises(ValueError, match="power=0: must be 1 or more"):
+        with pytest.raises(ValueError, match="power=0: must be a whole number, 1 or more"):
             make()
 
 
@@ -195,3 +195,23 @@ def test_eps_alone_does_not_tell_x_at_zero_snr():
     x_hat, eps_hat = predictions.both(lambda z, gamma: 0.5 * z)(jnp.ones((2, 3)), jnp.inf)
     assert not np.isfinite(x_hat).any()
     assert (eps_hat == 0.5).all()
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize("num_steps", [2.5, True, "3", -1])
+def test_steps_that_are_no_number_are_refused(num_steps):
+    for name in parts.names("grid"):
+        with pytest.raises(ValueError, match=rf"num_steps={num_steps!r}: must be a whole number, 1 or more"):
+            parts.make("grid", name).gammas(lambda t: t, num_steps)
+    with pytest.raises(ValueError, match=rf"model_steps={num_steps!r}: must be a whole number"):
+        grids.subsequence(lambda t: t, 1, num_steps)
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_a_schedule_is_no_function_of_time():
+    """Its `gamma` with its parameters is."""
+    for name in parts.names("grid"):
+        with pytest.raises(ValueError, match=r"gamma=Schedule.*: must be a function t -> γ\(t\)"):
+            parts.make("grid", name).gammas(schedules.linear(-5.0, 5.0), 3)
+    with pytest.raises(ValueError, match="rho='7': must be above 0 and finite"):
+        grids.karras("7")

@@ -41,7 +41,7 @@ def test_grid(schedule, num_steps):
 
 @pytest.mark.parametrize("num_steps", [0, -1])
 def test_grid_refuses_no_steps(num_steps):
-    with pytest.raises(ValueError, match=f"num_steps={num_steps}: must be 1 or more"):
+    with pytest.raises(ValueError, match=f"num_steps={num_steps}: must be a whole number, 1 or more"):
         samplers.grid(GAMMA, num_steps)
 
 
@@ -190,3 +190,25 @@ def test_what_is_not_asked_for_is_not_computed():
         lambda key: samplers.run(key, denoise, samplers.ancestral(), samplers.grid(GAMMA, 9), jnp.ones(SHAPE))
     )
     assert "is-finite" in checked.lower(jax.random.key(0)).compile().as_text()
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(("gammas", "says"), [
+    ([3, 1, -2], r"int32 of shape \(3,\): must be floating-point numbers of shape \(T \+ 1,\), T ≥ 1"),
+    ([1.0], r"float32 of shape \(1,\): must be"),
+    (1.0, r"float32 of shape \(\): must be"),
+    ([[3.0, 1.0]], r"float32 of shape \(1, 2\): must be"),
+    ([3.0, -2.0, 1.0], "must go down all the way, or up to invert, without NaN"),
+    ([3.0, np.nan, 1.0], "must go down all the way"),
+])  # fmt: skip
+def test_what_is_no_grid_is_refused(gammas, says):
+    for call, last in ((samplers.sample, SHAPE), (samplers.sample_from, jnp.zeros(SHAPE))):
+        with pytest.raises(ValueError, match=f"^gammas: {says}"):
+            call(jax.random.key(0), denoise, samplers.ancestral(), jnp.asarray(gammas), last)
+
+
+def test_a_grid_upwards_inverts_and_draws_nothing_from_noise():
+    gammas = samplers.grid(GAMMA, 3)[::-1]
+    with pytest.raises(ValueError, match=r"gammas: from -9 up to 5: must go down, from noise to data"):
+        samplers.sample(jax.random.key(0), denoise, samplers.ancestral(), gammas, SHAPE)
+    samplers.sample_from(jax.random.key(0), denoise, samplers.ddim(), gammas, jnp.zeros(SHAPE))

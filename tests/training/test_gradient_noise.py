@@ -1,8 +1,10 @@
 """Noise to signal of the gradient, against vectors of known mean and variance, and on a model."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tiny
+import toy
 
 from vdm import parallel, weightings
 from vdm.data import Arrays
@@ -44,3 +46,16 @@ def test_of_a_model_it_falls_with_the_batch_and_ignores_a_factor() -> None:
     ten = weightings.Weighting("ten", lambda lam: 10 * weightings.elbo().weight(lam), monotone=True)
     # Reconstruction and prior have no gradient in the network.
     np.testing.assert_allclose(noise(ten, 16), large, rtol=1e-3)
+
+
+def test_of_a_constant_it_is_one_over_the_numbers_that_a_batch_averages() -> None:
+    """ε̂ = c = 1 has the gradient γ' (1 − mean of ε)/log 2: noise to signal is the variance of the mean, 1/(4 · 16).
+
+    All images are the same: whatever differs between batches comes from their keys.
+    """
+    model = toy.model(toy.Constant())
+    variables, source = model.init(jax.random.key(0)), Arrays({"image": jnp.zeros((8, *toy.SHAPE), jnp.uint8)})
+    rest = (parallel.make_mesh(1), variables, {}, source, jax.random.key(1))
+    noise = gradient_noise(model, Objective(), *rest, batch_size=4, num=300)
+    # A variance of 300 normal numbers has a relative error of 8 %.
+    np.testing.assert_allclose(noise, 1 / 64, rtol=4 * 0.08)

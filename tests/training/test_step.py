@@ -188,25 +188,34 @@ def test_a_proposal_changes_the_noise_levels_and_not_the_objective(batch):
     np.testing.assert_allclose(after.draws, 99 + np.bincount(k, minlength=proposals.BINS), rtol=1e-6)
 
 
-def test_in_discrete_time_everything_follows_the_bound(model, variables, batch):
-    """Its shape too: there the bound depends on it. Against plain `jax.grad` of the T-step loss."""
+def test_in_discrete_time_too_the_shape_follows_the_second_moment_and_the_rest_the_bound(model, variables, batch):
+    """Against plain `jax.grad` of the T-step loss, whose mean depends on the shape as well."""
     num_steps = 7
     discrete = dataclasses.replace(model, num_steps=num_steps)
     draw_key, dropout_key = jax.random.split(KEY)
     draws = model.draw(draw_key, NUM)
 
-    def mean_bound(variables):
+    def terms(variables):
         gamma = functools.partial(model.gamma, variables)
         i = jnp.floor(draws.t * num_steps) + 1
         gamma_t, gamma_s = gamma(i / num_steps), gamma((i - 1) / num_steps)
         weight = num_steps * (jnp.exp(gamma_t - gamma_s) - 1)
         bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key)
-        return jnp.mean(bound.total) / (DIMS * LOG2)
+        return jax.tree.map(lambda term: term / (DIMS * LOG2), bound)
 
-    value, theirs = jax.jit(jax.value_and_grad(mean_bound))(variables)
+    def both(variables):
+        bound, pull_back = jax.vjp(terms, variables)
+        of_mean, of_square = (
+            jax.grad(f)(bound) for f in (lambda b: jnp.mean(b.total), lambda b: jnp.mean(b.diffusion**2))
+        )
+        return pull_back(of_mean)[0], pull_back(of_square)[0], jnp.mean(bound.total)
+
+    of_bound, of_square, value = jax.jit(both)(variables)
     bound, ours = jax.jit(lambda v: loss_and_gradients(discrete, Objective(), v, {}, KEY, batch)[:2])(variables)
     np.testing.assert_allclose(bound.total, value, rtol=1e-4)
-    assert_trees_close(ours, theirs, rtol=1e-3)
+    assert_trees_close(ours["network"], of_bound["network"], rtol=1e-3)
+    assert_trees_close(ours["schedule"]["ends"], of_bound["schedule"]["ends"], rtol=1e-3)
+    assert_trees_close(ours["schedule"]["shape"], of_square["schedule"]["shape"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["linear", "learned_linear"])

@@ -92,26 +92,39 @@ def open_last(config: Config, folder: Path, mesh: Mesh) -> Run:
 
 
 def read_measured(path: Path, settings: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any] | None:
-    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None.
-
-    Of a file that is damaged nothing: its digest is that of another.
-    """
-    try:
-        saved = read_json(path)
-        digest = field(saved, "digest", str | None, path, None)
-        known = field(saved, "metrics", dict, path, {})
-    except InputError:
-        return None
-    # Earlier ones have none.
-    if digest is not None and digest != _digest(saved):
-        return None
-    return saved if saved.get("settings") == settings and set(known) >= set(metrics) else None
+    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None."""
+    wanted = set(metrics)
+    several = (_read_whole(path), _read_whole(_aside(path, settings)))
+    return next((s for s in several if s.get("settings") == settings and set(s.get("metrics", {})) >= wanted), None)
 
 
 def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back)."""
+    """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back).
+
+    What was measured there with other settings, maybe for hours, is kept beside it, and `read_measured` finds it.
+    """
+    there = _read_whole(path).get("settings", settings)
+    if there != settings:
+        path.rename(_aside(path, there))
     values = {**measured, "settings": settings, "revision": git_revision()}
     write_json(path, values | {"digest": _digest(values)})
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
+    """The record in a file; {} if there is none, or it is damaged: its digest is that of another."""
+    try:
+        saved = read_json(path, {})
+        digest = field(saved, "digest", str | None, path, None)
+        field(saved, "metrics", dict, path, {})
+    except InputError:
+        return {}
+    # Earlier ones have none.
+    return saved if digest is None or digest == _digest(saved) else {}
+
+
+def _aside(path: Path, settings: Any) -> Path:
+    """NAME.1f2e3d4c.json: where a record of these settings is kept when another takes its place."""
+    return path.with_name(f"{path.stem}.{_digest({'settings': settings}).removeprefix('sha256:')[:8]}{path.suffix}")
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ the same entries, each with a first axis of examples (`train_iterator`, `evaluat
 from vdm.data.arrays import Arrays, in_memory
 from vdm.data.dataset import Dataset, DatasetInfo, examples
 from vdm.data.pipeline import evaluation_batches, num_evaluated, train_iterator
+from vdm.data.selection import selected
 from vdm.data.sources import load, resolve
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "load",
     "num_evaluated",
     "resolve",
+    "selected",
     "train_iterator",
 ]

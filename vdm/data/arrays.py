@@ -1,6 +1,7 @@
 """Data in memory: a user's own arrays as a data set."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,15 +41,17 @@ def in_memory(
     version: str | None = None,
     splits: tuple[str, str] = ("train", "test"),
     preprocessing: str = "values as given",
+    notes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set of arrays: "image", and where there are any "label", integers (N,), and other entries of N examples.
+    """A data set of arrays: "image", and where there are any "label" and "group", and other entries of N examples.
 
-    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel. `classes` are the names of
-    the labels; without them as many are numbered as labels occur. `version`, by default a hash of the arrays, `splits`
-    and `preprocessing` go into the record.
+    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel. Labels are integers (N,);
+    `classes` are their names, and without them as many are numbered as labels occur. Groups are integers (N,): which
+    photograph, patient, … an image is of. `version`, by default a hash of the arrays, `splits`, `preprocessing` and
+    `notes` go into the record.
 
     Raises `InputError` for arrays of unequal lengths, images of another type, rank or range, or of different shapes in
-    the two splits, and for labels that are not integers (N,) below the number of classes.
+    the two splits, and for groups or labels that are not integers (N,), or not below the number of classes.
 
     >>> images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 1, 0])
     >>> split = {"image": images, "label": labels}
@@ -69,8 +72,9 @@ def in_memory(
     if classes is None and labels and all(label.dtype.kind in "iu" and label.ndim == 1 for label in labels):
         classes = [str(k) for k in range(1 + max(int(label.max()) for label in labels))]
     for split, source in zip(("train", "test"), made, strict=True):
-        if "label" in source.arrays and classes is not None:
-            _check_labels(f"{name}: {split} 'label'", source.arrays["label"], len(classes))
+        for entry, num in (("label", None if classes is None else len(classes)), ("group", None)):
+            if entry in source.arrays:
+                _check_integers(f"{name}: {split} {entry!r}", source.arrays[entry], num)
     info = DatasetInfo(
         name=name,
         version=version or f"sha256:{_digest(made)}",
@@ -82,29 +86,72 @@ def in_memory(
         test_split=splits[1],
         preprocessing=preprocessing,
         classes=None if classes is None else tuple(classes),
+        notes=tuple(notes),
     )
     return Dataset(info, *made)
 
 
+class LevelsError(InputError):
+    """Values that are not below the number of levels."""
+
+
 def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
-    """The array as uint8 (N, H, W, C). Raises `InputError`, about `what`, for another type, rank or range."""
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"{what}: dtype {array.dtype}; needed are integers (0 to {levels - 1})")
-    if array.ndim not in (3, 4):
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, H, W, C) or (N, H, W)")
+    """The array as uint8 (N, H, W, C).
+
+    Raises `InputError`, about `what`, for another type, rank or range, with a guess at what it is; `LevelsError` for
+    values that more levels would hold.
+    """
     if array.size == 0:
         raise InputError(f"{what}: shape {array.shape} holds no pixels")
+    if not np.issubdtype(array.dtype, np.integer):
+        needed = f"needed are integers (0 to {levels - 1})"
+        raise InputError(f"{what}: dtype {array.dtype}; {needed}{_guess_at_values(array)}")
+    guess = _guess_at_shape(array.shape)
+    if array.ndim not in (3, 4) or guess:
+        raise InputError(f"{what}: shape {array.shape}; needed is (N, H, W, C), or (N, H, W) for one channel{guess}")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= levels:
-        raise InputError(f"{what}: values from {low} to {high}, outside 0 to {levels - 1} (levels={levels})")
-    return (array if array.ndim == 4 else array[..., None]).astype(np.uint8)
+        error = LevelsError if low >= 0 and high < 256 else InputError
+        raise error(f"{what}: values from {low} to {high}, outside 0 to {levels - 1} (levels={levels})")
+    return (array if array.ndim == 4 else array[..., None]).astype(np.uint8, copy=False)
 
 
-def _check_labels(what: str, labels: np.ndarray, num: int) -> None:
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise InputError(f"{what}: {labels.dtype} {labels.shape}; needed are integers (N,)")
-    if labels.min() < 0 or labels.max() >= num:
-        raise InputError(f"{what}: values from {labels.min()} to {labels.max()}, outside 0 to {num - 1}")
+def _guess_at_values(array: np.ndarray) -> str:
+    """How numbers that are not integers may be made such."""
+    if array.dtype == bool:
+        return "; of True and False make them by .astype('uint8'), with 2 levels"
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        return ""
+    low, high = array.min(), array.max()
+    if np.array_equal(array, np.rint(array)) and not (low >= -1 and high <= 1):
+        return "; these are whole numbers: .astype('int32')"
+    for least, change in ((0, "255 * x"), (-1, "127.5 * (x + 1)")):
+        if least <= low and high <= 1:
+            return f"; values from {least} to 1 become such by np.rint({change}).astype('uint8')"
+    return ""
+
+
+def _guess_at_shape(shape: tuple[int, ...]) -> str:
+    """What a shape that is not of images (N, H, W, C) or (N, H, W) may be; empty for one that is."""
+    match shape:
+        case (_, 1 | 3 | 4 as channels, _, width) if width > 4:
+            return f"; with {channels} channels first it is transposed by x.transpose(0, 2, 3, 1)"
+        case (_, width, 1 | 3 | 4) if width > 4:
+            return "; this looks like one image: several are put together by np.stack"
+        case (_, size):
+            for channels in (1, 3):
+                side = math.isqrt(size // channels)
+                if side > 1 and channels * side**2 == size:
+                    return f"; rows of {size} may be images: x.reshape(-1, {side}, {side}, {channels})"
+    return ""
+
+
+def _check_integers(what: str, array: np.ndarray, num: int | None) -> None:
+    """Of each image one, below `num` if that is known."""
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InputError(f"{what}: {array.dtype} {array.shape}; needed are integers (N,)")
+    if num is not None and (array.min() < 0 or array.max() >= num):
+        raise InputError(f"{what}: values from {array.min()} to {array.max()}, outside 0 to {num - 1}")
 
 
 def _digest(sources: Sequence[Arrays]) -> str:

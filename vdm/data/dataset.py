@@ -1,7 +1,7 @@
 """What a data set is to the rest of the library: two sources of elements, and a record of what they are."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,9 @@ Element = Mapping[str, Any]
 
 Batch = dict[str, np.ndarray]
 """The entries of several examples, each with a first axis of them."""
+
+Progress = Callable[[int, int], object]
+"""Is called with (done, total) while data are read."""
 
 
 @runtime_checkable
@@ -59,21 +62,25 @@ class DatasetInfo:
     """What was done to the data to get these images, in one line."""
     classes: tuple[str, ...] | None = None
     """Names of the labels 0, 1, …; None where images have none, or where their number is not known."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how they were found: how they were split, what was left out, what looks odd."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types (tuples are lists)."""
-        classes = None if self.classes is None else list(self.classes)
-        return dataclasses.asdict(self) | {"shape": list(self.shape), "classes": classes}
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Two disjoint sources of elements: "image", uint8 of shape `info.shape`; "label", where there are `info.classes`.
 
-    Any indexable of dicts is a source. Elements are checked as they are read, the first of each source at once. Raises
-    `InputError` for a source of another length than `info` says, an element that is no dict or has no image, an image
-    of another type, shape or range, a label that is not one of the classes, an entry that is no number or array of them
-    or has a name that evaluation uses, and entries or shapes other than those of the first element.
+    Where several images are parts of one thing (crops of a photograph, slices of a patient), an entry "group", an
+    integer, says of which: standard errors are then between groups. Any indexable of dicts is a source. Elements are
+    checked as they are read, the first of each source at once. Raises `InputError` for a source of another length than
+    `info` says, an element that is no dict or has no image, an image of another type, shape or range, a label that is
+    not one of the classes, a group that is no integer, an entry that is no number or array of them or has a name that
+    evaluation uses, and entries or shapes other than those of the first element.
     """
 
     info: DatasetInfo
@@ -128,6 +135,8 @@ class Checked:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
                 raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
+        if "group" in arrays and (arrays["group"].ndim or arrays["group"].dtype.kind not in "iu"):
+            raise self._error(index, f"has group {arrays['group']}; needed is an integer")
         return {name: array.shape for name, array in arrays.items()}
 
     def _error(self, index: int, what: str) -> InputError:

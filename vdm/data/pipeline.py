@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import grain
@@ -14,10 +15,14 @@ from absl import flags
 
 from vdm.data import augmentations as augmentations_lib
 from vdm.data.dataset import Batch, Dataset, Element, Source, examples, stack
+from vdm.data.selection import selected
 from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 """Threads that read, and batches that wait, in each process."""
+
+REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that ask a program to stop."""
 
 
 def train_iterator(
@@ -93,7 +98,8 @@ class _BatchIterator(grain.DatasetIterator):
 
     def __next__(self) -> Batch:
         try:
-            batch = next(self._iterator)
+            with _not_of_workers():
+                batch = next(self._iterator)
         except RuntimeError as error:
             # Grain's words for a process that is gone; what a worker raises comes as it is.
             found = re.search(r"unexpectedly with exit code (-?\d+)", str(error))
@@ -120,16 +126,30 @@ class _BatchIterator(grain.DatasetIterator):
         self._start(state["next_index"])
 
     def start_prefetch(self) -> None:
-        self._iterator.start_prefetch()
+        with _not_of_workers():
+            self._iterator.start_prefetch()
 
     def close(self) -> None:
         super().close()
         self._iterator.close()
 
 
+@contextmanager
+def _not_of_workers() -> Iterator[None]:
+    """Ctrl-C in a terminal, and many a scheduler's SIGTERM, is for all processes: workers started here are deaf to it.
+
+    It is for the main process, which saves before it stops, and with which they end. There another thread takes the
+    signals that this one blocks, or this one afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare_worker(worker_index: int, worker_count: int) -> None:
-    """In a worker: Ctrl-C is for the main process, which saves before it stops; without it there is no work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a worker: without the main process there is no work."""
     threading.Thread(target=_end_with_main, daemon=True).start()
 
 
@@ -141,8 +161,8 @@ def _end_with_main() -> None:
 
 
 def num_evaluated(source: Source, max_images: int) -> int:
-    """How many images `source` has, or its first `max_images` if that is positive."""
-    return min(len(source), max_images) if max_images > 0 else len(source)
+    """How many images `source` has, or `max_images` if that is positive and less."""
+    return len(selected(len(source), max_images))
 
 
 def evaluation_batches(
@@ -153,35 +173,34 @@ def evaluation_batches(
     process_count: int = 1,
     max_images: int = 0,
 ) -> Iterator[Batch]:
-    """Batches that hold every image of `source` (or its first `max_images`, if positive) exactly once, in order.
+    """Batches that hold every image of `source` exactly once, in order; or `max_images`, if positive, that `selected`
+    chooses from all over it.
 
-    A batch has all entries of the source, "image": uint8 (b, H, W, C), …, and "mask": bool (b,) and "index": int32 (b,)
-    with b = batch_size / process_count. The last one is filled up with zeros of each entry, where mask is False and
-    index −1, so that all batches have one shape; every process gets the same number of batches, and its block of rows
-    of each.
+    A batch has all entries of the source, "image": uint8 (b, H, W, C), …, and "mask": bool (b,) and "index": int32
+    (b,), the place in the source, with b = batch_size / process_count. The last one is filled up with zeros of each
+    entry, where mask is False and index −1, so that all batches have one shape; every process gets the same number of
+    batches, and its block of rows of each.
 
     Raises `InputError` for a batch size that is not positive or does not divide among the processes.
     """
     local_size = _local_size(batch_size, process_count, "evaluation.batch_size")
-    total = num_evaluated(source, max_images)
-    starts = range(process_index * local_size, -(-total // batch_size) * batch_size, batch_size)
-    return (_padded_batch(source, start, local_size, total) for start in starts)
+    indices = selected(len(source), max_images).astype(np.int32)
+    starts = range(process_index * local_size, -(-len(indices) // batch_size) * batch_size, batch_size)
+    return (_padded_batch(source, indices[start : start + local_size], local_size) for start in starts)
 
 
-def _padded_batch(source: Source, start: int, size: int, total: int) -> Batch:
-    """Elements start, start + 1, …, of which those from `total` on are padding."""
-    index = np.arange(start, start + size, dtype=np.int32)
-    mask = index < total
+def _padded_batch(source: Source, indices: np.ndarray, size: int) -> Batch:
+    """These elements, filled up to `size`."""
+    padding = size - len(indices)
     # Of a share that is padding alone, the first element gives the shapes.
-    batch = examples(source, index[mask] if mask.any() else [0])
-    padding = size - int(mask.sum())
+    batch = examples(source, indices if len(indices) else [0])
 
     def padded(entry: np.ndarray) -> np.ndarray:
-        return np.concatenate([entry[: size - padding], np.zeros((padding, *entry.shape[1:]), entry.dtype)])
+        return np.concatenate([entry[: len(indices)], np.zeros((padding, *entry.shape[1:]), entry.dtype)])
 
     return {name: padded(entry) for name, entry in batch.items()} | {
-        "mask": mask,
-        "index": np.where(mask, index, np.int32(-1)),
+        "mask": np.arange(size) < len(indices),
+        "index": np.concatenate([indices, np.full(padding, -1, np.int32)]),
     }
 
 

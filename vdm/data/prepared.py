@@ -5,6 +5,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ NETWORK_TIMEOUT = 2.0
 
 
 class TfdsSource:
-    """The elements of one split: of each record the features that `entries` names, as in {"image": "photo"}."""
+    """The elements of one split: of each record the features that `entries` names, as in {"image": "photo"}.
+
+    A "group" may be any feature with a value for each group; by a hash of it, it becomes an integer.
+    """
 
     def __init__(self, records: Any, entries: dict[str, str]):
         self._records, self._entries = records, entries
@@ -31,7 +35,10 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> Element:
         record = self._records[index]
-        return {entry: record[feature] for entry, feature in self._entries.items()}
+        element = {entry: record[feature] for entry, feature in self._entries.items()}
+        if "group" in element:
+            element["group"] = np.int32(zlib.crc32(element["group"]) >> 1)
+        return element
 
 
 def load_builtin(name: str, data_dir: str) -> Dataset:
@@ -43,7 +50,7 @@ def load_builtin(name: str, data_dir: str) -> Dataset:
     from vdm.data.builders.digits import Digits
     from vdm.data.builders.photos32 import Photos32
 
-    cls = {"digits": Digits, "photos32": Photos32}[name]
+    cls, group = {"digits": (Digits, None), "photos32": (Photos32, "photo")}[name]
     folder = _data_folder(data_dir)
 
     def builder() -> tfds.core.DatasetBuilder:
@@ -55,7 +62,7 @@ def load_builtin(name: str, data_dir: str) -> Dataset:
         except (OSError, ImportError) as error:
             if not builder().is_prepared():  # else another process was faster
                 raise InputError(f"data set {name!r} cannot be prepared in {folder}: {one_line(error)}") from error
-        return _read(builder(), name)
+        return _read(builder(), name, group)
 
 
 def load_tfds(name: str, data_dir: str) -> Dataset:
@@ -77,12 +84,12 @@ def load_tfds(name: str, data_dir: str) -> Dataset:
         return _read(builder, name)
 
 
-def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
-    """The data set that a prepared builder holds."""
+def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None) -> Dataset:
+    """The data set that a prepared builder holds; `group` is the feature that says what an image is a part of."""
     info = builder.info
     key = _image_feature(info.features, name)
     test_split = "test" if "test" in info.splits else "validation"
-    entries, classes = {"image": key}, None
+    entries, classes = {"image": key} | ({} if group is None else {"group": group}), None
     label = _label_feature(info.features)
     splits = []
     for split in ("train", test_split):
@@ -101,6 +108,11 @@ def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
     if label is not None and all(records[0][label] >= 0 for records in splits):
         entries["label"], classes = label, tuple(info.features[label].names)
     train, test = (TfdsSource(records, entries) for records in splits)
+    notes = []
+    if test_split != "test":
+        notes.append(f"training images: split train; test images: split {test_split}")
+    if others := [split for split in info.splits if split not in ("train", test_split)]:
+        notes.append(f"left out: the splits {', '.join(others)}")
     metadata = info.metadata or {}
     record = DatasetInfo(
         name=name,
@@ -113,6 +125,7 @@ def _read(builder: tfds.core.DatasetBuilder, name: str) -> Dataset:
         test_split=test_split,
         preprocessing=metadata.get("preprocessing", f"feature {key!r} as TFDS decodes it"),
         classes=classes,
+        notes=tuple(notes),
     )
     return Dataset(record, train, test)
 

@@ -4,28 +4,33 @@ from dataclasses import replace
 
 from vdm import parts
 from vdm.config import Config, DataConfig
-from vdm.data.dataset import Dataset, described
-from vdm.data.files import load_folder, load_npz
+from vdm.data.arrays import LevelsError
+from vdm.data.dataset import Dataset, Progress, described
+from vdm.data.folder import load_folder
+from vdm.data.npz import load_npz
 from vdm.data.prepared import load_builtin, load_tfds
 from vdm.errors import InputError
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, progress: Progress | None = None) -> Dataset:
     """The data set that `config.name` names: a source of `vdm.parts`, `npz:PATH`, `folder:PATH` or a TFDS name.
 
     `digits` and `photos32` are made from installed packages on first use and kept in the data folder; a TFDS name is
     looked for there, and downloaded only if it is missing and there is a network. TensorFlow is never imported to read.
-    A source is given `data_dir` and `levels` of the config, if it takes them.
+    A source is given `data_dir` and `levels` of the config, and `progress`, if it takes them.
 
     Raises `InputError` if the data cannot be had or read, or disagree with `config.shape` or `config.levels`.
     """
     if config.levels is not None and not 2 <= config.levels <= 256:
         raise InputError(f"data.levels: {config.levels} is not supported; allowed are 2 to 256")
     try:
-        context = {"data_dir": config.data_dir, "levels": config.levels}
+        context = {"data_dir": config.data_dir, "levels": config.levels, "progress": progress}
         dataset: Dataset = parts.make("source", _source(config.name), **context)
     except parts.PartError as error:
         raise InputError(f"data.name: {config.name!r}: {error.problem}; usage: {error.usage}") from error
+    except LevelsError as error:
+        remedy = "; a new run takes 256 with --config.data.levels=None" if config.levels is not None else ""
+        raise InputError(f"{error}{remedy}") from None
     _check(config, dataset)
     return dataset
 
@@ -52,9 +57,13 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def _check(config: DataConfig, dataset: Dataset) -> None:
     info = dataset.info
     shape = None if config.shape is None else tuple(config.shape)
-    for field, wanted, found in (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels)):
-        if wanted is not None and wanted != found:
-            raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {found}")
+    pairs = (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels))
+    wrong = {field: (wanted, found) for field, wanted, found in pairs if wanted not in (None, found)}
+    if wrong:
+        given = " and ".join(f"data.{field}: {wanted}" for field, (wanted, _) in wrong.items())
+        found = " and ".join(str(there) for _, there in wrong.values())
+        flags = " ".join(f"--config.data.{field}=None" for field in wrong)
+        raise InputError(f"{given} was given, but {info.name!r} has {found}; a new run takes what it has with {flags}")
 
 
 def digits(data_dir: str = "") -> Dataset:
@@ -68,13 +77,13 @@ def photos32(data_dir: str = "") -> Dataset:
 
 
 def npz(path: str, levels: int | None = None) -> Dataset:
-    """The arrays of an npz file, of `levels` values (None: 256): see `vdm.data.files.load_npz`."""
-    return load_npz(path, levels=levels or 256)
+    """The arrays of an npz file, of `levels` values (None: 256): see `vdm.data.npz.load_npz`."""
+    return load_npz(path, levels)
 
 
-def folder(path: str) -> Dataset:
-    """The images of a folder, one file an image: see `vdm.data.files.load_folder`."""
-    return load_folder(path)
+def folder(path: str, progress: Progress | None = None) -> Dataset:
+    """The images of a folder, one file an image: see `vdm.data.folder.load_folder`."""
+    return load_folder(path, progress)
 
 
 def tfds(name: str, data_dir: str = "") -> Dataset:

@@ -14,16 +14,27 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Key, PRNGKeyArray
 
 from vdm import bounds, likelihoods, memory, parallel, timesteps
-from vdm.data import evaluation_batches, num_evaluated
+from vdm.data import evaluation_batches, num_evaluated, selection
 from vdm.data.dataset import Source
 from vdm.evaluation import PRECISION
-from vdm.evaluation.statistics import stderr_of_draws, stderr_over_images
+from vdm.evaluation.statistics import Groups, stderr_of_draws, stderr_over, stderr_over_images
 from vdm.model import Bound, Draws, Model, Variables
 
 TIME_BINS = 32
 """Equal bins of t in which the diffusion loss is also kept apart."""
 
 Progress = Callable[[int, int], None]
+
+
+class Scheme(NamedTuple):
+    """How planned draws are made: in pairs, each at a time of its own in the pair's stratum of u ∈ [0, 1)."""
+
+    quantiles: Float[ArrayLike, " points"] | None
+    """The times t of equally spaced u from 0 to 1, straight between them; None: t = u."""
+    edges: Float[ArrayLike, " edges"]
+    """The ends in t of the bins of the controls."""
+    controls: Float[ArrayLike, "bins 2"]
+    """Factors with which the `control_variates` are subtracted in each bin."""
 
 
 class Estimates(NamedTuple):
@@ -33,7 +44,7 @@ class Estimates(NamedTuple):
     """(reconstruction, prior, diffusion) of each image, means over the draws."""
     by_time: Float[np.ndarray, "rounds images bins 5"]
     """In each of the `TIME_BINS`, over the draws: their number, the sums of their diffusion losses, of the losses'
-    squares, and of both `control_variates` times the losses' weights.
+    squares, and of both `control_variates` times the losses' weights. Losses are plain ones: no control is subtracted.
 
     Importance-sampled draws count 1/p(t) times: sums stand for uniform times.
     """
@@ -43,6 +54,12 @@ class Estimates(NamedTuple):
     """T of the bound; None: continuous time."""
     exact_sum: bool
     """Whether the draws of a round are one or more of each of the T terms."""
+    draw_variance: Float[np.ndarray, "rounds images"] | None = None
+    """Unbiased estimate of the variance over its draws of an image's bound in a round; None of draws not in pairs."""
+    groups: Groups | None = None
+    """The images' groups, where the data have an entry "group"."""
+    num_available: int | None = None
+    """How many images there were to choose from; None: no more."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +71,9 @@ class Evaluation:
     prior: float
     diffusion: float
     stderr: float | None
-    """Standard error of `total` for images like these: over images, noise included; None of one image."""
+    """Standard error of `total` for images like these, noise included, over what `stderr_over` says; None of one."""
     noise_stderr: float | None
-    """Standard error of `total` for these very images, from the draws alone; None of a single round."""
+    """Standard error of `total` for these very images, from the draws alone; None of a single round without pairs."""
     num_images: int
     num_draws: int
     """Network calls an image."""
@@ -70,6 +87,10 @@ class Evaluation:
     """Mean one-draw diffusion loss in each bin of t, bits/dim; NaN where no time fell."""
     time_std: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
     """Its standard deviation over images and noise."""
+    stderr_over: str = "images"
+    """What `stderr` takes as independent: "images", or "groups (3)" where the data say which images belong together."""
+    num_available: int | None = None
+    """How many images those evaluated were chosen from; None: no more."""
 
     def __str__(self) -> str:
         return total_with_error(self.total, self.stderr)
@@ -77,10 +98,11 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation.json`."""
         terms = {name: getattr(self, name) for name in ("total", "reconstruction", "prior", "diffusion")}
-        names = ("num_images", "num_draws", "num_steps", "exact_sum", "variance")
+        names = ("num_images", "num_draws", "num_steps", "exact_sum", "variance", "stderr_over")
         return {
             "bits_per_dim": terms | {"stderr": self.stderr, "noise_stderr": self.noise_stderr},
             **{name: getattr(self, name) for name in names},
+            "images": selection.record(self.num_images, self.num_available or self.num_images),
         }
 
 
@@ -97,7 +119,7 @@ class Evaluator:
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
 
-        def batch_bound(variables: Variables, *rest: Any) -> tuple[Bound, Array]:
+        def batch_bound(variables: Variables, *rest: Any) -> tuple[Bound, Array, Array]:
             return image_bounds(model, parallel.gathered(variables, mesh), *rest)
 
         self._batch_bound = jax.jit(batch_bound)
@@ -118,7 +140,7 @@ class Evaluator:
         progress: Progress = lambda done, total: None,
         num_steps: int | None = None,
     ) -> Evaluation:
-        """The bound on every image of `source`, or its first `max_images`, with `num_draws` draws each.
+        """The bound on every image of `source`, or `max_images` from all over it, with `num_draws` draws each.
 
         `num_steps` is T, None continuous time. Where T divides the draws, they are the exact sum over all T terms.
         """
@@ -138,41 +160,57 @@ class Evaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
         num_steps: int | None = None,
-        probabilities: Float[np.ndarray, " bins"] | None = None,
-        controls: Float[np.ndarray, "bins 2"] | None = None,
+        scheme: Scheme | None = None,
         offsets: Callable[[int, np.ndarray], ArrayLike] | None = None,
     ) -> Estimates:
         """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
 
-        With `probabilities`, times are importance-sampled with that density (`timesteps.importance`). With `controls`,
-        the `control_variates` are subtracted with these factors of their times' bins. `offsets` gives each image's
-        u ∈ [0, 1) from the round and the image's index; by default u is random, or ½ for exact sums.
+        With a `scheme`, the draws are its pairs, an even number, and `draw_variance` is that of them. `offsets` gives
+        each image's u ∈ [0, 1) from the round and the image's index; then a scheme's draws are not in pairs, and
+        `by_time` is in its bins. By default u is random, or ½ for exact sums.
         """
         total = num_evaluated(source, max_images)
+        in_pairs = scheme is not None and offsets is None
+        if in_pairs and num_draws % 2:
+            raise ValueError(f"num_draws={num_draws}: must be even with a scheme, of pairs")
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        exact_sum = num_steps is not None and num_draws % num_steps == 0 and probabilities is None
-        if offsets is None:
+        strata = num_draws // 2 if in_pairs else num_draws
+        uniform = scheme is None or scheme.quantiles is None
+        exact_sum = num_steps is not None and strata % num_steps == 0 and uniform
+        if offsets is None and not in_pairs:
             # The middle is away from the edges of the steps, where float32 could miss one.
             offsets = _middle if exact_sum else functools.partial(_uniform, key)
-        fixed = [None if v is None else jnp.asarray(v, jnp.float32) for v in (probabilities, controls)]
-        terms, by_time, done = [], [], 0
+        if scheme is not None:
+            scheme = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), scheme)
+        terms, by_time, variances, groups, done = [], [], [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             parts = []
             for r in range(rounds):
-                batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                if offsets is not None:
+                    batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
                 sharded = parallel.shard_batch(batch, self.mesh)
                 with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(
-                        variables, jax.random.fold_in(key, r), sharded, num_draws, num_steps, *fixed
+                        variables, jax.random.fold_in(key, r), sharded, num_draws, num_steps, scheme
                     )
                     *values, mask = parallel.to_host((*result, sharded["mask"]))
                 parts.append(values)
                 done += int(mask.sum())
                 progress(done, total * rounds)
-            terms.append(np.stack([np.stack(bound) for bound, _ in parts])[:, :, mask].astype(np.float64))
-            by_time.append(np.stack([bins for _, bins in parts])[:, mask])
+            terms.append(np.stack([np.stack(bound) for bound, *_ in parts])[:, :, mask].astype(np.float64))
+            by_time.append(np.stack([bins for _, bins, _ in parts])[:, mask])
+            variances.append(np.stack([squares for *_, squares in parts])[:, mask].astype(np.float64) / num_draws**2)
+            if "group" in batch:
+                groups.append(parallel.to_host(sharded["group"])[mask])
         return Estimates(
-            np.concatenate(terms, axis=2), np.concatenate(by_time, axis=1), num_draws, num_steps, exact_sum
+            np.concatenate(terms, axis=2),
+            np.concatenate(by_time, axis=1),
+            num_draws,
+            num_steps,
+            exact_sum,
+            draw_variance=np.concatenate(variances, axis=1) if in_pairs else None,
+            groups=np.concatenate(groups) if groups else None,
+            num_available=len(source),
         )
 
 
@@ -183,38 +221,61 @@ def image_bounds(
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
     num_steps: Integer[ArrayLike, ""] | None = None,
-    probabilities: Float[Array, " bins"] | None = None,
-    controls: Float[Array, "bins 2"] | None = None,
-) -> tuple[Bound, Float[Array, "batch bins 5"]]:
-    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); and `by_time`.
+    scheme: Scheme | None = None,
+) -> tuple[Bound, Float[Array, "batch bins 5"], Float[Array, " batch"]]:
+    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); `by_time`; and a sum.
 
-    A batch has "image", what the network is conditioned on, "index" and the "offset" u of its stratified times.
+    `by_time` is as in `Estimates`, but in the scheme's bins where draws of a scheme have offsets.
+
+    A batch has "image", what the network is conditioned on, "index" and the "offset" u of its stratified times. Without
+    offsets, draws 2j and 2j + 1 have times of their own in stratum j, and the sum is that of (difference of both)² over
+    the pairs: divided by `num_draws`² it is, in the mean, the variance of the bound over the draws.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
     gamma = functools.partial(model.gamma, variables)
     x = likelihoods.encode(batch["image"], model.levels)
 
-    def add_draw(d: Array, sums: tuple[Bound, Array]) -> tuple[Bound, Array]:
-        total, by_time = sums
-        t, density = stratum(batch["offset"], d, num_draws), jnp.ones(1)
-        if probabilities is not None:
-            t, density = timesteps.importance(t, probabilities)
+    def time(d: Array) -> Array:
+        if "offset" in batch:
+            return stratum(batch["offset"], d, num_draws)
+        return stratum(image_uniform(keys, d), d // 2, jnp.asarray(num_draws, jnp.int32) // 2)
+
+    def by_bin(t: Array) -> Array:
+        if scheme is None or "offset" not in batch:
+            return jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
+        return _bins(scheme.edges, t)
+
+    def add_draw(d: Array, carry: tuple[Bound, Array, Array, Array]) -> tuple[Bound, Array, Array, Array]:
+        total, by_time, squares, previous = carry
+        t, measure = time(d), jnp.ones(1)
+        if scheme is not None and scheme.quantiles is not None:
+            t, measure = timesteps.by_quantiles(t, scheme.quantiles)
         gamma_t, weight = bounds.noise_levels(gamma, t, num_steps)
         draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
-        bound = model.bound_at(variables, batch, draws, gamma_t, weight / density)
-        # Elementwise sums and not a scatter, which devices would have to exchange.
-        here = jax.nn.one_hot(jnp.floor(t * TIME_BINS).astype(jnp.int32), TIME_BINS)
+        bound = model.bound_at(variables, batch, draws, gamma_t, weight)
         variates = weight[:, None] * control_variates(x, draws.eps)
-        if controls is not None:
-            factors = jnp.sum(here[:, :, None] * controls[None], axis=1)
-            bound = bound._replace(diffusion=bound.diffusion - jnp.sum(factors * variates, axis=1) / density)
-        loss = (bound.diffusion * density)[:, None]
-        one_draw = jnp.concatenate([jnp.ones_like(loss), loss, jnp.square(loss), variates], axis=1)
-        by_time += here[:, :, None] * (one_draw / density.reshape(-1, 1))[:, None, :]
-        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time
+        one_draw = jnp.stack([jnp.ones_like(weight), bound.diffusion, jnp.square(bound.diffusion)], axis=1)
+        one_draw = jnp.concatenate([one_draw, variates], axis=1)
+        by_time += by_bin(t)[:, :, None] * (one_draw * measure.reshape(-1, 1))[:, None, :]
+        diffusion = bound.diffusion
+        if scheme is not None:
+            controls = jnp.sum(_bins(scheme.edges, t)[:, :, None] * jnp.asarray(scheme.controls)[None], axis=1)
+            diffusion -= jnp.sum(controls * variates, axis=1)
+        bound = bound._replace(diffusion=diffusion * measure)
+        value = bound.reconstruction + bound.prior + bound.diffusion
+        squares += jnp.where(d % 2 == 1, jnp.square(value - previous), 0.0)
+        return Bound(*(a + b / num_draws for a, b in zip(total, bound, strict=True))), by_time, squares, value
 
-    zero = Bound(*(jnp.zeros(keys.shape) for _ in range(3)))
-    return jax.lax.fori_loop(0, num_draws, add_draw, (zero, jnp.zeros((*keys.shape, TIME_BINS, 5))))
+    zero = jnp.zeros(keys.shape)
+    start = (Bound(zero, zero, zero), jnp.zeros((*keys.shape, TIME_BINS, 5)), zero, zero)
+    return jax.lax.fori_loop(0, num_draws, add_draw, start)[:3]
+
+
+def _bins(edges: Float[ArrayLike, " edges"], t: Float[Array, " batch"]) -> Float[Array, "batch bins"]:
+    """1 in the bin that each time lies in: elementwise sums follow, not a scatter, which devices would exchange."""
+    num = jnp.asarray(edges).shape[0] - 1
+    k = jnp.searchsorted(jnp.asarray(edges), t, side="right") - 1
+    return jax.nn.one_hot(jnp.clip(k, 0, num - 1), num)
 
 
 def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"]) -> Float[Array, "batch 2"]:
@@ -231,6 +292,15 @@ def image_noise(
 ) -> Float[Array, "batch *data"]:
     """Standard normal noise of an image's key in one of its streams; stream 0 is that of its time offset."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, stream), shape))(keys)
+
+
+def image_uniform(keys: Key[Array, " batch"], d: Integer[Array, ""]) -> Float[Array, " batch"]:
+    """A number uniform in [0, 1) of each image's key for draw d: of stream 0, as `image_noise` has the others."""
+
+    def one(key: PRNGKeyArray) -> Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 0), d))
+
+    return jax.vmap(one)(keys)
 
 
 def stratum(
@@ -267,13 +337,18 @@ def to_evaluation(estimates: Estimates, num_dims: int) -> Evaluation:
     second = bounds.bits_per_dim(bounds.bits_per_dim(second, num_dims), num_dims)
     with np.errstate(invalid="ignore"):
         mean, square = first / count, second / count
+    noise_stderr = stderr_of_draws(totals)
+    if estimates.draw_variance is not None:
+        # Images, rounds and pairs are independent, so their variances add.
+        variance = bounds.bits_per_dim(bounds.bits_per_dim(estimates.draw_variance, num_dims), num_dims)
+        noise_stderr = float(np.sqrt(variance.sum()) / (rounds * num))
     return Evaluation(
         float(totals.mean()),
         reconstruction,
         prior,
         diffusion,
-        stderr_over_images(totals.mean(axis=0)),
-        stderr_of_draws(totals),
+        stderr_over_images(totals.mean(axis=0), estimates.groups),
+        noise_stderr,
         num,
         estimates.num_draws * rounds,
         estimates.num_steps,
@@ -281,6 +356,8 @@ def to_evaluation(estimates: Estimates, num_dims: int) -> Evaluation:
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
         variance=float(second.sum() / count.sum() - (first.sum() / count.sum()) ** 2),
+        stderr_over=stderr_over(estimates.groups),
+        num_available=estimates.num_available,
     )
 
 

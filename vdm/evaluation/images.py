@@ -15,6 +15,7 @@ from vdm import memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
 from vdm.data.dataset import Source, examples
+from vdm.data.selection import order
 from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
@@ -192,13 +193,13 @@ def padded(tree: Any, start: int, size: int) -> Any:
 
 
 def conditions_of(model: Model, source: Source, num: int, first: int = 0) -> Condition:
-    """The conditions of elements `first`, `first` + 1, … of a source, and from its first again after its last.
+    """The conditions of images `first`, `first` + 1, …: of elements from all over a source, and those again after all.
 
-    None for a model without one; then nothing is read.
+    They are in the order of `vdm.data.selection`. None for a model without one; then nothing is read.
     """
     if not model.condition:
         return None
-    return model.condition_of(examples(source, np.arange(first, first + num) % len(source)))
+    return model.condition_of(examples(source, order(len(source))[np.arange(first, first + num) % len(source)]))
 
 
 def frame_steps(num_frames: int, num_steps: int) -> list[int]:

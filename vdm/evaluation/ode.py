@@ -16,6 +16,9 @@ falls and γ₁ grows. For a learned one they are numbers of two models, the sam
 flow; the difference may have either sign. Papers mostly report the ODE as the lower one. Uniform dequantization
 (`probability_flow.uniform_bound`) would measure a third model, and be worse wherever the model knows that its data are
 integers: σ₀ well below half a bin.
+
+The solver's own error is measured, not supposed: images from all over the set are solved a second time at a tenth of
+the tolerance, which takes off most of it: `OdeEvaluation.solver_error` is the root mean square of what that changes.
 """
 
 from dataclasses import dataclass
@@ -29,8 +32,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import bounds, memory, parallel, probability_flow
-from vdm.data import evaluation_batches, num_evaluated
-from vdm.data.dataset import Source
+from vdm.data import evaluation_batches, num_evaluated, selection
+from vdm.data.dataset import Batch, Source
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
 from vdm.evaluation.bound import (
@@ -62,6 +65,8 @@ class OdeEstimates(NamedTuple):
     """(reconstruction, latent, dequantization) of `probability_flow.DiscreteBound`, in nats."""
     num_calls: Integer[np.ndarray, "draws images"]
     """Network calls of each solve."""
+    solver_errors: Float[np.ndarray, " checked"]
+    """What a tenth of the tolerance takes off the first draw of the checked images, in nats; NaN: not solved at it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class OdeEvaluation:
     dequantization: float
     """log q(z₀|x)."""
     stderr: float | None
-    """Standard error of `total` for images like these: over images, noise included; None of one image."""
+    """Standard error of `total` for images like these, noise included: over what that of `variational` is over."""
     noise_stderr: float | None
     """Standard error of `total` for these very images, from the draws alone; None of a single draw."""
     importance_weighted: float | None
@@ -87,6 +92,10 @@ class OdeEvaluation:
     """Of Hutchinson's divergence; 0: exact."""
     tolerance: float
     """Error of a solver's step, for each dimension."""
+    solver_error: float | None
+    """Error of one draw of an image by the solver, root mean square over `num_checked` images: what a tenth of the
+    tolerance changes. That of `total` is at most this; None where one has no solution at a tenth."""
+    num_checked: int
     mean_calls: float
     """Network calls of one draw of an image, each with a tangent for every probe or dimension."""
     max_calls: int
@@ -95,7 +104,7 @@ class OdeEvaluation:
     difference: float
     """`total` less that of `variational`."""
     difference_stderr: float | None
-    """Its standard error over the images, each with its own difference; None of one image."""
+    """Its standard error over the same, each image with its own difference; None of one."""
 
     def __str__(self) -> str:
         return total_with_error(self.total, self.stderr)
@@ -107,7 +116,10 @@ class OdeEvaluation:
             "kind": "probability-flow ODE: compares with numbers of this kind alone",
             "bits_per_dim": {name: getattr(self, name) for name in names},
             **{name: getattr(self, name) for name in ("num_images", "num_draws", "num_probes", "tolerance")},
+            "solver_error": {"bits_per_dim": self.solver_error, "num_images": self.num_checked},
             "network_calls_per_draw": {"mean": self.mean_calls, "max": self.max_calls},
+            "stderr_over": self.variational.stderr_over,
+            "images": selection.record(self.num_images, self.variational.num_available or self.num_images),
             "variational": self.variational.to_dict(),
             "difference": {"mean": self.difference, "stderr": self.difference_stderr},
         }
@@ -116,9 +128,15 @@ class OdeEvaluation:
 class OdeEvaluator:
     """The ODE's bound with the variables of one model; compiled once a batch size.
 
-    Draw d of image k takes its noise from fold_in(key, k), so the result does not depend on batch size or devices; ε₀
-    is that of the same draw of `Evaluator`. Every device solves its share of a batch by itself, and waits for the
-    slowest image of its share only.
+    Draw d of image k takes its noise from fold_in(key, k), and every solve has steps of its own, so the result depends
+    on batch size and devices by float32's roundings alone; ε₀ is that of the same draw of `Evaluator`. But roundings
+    may decide whether a step is accepted, and so change the steps that follow: results then differ by the solver's
+    error. That is a few `tolerance` a dimension for a smooth network, and grows with the number of steps: a rough one,
+    as at the start of training with Fourier features, takes hundreds of them, and images then differ by more than the
+    last digits printed. So it is measured, see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller,
+    down to 1e-5 in float32.
+
+    Every device solves its share of a batch by itself, and waits for the slowest image of its share only.
     """
 
     def __init__(
@@ -128,7 +146,7 @@ class OdeEvaluator:
         batch_size: int,
         num_probes: int | None = None,
         tolerance: float = 1e-4,
-        max_steps: int = 1000,
+        max_steps: int = 2000,
     ):
         """`batch_size` images and tangents a network call: fewer images the more tangents each has, but one a device.
 
@@ -145,9 +163,9 @@ class OdeEvaluator:
         share, whole = parallel.batch_sharding(mesh).spec, parallel.replicated(mesh).spec
         self._batch_bound = jax.jit(
             jax.shard_map(
-                partial(image_ode_bounds, model, num_probes, tolerance, max_steps),
+                partial(image_ode_bounds, model, num_probes, max_steps),
                 mesh=mesh,
-                in_specs=(whole, whole, whole, share),
+                in_specs=(whole, whole, whole, whole, share),
                 out_specs=share,
                 check_vma=False,
             )
@@ -162,30 +180,45 @@ class OdeEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> OdeEstimates:
-        """`num_draws` draws of every image of `source`, or of its first `max_images`.
+        """`num_draws` draws of every image of `source`, or of `max_images` from all over it.
 
-        Raises `UnsolvedError` with the first image and draw that could not be solved.
+        One more batch, of images from all of them, is the first draw once more at a tenth of the tolerance. Raises
+        `UnsolvedError` with the first image and draw that could not be solved.
         """
         total, done = num_evaluated(source, max_images), 0
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        terms, num_calls = [], []
+        terms, num_calls, indices = [], [], []
+        checked: Batch = {}
         # Padding would be solved too.
         batch_size = min(self.batch_size, parallel.round_up(total, self.mesh))
-        for batch in evaluation_batches(source, batch_size, max_images=max_images, **processes):
+        num_batches = -(-total // batch_size)
+        for n, batch in enumerate(evaluation_batches(source, batch_size, max_images=max_images, **processes)):
             draws, sharded = [], parallel.shard_batch(batch, self.mesh)
-            mask, index = parallel.to_host((sharded["mask"], sharded["index"]))
             for d in range(num_draws):
-                with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
-                    result = self._batch_bound(variables, key, jnp.asarray(d), sharded)
-                    draws.append([value[mask] for value in parallel.to_host(result)])
-                self._check(draws[-1][0], index[mask], d)
-                done += int(mask.sum())
+                one = self._solve(variables, key, d, self.tolerance, sharded)
+                self._check(*one, d)
+                draws.append(one)
+                done += len(one.indices)
                 progress(done, total * num_draws)
-            terms.append(np.stack([one[0].T for one in draws]).astype(np.float64))
-            num_calls.append(np.stack([one[1] for one in draws]))
-        return OdeEstimates(np.concatenate(terms, axis=2), np.concatenate(num_calls, axis=1))
+            terms.append(np.stack([one.terms.T for one in draws]))
+            num_calls.append(np.stack([one.num_calls for one in draws]))
+            indices.append(draws[0].indices)
+            checked = _with_rows_of(checked or batch, batch, n, num_batches)
+        estimates = np.concatenate(terms, axis=2), np.concatenate(num_calls, axis=1)
+        again = self._solve(variables, key, 0, self.tolerance / 10, parallel.shard_batch(checked, self.mesh))
+        position = {index: n for n, index in enumerate(np.concatenate(indices).tolist())}
+        before = estimates[0][0, :, [position[index] for index in again.indices.tolist()]]
+        return OdeEstimates(*estimates, before.sum(axis=1) - again.terms.sum(axis=1))
 
-    def _check(self, terms: Float[np.ndarray, "images 3"], index: np.ndarray, d: int) -> None:
+    def _solve(
+        self, variables: Variables, key: PRNGKeyArray, d: int, tolerance: float, batch: dict[str, Array]
+    ) -> "_Solved":
+        with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
+            result = self._batch_bound(variables, key, jnp.asarray(d), jnp.float32(tolerance), batch)
+            terms, num_calls, mask, index = parallel.to_host((*result, batch["mask"], batch["index"]))
+        return _Solved(terms[mask].astype(np.float64), num_calls[mask], index[mask])
+
+    def _check(self, terms: Float[np.ndarray, "images 3"], _: np.ndarray, index: np.ndarray, d: int) -> None:
         unsolved = index[~np.all(np.isfinite(terms), axis=1)]
         if unsolved.size:
             raise UnsolvedError(
@@ -195,14 +228,32 @@ class OdeEvaluator:
             )
 
 
+class _Solved(NamedTuple):
+    """The images of a batch, without padding."""
+
+    terms: Float[np.ndarray, "images 3"]
+    num_calls: Integer[np.ndarray, " images"]
+    indices: Integer[np.ndarray, " images"]
+
+
+def _with_rows_of(checked: Batch, batch: Batch, n: int, num_batches: int) -> Batch:
+    """`checked` with some rows of batch n in their places: in the end, every row is of another batch, of all evenly."""
+    rows = np.arange(len(batch["mask"]))
+    chosen = rows * max(1, num_batches // len(rows)) % num_batches == n
+    return {
+        name: np.where(chosen.reshape(-1, *[1] * (entry.ndim - 1)), entry, checked[name])
+        for name, entry in batch.items()
+    }
+
+
 def image_ode_bounds(
     model: Model,
     num_probes: int,
-    tolerance: float,
     max_steps: int,
     variables: Variables,
     key: PRNGKeyArray,
     d: Integer[Array, ""],
+    tolerance: Float[Array, ""],
     batch: dict[str, Array],
 ) -> tuple[Float[Array, "batch 3"], Integer[Array, " batch"]]:
     """`probability_flow.gaussian_bound` of draw d of each image: its terms in nats, and the network calls.
@@ -244,7 +295,7 @@ def evaluate_ode(
     max_images: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> OdeEvaluation:
-    """Both bounds on the images of `source` (or its first `max_images`), with so many draws an image of each.
+    """Both bounds on the images of `source` (or `max_images` from all over it), with so many draws an image of each.
 
     `batch_size` images a network call for the variational bound; `progress` is that of the ODE, which takes far longer.
     Raises as `OdeEvaluator`.
@@ -275,16 +326,23 @@ def to_ode_evaluation(
         reconstruction,
         latent,
         dequantization,
-        stderr=stderr_over_images(images),
+        stderr=stderr_over_images(images, variational.groups),
         noise_stderr=stderr_of_draws(totals),
         importance_weighted=weighted,
         num_images=num,
         num_draws=draws,
         num_probes=num_probes,
         tolerance=tolerance,
+        solver_error=_solver_error(ode.solver_errors, num_dims),
+        num_checked=len(ode.solver_errors),
         mean_calls=float(ode.num_calls.mean()),
         max_calls=int(ode.num_calls.max()),
         variational=to_evaluation(variational, num_dims),
         difference=float(differences.mean()),
-        difference_stderr=stderr_over_images(differences),
+        difference_stderr=stderr_over_images(differences, variational.groups),
     )
+
+
+def _solver_error(nats: Float[np.ndarray, " checked"], num_dims: int) -> float | None:
+    error = float(np.sqrt(np.mean(np.square(bounds.bits_per_dim(nats, num_dims)))))
+    return error if np.isfinite(error) else None

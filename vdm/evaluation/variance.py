@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, PRNGKeyArray
 
 from vdm import bounds, schedules
-from vdm.data import num_evaluated
+from vdm.data import num_evaluated, selected, selection
 from vdm.data.dataset import Source
 from vdm.evaluation.bound import TIME_BINS, Evaluator, Progress
 from vdm.evaluation.statistics import jackknife
@@ -48,6 +48,8 @@ class Report:
     batch_size: int
     """Images in a batch over which times were stratified."""
     num_images: int
+    num_available: int
+    """How many images they were chosen from."""
     rounds: int
     """Draws of each image."""
     least: float
@@ -55,7 +57,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
-        return asdict(self)
+        return asdict(self) | {"images": selection.record(self.num_images, self.num_available)}
 
 
 def with_equal_ends(model: Model, variables: Variables) -> dict[str, tuple[Schedule, Any]]:
@@ -83,7 +85,8 @@ def variance_report(
 ) -> Report:
     """One line a schedule for the continuous-time bound, of any model.
 
-    From `rounds` draws of each of the first `max_images` images (0: all) that make whole batches of `batch_size`.
+    From `rounds` draws of each of `max_images` images from all over `source` (0: all) that make whole batches of
+    `batch_size`.
     Times are stratified over each batch, as in training; images and noise are the same for every schedule. One image's
     time is uniform, and independent from round to round, so the linear schedule's draws also give the variance with
     independent times, of every schedule.
@@ -92,11 +95,13 @@ def variance_report(
     batch_size = min(batch_size, num)
     num -= num % batch_size
     table = with_equal_ends(model, variables)
+    indices = selected(len(source), num)
     starts = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((rounds, num // batch_size))
 
     def offsets(r: int, index: np.ndarray) -> np.ndarray:
-        # The padding's index is −1; what it gets does not count.
-        return (starts[r, index // batch_size] + index % batch_size / batch_size) % 1.0
+        # There is no padding.
+        place = np.searchsorted(indices, index)
+        return (starts[r, place // batch_size] + place % batch_size / batch_size) % 1.0
 
     bits, by_time = {}, {}
     for k, (name, (schedule, params)) in enumerate(table.items()):
@@ -118,7 +123,7 @@ def variance_report(
     squares = bounds.bits_per_dim(bounds.bits_per_dim(squares, model.num_dims), model.num_dims)
     iid, least = _independent(count, squares, bits[LINEAR], densities)
     lines = [_summary(name, values, batch_size, iid[name]) for name, values in bits.items()]
-    return Report(lines, batch_size, num, rounds, least)
+    return Report(lines, batch_size, num, len(source), rounds, least)
 
 
 def _mean_slopes(schedule: Schedule, params: Any) -> Float[np.ndarray, " bins"]:

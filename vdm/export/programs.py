@@ -25,10 +25,12 @@ from vdm.config import SamplingConfig, to_dict
 from vdm.errors import InputError
 from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
-from vdm.files import write_json
+from vdm.files import check_writable, write_json
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables
 from vdm.programs.command_line import Parser
+from vdm.programs.streams import make_console
+from vdm.progress import progress_of
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
 from vdm.settings import recorded
@@ -127,7 +129,11 @@ def _with_axis(condition: Condition) -> Condition:
 
 
 def programs(
-    model: Model, settings: SamplingConfig, platforms: Sequence[str], batch_size: int | None = None
+    model: Model,
+    settings: SamplingConfig,
+    platforms: Sequence[str],
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, export.Exported]:
     """Both programs by the names of their files, lowered for every platform from shapes alone.
 
@@ -138,19 +144,26 @@ def programs(
     weights = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in to_weights(shapes).items()}
     seed, numbers = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((batch,), jnp.int32)
     z, gamma = jax.ShapeDtypeStruct((batch, *model.shape), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.float32)
-    lower = [
-        export.export(jax.jit(function), platforms=list(platforms))
-        for function in (sampler(model, settings), denoiser(model))
-    ]
     condition = {name: jax.ShapeDtypeStruct((batch, *one.shape), one.dtype) for name, one in model.condition.items()}
     last = [condition] if condition else []
-    return {
-        "sampler.bin": lower[0](weights, seed, numbers, *last),
-        "denoiser.bin": lower[1](weights, z, gamma, *last),
+    arguments: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "sampler.bin": (sampler(model, settings), (weights, seed, numbers, *last)),
+        "denoiser.bin": (denoiser(model), (weights, z, gamma, *last)),
     }
+    lowered = {}
+    for name, (function, given) in arguments.items():
+        lowered[name] = export.export(jax.jit(function), platforms=list(platforms))(*given)
+        progress(len(lowered), len(arguments))
+    return lowered
 
 
-def write(out: Path, run: Run, platforms: Sequence[str], batch_size: int | None = None) -> None:
+def write(
+    out: Path,
+    run: Run,
+    platforms: Sequence[str],
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """The folder `out`, whole or not at all: the moving average of the run and its programs.
 
     Raises `InputError` if `out` is there, and as `sampler` does.
@@ -160,7 +173,7 @@ def write(out: Path, run: Run, platforms: Sequence[str], batch_size: int | None 
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        lowered = programs(run.model, run.config.sampling, platforms, batch_size)
+        lowered = programs(run.model, run.config.sampling, platforms, batch_size, progress)
         arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in to_weights(run.variables).items()}
         np.savez(partial / "weights.npz", **arrays)
         for name, program in lowered.items():
@@ -229,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given.batch_size is not None and given.batch_size < 1:
             raise InputError(f"--batch_size={given.batch_size}: must be 1 or more")
         _check_new(given.out)
+        check_writable(given.out, "--out")
         config = read_config(given.run)
         for name in ("sampler", "grid", "clip", "decode", "steps"):
             if getattr(given, name) is not None:
@@ -236,5 +250,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given.steps is None:
             config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
         run = open_run(given.run, given.checkpoint, config=config, mesh=parallel.make_mesh(1))
-        write(given.out, run, platforms, given.batch_size)
+        with progress_of(make_console(), "exporting") as progress:
+            write(given.out, run, platforms, given.batch_size, progress)
     print(given.out)

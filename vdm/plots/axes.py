@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,6 +22,9 @@ class PlainLogFormatter(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
+ERROR_BARS: dict[str, Any] = {"capsize": 5, "elinewidth": 1.4, "capthick": 1.4}
+"""Caps that stand out beside markers of up to 6 points."""
+
 # Colours of Okabe and Ito, which the colour-blind tell apart.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = "black", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 
@@ -33,13 +37,18 @@ def log_y(axes: Axes) -> None:
 
 
 def annotate(axes: Axes, title: str, y: str, x: str = "step", legend: bool = True) -> None:
-    """Title, names of the axes, grid and, if anything has a label, legend."""
+    """Title, names of the axes, grid and, if anything has a label, legend; of a log axis the name says so."""
     axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set_xlabel(scaled(x, axes.get_xscale()))
+    axes.set_ylabel(scaled(y, axes.get_yscale()))
     axes.grid(which="both", alpha=0.25)
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
+
+
+def scaled(name: str, scale: str) -> str:
+    """The name of an axis of this scale."""
+    return f"{name} (log scale)" if name and scale == "log" else name
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -13,23 +13,25 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vdm.plots.axes import annotate, log_y, save
+from vdm.plots.axes import ERROR_BARS, annotate, log_y, save, scaled
 
 Records = Sequence[dict[str, Any]]
 Rows = Sequence[Mapping[str, Any]]
 
 TERMS = ("reconstruction", "prior", "diffusion")
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
 COLORS = {"reconstruction": "tab:blue", "prior": "tab:orange", "diffusion": "tab:green"}
 
 
 def loss(path: Path, records: Records) -> None:
     """Writes bits/dim of training batches and of the test split (± one standard error) against the step.
 
-    The vertical range leaves out the high losses of the first steps, so that the rest can be read.
+    The evaluations while training are one series, and the final one, of all images and draws, is a point of its own.
+    The vertical range leaves out the high losses of the first steps, so that the rest can be read; it says how many.
     """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    train, test = _of_kind(records, "train"), _tests(records)
+    train = _of_kind(records, "train")
     steps, values = _series(train, "bits_per_dim")
     window = len(values) // 30
     axes.plot(steps, values, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=0.8, label="training batches")
@@ -38,12 +40,19 @@ def loss(path: Path, records: Records) -> None:
         kernel = np.full(window, 1 / window)
         middle, mean = np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
         axes.plot(middle, mean, color="tab:blue", linewidth=1.6, label=f"training, mean of {window} points")
-    test_steps, test_values = _series(test, "bits_per_dim")
-    if test:
-        errors = _series(test, "stderr")[1]
-        last = f"test, last {test_values[-1]:.3f} ± {errors[-1]:.3f}"
-        axes.errorbar(test_steps, test_values, errors, color="tab:red", marker="o", markersize=4, capsize=3, label=last)
-    _limit(axes, np.concatenate([values, test_values]))
+    everything = [(steps, values)]
+    styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("evaluation", "test while training, last", {"color": "tab:red", "marker": "o", "markersize": 3}),
+        ("final", "final test", {"color": "black", "marker": "D", "markersize": 4, "linestyle": "none", "zorder": 3}),
+    )
+    for kind, name, style in styles:
+        if tests := _of_kind(records, kind):
+            test_steps, test_values = _series(tests, "bits_per_dim")
+            errors = _series(tests, "stderr")[1]
+            last = f"{name} {test_values[-1]:.3f}" + ("" if np.isnan(errors[-1]) else f" ± {errors[-1]:.3f}")
+            axes.errorbar(test_steps, test_values, errors, **style, **ERROR_BARS, label=last)
+            everything.append((test_steps, test_values))
+    _limit(axes, *map(np.concatenate, zip(*everything, strict=True)))
     annotate(axes, "Variational bound", "bits/dim")
     save(figure, path)
 
@@ -86,7 +95,7 @@ def schedule(
     low, high = axes.get_ylim()
     right.set_yscale("log")
     right.set_ylim(np.exp(-low), np.exp(-high))
-    right.set_ylabel("SNR = exp(−γ)")
+    right.set_ylabel(scaled("SNR = exp(−γ)", "log"))
     annotate(axes, title, "γ = −log SNR", "t (0: data, 1: noise)")
     save(figure, path)
 
@@ -129,7 +138,7 @@ def variance(path: Path, records: Records) -> None:
     if len(values):
         axes.plot(steps, values, color="tab:red", marker="o", markersize=4, label=f"test, last {values[-1]:.3g}")
     log_y(axes)
-    annotate(axes, "Diffusion loss of one draw: variance over images, times, noise", "(bits/dim)²")
+    annotate(axes, "Diffusion loss of one draw: variance over images, times, noise", "variance in (bits/dim)²")
     save(figure, path)
 
 
@@ -186,11 +195,21 @@ def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r["step"] for r in records], float), np.array(values, float)
 
 
-def _limit(axes: Axes, values: np.ndarray) -> None:
-    """From just below the smallest value to a little above what three quarters of the points stay under."""
-    values = values[np.isfinite(values)]
-    if values.size:
-        low, three_quarters = values.min(), np.quantile(values, 0.75)
-        high = min(values.max(), low + 3 * max(three_quarters - low, 0.02 * abs(low), 1e-6))
-        margin = 0.06 * max(high - low, 1e-3)
-        axes.set_ylim(low - margin, high + margin)
+def _limit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    """From just below the smallest value to a little above what three quarters of the points stay under.
+
+    Says what lies above that.
+    """
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
+    if not values.size:
+        return
+    low, three_quarters = values.min(), np.quantile(values, 0.75)
+    high = min(values.max(), low + 3 * max(three_quarters - low, 0.02 * abs(low), 1e-6))
+    margin = 0.06 * max(high - low, 1e-3)
+    axes.set_ylim(low - margin, high + margin)
+    above = values > high + margin
+    if above.any():
+        until = f"up to step {steps[above].max():.0f}, the highest {values.max():.3g} bits/dim"
+        text = f"cut off above: {above.sum()} of {values.size} points, {until}"
+        axes.annotate(text, (0.02, 0.02), xycoords="axes fraction", fontsize="small", bbox=BOX)

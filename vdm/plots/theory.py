@@ -157,7 +157,7 @@ def weightings(path: Path, lambda_min: float, lambda_max: float) -> None:
             density.plot(lam, np.asarray(mixture.density(lam)), **style)
             in_time.plot(t, time_density(weighting, -lambda_max, -lambda_min, t), **style)
         else:
-            _stem(density, lambda_max, f"{name}: mass 1 at λ_max", style["color"])
+            _stem(density, lambda_max, rf"{name}: mass 1 at $λ_{{\mathrm{{max}}}}$", style["color"])
             _stem(in_time, 0.0, f"{name}: mass 1 at t = 0", style["color"])
     weight.set_yscale("log")
     weight.set_ylim(max(1e-7, weight.get_ylim()[0]), 3)
@@ -166,10 +166,11 @@ def weightings(path: Path, lambda_min: float, lambda_max: float) -> None:
     log_y(in_time)
     in_time.set_ylim(bottom=1e-2)
     annotate(weight, "Weightings, each over its maximum", "w(λ)/max w", LOG_SNR, legend=False)
-    annotate(density, "The ELBOs averaged, by noise level", "−w′(λ)/w(λ_min)", LOG_SNR, legend=False)
-    annotate(in_time, "The same in time, cosine schedule", "p_w(t) = −w′(λ)/w(λ_min) · (−dλ/dt)", TIME, legend=False)
+    annotate(density, "The ELBOs averaged, by noise level", r"$-w'(λ)\,/\,w(λ_{\mathrm{min}})$", LOG_SNR, legend=False)
+    in_time_name = r"$p_w(t) = -w'(λ)\,/\,w(λ_{\mathrm{min}}) \cdot (-dλ/dt)$"
+    annotate(in_time, "The same in time, cosine schedule", in_time_name, TIME, legend=False)
     legend.axis("off")
-    title = "solid: monotone, with the point mass at λ_max\ndashed: not monotone, no average of ELBOs"
+    title = "solid: monotone, with the point mass at $λ_{\\mathrm{max}}$\ndashed: not monotone, no average of ELBOs"
     legend.legend(*weight.get_legend_handles_labels(), loc="center", title=title)
     save(figure, path)
 

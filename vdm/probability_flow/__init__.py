@@ -15,8 +15,11 @@ This is not the model whose bound `vdm.bounds` computes: −log p(x) of the two 
 
 `tolerance` is the error of a step, for each data dimension: of z in units of σ(γ), of log p in nats. An error δ of z
 moves log p by ε̂ δ/σ, so one tolerance for z itself would be far too loose at γ₀ or far too tight at γ₁. log p is then
-wrong by a few `tolerance` a dimension, in float32 down to 1e-5. Every example has steps of its own, whatever else is
-in its batch; the batch takes as long as its slowest. An example that is not at its end after `max_steps` steps, or
+wrong by a few `tolerance` a dimension where the steps are some tens, in float32 down to 1e-5; of a rough network, which
+takes hundreds or more, by more: a second solve at a tenth of the tolerance tells. Every example has steps of its own,
+whatever else is in its batch, which changes the result by roundings, and by the error of the solver where these decide
+whether a step is accepted; the batch takes as long as its slowest. Tolerances that are not above 0, γ that are no
+scalars and less than one step are ValueErrors. An example that is not at its end after `max_steps` steps, or
 whose steps fall below `MIN_STEP` (as with a network that is not finite), is NaN. Everything is pure and may be jitted,
 but not differentiated. Evaluate with `jax.default_matmul_precision("highest")`: to the step control, a network's
 rounding in TF32 or bfloat16 looks like roughness.

@@ -1,11 +1,13 @@
 """diffrax, as the flow needs it: steps in γ of either direction, each example its own, the network seeing the batch."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
@@ -53,7 +55,18 @@ def _error(scaled: State) -> Array:
 def solve(
     field: Field, state: State, probes: Any, start: ArrayLike, end: ArrayLike, tolerance: ArrayLike, max_steps: int
 ) -> tuple[State, Array]:
-    """The state at γ = `end` from that at γ = `start`, and the network calls of each example."""
+    """The state at γ = `end` from that at γ = `start`, and the network calls of each example.
+
+    Raises ValueError unless γ of both ends are scalars, and, of numbers that are not traced, 0 < tolerance < ∞ and
+    max_steps ≥ 1.
+    """
+    for value in (start, end):
+        if jnp.ndim(value):
+            raise ValueError(f"gamma_0, gamma_1: one has shape {jnp.shape(value)}: must be scalars")
+    if not isinstance(tolerance, jax.core.Tracer) and not 0 < np.asarray(tolerance) < np.inf:
+        raise ValueError(f"tolerance={np.asarray(tolerance):g}: must be above 0 and finite")
+    if isinstance(max_steps, bool) or not isinstance(max_steps, Integral) or max_steps < 1:
+        raise ValueError(f"max_steps={max_steps!r}: must be a whole number, 1 or more")
     dtype = state[0].dtype
     gamma_start, gamma_end, tolerance = (jnp.asarray(value, dtype) for value in (start, end, tolerance))
 

@@ -6,7 +6,8 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +27,10 @@ from vdm.runs.records import read_config
 Program = Callable[[], None]
 Given = dict[str, str]
 """The command line's flags by name, before they are parsed."""
+
+HELP, HELP_FULL = ("--help", "-help", "-h", "--helpshort", "-helpshort"), ("--helpfull", "-helpfull")
+HELP_WIDTH = 100
+"""Columns of a text of help."""
 
 _default: dict[str, str] = {}
 """Of --workdir, by --config."""
@@ -111,15 +116,31 @@ def run(
 
 
 class Parser(argparse.ArgumentParser):
-    """Of the commands without a config, `python -m vdm.…`: help is the description as it stands, errors as of `run`."""
+    """Of the commands without a config, `python -m vdm.…`: --help has the first paragraph of the description, its first
+    example and the arguments, --helpfull the whole description; errors are as of `run`."""
 
     def __init__(self, prog: str, description: str | None):
-        formatter = argparse.RawDescriptionHelpFormatter
+        def formatter(prog: str) -> argparse.HelpFormatter:
+            return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=HELP_WIDTH)
+
         # By the name that it was called by.
-        prog = sys.argv[0] if sys.argv[0].startswith("vdm ") else prog
-        super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
+        called = sys.argv[0] if sys.argv[0].startswith("vdm ") else prog
+        super().__init__(prog=called, formatter_class=formatter, allow_abbrev=False, add_help=False)
+        self._full = inspect.cleandoc(description or "").replace(prog, called)
+        first, example = _brief(self._full)
+        self.description = f"{first}\n\nexample: {example}"
+        self.add_argument("--help", "-h", action="help", help="show this and stop")
+        self.add_argument("--helpfull", action="store_true", help="say more, and stop")
         for kind, read in ((int, reading.whole), (float, reading.number), (Path, _path)):
             self.register("type", kind, _argument(read))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Also heeds --helpfull, before any argument is found missing."""
+        if any(argument in HELP_FULL for argument in (sys.argv[1:] if args is None else args)):
+            self.description = self._full
+            self.print_help()
+            self.exit()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         print("error: " + " ".join(message.split()), file=sys.stderr)
@@ -168,8 +189,9 @@ def _parse(
     except ValueError as error:
         raise InputError(f"--import={given['import']}: {error}") from error
     second = None if comparison is None else comparison(given)
-    if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in argv[1:]):
-        print(_help(argv[0], description, module, default_config, second))
+    if any(argument in (*HELP, *HELP_FULL) for argument in argv[1:]):
+        full = any(argument in HELP_FULL for argument in argv[1:])
+        print(_help(argv[0], description, module, default_config, second, full))
         sys.exit(0)
     _check_paths_and_numbers(given)
     _check_fields(given, "config", Config)
@@ -291,25 +313,55 @@ def program_name(program: str) -> str:
     return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
 
 
-def _help(program: str, description: str | None, module: str, default_config: str | None, second: type | None) -> str:
+def _brief(description: str) -> tuple[str, str]:
+    """A description's first paragraph, and the first of its examples: lines that begin with a command."""
+    first = textwrap.fill(description.split("\n\n", maxsplit=1)[0], HELP_WIDTH)
+    lines = (line.strip() for line in description.splitlines())
+    return first, next((line for line in lines if line.startswith(("vdm ", "python "))), "")
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Names, and beside them their texts, broken into lines; those that a text has of its own are kept."""
+    width = max(len(name) for name, _ in rows) + 4
+    lines = []
+    for name, text in rows:
+        broken = [part for line in text.splitlines() for part in textwrap.wrap(line.strip(), HELP_WIDTH - width)]
+        indented = [" " * width + part for part in broken]
+        lines += [f"  {name:<{width - 2}}{broken[0]}", *indented[1:]]
+    return lines
+
+
+def _help(
+    program: str, description: str | None, module: str, default_config: str | None, second: type | None, full: bool
+) -> str:
+    """The flags with one example, or all there is to say, with the fields of the dataclasses."""
+    called = program_name(program)
+    # As it is called, in the examples too; there is no docstring with python -OO.
+    description = inspect.cleandoc(description or "").replace(
+        f"vdm {re.split('[ /]', program)[-1].removesuffix('.py')} ", f"{called} "
+    )
+    first, example = _brief(description)
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
-    lines = [
-        # None with python -OO.
-        inspect.cleandoc(description or ""),
-        "",
-        f"usage: {program_name(program)} [flags]",
-        "",
-        "flags:",
-        f"  --config: Config file, or one of {', '.join(config_files.names())} ({default}).",
-        "  --workdir: Folder of the run (default: runs/NAME for --config=configs/NAME.py).",
-        "  --import: MODULE[,MODULE]: modules of your own that register parts, also from the current folder.",
+    rows = [
+        ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
+        ("--workdir", "Folder of the run (default: runs/NAME for --config=configs/NAME.py)."),
+        ("--import", "MODULE[,MODULE]: modules of your own that register parts, also from the current folder."),
     ]
     by_module = flags.FLAGS.flags_by_module_dict()
-    # Ours, `define_processes`, and the program's own.
-    lines += [f"  --{flag.name}: {flag.help}" for of in (__name__, module) for flag in by_module.get(of, [])]
-    for flag, kind in (("config", Config), ("comparison", second)):
-        if kind is not None:
-            lines += ["", f"{flag} fields (defaults of the dataclasses; the config file sets its own):"]
-            for field in settings.settings(kind()):
-                lines += [f"  --{flag}.{field.name}={field.value!r}", f"      {field.help}"]
+    # The program's own, and those of `define_processes`. What there is to choose from, a line each, is the fuller help.
+    own = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
+    rows += [(f"--{flag.name}", flag.help) for flag in own]
+    kinds = [(flag, kind) for flag, kind in (("config", Config), ("comparison", second)) if kind is not None]
+    if not full:
+        fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
+        rows = [(name, text.splitlines()[0]) for name, text in rows]
+        rows.append(("--helpfull", f"Say more, and list the fields that {fields} set{'s' * (len(kinds) == 1)}."))
+        return "\n".join(
+            [first, "", f"usage:   {called} [flags]", f"example: {example}", "", "flags:", *_columns(rows)]
+        )
+    lines = [description, "", f"usage: {called} [flags]", "", "flags:", *_columns(rows)]
+    for flag, kind in kinds:
+        lines += ["", f"{flag} fields (defaults of the dataclasses; the config file sets its own):"]
+        for field in settings.settings(kind()):
+            lines += [f"  --{flag}.{field.name}={field.value!r}", f"      {field.help}"]
     return "\n".join(lines)

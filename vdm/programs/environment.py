@@ -108,7 +108,7 @@ def _check_xla_flags() -> None:
         said = b"".join(_read(pipe)).decode(errors="replace")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    if found := re.search(r"(?:Unknown flag|Couldn't interpret|Flag parsing failed)[^\n]*", said):
+    if found := re.search(r"(?:Unknown flag|Couldn't interpret|Could not open file|Flag parsing failed)[^\n]*", said):
         raise InputError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {found[0]}")
 
 

@@ -61,6 +61,7 @@ class Evaluate:
         self.folder = results.folder_of(workdir, out, "evaluations")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.key = self.run.key(Stream.EVALUATION)
+        self._weights = weights_digest(self.run.variables)
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
@@ -99,7 +100,7 @@ class Evaluate:
         return found
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
-        """The bounds of `vdm.evaluation.ode` on all test images or the first so many: two lines, and a file.
+        """The bounds of `vdm.evaluation.ode` on all test images or so many of them: two lines, and a file.
 
         Raises `InputError` for a flag out of its range, a model of discrete time, and an image without a solution.
         """
@@ -176,7 +177,7 @@ class Evaluate:
         Raises `InputError` if there is one of other weights.
         """
         path = self.folder / f"{results.stem(self.run, 'seed', *fields, **settings)}.json"
-        parallel.on_main(lambda: results.check_same_weights(path, self.run))
+        parallel.on_main(lambda: results.check_same_weights(path, self._weights))
         return path
 
     def _write(self, path: Path, numbers: dict[str, Any]) -> None:
@@ -184,7 +185,7 @@ class Evaluate:
         if not parallel.is_main():
             return
         run = self.run
-        of = {"weights_digest": weights_digest(run.variables), "seed": run.config.seed}
+        of = {"weights_digest": self._weights, "seed": run.config.seed}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, numbers | measured(run.dataset.info.to_dict(), run.step) | of)
         self.console.print(f"wrote {path}", soft_wrap=True)
@@ -212,10 +213,16 @@ def _both(result: OdeEvaluation) -> str:
     own, probes = result.variational, result.num_probes
     divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
     error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
+    solver = (
+        f"no solution at tolerance {result.tolerance / 10:g} to tell the solver's error by"
+        if result.solver_error is None
+        else f"solver's error at most {result.solver_error:.2g}"
+    )
     return (
         f"ODE {result}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
-        f"{result.dequantization:.4f}; {result.num_images} images, draws an image: {result.num_draws}, {divergence}, "
-        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls})\n"
+        f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws an image: "
+        f"{result.num_draws}, {divergence}, "
+        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls}), {solver}\n"
         f"variational bound {own}, same images, draws an image: {own.num_draws}; ODE − bound "
         f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
     )
@@ -223,7 +230,8 @@ def _both(result: OdeEvaluation) -> str:
 
 def _table(results: Sequence[Evaluation], title: str) -> Table:
     first = results[0]
-    table = Table(title=title, caption=f"{first.num_images} images, EMA, float32", min_width=len(title) + 4)
+    caption = f"{first.num_images} images, EMA, float32; ± over {first.stderr_over}"
+    table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
     for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
         table.add_column(column, justify="right")
     for result in results:

@@ -1,20 +1,22 @@
 """What is done beside the steps of training: a list of hooks, to which `train` gives the run after a step."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vdm import parallel, plots
+from vdm.data.selection import VERSION
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
 from vdm.evaluation.images import NonFiniteLatents, conditions_of
 from vdm.keys import Stream
 from vdm.plots import images as pictures
+from vdm.programs import captions
 from vdm.programs.session import Session
-from vdm.progress import duration
+from vdm.progress import duration, progress_of
 from vdm.runs.records import read_metrics
 from vdm.training.state import learning_rate
 
@@ -139,13 +141,17 @@ class Sample(Hook):
         key, num = session.key(Stream.SAMPLING), session.config.sampling.num
         try:
             condition = conditions_of(session.model, session.dataset.test, num)
-            images, _ = session.sampler(session.variables, key, num, session.heed, condition=condition)
+            with _heeding_progress(session, "sampling") as progress:
+                images, _ = session.sampler(session.variables, key, num, progress, condition=condition)
         except NonFiniteLatents as error:
             # A sampler may fail on a model that is young; training need not.
             session.console.print(f"warning: step {session.step}: no samples: {error}", style="yellow")
             return
         if session.is_main:
-            pictures.grid(images, session.path / "samples" / name, session.model.levels)
+            path, sampling = session.path / "samples" / name, session.sampler.config
+            caption = captions.of_samples(session.path, session.step, session.config.seed, sampling)
+            pictures.grid(images, path, session.model.levels, caption)
+            session.show("samples", path)
 
 
 class Evaluate(Hook):
@@ -172,7 +178,9 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
     num_steps = session.model.num_steps
     draws = exact_draws(num_steps, num_draws)
     key, images = session.key(Stream.EVALUATION), session.dataset.test
-    result = session.evaluator(session.variables, images, key, draws, max_images, session.heed, num_steps)
+    what = "final evaluation" if kind == "final" else "evaluating"
+    with _heeding_progress(session, what) as progress:
+        result = session.evaluator(session.variables, images, key, draws, max_images, progress, num_steps)
     session.record(
         kind,
         bits_per_dim=result.total,
@@ -181,10 +189,20 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         reconstruction=result.reconstruction,
         prior=result.prior,
         diffusion=result.diffusion,
+        # Of all images, nothing: only numbers of the same images compare.
+        **({} if result.num_images == len(images) else {"sample": VERSION}),
     )
-    session.console.print(f"step {session.step}  test {result}", style="bold")
+    final = "final " if kind == "final" else ""
+    line = f"step {session.step}  {final}test {result} ({_extent(result, len(images))})"
+    session.console.print(line, style="bold", soft_wrap=True)
     session.evaluation = result
     return result
+
+
+def _extent(result: Evaluation, available: int) -> str:
+    """What an evaluation was of: its images, of so many that there are, and the draws of each."""
+    images = f"all {available}" if result.num_images == available else f"{result.num_images} of {available}"
+    return f"{images} test images, {result.num_draws} draw{'s' * (result.num_draws > 1)} each"
 
 
 class Plot(Hook):
@@ -208,6 +226,8 @@ class Plot(Hook):
         plots.variance(folder / "variance.png", records)
         plots.schedule(folder / "schedule.png", t, gamma)
         plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
+        for name in ("schedule", "times"):
+            session.show(name, folder / f"{name}.png")
 
     def finish(self, session: Session) -> None:
         self(session)
@@ -227,6 +247,18 @@ class Save(Hook):
 
     def __call__(self, session: Session) -> None:
         session.save(wait=session.is_last or session.stopping)
+
+
+@contextlib.contextmanager
+def _heeding_progress(session: Session, description: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how far it is, and raises `Stopped` if a request to stop has come."""
+    with progress_of(session.console, description) as progress:
+
+        def report(done: int, total: int) -> None:
+            session.heed()
+            progress(done, total)
+
+        yield report
 
 
 def _rhythm(num_steps: int, session: Session) -> bool:

@@ -35,7 +35,7 @@ def run(name: str) -> NoReturn:
 def call(argv: Sequence[str]) -> int | None:
     """The command that the first argument names, in this process. Raises `InputError` for a name of none."""
     name, *arguments = list(argv) or ["--help"]
-    if name in ("--help", "-h", "help"):
+    if name in ("--help", "-h", "help", "--helpfull"):
         print(_help())
         return 0
     if name not in COMMANDS:
@@ -55,5 +55,7 @@ def _module(name: str) -> Any:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
-    return "\n".join(["Variational diffusion models.", "", "usage: vdm COMMAND [flags]", "", *lines, "",
-                      "`vdm COMMAND --help` has the flags of a command."])  # fmt: skip
+    more = "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` all there is to say."
+    example = "vdm train --config=digits"
+    usage = ["usage:   vdm COMMAND [flags]", f"example: {example}"]
+    return "\n".join(["Variational diffusion models.", "", *usage, "", *lines, "", more])

@@ -1,11 +1,8 @@
-"""What training shows: its pace and its progress bar."""
+"""What training shows: its pace."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class Stopwatch:
@@ -28,16 +25,3 @@ class Stopwatch:
         finally:
             # A restart inside the pause leaves only what came after it to take off.
             self._paused += time.perf_counter() - max(start, self._start)
-
-
-def progress_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -1,21 +1,25 @@
 """sample.py: images from a run's checkpoint."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
 from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import examples
+from vdm.data.selection import CHOICE, order
 from vdm.errors import InputError
-from vdm.evaluation.images import SHOWN, ImageSampler, check_steps, conditions_of, frame_steps
+from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, conditions_of, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream
 from vdm.model import Condition
 from vdm.plots import images as pictures
+from vdm.programs import captions
 from vdm.progress import progress_of
 from vdm.runs import results, shards
 from vdm.runs.folder import lock
@@ -97,12 +101,13 @@ class Sample:
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
-        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels)
+        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels, self._caption())
         written = [self._path(".png")]
         if steps:
             written += [self._path(f"_trajectory_{num_frames}{suffix}") for suffix in (".png", ".gif")]
-            pictures.strip(frames[0][:, :ROWS], written[1])
-            pictures.animation(frames[0], written[2])
+            caption, names = self._caption("guesses x̂ on the way from noise to data"), self._gammas(steps)
+            pictures.strip(frames[0][:, :ROWS], written[1], caption, columns=names, arrow=pictures.TO_DATA)
+            pictures.animation(frames[0], written[2], caption, names, pictures.TO_DATA)
         self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
         self._wrote(written)
         return self.stem
@@ -118,20 +123,24 @@ class Sample:
         frames = to_frames(images, self.run.model.levels)
         written = [self._path(f"_interpolation_{num_frames}{suffix}") for suffix in (".png", ".gif")]
         if parallel.is_main():
-            pictures.strip(frames, written[0])
-            pictures.animation(frames, written[1])
+            caption = self._caption("from one latent to another, by the weight of the other")
+            weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, num_frames)]
+            arrow = pictures.Arrow("one latent", "another")
+            pictures.strip(frames, written[0], caption, columns=weights, arrow=arrow)
+            pictures.animation(frames, written[1], caption, [f"weight {weight}" for weight in weights], arrow)
         self._wrote(written)
         return written[0]
 
     def reconstruction(self, num: int) -> float:
-        """The mean absolute error, in grey levels, of the first `num` test images made anew from their latents.
+        """The mean absolute error, in grey levels, of `num` test images made anew from their latents.
 
-        It is printed; a PNG has the first `COLUMNS` images in a row above their reconstructions.
+        They are from all over the split, as conditions are. It is printed; a PNG has the first `COLUMNS` images in a
+        row above their reconstructions.
         """
         dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        images = examples(dataset.test, range(num))["image"]
+        images = examples(dataset.test, order(len(dataset.test))[:num])["image"]
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "reconstructing") as progress:
             again = latents.reconstruct(images, progress, self._conditions(num))
@@ -143,7 +152,9 @@ class Sample:
         other = results.other_data(self.run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
         if parallel.is_main():
-            pictures.strip(to_frames(rows, self.run.model.levels), path)
+            shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
+            caption = self._caption(f"test images, and what is made of their latents{shown}")
+            pictures.strip(to_frames(rows, self.run.model.levels), path, caption, rows=("test image", "reconstruction"))
         self._wrote([path])
         return error
 
@@ -151,6 +162,15 @@ class Sample:
         """Those of the test images, of a conditional model; other models need no data."""
         run = self.run
         return conditions_of(run.model, run.dataset.test, num, first) if run.model.condition else None
+
+    def _caption(self, what: str = "") -> str:
+        of_samples = captions.of_samples(self.run.path, self.run.step, self.seed, self.settings)
+        return "\n".join(filter(None, [of_samples, what]))
+
+    def _gammas(self, steps: Sequence[int]) -> list[str]:
+        """Of the z that each guess is of."""
+        of_model = ModelSampling(self.run.model, self.run.mesh, self.settings)
+        return captions.of_gammas(np.asarray(jax.jit(of_model.gammas)(self.run.variables))[np.asarray(steps)])
 
     def _path(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
@@ -162,7 +182,7 @@ class Sample:
         if not self.run.model.condition:
             return of_all
         other = results.other_data(self.run)
-        return of_all | {"conditions": f"of the test images{f' of {other}' if other else ''}"}
+        return of_all | {"conditions": f"of test images: {CHOICE}{f'; of {other}' if other else ''}"}
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
-from vdm import memory, parallel
+from vdm import memory, parallel, settings
 from vdm.config import Config
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
@@ -25,8 +25,9 @@ from vdm.programs import stops
 from vdm.programs.progress import Stopwatch
 from vdm.programs.start import Start
 from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
-from vdm.runs.records import EventFile, MetricsFile, checkpoint_steps
+from vdm.runs.records import MetricsFile, checkpoint_steps
 from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
@@ -39,6 +40,14 @@ class Sink(Protocol):
 
     def append(self, record: dict[str, Any], /) -> None:
         """One record: "kind", "step" and numbers by name."""
+
+
+@runtime_checkable
+class PictureSink(Protocol):
+    """A sink that takes pictures too."""
+
+    def picture(self, step: int, kind: str, name: str, path: Path, /) -> None:
+        """A PNG file, whose name is the same at every step, beside the records of this kind."""
 
 
 @dataclass(kw_only=True)
@@ -116,6 +125,12 @@ class Session:
         plain = {name: None if number is None else float(number) for name, number in numbers.items()}
         for sink in self.sinks:
             sink.append({"kind": kind, "step": self.step, **plain})
+
+    def show(self, name: str, path: Path) -> None:
+        """A PNG file, in TensorBoard, at this step: beside the tests, after the last step the final one."""
+        for sink in self.sinks:
+            if isinstance(sink, PictureSink):
+                sink.picture(self.step, "final" if self.is_last else "evaluation", name, path)
 
     def advance(self, state: TrainState, metrics: Metrics) -> None:
         """After a step, with what it returned."""
@@ -215,7 +230,7 @@ def open_session(
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s); {origin}"
         )
-        with stops.gracefully() as received, _sinks(path, step, console) as sinks:
+        with stops.gracefully() as received, _sinks(path, step, config, console) as sinks:
             session = Session(
                 path=path,
                 config=config,
@@ -292,12 +307,12 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 
 @contextmanager
-def _sinks(path: Path, step: int, console: Console) -> Iterator[list[Sink]]:
+def _sinks(path: Path, step: int, config: Config, console: Console) -> Iterator[list[Sink]]:
     """Where records of later steps go: files of the first process."""
     if not parallel.is_main():
         yield []
         return
     metrics = MetricsFile(path / "metrics.jsonl", step)
     _warn(console, metrics.warnings)
-    with closing(EventFile(path / "tensorboard", step)) as events:
+    with closing(EventFiles(path / "tensorboard", step, settings.flatten(config))) as events:
         yield [metrics, events]

@@ -20,8 +20,8 @@ from vdm.model import Batch, Model
 from vdm.programs import streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
-from vdm.programs.progress import progress_bar
 from vdm.programs.session import Session, open_session
+from vdm.progress import progress_of
 from vdm.reading import is_whole
 from vdm.runs.open import model_of
 from vdm.runs.records import write_evaluation
@@ -70,11 +70,14 @@ def train(
     parallel.on_main(lambda: check_writable(workdir, "--workdir"))
     given = [] if model is None else ["model"]
     if dataset is None:
-        dataset = load(config.data)
+        with progress_of(console, "reading the data") as progress:
+            dataset = load(config.data, progress)
     elif dataset.info.name != config.data.name:
         given.append("dataset")
         config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
+    for note in dataset.info.notes:
+        console.print(f"{dataset.info.name}: {note}", markup=False, soft_wrap=True)
     steps = config.training.steps
     if profile is not None and profile[0] > steps:
         raise InputError(f"--profile_steps={profile[0]}:{profile[1]}: the run has {steps} steps")
@@ -92,8 +95,8 @@ def train(
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
                 train_step = _compile(session, model_lib.for_training(config) if model is None else model)
-        with memory.guarded("the training step", memory.TRAINING), progress_bar(console) as progress:
-            bar = progress.add_task("training", total=steps, completed=session.step, speed="")
+        with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
+            progress(session.step, steps)
             session.watch.restart()
             while session.step < steps:
                 batch = _next(session)
@@ -104,7 +107,7 @@ def train(
                     parallel.throttle(session.metrics)
                 with session.watch.paused():
                     profiler.after(session.step, session.metrics)
-                progress.update(bar, completed=session.step, speed=session.speed)
+                progress(session.step, steps, session.speed)
                 if session.asked_to_stop() or any(hook.due(session) for hook in hooks):
                     session.check_finite()
                     call(hooks, session)

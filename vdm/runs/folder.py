@@ -81,13 +81,17 @@ def lock(path: Path) -> TextIO:
 
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
-    for name, before in record.get("data", {}).items():
+    differing = [
+        f"{shown(name)[1:-1]} {shown(before)} there, {shown(data.get(name))} here"
+        for name, before in record.get("data", {}).items()
         # Classes that were not known then may be known now.
-        if name != "name" and before is not None and data.get(name) != before:
-            raise InputError(
-                f"--workdir={path}: made with other data: {shown(name)[1:-1]} {shown(before)} there, "
-                f"{shown(data.get(name))} here"
-            )
+        if name not in ("name", "notes") and before is not None and data.get(name) != before
+    ]
+    if differing:
+        raise InputError(
+            f"--workdir={path}: made with other data: {', '.join(differing)}; "
+            "give those (run.json says which), or another --workdir"
+        )
 
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:

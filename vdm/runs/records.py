@@ -1,22 +1,17 @@
-"""What a run says of itself: config.json, run.json, metrics.jsonl with its TensorBoard twin, evaluation.json."""
+"""What a run says of itself: config.json, run.json, metrics.jsonl, evaluation.json."""
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from vdm import settings
 from vdm.config import Config, from_dict, validate
@@ -142,8 +137,8 @@ def keep_evaluation(path: Path, steps: int) -> None:
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
     """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
     return {
-        # Numbers are the same whatever labels are called.
-        "data": {name: value for name, value in data.items() if name != "classes"},
+        # Numbers are the same whatever labels are called, and notes are in run.json.
+        "data": {name: value for name, value in data.items() if name not in ("classes", "notes")},
         "split": "test",
         "precision": f"float32 ({PRECISION})",
         "checkpoint_step": step,
@@ -172,32 +167,6 @@ class MetricsFile:
         """Adds one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-
-
-class EventFile:
-    """tensorboard/: the numbers of metrics.jsonl for TensorBoard; those of earlier sessions after a step are hidden.
-
-    Written at once: SummaryWriter writes in a thread, which dies of a full disk, and the program waits for it forever.
-    """
-
-    def __init__(self, folder: Path, step: int):
-        folder.mkdir(exist_ok=True)
-        # Its name has the second as well, but a clock may be set back.
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
-        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def append(self, record: dict[str, Any]) -> None:
-        """A point on the curve of each number."""
-        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items() if value is not None]
-        self._write(record["step"], summary=Summary(value=values))
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, step: int, **content: Any) -> None:
-        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
-        self._writer.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

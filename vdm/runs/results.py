@@ -8,7 +8,7 @@ from vdm.errors import InputError
 from vdm.files import check_writable
 from vdm.reading import field, read_json
 from vdm.runs.open import Run
-from vdm.runs.records import read_config, read_record, weights_digest
+from vdm.runs.records import read_config, read_record
 from vdm.settings import as_word, flatten
 
 
@@ -46,11 +46,14 @@ def other_data(run: Run) -> str:
     return as_word(f"{short}_{info.version.removeprefix('sha256:')[:8]}")
 
 
-def check_same_weights(path: Path, run: Run) -> None:
-    """Raises `InputError` if a result there is of other weights: of another run, or one trained anew to that step."""
+def check_same_weights(path: Path, digest: str) -> None:
+    """Raises `InputError` if a result there is of other weights: of another run, or one trained anew to that step.
+
+    `digest` is their `vdm.runs.records.weights_digest`.
+    """
     try:
         there = field(read_json(path, {}), "weights_digest", str | None, path, None)
     except InputError as error:
         raise InputError(f"{error}; move it away") from error
-    if there not in (None, weights_digest(run.variables)):
+    if there not in (None, digest):
         raise InputError(f"{path}: is of other weights; move it away, or write elsewhere with --out=FOLDER")

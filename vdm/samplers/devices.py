@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vdm.predictions import Denoise
-from vdm.samplers.loop import Sampler, sample
+from vdm.samplers.loop import Sampler, check_sampler, sample
 
 Draw = Callable[..., Float[Array, "batch *data"]]
 
@@ -34,13 +34,14 @@ def pmapped(
     `make_denoise(*args)` is the denoiser: `model.denoiser` of `variables`, say, which go to every device. The result is
     spread over the devices, all local ones unless given. Compiles once; key, γ, arguments and `first` are traced. There
     is nothing to donate: z₁ is made on the device, and the loop reuses its memory. Raises ValueError unless the devices
-    divide shape[0].
+    divide shape[0], and for a sampler that is none.
 
     >>> from vdm.samplers import ddim
     >>> draw = pmapped(lambda scale: lambda z, gamma: scale * z, ddim(), (8 * jax.local_device_count(), 2))
     >>> draw(jax.random.key(0), jnp.linspace(5.0, -5.0, 6), jnp.float32(0.5)).shape[1]
     2
     """
+    check_sampler("sampler", sampler)
     devices = list(jax.local_devices() if devices is None else devices)
     if shape[0] < 1 or shape[0] % len(devices):
         raise ValueError(f"shape={tuple(shape)}: the batch must be a multiple of {len(devices)} devices")

@@ -7,7 +7,7 @@ from vdm import gaussian
 from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Both
 from vdm.samplers import options
-from vdm.samplers.exponential import History, no_history, predicted
+from vdm.samplers.exponential import History, advanced, no_history, predicted
 from vdm.samplers.loop import Sampler, Step
 
 
@@ -35,11 +35,12 @@ def dpm_solver_pp(order: int = 2, stochastic: bool = False) -> Sampler:
     """
     options.check_choice("order", order, (1, 2, 3))
     options.check_choice("stochastic", stochastic, (False, True))
+    rate = 2 if stochastic else 1
 
     def step(keys: Keys, denoise: Both, z: Array, memory: History, gamma_t: Array, gamma_s: Array) -> Step:
         x_hat, _ = denoise(z, gamma_t)
         history = memory.with_newest(gamma_t, x_hat)
-        z_s = predicted(z, gamma_t, gamma_s, history, rate=2 if stochastic else 1)
+        z_s = advanced(z, gamma_t, gamma_s, predicted(gamma_t, gamma_s, history, rate), rate)
         if stochastic:
             scale = gaussian.sigma(gamma_s) * jnp.sqrt(-jnp.expm1(gamma_s - gamma_t))
             z_s += scale * normal_per_image(keys, z.shape)

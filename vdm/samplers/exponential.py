@@ -37,10 +37,20 @@ def no_history(z: Float[Array, "batch *data"], length: int) -> History:
     return History((jnp.asarray(jnp.inf, z.dtype),) * length, (jnp.zeros_like(z),) * length)
 
 
-def predicted(
-    z: Float[Array, "batch *data"], gamma_t: Array, gamma_s: Array, history: History, rate: int = 1
+def advanced(
+    z: Float[Array, "batch *data"],
+    gamma_t: Array,
+    gamma_s: Array,
+    drift: Float[Array, "batch *data"],
+    rate: int = 1,
 ) -> Float[Array, "batch *data"]:
-    """z_s, for the SDE its mean, from z_t and x̂ at γ_t and before: of the order of the history's length, 1 to 3.
+    """z_s of z_t by the step's `drift`; for the SDE its mean."""
+    decay = jnp.exp((gamma_s - gamma_t) / 2) ** (rate - 1)
+    return gaussian.sigma(gamma_s) / gaussian.sigma(gamma_t) * decay * z + drift
+
+
+def predicted(gamma_t: Array, gamma_s: Array, history: History, rate: int = 1) -> Float[Array, "batch *data"]:
+    """The drift by x̂ at γ_t and before, γ_t first: of the order of the history's length, 1 to 3.
 
     Order 2 takes the line through the two newest x̂ at the middle of the step in place of its integral, which differs
     by O(h³): that is how DPM-Solver++(2M) is defined.
@@ -49,13 +59,11 @@ def predicted(
         (_, before), (x_hat, x_hat_before) = history
         ahead = jnp.where(_distinct(gamma_t, before), (gamma_t - gamma_s) / (2 * (before - gamma_t)), 0)
         history = History((gamma_t,), (x_hat + ahead * (x_hat - x_hat_before),))
-    return integrated(z, gamma_t, gamma_s, history, rate)
+    return integrated(gamma_t, gamma_s, history, rate)
 
 
-def integrated(
-    z: Float[Array, "batch *data"], gamma_t: Array, gamma_s: Array, history: History, rate: int = 1
-) -> Float[Array, "batch *data"]:
-    """z_s with the integral of the polynomial through all of `history`, which may hold x̂ at γ_s.
+def integrated(gamma_t: Array, gamma_s: Array, history: History, rate: int = 1) -> Float[Array, "batch *data"]:
+    """The drift α_s ∫ … of the polynomial through all of `history`, which may hold x̂ at γ_s.
 
     Through as many as there have been, from the newest, and through no two of the same γ nor one of γ = ∞.
     """
@@ -73,8 +81,7 @@ def integrated(
         basis = [a - points[k - 1] * b for a, b in zip(shifted, scaled, strict=True)]
         weight = sum(a * b for a, b in zip(basis, moments, strict=True))
         integral += jnp.where(known, weight * table[0], 0)
-    decay = jnp.exp((gamma_s - gamma_t) / 2) ** (rate - 1)
-    return gaussian.sigma(gamma_s) / gaussian.sigma(gamma_t) * decay * z + gaussian.alpha(gamma_s) * integral
+    return gaussian.alpha(gamma_s) * integral
 
 
 def _distinct(gamma: Array, before: Array) -> Array:

@@ -6,6 +6,7 @@ points, so that a model trained with one schedule is sampled with another. γ ma
 """
 
 from collections.abc import Callable
+from numbers import Real
 from typing import NamedTuple, Protocol
 
 import jax
@@ -15,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vdm.bounds import GammaFn
+from vdm.samplers import options
 
 
 class Gammas(Protocol):
@@ -67,8 +69,8 @@ def karras(rho: float = 7.0) -> Grid:
     >>> [round(gamma, 2) for gamma in karras(rho=7.0).gammas(lambda t: 8 * t - 4, 2).tolist()]
     [4.0, 0.56, -4.0]
     """
-    if not 0 < rho < np.inf:
-        raise ValueError(f"rho={rho}: must be above 0 and finite")
+    if isinstance(rho, bool) or not isinstance(rho, Real) or not 0 < rho < np.inf:
+        raise ValueError(f"rho={rho!r}: must be above 0 and finite")
 
     def level(gamma_0: ArrayLike, gamma_1: ArrayLike, u: Array, v: Array) -> Array:
         ends = jnp.exp(jnp.asarray(gamma_0) / (2 * rho)), jnp.exp(jnp.asarray(gamma_1) / (2 * rho))
@@ -95,7 +97,11 @@ def cosine() -> Grid:
 
 
 def grid(gamma: GammaFn, num_steps: int, power: int = 1) -> Float[Array, " points"]:
-    """γ((i/T)^power) for i = T … 0: the grid of the T-step model. ValueError unless num_steps ≥ 1 and power ≥ 1."""
+    """γ((i/T)^power) for i = T … 0: the grid of the T-step model.
+
+    Raises ValueError unless num_steps and power are whole numbers ≥ 1 and gamma is a function.
+    """
+    _check_gamma(gamma)
     return jax.vmap(gamma)(_times(num_steps, power))
 
 
@@ -106,7 +112,9 @@ def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1
     from 0 up, one that is taken gives way to the next. The model has then seen every γ that it is asked at. Raises
     ValueError unless 1 ≤ num_steps ≤ model_steps and power ≥ 1.
     """
-    _check_power(power)
+    _check_gamma(gamma)
+    for name, value in (("num_steps", num_steps), ("model_steps", model_steps), ("power", power)):
+        options.check_count(name, value)
     if not 1 <= num_steps <= model_steps:
         raise ValueError(f"num_steps={num_steps}: must be from 1 to {model_steps}, the steps of the model")
     steps, whole = np.arange(num_steps + 1), num_steps**power
@@ -137,6 +145,7 @@ def _between(level: Callable[[Array, Array, Array, Array], Array]) -> Grid:
     """level(γ(0), γ(1), u, 1 − u) for u = 1 … 0, with exact ends."""
 
     def gammas(gamma: GammaFn, num_steps: int, model_steps: int | None = None) -> Float[Array, " points"]:
+        _check_gamma(gamma)
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
         u = _times(num_steps)
         inner = jnp.asarray(level(*ends, u, 1 - u), jnp.float32)
@@ -145,13 +154,14 @@ def _between(level: Callable[[Array, Array, Array, Array], Array]) -> Grid:
     return Grid(gammas)
 
 
-def _check_power(power: int) -> None:
-    if power < 1:
-        raise ValueError(f"power={power}: must be 1 or more")
+def _check_gamma(gamma: GammaFn) -> None:
+    if not callable(gamma):
+        raise ValueError(
+            f"gamma={type(gamma).__name__}: must be a function t -> γ(t), such as partial(schedule.gamma, params)"
+        )
 
 
 def _times(num_steps: int, power: int = 1) -> Float[Array, " points"]:
-    _check_power(power)
-    if num_steps < 1:
-        raise ValueError(f"num_steps={num_steps}: must be 1 or more")
+    options.check_count("num_steps", num_steps)
+    options.check_count("power", power)
     return jnp.asarray((np.arange(num_steps, -1, -1) / num_steps) ** power, jnp.float32)

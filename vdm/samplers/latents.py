@@ -18,13 +18,13 @@ def invert(
     `gammas` is the grid for sampling, from γ(1) to γ(0), and z₀ is at γ(0): α₀ x, with noise σ₀ ε if the model is to
     see what it was trained on. `sample_from` brings z₁ back to z₀ up to the solver's error, O(1/T) for DDIM. Any
     sampler of this package that draws nothing inverts, but `ddpm("none")`, which is not the ODE; `ddim` alone goes up
-    to γ = ∞.
+    to γ = ∞. Raises ValueError as `run`.
 
     >>> invert(lambda z, gamma: z, jnp.ones((2, 3)), jnp.linspace(5.0, -5.0, 6)).shape
     (2, 3)
     """
     # Of a deterministic sampler no key is ever used.
-    return sample_from(jax.random.key(0), denoise, sampler or ddim(), gammas[::-1], z_0)
+    return sample_from(jax.random.key(0), denoise, ddim() if sampler is None else sampler, gammas[::-1], z_0)
 
 
 def is_deterministic(sampler: Sampler, gammas: Float[Array, " points"]) -> bool:

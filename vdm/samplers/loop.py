@@ -54,6 +54,13 @@ class Sampler(NamedTuple):
     """Network calls a step."""
 
 
+def check_sampler(name: str, value: object) -> None:
+    """Raises ValueError unless `value` is a `Sampler`: the function that makes one is none before it is called."""
+    if not isinstance(value, Sampler):
+        found = getattr(value, "__name__", type(value).__name__)
+        raise ValueError(f"{name}={found}: must be a Sampler, such as ddim() returns")
+
+
 class Run(NamedTuple):
     """What a run down the grid gives."""
 
@@ -75,7 +82,8 @@ def sample(
     """z₀ of shape `shape` = (batch, *data), after exactly len(gammas) − 1 steps.
 
     Image k of the result takes its randomness from fold_in(key, first + k), so an image does not depend on how
-    many are sampled with it, nor on the devices. Pure: the caller jits; `first` and `gammas` may be traced.
+    many are sampled with it, nor on the devices. Pure: the caller jits; `first` and `gammas` may be traced. Raises
+    ValueError for a grid that goes up, and as `run`.
 
     >>> from vdm.samplers import ddim
     >>> draw = jax.jit(lambda key: sample(key, lambda z, gamma: z, ddim(), jnp.linspace(5.0, -5.0, 11), (4, 2)))
@@ -98,8 +106,11 @@ def sample_trajectory(
     """(z₀, x̂ at the chosen steps): `steps` are increasing indices 0 … T−1, 0 the noisiest.
 
     `keep` chooses something else of the shape of z from a step: z_s with `lambda step: step.z`. Only the chosen frames
-    are kept in memory. Raises ValueError for other steps.
+    are kept in memory. Raises ValueError for other steps, for a grid that goes up, and as `run`.
     """
+    _check_grid(gammas)
+    if _known(gammas) and np.asarray(gammas)[0] < np.asarray(gammas)[-1]:
+        raise ValueError(f"gammas: from {gammas[0]:g} up to {gammas[-1]:g}: must go down, from noise to data")
     _, z_1 = initial_latents(key, shape, first)
     return run(key, denoise, sampler, gammas, z_1, steps, first, keep)[:2]
 
@@ -130,8 +141,11 @@ def run(
 
     The loop's carry reuses its buffers; a caller who needs z₁ no more donates it (`jax.jit(…, donate_argnames="z_1")`).
     What is not used of the result is not computed under jit. Raises ValueError for other steps than
-    `sample_trajectory` takes.
+    `sample_trajectory` takes, a sampler that is none, and `gammas` that are no grid: two or more floating-point
+    numbers, which where they are not traced go one way and are no NaN; and as `predictions.both`.
     """
+    check_sampler("sampler", sampler)
+    _check_grid(gammas)
     keys = image_keys(key, z_1.shape[0], first)
     num_steps = gammas.shape[0] - 1
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
@@ -156,6 +170,20 @@ def run(
     inputs = (jnp.arange(num_steps, dtype=jnp.int32), gammas[:-1], gammas[1:], jnp.asarray(frame_of_step))
     (z_0, _, frames, bad_step), _ = jax.lax.scan(body, (z_1, sampler.init(z_1), frames, bad_step), inputs)
     return Run(z_0, frames, bad_step)
+
+
+def _check_grid(gammas: Array) -> None:
+    shape, dtype = jnp.shape(gammas), jnp.result_type(gammas)
+    if len(shape) != 1 or shape[0] < 2 or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"gammas: {dtype} of shape {shape}: must be floating-point numbers of shape (T + 1,), T ≥ 1")
+    if _known(gammas):
+        values = np.asarray(gammas)
+        if not (np.all(values[1:] <= values[:-1]) or np.all(values[1:] >= values[:-1])):
+            raise ValueError("gammas: must go down all the way, or up to invert, without NaN")
+
+
+def _known(gammas: Array) -> bool:
+    return not isinstance(gammas, jax.core.Tracer)
 
 
 def initial_latents(

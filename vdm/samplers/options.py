@@ -1,7 +1,7 @@
 """Checks of a sampler's options: what is known before tracing is refused at once, what is traced passes."""
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import jax
@@ -24,5 +24,5 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is a whole number from 1 on."""
-    if type(value) is not int or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number, 1 or more")

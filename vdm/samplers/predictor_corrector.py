@@ -10,7 +10,7 @@ from vdm.keys import Keys, folded, normal_per_image
 from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
-from vdm.samplers.loop import Memory, Sampler, Step
+from vdm.samplers.loop import Memory, Sampler, Step, check_sampler
 
 
 def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sampler | None = None) -> Sampler:
@@ -18,11 +18,12 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
 
     A correction is z ← z + δ g + √(2δ) ε with the score g = −ε̂/σ_s and δ = 2 α²_{t|s} (snr ‖ε‖/‖g‖)², norms an image.
     The predictor is any sampler, `ancestral` unless given. `snr` may be traced. As δ varies with the norms, corrections
-    widen the variance by about 4/D in D dimensions: nothing for images, too much for a few numbers.
+    widen the variance by about 4/D in D dimensions: nothing for images, too much for a few numbers. A multistep
+    predictor takes what a correction does to x̂ for a slope: its error is then O(h), that of the others.
 
     First order at best, 1 + steps calls a step (more where the predictor makes more), stochastic. At s = t a correction
-    still moves z. From γ = ∞, where α_{t|s} = 0, and where ε̂ = 0 there is none. Raises ValueError unless steps ≥ 1, and
-    for a Python number snr outside [0, 1].
+    still moves z. From γ = ∞, where α_{t|s} = 0, and where ε̂ = 0 there is none. Raises ValueError unless steps ≥ 1,
+    for a Python number snr outside [0, 1], and for a predictor that is no `Sampler`.
 
     >>> from vdm import samplers
     >>> gammas = jnp.linspace(5.0, -5.0, 11)
@@ -32,7 +33,8 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
     """
     options.check_count("steps", steps)
     options.check_range("snr", snr, 0.0, 1.0)
-    first = predictor or ancestral()
+    first = ancestral() if predictor is None else predictor
+    check_sampler("predictor", first)
 
     def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         def corrected(z: Array, n: Array) -> tuple[Array, None]:

@@ -1,21 +1,13 @@
 """UniPC: a multistep predictor whose next network call also corrects the step behind it."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from vdm.keys import Keys
 from vdm.predictions import Both
 from vdm.samplers import options
-from vdm.samplers.exponential import History, integrated, no_history, predicted
+from vdm.samplers.exponential import History, advanced, integrated, no_history, predicted
 from vdm.samplers.loop import Sampler, Step
-
-
-class _Memory(NamedTuple):
-    z: Float[Array, "batch *data"]
-    """Where the last step began, corrected."""
-    history: History
 
 
 def unipc(order: int = 2) -> Sampler:
@@ -38,12 +30,14 @@ def unipc(order: int = 2) -> Sampler:
     """
     options.check_choice("order", order, (1, 2, 3))
 
-    def step(keys: Keys, denoise: Both, z: Array, memory: _Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def step(keys: Keys, denoise: Both, z: Array, memory: History, gamma_t: Array, gamma_s: Array) -> Step:
         x_hat, _ = denoise(z, gamma_t)
-        history = memory.history.with_newest(gamma_t, x_hat)
-        before = memory.history.gammas[0]
-        z = jnp.where(jnp.isfinite(before), integrated(memory.z, before, gamma_t, history), z)
-        z_s = predicted(z, gamma_t, gamma_s, history.newest(order))
-        return Step(z_s, x_hat, _Memory(z, history.newest(order)))
+        history = memory.with_newest(gamma_t, x_hat)
+        before = memory.gammas[0]
+        # The step to γ_t made anew differs by its drift alone: z may have been moved since.
+        correction = integrated(before, gamma_t, history) - predicted(before, gamma_t, memory)
+        z += jnp.where(jnp.isfinite(before), correction, 0)
+        history = history.newest(order)
+        return Step(advanced(z, gamma_t, gamma_s, predicted(gamma_t, gamma_s, history)), x_hat, history)
 
-    return Sampler(init=lambda z: _Memory(jnp.zeros_like(z), no_history(z, order)), step=step)
+    return Sampler(init=lambda z: no_history(z, order), step=step)

@@ -1,4 +1,4 @@
-"""What training minimises, and its gradients: the weighted bound, and the variance that a schedule's shape follows."""
+"""What training minimises, and its gradients: the weighted bound, and the second moment that the shape follows."""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,6 +14,13 @@ from vdm.model import Batch, Bound, Model, Variables
 from vdm.parts import make
 from vdm.proposals import NoiseLevels, Proposal
 from vdm.weightings import Weighting
+
+LEAST_SCALE = 2.0**-64
+"""What an example's loss counts in the pass through the network where its weight w(λ) is less, or 0.
+
+Its gradients are linear in this, so ∂L/∂γ is a division away at every noise level. What it adds to the network's
+gradient is 5·10⁻²⁰ of L's own: nothing beside the 10⁻⁸ that Adam adds to a gradient's size.
+"""
 
 
 class Objective(NamedTuple):
@@ -54,11 +61,16 @@ def loss_and_gradients(
     `proposal` is the state of the objective's proposal.
 
     The network follows the bound with its diffusion loss L weighted by w(λ). The schedule's end
-    points and the likelihood follow the bound itself; so does the shape of a learned schedule in discrete time. In
-    continuous time it does not move the expected bound, so it follows the gradient of the variance of one draw's
-    weighted loss w L: that of E[(w L)²], as E[w L] is constant (Kingma et al. 2021, §I.2). The batch's mean needs only
-    ∂L_i/∂γ_i and ∂L_i/∂γ'_i, which the one backward pass through the network gives, example by example; they are
-    weighted with 2 w_i L_i and pulled back through the schedule.
+    points and the likelihood follow the bound itself. The shape of a learned schedule follows the second moment of one
+    draw's weighted loss, E[(w L)²] = E[w L]² + Var[w L]. In continuous time it does not move E[w L], so that is the
+    gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape moves both: the gradient is 2 E[w L]
+    times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held fixed. Both pull; what the shape can
+    win of the bound falls as 1/T, and from some T on the variance decides. (The gradient of the bound alone is then all
+    noise, and Adam a random walk, away from where training is quiet: docs/discrete_vs_continuous.md.)
+
+    The batch's mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the one backward pass through the
+    network gives, example by example; they are weighted with 2 w_i L_i and pulled back through the schedule. Where w_i
+    is below `LEAST_SCALE` the pass takes that.
 
     With `num_parts`, a divisor of the batch, the passes through the network are over one part after another, and the
     rest over the whole batch: the same numbers but for dropout, whose masks are each part's own. A batch on a mesh
@@ -77,14 +89,16 @@ def loss_and_gradients(
     (gamma_t, weight), pull_back, levels = jax.vjp(levels_of, schedule, has_aux=True)
     w, w_slope = schedules.value_and_slope(lambda gamma: objective.weighting.weight(-gamma), gamma_t)
 
+    scale = jnp.maximum(w, LEAST_SCALE)
+
     def backward(examples: tuple[Any, ...], dropout_key: PRNGKeyArray) -> tuple[Variables, tuple[Array, Array, Bound]]:
         """Of some examples: the gradient, a sum over them; ∂/∂γ, ∂/∂weight and the bound, one by one."""
-        batch, draws, gamma_t, weight, w = examples
+        batch, draws, gamma_t, weight, scale = examples
 
         def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
             bound = model.bound_at(variables, batch, draws, gamma_t, weight, dropout_key, objective.loss_space)
             bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
-            return jnp.mean(bound.reconstruction + bound.prior + w * bound.diffusion) / num_parts, bound
+            return jnp.mean(bound.reconstruction + bound.prior + scale * bound.diffusion) / num_parts, bound
 
         (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
         return gradients, (*by, bound)
@@ -94,22 +108,21 @@ def loss_and_gradients(
         gradients, one_by_one = backward(examples, jax.random.fold_in(dropout_key, number))
         return jax.tree.map(jnp.add, total, gradients), one_by_one
 
-    examples = (batch, draws, gamma_t, weight, w)
+    examples = (batch, draws, gamma_t, weight, scale)
     if num_parts == 1:
         gradients, (by_gamma, by_weight, bound) = backward(examples, dropout_key)
     else:
         parts = (jnp.arange(num_parts), jax.tree.map(lambda x: cut(x, num_parts, mesh), examples))
         gradients, one_by_one = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, variables), parts)
         by_gamma, by_weight, bound = jax.tree.map(joined, one_by_one)
-    # Of w L: w held fixed, so where w > 0 those of L are a division away.
-    inverse = jnp.where(w > 0, 1 / w, 0)
-    (through_levels,) = pull_back((inverse * by_gamma, inverse * by_weight))
+    by_gamma, by_weight = by_gamma / scale, by_weight / scale
+    (through_levels,) = pull_back((by_gamma, by_weight))
     of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
-    if "shape" in schedule and model.num_steps is None:
+    if "shape" in schedule:
         twice = 2 * w * bound.diffusion
-        by_gamma += w_slope * bound.diffusion / w.size
-        (through_variance,) = pull_back((twice * by_gamma, twice * by_weight))
-        of_schedule |= {"shape": through_variance["shape"]}
+        of_weighted = w * by_gamma + w_slope * bound.diffusion / w.size
+        (of_second_moment,) = pull_back((twice * of_weighted, twice * (w * by_weight)))
+        of_schedule |= {"shape": of_second_moment["shape"]}
     gradients = {**gradients, "schedule": of_schedule}
     proposal = objective.proposal.update(proposal, levels, w * bound.diffusion)
     return Bound(*(jnp.mean(term) for term in bound)), gradients, proposal

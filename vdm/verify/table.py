@@ -1,6 +1,6 @@
 """Holds this installation against closed forms: bounds, schedules, likelihood, posterior and sampler.
 
-python -m vdm.verify [--seed=0]
+python -m vdm.verify --seed=1
 
 Every quantity is measured with the library's own functions and the exact denoiser of a distribution whose diffusion is
 known (`vdm.oracles`), in float32 on this machine's device, and compared with float64 quadrature or algebra. Exit
@@ -12,12 +12,12 @@ import argparse
 from collections.abc import Sequence
 
 import jax
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from vdm.programs.command_line import Parser
 from vdm.programs.streams import make_console
+from vdm.progress import progress_of
 from vdm.reading import whole
 from vdm.verify.checks import TOPICS, Check
 
@@ -46,12 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for column in ("exact", "measured ± se", "verdict"):
         table.add_column(column, justify="right", no_wrap=True)
     missed = total = 0
-    for topic in track(TOPICS, "verifying", console=console, transient=True):
-        for check in verify(seed, only=[topic]):
-            measured = f"{check.measured:.5f} ± {check.stderr:.5f}" if check.stderr else f"{check.measured:.6g}"
-            verdict = Text("ok", "green") if check.passed else Text("MISS", "bold red")
-            table.add_row(check.quantity, f"{check.exact:.6g}", measured, verdict)
-            missed, total = missed + (not check.passed), total + 1
+    with progress_of(console, "verifying") as progress:
+        for done, topic in enumerate(TOPICS, 1):
+            for check in verify(seed, only=[topic]):
+                measured = f"{check.measured:.5f} ± {check.stderr:.5f}" if check.stderr else f"{check.measured:.6g}"
+                verdict = Text("ok", "green") if check.passed else Text("MISS", "bold red")
+                table.add_row(check.quantity, f"{check.exact:.6g}", measured, verdict)
+                missed, total = missed + (not check.passed), total + 1
+            progress(done, len(TOPICS))
         table.add_section()
     console.print(table, soft_wrap=False)
     console.print(f"{total - missed} of {total} hold")

@@ -80,9 +80,37 @@ def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
     assert quality.noise_floor(300) < quality.noise_floor(30)
 
 
+def test_the_reference_is_from_all_over_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real images of a sorted source are at the noise floor, where a source is larger than the reference too."""
+    brightness = np.linspace(60.0, 190.0, 1000)[:, None, None, None]
+    pixels = np.random.default_rng(0).normal(brightness, 20.0, size=(1000, *SHAPE))
+    real = np.clip(np.round(pixels), 0, LEVELS - 1).astype(np.uint8)
+    monkeypatch.setattr("vdm.evaluation.metrics.mmd.MAX_REFERENCE", 300)
+    quality = of(real)
+    assert len(quality.real) == 300
+    for seed in range(3):
+        some = quality.estimate([real[np.random.default_rng(seed).choice(1000, 150, replace=False)]])
+        assert abs(some.value) < 3 * some.stderr
+        assert abs(some.value) < 4 * quality.noise_floor(150)
+
+
+def test_the_noise_floor_is_that_of_other_images(quality: Mmd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each split the two parts are disjoint; and it is what fresh real images come to."""
+    parts = []
+    mmd_of = Mmd._mmd
+    monkeypatch.setattr(Mmd, "_mmd", lambda self, x, y: parts.append((x, y)) or mmd_of(self, x, y))
+    floor = quality.noise_floor(100)
+    for x, y in parts:
+        assert (len(x), len(y)) == (100, 200)
+        assert len(np.unique(np.concatenate([x, y]), axis=0)) == 300
+    # Of 200 fresh ones; splits of 300 images have less to differ by, and are 20.
+    fresh = [quality.estimate([images(100, seed)]).value for seed in range(1, 201)]
+    assert 0.5 < floor / np.sqrt(np.mean(np.square(fresh))) < 1.7
+
+
 @pytest.mark.parametrize("num", [1, 20])
 def test_images_without_distances_are_refused(num: int) -> None:
-    with pytest.raises(ValueError, match=f"source: of its first {num} images most pairs are equal"):
+    with pytest.raises(ValueError, match=f"source: of {num} of its images most pairs are equal"):
         of(np.zeros((num, *SHAPE), np.uint8))
 
 

@@ -13,6 +13,7 @@ from vdm import parallel, parts
 from vdm.comparisons.objectives.settings import ObjectivesSettings
 from vdm.comparisons.objectives.table import Choice, ObjectiveOutcome, markdown, speed_ups
 from vdm.comparisons.quality import Quality
+from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.work import (
     Train,
     Work,
@@ -25,7 +26,8 @@ from vdm.comparisons.work import (
     write_measured,
 )
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, resolve
+from vdm.data import Dataset, load, num_evaluated, resolve
+from vdm.data.selection import CHOICE, VERSION
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
@@ -52,9 +54,10 @@ def compare_objectives(
     validate(config)
     check(settings, "comparison")
     runs = {}
-    seeds = range(config.seed, config.seed + settings.seeds)
     # Seed by seed: what there is of an unfinished comparison is a comparison.
-    for seed, *texts in itertools.product(seeds, settings.predictions, settings.weightings, settings.proposals):
+    for seed, *texts in itertools.product(
+        seeds_of(config, settings.seeds), settings.predictions, settings.weightings, settings.proposals
+    ):
         objective = Choice(*texts)
         run = replace(
             config,
@@ -110,7 +113,7 @@ class _Objectives:
             work.advance(cost_of_measuring, skip=measured is not None)
             measured = measured or self._measure(config, folder)
             noise = field(measured, "gradient_noise", float | None, path)
-            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "evaluation"]
+            evaluations = [r for r in read_metrics(folder / "metrics.jsonl") if self._is_evaluation(r)]
             outcome = ObjectiveOutcome(
                 objective,
                 seed,
@@ -130,12 +133,19 @@ class _Objectives:
         self.console.print(f"wrote objectives.json and objectives.md to {self.workdir}/", soft_wrap=True)
         return table
 
+    def _is_evaluation(self, record: dict[str, Any]) -> bool:
+        """Whether it is one of the images that evaluations while training are of today."""
+        total = len(self.dataset.test)
+        sample = None if num_evaluated(self.dataset.test, self.config.evaluation.max_images) == total else VERSION
+        return record["kind"] == "evaluation" and record.get("sample") == sample
+
     def _settings(self) -> dict[str, Any]:
         """What the measurements depend on beside the run."""
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
-        return {"sampling": sampling} | rest
+        # Of the metrics' real images, and the conditions.
+        return {"sampling": sampling, "choice": CHOICE} | rest
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         trained = open_last(config, folder, self.mesh)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vdm.comparisons import tables
+from vdm.comparisons.seeds import statistics
 from vdm.evaluation.metrics import Metric
 
 
@@ -54,11 +55,6 @@ def numbers(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> list[
         *(quality(name, metric) for name, metric in metrics.items()),
         Number("gradient noise to signal", lambda outcome: outcome.gradient_noise, "{:.2f}".format),
     ]
-
-
-def statistics(values: Sequence[float]) -> tuple[float, float]:
-    """(mean over seeds, standard deviation over seeds: NaN of one)."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
 def group(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, list[ObjectiveOutcome]]:

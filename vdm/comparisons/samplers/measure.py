@@ -21,6 +21,7 @@ from vdm.comparisons.samplers.table import (
 )
 from vdm.comparisons.work import Work, file_name, provenance, read_measured, write_measured
 from vdm.config import Config, SamplingConfig, validate
+from vdm.data.selection import CHOICE
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
 from vdm.evaluation.metrics import Estimate
@@ -126,6 +127,8 @@ class _Samplers:
             "seed": self.config.seed,
             "weights": self.weights,
             "data": self.trained.dataset.info.to_dict(),
+            # Of the metrics' real images, and the conditions.
+            "choice": CHOICE,
         }
 
     def _measure(self, cell: Cell) -> dict[str, Any]:

@@ -9,7 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vdm.comparisons.samplers.table import Measured, by_sampler
-from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, PlainLogFormatter, annotate, log_y, save
+from vdm.plots.axes import (
+    BLACK,
+    BLUE,
+    ERROR_BARS,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    PlainLogFormatter,
+    annotate,
+    log_y,
+    save,
+)
 
 # Grids of one sampler share its colour.
 COLORS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "grey", "#8B4513", "#F0E442")
@@ -47,7 +60,7 @@ def _panel(axes: Axes, measured: Measured) -> None:
         index, style_of_grid = colors.setdefault(sampler, len(colors)), grids.setdefault(grid, len(grids))
         style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
         style |= {"linestyle": GRID_STYLES[style_of_grid % len(GRID_STYLES)], "label": text}
-        style |= {"linewidth": 1.4, "markersize": 4.5, "capsize": 2}
+        style |= {"linewidth": 1.4, "markersize": 4, **ERROR_BARS}
         calls, values = np.array([o.calls for o in members]), np.array([o.estimate.value for o in members])
         seen = values > lowest
         axes.errorbar(calls, np.where(seen, values, np.nan), [o.estimate.stderr for o in members], **style)

@@ -1,21 +1,25 @@
 """compare.py --by=steps: continuous- and discrete-time models, trained alike, and their bounds at every T."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from vdm import bounds, parallel
 from vdm import model as model_lib
+from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.steps.plot import plot
 from vdm.comparisons.steps.settings import StepsSettings
 from vdm.comparisons.steps.table import Measurement, T, markdown, rows
-from vdm.comparisons.work import Train, Work, cost_of_training, open_last, provenance, train_once
+from vdm.comparisons.work import Train, Work, cost_of_training, file_name, open_last, provenance, train_once
 from vdm.config import Config, validate
-from vdm.data import Dataset, load, num_evaluated, resolve
+from vdm.data import Dataset, load, resolve, selected, selection
 from vdm.errors import InputError
-from vdm.evaluation.bound import Evaluator, exact_draws
+from vdm.evaluation.bound import Evaluator, exact_draws, total_with_error
+from vdm.evaluation.statistics import stderr_over_images
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.npz import NUMBERS, TEXT, read_npz
@@ -30,9 +34,9 @@ ANY = NUMBERS + TEXT
 def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, train: Train) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
-    WORKDIR/inf and WORKDIR/T_10, … are ordinary runs that share seed, data order and budget; their folders bounds/ hold
-    the bits/dim of each image, all with the same noise; comparison.json, comparison.md and comparison.png are made of
-    them.
+    WORKDIR/inf-seed_0, WORKDIR/T_10-seed_0, … are ordinary runs with the same budget, those of a seed with the same
+    start and data order; their folders bounds/ hold the bits/dim of each image, all with the same noise;
+    comparison.json, comparison.md and comparison.png are made of them, of the seeds that are complete.
     """
     validate(config)
     check(settings, "comparison")
@@ -53,37 +57,51 @@ class _Steps:
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
         self.evaluated: dict[T, list[T]] = {None: [*settings.evaluated, None]}
         self.evaluated |= {num_steps: [num_steps] for num_steps in settings.trained}
-        self.num_images = num_evaluated(dataset.test, settings.max_images)
+        self.indices = selected(len(dataset.test), settings.max_images)
+        self.num_images = len(self.indices)
         if self.num_images < 2:
             raise InputError(f"comparison.max_images: {self.num_images} test image(s) have no standard error")
+        self.seeds = seeds_of(config, settings.seeds)
         cost_of_bounds = sum(self._cost_of_bound(e) for several in self.evaluated.values() for e in several)
-        self.work = Work(len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds)
+        cost_of_seed = len(self.evaluated) * cost_of_training(config, dataset) + cost_of_bounds
+        self.work = Work(len(self.seeds) * cost_of_seed)
 
     def run(self) -> str:
-        measurements = []
-        for trained, several in self.evaluated.items():
-            run = self._run(trained)
-            train_once(self.train, *run, self.dataset, self.work, self.console)
-            variables = None
-            for evaluated in several:
-                measurement = self._read(trained, evaluated)
-                if measurement is None:
-                    variables = open_last(*run, self.mesh).variables if variables is None else variables
-                    measurement = self._measure(variables, trained, evaluated)
-                else:
-                    self.work.advance(self._cost_of_bound(evaluated), skip=True)
-                measurements.append(measurement)
-        return self._write(measurements)
+        measurements: list[Measurement] = []
+        table = ""
+        # Seed by seed: what there is of an unfinished comparison is a comparison.
+        for seed in self.seeds:
+            for trained in self.evaluated:
+                measurements += self._of_run(trained, seed)
+            table = self._write(measurements)
+        self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
+        return table
 
-    def _run(self, trained: T) -> tuple[Config, Path]:
+    def _of_run(self, trained: T, seed: int) -> Iterator[Measurement]:
+        """Trains one model, if it is not trained yet, and measures its bounds."""
+        run = self._run(trained, seed)
+        train_once(self.train, *run, self.dataset, self.work, self.console)
+        variables = None
+        for evaluated in self.evaluated[trained]:
+            measurement = self._read(trained, seed, evaluated)
+            if measurement is None:
+                variables = open_last(*run, self.mesh).variables if variables is None else variables
+                measurement = self._measure(variables, trained, seed, evaluated)
+            else:
+                self.work.advance(self._cost_of_bound(evaluated), skip=True)
+            yield measurement
+
+    def _run(self, trained: T, seed: int) -> tuple[Config, Path]:
         """Config and folder of one model's run."""
         objective = replace(self.config.objective, num_steps=trained)
-        return replace(self.config, objective=objective), self.workdir / _name(trained)
+        folder = self.workdir / file_name(_name(trained), f"seed_{seed}")
+        return replace(self.config, objective=objective, seed=seed), folder
 
-    def _measure(self, variables: model_lib.Variables, trained: T, evaluated: T) -> Measurement:
+    def _measure(self, variables: model_lib.Variables, trained: T, seed: int, evaluated: T) -> Measurement:
         """The bound of each image, written to a file of its own."""
         num_draws = self._draws(evaluated)
-        what = f"{_name(trained)} at {_name(evaluated)}"
+        path = self._path(trained, seed, evaluated)
+        what = f"{path.parent.parent.name} at {_name(evaluated)}"
         with progress_of(self.console, what) as progress:
             estimates = self.evaluator.estimates(
                 variables,
@@ -95,7 +113,6 @@ class _Steps:
                 num_steps=evaluated,
             )
         bits = bounds.bits_per_dim(estimates.terms.sum(axis=(0, 1)), self.evaluator.model.num_dims)
-        path = self._path(trained, evaluated)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name("partial.npz")
         saved = {
@@ -104,28 +121,36 @@ class _Steps:
             "exact_sum": estimates.exact_sum,
             "revision": git_revision() or "",
         }
-        np.savez(partial, steps=self.config.training.steps, **saved)
+        groups = {} if estimates.groups is None else {"groups": estimates.groups}
+        arrays: dict[str, Any] = {"steps": self.config.training.steps, "indices": self.indices, **saved, **groups}
+        np.savez(partial, **arrays)
         partial.replace(path)
         self.work.advance(self._cost_of_bound(evaluated))
-        error = bits.std(ddof=1) / np.sqrt(len(bits))
-        self.console.print(f"{what}: {bits.mean():.4f} ± {error:.4f} bits/dim; {self.work}", style="bold")
-        return Measurement(trained, evaluated, **saved)
+        error = stderr_over_images(bits, estimates.groups)
+        self.console.print(f"{what}: {total_with_error(float(bits.mean()), error)}; {self.work}", style="bold")
+        return Measurement(trained, evaluated, seed, **saved, groups=estimates.groups)
 
-    def _read(self, trained: T, evaluated: T) -> Measurement | None:
+    def _read(self, trained: T, seed: int, evaluated: T) -> Measurement | None:
         """What was measured before, if it was measured as this config asks; of a damaged file nothing."""
-        names = ("bits", "num_draws", "exact_sum", "revision", "steps")
         try:
-            saved = {name: array[()] for name, array in read_npz(self._path(trained, evaluated), names, ANY).items()}
+            saved = {
+                name: array[()] for name, array in read_npz(self._path(trained, seed, evaluated), kinds=ANY).items()
+            }
+            if missing := {"bits", "num_draws", "exact_sum", "revision", "steps", "indices"} - set(saved):
+                raise InputError(f"without {missing}")
         except InputError:
             return None
-        bits, steps = saved.pop("bits"), saved.pop("steps")
+        bits, steps, indices, groups = saved["bits"], saved["steps"], saved["indices"], saved.get("groups")
         wanted = ((self.num_images,), self._draws(evaluated), self.config.training.steps)
         if (np.shape(bits), saved["num_draws"], steps) != wanted or not np.isfinite(bits).all():
             return None
-        return Measurement(trained, evaluated, bits, **{name: value.item() for name, value in saved.items()})
+        if not np.array_equal(indices, self.indices):
+            return None
+        plain = {name: saved[name].item() for name in ("num_draws", "exact_sum", "revision")}
+        return Measurement(trained, evaluated, seed, bits, **plain, groups=groups)
 
-    def _path(self, trained: T, evaluated: T) -> Path:
-        return self._run(trained)[1] / "bounds" / f"{_name(evaluated)}.npz"
+    def _path(self, trained: T, seed: int, evaluated: T) -> Path:
+        return self._run(trained, seed)[1] / "bounds" / f"{_name(evaluated)}.npz"
 
     def _draws(self, evaluated: T) -> int:
         return exact_draws(evaluated, self.settings.draws)
@@ -141,12 +166,13 @@ class _Steps:
                 "trained and evaluated at T": [asdict(row) for row in own],
                 "trained at inf, evaluated at T": [asdict(row) for row in infinite],
             },
+            "seeds": list(own[-1].by_seed),
             "num_images": self.num_images,
+            "images": selection.record(self.num_images, len(self.dataset.test)),
         } | provenance(self.config, self.settings, self.dataset, self.mesh)
         write_json(self.workdir / "comparison.json", record)
         replace_text(self.workdir / "comparison.md", table + "\n")
-        plot(self.workdir / "comparison.png", [asdict(row) for row in (*own, *infinite)])
-        self.console.print(f"wrote comparison.json, .md and .png to {self.workdir}/", soft_wrap=True)
+        plot(self.workdir / "comparison.png", own, infinite)
         return table
 
 

@@ -15,11 +15,12 @@ class StepsSettings:
         increasing_steps(),
     )
     evaluated: tuple[int, ...] = setting(
-        (5, 10, 25, 50, 100, 250, 1000),
+        (5, 10, 25, 50, 100, 250, 1000, 10000),
         "T at which the continuous-time model is evaluated, beside T = ∞.",
         increasing_steps(),
     )
+    seeds: int = setting(3, "Runs of each model, with the seeds seed, seed + 1, ….", at_least(1))
     draws: int = setting(
         250, "Network calls an image for each bound; those with T up to this are exact sums over all T.", at_least(1)
     )
-    max_images: int = setting(0, "Bounds are of the first so many test images; 0: all.", at_least(0))
+    max_images: int = setting(0, "Bounds are of so many test images from all over the split; 0: all.", at_least(0))

@@ -1,13 +1,16 @@
 """Discrete- against continuous-time bounds on the same images with the same noise: rows, their table, their errors."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from vdm.comparisons import tables
+from vdm.comparisons.seeds import statistics
+from vdm.evaluation.statistics import Groups, stderr_over, stderr_over_images
 
 T = int | None
 """A number of time steps; None is ∞, continuous time."""
@@ -15,10 +18,12 @@ T = int | None
 
 @dataclass(frozen=True)
 class Measurement:
-    """The bound of one model at one T, image by image."""
+    """The bound of one run at one T, image by image."""
 
     trained: T
     evaluated: T
+    seed: int
+    """Of the run; the noise of the estimate is that of all others."""
     bits: Float[np.ndarray, " images"]
     """Bits/dim of each image, a mean over its draws."""
     num_draws: int
@@ -27,82 +32,130 @@ class Measurement:
     """Whether all T terms were summed."""
     revision: str
     """Git revision of the code that measured it; empty outside a checkout."""
+    groups: Groups | None = None
+    """What the images belong to, where the data say so."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over runs and images, with the standard errors that each of the two gives it."""
+
+    value: float
+    over_seeds: float | None
+    """Of another set of runs on the same images; None of a single seed."""
+    over_images: float | None
+    """Of the same runs on other images like these, by their groups if they have any; None of a single one."""
+
+    @property
+    def stderr(self) -> float | None:
+        """The error that tables and figures show: over seeds, over images where there is one seed."""
+        return self.over_images if self.over_seeds is None else self.over_seeds
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of the table, in bits/dim."""
+    """One column of the table: the numbers of one kind of model at one T, in bits/dim.
+
+    Differences are paired: between runs of the same seed, on the same images with the same noise.
+    """
 
     trained: T
     evaluated: T
-    bits_per_dim: float
-    stderr: float
-    """Standard error over images."""
-    excess: float
-    """Above the continuous-time model in continuous time, on the same images."""
-    excess_stderr: float
-    """Its standard error, paired: that of the images' differences."""
-    drop: float | None
+    bits_per_dim: Mean
+    excess: Mean
+    """Above the continuous-time models in continuous time."""
+    drop: Mean | None
     """Below the row with the same kind of model and the next smaller T; None for the smallest."""
-    drop_stderr: float | None
-    """Its standard error, paired."""
+    gain: Mean | None
+    """Of models trained at T, below the continuous-time ones at the same T; None where those were not evaluated."""
+    by_seed: dict[int, float]
+    """Bits/dim of each run."""
     num_draws: int
     exact_sum: bool
     revision: str
+    stderr_over: str
+    """What the errors shown take as independent: "3 seeds", or of one seed "images" or "groups (3)"."""
 
 
 def rows(measurements: Sequence[Measurement]) -> tuple[list[Row], list[Row]]:
-    """(models at the T they were trained at, the ∞-trained model at every T), each by increasing T.
+    """(models at the T they were trained at, the ∞-trained models at every T), each by increasing T.
 
-    The row of ∞ at ∞ ends both. Images must be in the same order in all measurements.
+    The row of ∞ at ∞ ends both. All have the same seeds, and images in the same order.
     """
-    reference = next(m for m in measurements if m.trained is None and m.evaluated is None)
+    groups: dict[tuple[T, T], list[Measurement]] = {}
+    for m in sorted(measurements, key=lambda m: (_order(m.evaluated), m.seed)):
+        groups.setdefault((m.trained, m.evaluated), []).append(m)
+    bits = {key: np.stack([m.bits for m in group]) for key, group in groups.items()}
+    seeds = [m.seed for m in groups[None, None]]
+    of_images = groups[None, None][0].groups
+    mean = functools.partial(mean_of, groups=of_images)
+    over = stderr_over(of_images) if len(seeds) == 1 else f"{len(seeds)} seeds"
 
-    def series(members: list[Measurement]) -> list[Row]:
-        result, previous = [], None
-        for m in sorted(members, key=lambda m: _order(m.evaluated)):
-            bits, stderr = _mean(m.bits)
-            excess, excess_stderr = _mean(m.bits - reference.bits)
-            drop, drop_stderr = (None, None) if previous is None else _mean(previous.bits - m.bits)
-            numbers = (bits, stderr, excess, excess_stderr, drop, drop_stderr)
-            result.append(Row(m.trained, m.evaluated, *numbers, m.num_draws, m.exact_sum, m.revision))
-            previous = m
+    def series(keys: Iterable[tuple[T, T]]) -> list[Row]:
+        result: list[Row] = []
+        previous = None
+        for key in keys:
+            here, (trained, evaluated) = bits[key], key
+            at_infinity = bits.get((None, evaluated)) if trained is not None else None
+            result.append(
+                Row(
+                    trained,
+                    evaluated,
+                    bits_per_dim=mean(here),
+                    excess=mean(here - bits[None, None]),
+                    drop=None if previous is None else mean(previous - here),
+                    gain=None if at_infinity is None else mean(at_infinity - here),
+                    by_seed=dict(zip(seeds, here.mean(axis=1).tolist(), strict=True)),
+                    num_draws=groups[key][0].num_draws,
+                    exact_sum=groups[key][0].exact_sum,
+                    revision=groups[key][0].revision,
+                    stderr_over=over,
+                )
+            )
+            previous = here
         return result
 
-    return (
-        series([m for m in measurements if m.trained == m.evaluated]),
-        series([m for m in measurements if m.trained is None]),
-    )
+    return series(key for key in bits if key[0] == key[1]), series(key for key in bits if key[0] is None)
+
+
+def mean_of(values: Float[np.ndarray, "seeds images"], groups: Groups | None = None) -> Mean:
+    """Of numbers of each run and image: each error is that of the means over the other axis."""
+    by_seed = values.mean(axis=1).tolist()
+    over_seeds = None if len(by_seed) == 1 else statistics(by_seed)[1] / math.sqrt(len(by_seed))
+    return Mean(float(values.mean()), over_seeds, stderr_over_images(values.mean(axis=0), groups))
 
 
 def markdown(own: Sequence[Row], infinite: Sequence[Row]) -> str:
-    """The `rows` as Table 2 of Kingma et al. (2021): T across, the two kinds of model down; then excess and drops."""
+    """The `rows` as Table 2 of Kingma et al. (2021): T across, the two kinds of model down; then their differences."""
     columns = sorted({row.evaluated for row in (*own, *infinite)}, key=_order)
 
     def line(name: str, cells: dict[T, str]) -> str:
         return tables.row(name, [cells.get(column, "") for column in columns])
 
     def values(series: Sequence[Row]) -> dict[T, str]:
-        return {row.evaluated: f"{row.bits_per_dim:.3f} ± {row.stderr:.3f}" for row in series}
+        return {row.evaluated: _text(row.bits_per_dim, ".3f") for row in series}
 
     def excess(series: Sequence[Row]) -> dict[T, str]:
-        return {r.evaluated: f"{r.excess:+.4f} ± {r.excess_stderr:.4f}" for r in series if r.evaluated is not None}
+        return {row.evaluated: _text(row.excess, "+.4f") for row in series if row.evaluated is not None}
 
     def drop(series: Sequence[Row]) -> dict[T, str]:
-        return {r.evaluated: f"{r.drop:+.4f} ± {r.drop_stderr:.4f}" for r in series if r.drop is not None}
+        return {row.evaluated: _text(row.drop, "+.4f") for row in series if row.drop is not None}
 
-    lines = tables.head("T", ["∞" if column is None else str(column) for column in columns])
+    lines = tables.head(
+        f"T (± over {infinite[-1].stderr_over})", ["∞" if column is None else str(column) for column in columns]
+    )
     for name, cells in (("", values), ("above ∞: ", excess), ("below the T before: ", drop)):
         lines += [
             line(f"{name}trained and evaluated at T", cells(own)),
             line(f"{name}trained at ∞, evaluated at T", cells(infinite)),
         ]
-    return "\n".join(lines)
+    gains = {row.evaluated: _text(row.gain, "+.4f") for row in own if row.gain is not None}
+    return "\n".join([*lines, line("trained at T below trained at ∞, both at T", gains)])
 
 
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error over images."""
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+def _text(mean: Mean, form: str) -> str:
+    error = "" if mean.stderr is None else f" ± {mean.stderr:{form.removeprefix('+')}}"
+    return f"{mean.value:{form}}{error}"
 
 
 def _order(num_steps: T) -> float:

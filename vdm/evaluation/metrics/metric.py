@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Integer
 
-from vdm.data.dataset import Source
+from vdm.data.dataset import Source, examples
+from vdm.data.selection import selected
 from vdm.evaluation.statistics import jackknife
 
 Images = Integer[np.ndarray, "_ height width channels"]
@@ -33,6 +34,19 @@ class Estimate(NamedTuple):
         return self.value - other.value, float(jackknife(self.without - other.without))
 
 
+def reference(source: Source, limit: int = 0) -> Images:
+    """All images of a source; or `limit`, if positive, which `vdm.data.selection` chooses from all over it.
+
+    A metric that cannot take all that there are begins with this.
+
+    >>> source = [{"image": np.full((2, 2, 1), k, np.uint8)} for k in range(100)]
+    >>> reference(source, 10).shape, int(reference(source, 10).max()) > 50
+    ((10, 2, 2, 1), True)
+    """
+    images: Images = examples(source, selected(len(source), limit))["image"]
+    return images
+
+
 class Measure(Protocol):
     """A metric that has seen the real images."""
 
@@ -56,7 +70,7 @@ class Metric(NamedTuple):
     title: str
     """As in a heading: "MMD²"."""
     prepare: Callable[[Source, int], Measure]
-    """From real images and their number of levels. Raises ValueError if it can make nothing of them."""
+    """From all real images and their number of levels; see `reference`. ValueError if it can make nothing of them."""
     unit: str = ""
     factor: float = 1.0
     """Tables show the value times this, …"""

@@ -13,9 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vdm.data import examples, num_evaluated
 from vdm.data.dataset import Source
-from vdm.evaluation.metrics.metric import Estimate, Images, Metric
+from vdm.evaluation.metrics.metric import Estimate, Images, Metric, reference
 
 SCALES = (1 / 16, 1 / 8, 1 / 4)
 """Squared widths of the Gaussian kernels, in units of the median squared distance of two real images.
@@ -24,7 +23,7 @@ Below the median, where the kernel tells near from far images: there noise and l
 """
 
 MAX_REFERENCE = 4096
-"""The most real images that samples are compared with."""
+"""The most real images that samples are compared with: of more, a random sample."""
 
 
 def mmd() -> Metric:
@@ -38,19 +37,20 @@ def mmd() -> Metric:
 
 
 class Mmd:
-    """MMD² of images from the first `MAX_REFERENCE` images of a source, of integer values 0 … levels−1."""
+    """MMD² of images from those of a source, or a sample of `MAX_REFERENCE` of them; integer values 0 … levels−1."""
 
     def __init__(self, source: Source, levels: int):
         """Raises ValueError if most of the source's images are equal."""
-        num = num_evaluated(source, MAX_REFERENCE)
+        real = reference(source, MAX_REFERENCE)
+        num = len(real)
         self.levels = levels
-        self.real = self._vectors(examples(source, range(num))["image"])
+        self.real = self._vectors(real)
         # Neighbours may belong together (crops of one photograph): pairs from all over.
         order = np.random.default_rng(0).permutation(num)
         distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
         self.median = float(np.median(distances)) if distances.size else 0.0
         if not self.median > 0:
-            raise ValueError(f"source: of its first {num} images most pairs are equal; MMD needs images that differ")
+            raise ValueError(f"source: of {num} of its images most pairs are equal; MMD needs images that differ")
 
     def estimate(self, batches: Iterable[Images]) -> Estimate:
         """The unbiased estimate (it may be negative), and that without each image. ValueError for fewer than three.
@@ -68,7 +68,8 @@ class Mmd:
     def noise_floor(self, num: int, repeats: int = 20) -> float:
         """Root mean square of the estimate for `num` real images against the rest, whose true MMD² is 0.
 
-        Over random splits; `num` is at most half of the images that there are.
+        Over random splits of the reference; `num` is at most half of it. Where images belong together (crops of one
+        photograph), both parts have some of each: it is the floor for more images of the same photographs.
         """
         num = min(num, len(self.real) // 2)
         estimates = [self._mmd(self.real[part[:num]], self.real[part[num:]]) for part in self._orders(repeats)]

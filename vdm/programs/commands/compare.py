@@ -4,12 +4,12 @@
     vdm compare --by=objective --config=objectives_digits --comparison.predictions="('eps','v')"
     vdm compare --by=sampler --run=runs/digits --comparison.samplers="('ancestral','heun@karras')"
 
-By steps: discrete- and continuous-time models, and their bounds at every number of time steps T. Writes
-comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By objective:
-every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each over seeds:
-objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every sampler at
-every number of network calls, and how far they are from training images: samplers.json, samplers.md and a figure. The
-same command goes on where it was stopped or killed, and redoes no finished part.
+By steps: discrete- and continuous-time models of several seeds, and their bounds at every number of time steps T.
+Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
+objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each
+over seeds: objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every
+sampler at every number of network calls, and how far they are from training images: samplers.json, samplers.md and a
+figure. The same command goes on where it was stopped or killed, and redoes no finished part.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ NAMES = tuple(modes.MODES)
 
 def define() -> None:
     """The flags."""
-    flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs: {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
+    flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
         "run", None, "--by=sampler: folder of the trained run; --workdir is then RUN/samplers by default."
     )

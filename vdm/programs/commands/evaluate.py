@@ -44,7 +44,7 @@ def define() -> None:
         "With --ode: probes of the divergence, 0 for exact (default: exact up to 16 dimensions, else 8).",
     )
     flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step, for each dimension (default: 1e-4).")
-    flags.DEFINE_integer("images", None, "With --ode: only the first so many test images (default: all).")
+    flags.DEFINE_integer("images", None, "With --ode: so many test images from all over the split (default: all).")
     cli.define_out("evaluations")
 
 

@@ -1,6 +1,6 @@
 """Draws what objectives are made of, and samplers at work, between the end points of γ = −log SNR, as a PNG file.
 
-python -m vdm.plots schedules|weightings|trajectories [--out=FIGURE.png] [--gamma_min=-13.3] [--gamma_max=5]
+python -m vdm.plots schedules --out=schedules.png --gamma_min=-13.3 --gamma_max=5
 
 schedules: α, σ² and log-SNR by time, and the density of noise levels, of fixed schedules, EDM and flow matching.
 weightings: w(λ) of every weighting, and the distribution of the ELBOs that the monotone ones average.

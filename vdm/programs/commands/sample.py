@@ -14,7 +14,8 @@ from vdm.programs import command_line as cli
 
 def define() -> None:
     """The flags."""
-    listed = "".join(f"\n      {name}: {line}" for name, line in parts.describe("sampler").items())
+    described = parts.describe("sampler")
+    listed = "".join(f"\n{name}: {line}" for name, line in described.items())
     cli.define_processes()
     flags.DEFINE_string(
         "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
@@ -27,7 +28,9 @@ def define() -> None:
     )
     flags.DEFINE_integer("seed", 0, "Seed; image k of a seed is always the same (default: 0).")
     flags.DEFINE_string(
-        "sampler", None, f"One of these, also with options: ddim(0.5) (default: config.sampling.sampler).{listed}"
+        "sampler",
+        None,
+        f"{', '.join(described)}; also with options: ddim(0.5) (default: config.sampling.sampler).{listed}",
     )
     flags.DEFINE_float("eta", None, "How much of its noise ddim replaces, from 0 to 1: --sampler=ddim --eta=0.5.")
     flags.DEFINE_string("grid", None, "Noise levels of the steps, as karras(rho=7) (default: config.sampling.grid).")

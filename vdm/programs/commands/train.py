@@ -36,7 +36,7 @@ def program() -> None:
     text = flags.FLAGS.profile_steps
     profile = None if text is None else parse_traced_steps(text)
     result = train(config, workdir, console=console, profile=profile, init_from=flags.FLAGS.init_from)
-    console.print(f"test {result}; everything is in {workdir}/", soft_wrap=True)
+    console.print(f"final test {result}; everything is in {workdir}/", soft_wrap=True)
 
 
 def main() -> int:

@@ -1,0 +1,109 @@
+"""Images from an npz file of the user's own, with what else there is of each: labels, groups, conditions."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vdm.data.arrays import check_images, in_memory
+from vdm.data.dataset import Dataset
+from vdm.data.splits import hashed_split, named_splits
+from vdm.errors import InputError
+from vdm.files import printable
+from vdm.npz import array_names, read_npz
+
+BESIDE = ("group", "label")
+"""Arrays that may be there beside images whose splits are not named."""
+
+FEW = 128
+"""With fewer values than this, data are likely to have fewer levels than 256."""
+
+
+def load_npz(path: str, levels: int | None) -> Dataset:
+    """The images of an npz file: integers in 0 .. levels − 1 (None: 256), (N, H, W, C), or (N, H, W) for one channel.
+
+    Arrays `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`) are the images of the two splits, and
+    `train_NAME` and `test_NAME`, N of each, the entry NAME of their elements: `label`, integers; `group`, which
+    photograph, patient, … an image is of; or what else a network is conditioned on. Without such names there is one
+    array of images, whatever it is called, with at most `label` and `group` beside it: each image is of the test split
+    or not by a hash of its index, or of its group, which stays together; about a tenth is. Other arrays are left out;
+    `info.notes` names them. The version is a hash of the file's bytes.
+
+    Raises `InputError` for a missing or broken file, missing arrays, other types or ranks, values outside the levels,
+    arrays of different lengths, splits of different image shapes, an empty split or an image without pixels.
+    """
+    name, file = f"npz:{printable(path)}", Path(path).expanduser()
+    try:
+        names = array_names(file)
+        found = _named(file, names, levels or 256) or _hashed(file, names, levels or 256)
+    except InputError as error:
+        raise type(error)(f"{name}: {str(error).removeprefix(f'{printable(file)}: ')}") from None
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    notes = [f"training images: {found.splits[0]}; test images: {found.splits[1]}"]
+    if left_out := [each for each in names if each not in found.used]:
+        notes.append(f"left out: the arrays {', '.join(left_out)}")
+    largest = max(int(split["image"].max()) for split in (found.train, found.test))
+    if levels is None and largest < FEW:
+        notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, say so by data.levels")
+    return in_memory(
+        found.train,
+        found.test,
+        levels=levels or 256,
+        name=name,
+        version=f"sha256:{digest[:16]}",
+        splits=found.splits,
+        preprocessing="values as stored",
+        notes=notes,
+    )
+
+
+class Found(NamedTuple):
+    """The arrays of each split by their entry of an element, and which parts of the file they are."""
+
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    splits: tuple[str, str]
+    used: set[str]
+
+
+def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
+    """By the arrays' names; None unless they say which are the two splits."""
+    splits = named_splits(names)
+    if splits is None:
+        return None
+    beside = [{name.removeprefix(f"{split}_") for name in names if name.startswith(f"{split}_")} for split in splits]
+    both = sorted(beside[0] & beside[1])
+    wanted = [{"image": split} | {entry: f"{split}_{entry}" for entry in both} for split in splits]
+    used = {name for of_split in wanted for name in of_split.values()}
+    read = read_npz(file, sorted(used))
+    train, test = ({entry: read[name] for entry, name in of_split.items()} for of_split in wanted)
+    for split, arrays in zip(splits, (train, test), strict=True):
+        arrays["image"] = check_images(f"array {split!r}", arrays["image"], levels)
+    return Found(train, test, (f"array {splits[0]}", f"array {splits[1]}"), used)
+
+
+def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
+    """One array of images and what is beside it, split by a hash."""
+    images = [name for name in names if name not in BESIDE]
+    if len(images) != 1:
+        there = ", ".join(sorted(names)) or "none"
+        raise InputError(
+            f"found the arrays {there}; needed are 'train' and 'test', or a single array of images "
+            f"(beside which may be {' and '.join(map(repr, BESIDE))})"
+        )
+    (name,) = images
+    arrays = read_npz(file)
+    arrays = {"image": check_images(f"array {name!r}", arrays.pop(name), levels)} | arrays
+    num = len(arrays["image"])
+    for entry in arrays.keys() & set(BESIDE):
+        if arrays[entry].shape != (num,) or arrays[entry].dtype.kind not in "iu":
+            found = f"{arrays[entry].dtype} {arrays[entry].shape}"
+            raise InputError(f"array {entry!r}: {found}; needed are integers ({num},)")
+    by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
+    parts = hashed_split([str(key).encode() for key in keys.tolist()], "group" if by == "group" else "image")
+    train, test = ({entry: array[part] for entry, array in arrays.items()} for part in parts)
+    splits = ("the others", f"about a tenth of array {name}, each by a hash of its {by}")
+    return Found(train, test, splits, {*names})

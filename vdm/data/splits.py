@@ -1,0 +1,59 @@
+"""Which part of a user's own data is the test split: as named, or by a hash of each example's own name."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from vdm.errors import InputError
+
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
+"""Names of the parts that training leaves alone, in any case. The first that is there is the test split."""
+
+SALT = b"vdm: is it of the test split?\0"
+TENTH = 2**64 // 10
+
+
+def is_like_a_split(name: str) -> bool:
+    """Whether a word of a name is one of a split's: train2017, ValImages, my-test; not trainers or latest."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return any(word.lower() in TRAIN + TEST for word in words)
+
+
+def named_splits(names: Sequence[str]) -> tuple[str, str] | None:
+    """Of these names, that of the train split and that of the test split; None unless there are both.
+
+    Raises `InputError` where names differ in their case alone.
+
+    >>> named_splits(["val", "Train", "test", "extra"])
+    ('Train', 'test')
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if (key := name.lower()) in TRAIN + TEST and found.setdefault(key, name) != name:
+            raise InputError(f"{found[key]!r} and {name!r} are the same split: keep one")
+    train = [found[key] for key in TRAIN if key in found]
+    test = [found[key] for key in TEST if key in found]
+    if len(train) > 1:
+        raise InputError(f"{' and '.join(map(repr, train))} are the same split: keep one")
+    return (train[0], test[0]) if train and test else None
+
+
+def hashed_split(keys: Sequence[bytes], of: str = "image") -> tuple[list[int], list[int]]:
+    """Indices of the train split and of the test split, about a tenth: each example by a hash of its own key.
+
+    So examples that are added change no other's split, and equal keys share one. At least one key is in each. Raises
+    `InputError` for fewer than two keys, each `of` something.
+
+    >>> train, test = hashed_split([str(k).encode() for k in range(1000)])
+    >>> sorted(train + test) == list(range(1000)), 70 < len(test) < 130
+    (True, True)
+    """
+    hashes = [int.from_bytes(hashlib.sha256(SALT + key).digest()[:8], "big") for key in keys]
+    lowest, highest = min(hashes, default=0), max(hashes, default=0)
+    if lowest == highest:
+        raise InputError(f"{min(len(keys), 1)} {of}; at least 2 are needed to have a train and a test split")
+    bound = min(max(TENTH, lowest + 1), highest)
+    train = [index for index, value in enumerate(hashes) if value >= bound]
+    test = [index for index, value in enumerate(hashes) if value < bound]
+    return train, test
