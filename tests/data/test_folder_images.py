@@ -127,6 +127,7 @@ def test_class_folders_are_labels(tmp_path):
     write_grey(tmp_path, {"train/c/0.png": 0, "train/c/1.png": 1})
     dataset = opened(tmp_path)
     assert dataset.info.classes == ("a", "b", "c")
+    assert "3 classes, by their folders: a, b, c" in dataset.info.notes
     np.testing.assert_array_equal(examples(dataset.train, range(10))["label"], [0] * 4 + [1] * 4 + [2] * 2)
     np.testing.assert_array_equal(examples(dataset.test, range(8))["label"], [0] * 4 + [1] * 4)
 

@@ -77,7 +77,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
         test_split=split.described[1],
         preprocessing="grey pictures: 1 channel; others: RGB; turned as EXIF says",
         classes=classes,
-        notes=_notes(found, split, read, boundary),
+        notes=_notes(found, split, read, classes or (), boundary),
     )
     return Dataset(info, source(slice(boundary)), source(slice(boundary, None)))
 
@@ -263,9 +263,12 @@ def _version(names: Sequence[str], digests: np.ndarray) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _notes(found: Found, split: Split, read: Read, boundary: int) -> tuple[str, ...]:
+def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], boundary: int) -> tuple[str, ...]:
     """What a person should know of how the files were taken."""
     notes = [f"training images: {split.described[0]}; test images: {split.described[1]}"]
+    if classes:
+        more = ", …" * (len(classes) > SHOWN)
+        notes.append(f"{len(classes)} classes, by their folders: {', '.join(classes[:SHOWN])}{more}")
     if found.left_out:
         notes.append("left out: " + "; ".join(f"{what}: {_counted(which)}" for what, which in found.left_out.items()))
     if read.animated:
