@@ -61,6 +61,15 @@ def program():
     try: time.sleep(60)
     finally: time.sleep(60)
 """,
+    # C++ may crash of an exception then.
+    "is importing": """
+import tempfile
+folder = tempfile.TemporaryDirectory()
+open(folder.name + "/slow_module.py", "w").write(
+    "import os, time; os.write(1, b'ready')\\ntry: time.sleep(60)\\nexcept BaseException: os._exit(77)")
+sys.path.insert(0, folder.name)
+def program(): import slow_module
+""",
     "waits for a thread at the end": """
 def program():
     thread = threading.Thread(target=time.sleep, args=(60,))
