@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,8 +81,15 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
     assert "inf-seed_0 at T_3" not in printed
     assert again == table
     for name in ("inf-seed_0/bounds/inf", "inf-seed_0/bounds/T_3", "inf-seed_0/bounds/T_40", "T_3-seed_0/bounds/T_3"):
-        parts = [np.load(folder / run / f"{name}.npz")["bits"] for run in ("whole", "broken")]
+        parts = [np.load(bounds_file(folder / run / name))["bits"] for run in ("whole", "broken")]
         np.testing.assert_array_equal(*parts)
+
+
+def bounds_file(path: Path) -> Path:
+    """The only one of this T: its name goes on with training steps, draws and images."""
+    (found,) = path.parent.glob(f"{path.name}-*.npz")
+    assert re.fullmatch(r"(inf|T_\d+)-steps_\d+-draws_\d+-images_\d+", found.stem)
+    return found
 
 
 def test_what_it_leaves(folder: Path) -> None:
@@ -130,7 +138,7 @@ def test_more_seeds_are_runs_of_their_own_with_the_same_noise(folder: Path) -> N
     for seed in (0, 1):
         path = folder / "whole" / f"T_3-seed_{seed}"
         assert read_config(path).seed == seed
-        by_seed.append(np.load(path / "bounds" / "T_3.npz")["bits"].mean())
+        by_seed.append(np.load(bounds_file(path / "bounds" / "T_3"))["bits"].mean())
     assert abs(by_seed[0] - by_seed[1]) > 1e-4
     np.testing.assert_allclose(list(own["by_seed"].values()), by_seed, rtol=1e-6)
     np.testing.assert_allclose(own["bits_per_dim"]["over_seeds"], abs(by_seed[0] - by_seed[1]) / 2, rtol=1e-4)
@@ -162,7 +170,7 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
             run.variables, run.dataset.test, evaluate.key, draws, max_images=NUM, num_steps=num_steps
         )
         bits = found.terms.sum(axis=(0, 1)) / (64 * np.log(2))
-        np.testing.assert_allclose(np.load(path / "bounds" / f"{name}.npz")["bits"], bits, rtol=1e-5)
+        np.testing.assert_allclose(np.load(bounds_file(path / "bounds" / name))["bits"], bits, rtol=1e-5)
     results = evaluate.bound([3, None], None)
     assert [result.num_steps for result in results] == [3, None]
     draws = evaluate.run.config.evaluation.draws
@@ -173,7 +181,7 @@ def test_its_numbers_are_those_of_evaluate(folder: Path) -> None:
 
 def test_bounds_of_other_images_are_measured_anew(folder: Path) -> None:
     """Those measured before images were chosen from all over, of as many: nothing says which they were of."""
-    path = folder / "whole" / "inf-seed_0" / "bounds" / "inf.npz"
+    path = bounds_file(folder / "whole" / "inf-seed_0" / "bounds" / "inf")
     with np.load(path) as file:
         saved = dict(file)
     run(small(folder), folder / "whole")

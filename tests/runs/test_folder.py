@@ -92,8 +92,9 @@ def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Its config.json has the schedule's arguments as fields, and the settings of compare.py."""
+    """Its config.json has the schedule's arguments as fields, and compare.py's settings; run.json has no config."""
     start(tmp_path, Config())
+    write_json(tmp_path / "run.json", {"data": DATA, "sessions": []})
     old = to_dict(Config())
     old["schedule"] = {"name": "learned_monotone", "gamma_min": -13.3, "gamma_max": 5.0, "shift": 0.0, "hidden": 8}
     old["comparison"] = {"trained": [5], "samplers": ["heun@karras"]}

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from vdm import parallel
+from vdm.data import DatasetInfo
 from vdm.errors import InputError
 from vdm.files import check_writable
 from vdm.reading import field, read_json
+from vdm.runs.folder import check_same_data
 from vdm.runs.open import Run
 from vdm.runs.records import read_config, read_record
 from vdm.settings import as_word, flatten
@@ -37,13 +39,20 @@ def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
 
 def other_data(run: Run) -> str:
     """ "" for the run's own data; of others their name and version, letters_1f2e3d4c."""
-    info, own = run.dataset.info, read_record(run.path).get("data", {})
-    # Moved data have another name and are the same.
-    same = {name: value for name, value in info.to_dict().items() if name not in ("name", "classes")}
-    if info.name == read_config(run.path).data.name or all(own.get(name) == value for name, value in same.items()):
+    info, record = run.dataset.info, read_record(run.path)
+    if info.name == read_config(run.path).data.name or _same_data(record, info, run.path):
         return ""
     short = Path(info.name.partition(":")[2]).stem or info.name
     return as_word(f"{short}_{info.version.removeprefix('sha256:')[:8]}")
+
+
+def _same_data(record: dict[str, Any], info: DatasetInfo, path: Path) -> bool:
+    """Whether they are those of the record under another name, as of data that were moved."""
+    try:
+        check_same_data(record, info.to_dict(), path)
+    except InputError:
+        return False
+    return bool(record.get("data"))
 
 
 def check_same_weights(path: Path, digest: str) -> None:

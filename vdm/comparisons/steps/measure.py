@@ -151,7 +151,10 @@ class _Steps:
         return Measurement(trained, evaluated, seed, bits, **plain, groups=groups)
 
     def _path(self, trained: T, seed: int, evaluated: T) -> Path:
-        return self._run(trained, seed)[1] / "bounds" / f"{_name(evaluated)}.npz"
+        """Its name has all that may differ: what was measured otherwise, maybe for hours, is kept."""
+        measured = {"steps": self.config.training.steps, "draws": self._draws(evaluated), "images": self.num_images}
+        name = file_name(_name(evaluated), *(f"{what}_{num}" for what, num in measured.items()))
+        return self._run(trained, seed)[1] / "bounds" / f"{name}.npz"
 
     def _draws(self, evaluated: T) -> int:
         return exact_draws(evaluated, self.settings.draws)
