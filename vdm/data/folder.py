@@ -17,6 +17,7 @@ from vdm.data.dataset import Dataset, DatasetInfo, Element, Progress, Source
 from vdm.data.splits import TEST, TRAIN, hashed_split, is_like_a_split, named_splits
 from vdm.errors import InputError
 from vdm.files import printable
+from vdm.reading import is_whole
 
 KEPT = 1 << 30
 """Bytes of pixels that are kept in memory, decoded. Larger data are decoded again whenever an image is read."""
@@ -211,7 +212,7 @@ def _classes(names: Sequence[str], depth: int) -> tuple[tuple[str, ...] | None, 
     folders = sorted(set(of_each))
     if len(folders) < 2 or 2 * len(folders) > len(names):
         return None, None
-    if all(folder.isascii() and folder.isdecimal() for folder in folders):
+    if all(map(is_whole, folders)):
         folders.sort(key=int)
     labels = {folder: label for label, folder in enumerate(folders)}
     return tuple(map(printable, folders)), np.array([labels[folder] for folder in of_each])

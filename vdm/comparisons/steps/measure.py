@@ -139,6 +139,8 @@ class _Steps:
             }
             if missing := {"bits", "num_draws", "exact_sum", "revision", "steps", "indices"} - set(saved):
                 raise InputError(f"without {missing}")
+            if others := [name for name in ("num_draws", "exact_sum", "revision", "steps") if np.ndim(saved[name])]:
+                raise InputError(f"{others} of other shapes")
         except InputError:
             return None
         bits, steps, indices, groups = saved["bits"], saved["steps"], saved["indices"], saved.get("groups")
