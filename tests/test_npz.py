@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -64,6 +64,7 @@ def test_what_numpy_wrote_comes_back(tmp_path, save):
     assert list(read_npz(tmp_path / "a.npz", ["labels"])) == ["labels"]
 
 
+@settings(deadline=None)
 @given(hnp.arrays(hnp.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufc"), hnp.array_shapes(min_dims=0)))
 def test_any_array_of_numbers_comes_back(array):
     path = scratch() / "any.npz"
@@ -72,6 +73,7 @@ def test_any_array_of_numbers_comes_back(array):
     np.testing.assert_array_equal(read_npz(path)["a"], array)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_of_a_damaged_file_no_array_is_another(data):
     """Bytes overwritten, cut out or cut off: the arrays come back as they were, or one line says what is wrong."""

@@ -194,7 +194,7 @@ def test_copies_in_both_splits_are_said(tmp_path):
     assert "copies: 3 files have the content of others, 2 of both splits" in notes(opened(tmp_path))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=5, unique_by=lambda name: name + b".png"))
 def test_any_name_of_a_file(names):
     """All that Linux allows: bytes that are no UTF-8, brackets, line breaks, braces; but / and a dot in front."""
