@@ -132,6 +132,14 @@ def test_class_folders_are_labels(tmp_path):
     np.testing.assert_array_equal(examples(dataset.test, range(8))["label"], [0] * 4 + [1] * 4)
 
 
+def test_every_class_has_a_test_image(tmp_path):
+    """Of ten images each: chance would leave about a third of the classes without."""
+    write_grey(tmp_path, {f"{c}/{k}.png": c for c in range(10) for k in range(10)} | {"one/0.png": 10})
+    dataset = opened(tmp_path)
+    assert set(values(dataset.test)) == set(range(10))
+    assert set(values(dataset.train)) == set(range(11))
+
+
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):
     write_grey(tmp_path, {f"{c}/{k}.png": c for c in (0, 2, 10) for k in range(8)})
     dataset = opened(tmp_path)

@@ -39,7 +39,7 @@ def test_about_a_tenth_is_of_the_test_split():
 @pytest.mark.parametrize("keys", [[], [b"a"], [b"a", b"a"]])
 def test_less_than_two_kinds_cannot_be_split(keys):
     with pytest.raises(InputError, match=f"{min(len(keys), 1)} group; at least 2"):
-        hashed_split(keys, "group")
+        hashed_split(keys, of="group")
 
 
 @pytest.mark.parametrize(

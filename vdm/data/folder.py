@@ -39,8 +39,8 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
 
     Folders named as splits are: `train`, and the first there is of `test`, `val`, `valid`, `validation`, `dev`, `eval`;
     what lies beside them is left out. Without such, each file is of the test split or not by a hash of its name in the
-    folder: about a tenth is, of every class, and files that are added change no other's split. Where all pictures of
-    the splits lie in folders, one level deep, these are classes, and each element has a "label".
+    folder: about a tenth is, of every class one or more, and files that are added change no other's split. Where all
+    pictures of the splits lie in folders, one level deep, these are classes, and each element has a "label".
 
     A picture becomes uint8 as `vdm.data.pictures.read` says. Each is decoded here once, so that a broken one is refused
     before any work is done; those of more than `kept` bytes together are decoded again when they are read. Hidden files
@@ -165,9 +165,13 @@ def _split(found: Found, name: str) -> Split:
     chosen = named_splits(sorted(folder for folder in found.folders if folder and "/" not in folder))
     if chosen is None:
         _refuse_half_named(found, name)
-        parts = hashed_split([os.fsencode(each) for each in found.names])
+        _, labels = _classes(found.names, 0)
+        parts = hashed_split([os.fsencode(each) for each in found.names], labels)
         train, test = ([found.names[index] for index in part] for part in parts)
-        return Split(train, test, ("the other files", "about a tenth of the files, by a hash of their names"), 0)
+        each_class = "" if labels is None else ", of each class one or more"
+        return Split(
+            train, test, ("the other files", f"about a tenth of the files, by a hash of their names{each_class}"), 0
+        )
     of_split: dict[str, list[str]] = {top: [] for top in chosen}
     for each in found.names:
         top, slash, _ = each.partition("/")
