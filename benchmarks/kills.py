@@ -54,7 +54,13 @@ TRAIN = [
 ]
 TRAIN_ON = ["training.steps=20", *TRAIN[1:]]
 SWEEP = ["training.steps=4", "training.evaluate_every=2", "training.sample_every=0"]
-STEPS = ["comparison.trained=(3,)", "comparison.evaluated=(3,20)", "comparison.draws=20", "comparison.max_images=50"]
+STEPS = [
+    "comparison.trained=(3,)",
+    "comparison.evaluated=(3,20)",
+    "comparison.seeds=1",
+    "comparison.draws=20",
+    "comparison.max_images=50",
+]
 OBJECTIVES = [
     *("comparison.predictions=('v',)", "comparison.weightings=('elbo',)", "comparison.seeds=1"),
     *("comparison.proposals=('uniform','adaptive')", "comparison.samples=8", "comparison.gradients=3"),

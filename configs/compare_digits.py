@@ -24,4 +24,4 @@ def get_config() -> Config:
 
 
 def get_comparison() -> StepsSettings:
-    return StepsSettings(trained=(10, 50, 250, 1000), evaluated=(10, 50, 250, 1000, 10000), draws=50)
+    return StepsSettings(trained=(10, 250, 1000), evaluated=(10, 250, 1000, 10000), draws=20)

@@ -35,8 +35,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 RUNS = ("training", "programs", "runs", "comparisons")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first: the last to be handed out keep no worker when the other is done."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long files first: the last to be handed out keep no worker when the other is done. Slow ones if asked for."""
+    if "slow" not in config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
     items.sort(key=lambda item: item.path.parent.name not in RUNS)
 
 

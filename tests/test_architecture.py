@@ -104,3 +104,17 @@ def test_the_walk_sees_what_it_should():
     """It finds an import in a function, one of a name, and one of a module by `from vdm import`."""
     assert "samplers.loop" in own("samplers")
     assert {"bounds", "model"} <= own("evaluation.bound")
+
+
+# Readers, and what stands alone or reads what it has itself just written.
+READERS = {"reading", "npz", "export.load"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in READERS])
+def test_files_are_read_by_the_readers(module):
+    """Else what is wrong with one is a traceback: `vdm.reading` and `vdm.npz` say it in one line."""
+    tree = ast.parse(MODULES[module].read_text())
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    methods = {call.rpartition(".")[2] for call in calls}
+    assert not calls & {"json.load", "json.loads", "np.load", "pickle.load", "pickle.loads"}
+    assert not methods & {"isdigit", "isdecimal", "isnumeric"}, "of a text, `vdm.reading.whole` and `is_whole`"

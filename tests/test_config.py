@@ -74,7 +74,7 @@ def of_network(**network: Any) -> Config:
         (of_network(attention="nowhere"), "config.network.attention='nowhere': must be one of middle, everywhere"),
         (of_network(channels=8, heads=3), "config.network.heads=3: must be a divisor of channels=8"),
         (of_network(channels=8, groups=3), "config.network.groups=3: must be a divisor of channels=8, or None"),
-        (of_network(channels=8, groups=0), "config.network.groups=0: must be a divisor of channels=8, or None"),
+        (of_network(channels=8, groups=0), "config.network.groups=0: must be 1 or more, or None"),
         (of_network(name="unet(heads=3)"), "config.network.name='unet(heads=3)': heads=3 comes from the config: give"),
         (of_network(name="dit"), "config.network.name='dit': must be one of unet"),
         (Config(imports=("no_such_module",)), "no module 'no_such_module' on Python's path"),

@@ -1,7 +1,10 @@
 """`python -m vdm.official`: a checkpoint of the official names and shapes, against its formulas in float64 numpy."""
 
+import contextlib
 import io
 import json
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import numpy as np
 import official_model
 import pytest
 from commands import error_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from vdm import bounds, gaussian, likelihoods, official, parallel
@@ -133,7 +138,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
     for argument, mention in (
         (path, "cut short"),
         (tmp_path / "none.flax", "No such file"),
-        (saved(tmp_path / "list.flax", [1, 2]), "has list"),
+        (saved(tmp_path / "list.flax", [1, 2]), "has type list"),
         (Path(__file__), "not a checkpoint"),
     ):
         assert mention in error_line(official.main, [str(argument), f"--workdir={tmp_path / 'run'}"], capsys)
@@ -142,6 +147,90 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
         official.main, [str(tmp_path / "empty"), f"--workdir={tmp_path / 'run'}"], capsys
     )
     assert not (tmp_path / "run").exists()
+
+
+def deep(levels: int) -> Any:
+    return np.ones(1) if levels == 0 else {"a": deep(levels - 1)}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.update(step=-1), "step=-1: must be a whole number from 0"),
+        (lambda s: s.update(step=2**40), "must be a whole number from 0 to 2147483647"),
+        (lambda s: s.update(step=np.ones(3)), "must be a whole number"),
+        (lambda s: s.update(step=np.float32(2)), "must be a whole number"),
+        (lambda s: s.update(step=None), "step=None: must be a whole number"),
+        (lambda s: s.update(params=3), "params has type int; must have score_model"),
+        (lambda s: s.update(ema_params=np.ones(2)), "ema_params has an array of float64; must have score_model"),
+        (lambda s: s["params"].update(score_model=np.ones(2)), "params/score_model: found an array"),
+        (lambda s: s["params"].update(gamma=[1]), "params/gamma: found type list"),
+        (
+            lambda s: s["params"]["score_model"].update(conv_in="a"),
+            "score_model/conv_in: found type str",
+        ),
+        (lambda s: s["params"]["score_model"]["conv_in"].update(bias=None), "conv_in/bias: found type NoneType"),
+        (lambda s: s["params"]["score_model"]["conv_in"].update(bias=np.ones(2, complex)), "found an array of complex"),
+        (lambda s: s["params"]["score_model"]["conv_in"]["bias"].fill(np.nan), "conv_in/bias: has values that are NaN"),
+        (
+            lambda s: s["ema_params"]["gamma"].update(w=np.array([1e300])),
+            "gamma/w: has values that are NaN or infinite",
+        ),
+        (lambda s: s["params"]["score_model"].update(deep(9)), "a/a/a/a: found type dict; must be an array of numbers"),
+    ],
+)
+def test_what_is_no_tree_of_finite_arrays_is_one_line(tmp_path, change, says):
+    state = tree()
+    change(state)
+    with pytest.raises(InputError, match=re.escape(says)) as caught:
+        official.read(saved(tmp_path / "x.flax", state))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("part", ["score_model", "gamma"])
+def test_every_missing_array_is_one_line(part):
+    """Shapes and names that no model of theirs has; those of the network are compared where it is traced."""
+    params = official_model.params(0, schedule="nnet")
+    config = official.config_of(params)
+    for module, arrays in params[part].items():
+        for name in arrays:
+            for wrong in (None, np.ones(()), np.ones((3, 3, 3))):
+                if part == "score_model" and module not in ("conv_in", "dense0"):
+                    continue
+                inner = {n: a for n, a in arrays.items() if n != name} | ({} if wrong is None else {name: wrong})
+                changed = params | {part: params[part] | {module: inner}}
+                with contextlib.suppress(InputError):
+                    official.config_of(changed)
+                    official.schedule_variables(changed["gamma"], -13.3, 5.0)
+                    official.without_conditioning(official.network_variables(changed["score_model"]), 32)
+                    assert part == "score_model", (module, name)
+    assert config.network.channels == 32
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_one_line_or_a_tree(data):
+    content = bytearray(ENCODED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Most of a file is numbers; its structure is at the begin of each array.
+        at = data.draw(st.integers(0, len(content) - 1) | st.sampled_from(STRUCTURE))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    with tempfile.NamedTemporaryFile(suffix=".flax") as file:
+        file.write(content)
+        file.flush()
+        with contextlib.suppress(InputError):
+            found = official.read(Path(file.name))
+            for params in (found.params, found.ema_params):
+                official.config_of(params)
+                official.schedule_variables(params.get("gamma", {}), -13.3, 5.0)
+                official.without_conditioning(official.network_variables(params["score_model"]), 32)
+
+
+PARAMS = official_model.params(0, schedule="scalar")
+ENCODED = flax.serialization.msgpack_serialize({"step": 7, "params": PARAMS, "ema_params": PARAMS})
+STRUCTURE = [
+    m.start() + k for m in re.finditer(rb"kernel|bias|score_model|params|float32|step", ENCODED) for k in (-1, 9)
+]
 
 
 def test_a_curve_with_too_little_of_a_straight_line_is_refused():

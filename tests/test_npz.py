@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -64,6 +64,7 @@ def test_what_numpy_wrote_comes_back(tmp_path, save):
     assert list(read_npz(tmp_path / "a.npz", ["labels"])) == ["labels"]
 
 
+@settings(deadline=None)
 @given(hnp.arrays(hnp.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufc"), hnp.array_shapes(min_dims=0)))
 def test_any_array_of_numbers_comes_back(array):
     path = scratch() / "any.npz"
@@ -72,6 +73,7 @@ def test_any_array_of_numbers_comes_back(array):
     np.testing.assert_array_equal(read_npz(path)["a"], array)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_of_a_damaged_file_no_array_is_another(data):
     """Bytes overwritten, cut out or cut off: the arrays come back as they were, or one line says what is wrong."""
@@ -120,16 +122,16 @@ def test_members_that_are_not_what_they_say(tmp_path, member, words):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
-    """Zeros compress to a thousandth: four times the bytes that are free, honestly declared."""
-    num = 4 * LIMIT_FREE
+    """Zeros compress to a thousandth: three times the bytes that are free, honestly declared."""
+    num = 3 * LIMIT_FREE
     with (
-        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("x.npy", "w") as member,
     ):
         member.write(npy(shape=f"({num},)", body=b""))
         for _ in range(num // (1 << 20)):
             member.write(bytes(1 << 20))
-    refusal(tmp_path / "bomb.npz", "array 'x'", "declares 268 MB")
+    refusal(tmp_path / "bomb.npz", "array 'x'", "declares 201 MB")
 
 
 @pytest.mark.parametrize("field", [20, 24])

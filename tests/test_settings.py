@@ -113,7 +113,7 @@ def test_a_new_field_of_a_config_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         training: Longer = field(default_factory=Longer)
 
     monkeypatch.setattr(command_line, "Config", New)
-    text = command_line._help("train.py", "Train.", "vdm.programs.commands.train", "digits", None)
+    text = command_line._help("train.py", "Train.", "vdm.programs.commands.train", "digits", None, full=True)
     assert "  --config.training.patience=5\n      Evaluations without progress. (from 1 to 9)" in text
     old, new = New(), New(training=Longer(patience=10))
     assert s.differing(old, new, "model", "training") == {"training.patience": (5, 10)}

@@ -107,3 +107,11 @@ def test_a_number_of_steps_may_be_traced():
         np.testing.assert_array_equal(traced, timesteps.to_steps(t, num_steps))
         assert traced.min() == 1
         assert traced.max() == num_steps
+
+
+def test_a_u_rounded_up_to_1_is_of_the_last_cell():
+    """Not of none after it, whose width, and so the weight of its loss, would be 0."""
+    quantiles = jnp.asarray([0.0, 0.1, 0.3, 1.0])
+    t, measure = timesteps.by_quantiles(jnp.asarray([0.99, 1.0]), quantiles)
+    np.testing.assert_allclose(measure, 3 * 0.7, rtol=1e-6)
+    assert t[1] == timesteps.ONE_BELOW

@@ -9,7 +9,7 @@ class InputError(ValueError):
     """Bad input: a config field, a flag, a file or an argument.
 
     The message is one line that names what was wrong, what was found and what is allowed. The
-    programs print it without a traceback and exit with status 2 (`vdm.programs.command_line.run`).
+    programs print it without a traceback and exit with status 2 (`vdm.programs.process`).
     """
 
 

@@ -39,7 +39,7 @@ from vdm.errors import InputError
 from vdm.keys import Stream, stream_key
 from vdm.model import Variables
 from vdm.programs.command_line import Parser
-from vdm.reading import found, is_whole, shown
+from vdm.reading import is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
 from vdm.settings import MAX_INT
@@ -94,32 +94,43 @@ def read(path: Path) -> Official:
     except Exception as error:  # msgpack and Flax's hooks raise many kinds for other bytes
         raise InputError(f"{path}: not a checkpoint of Flax's msgpack format, or cut short") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: has {found(tree)}; must have {', '.join(Official._fields)}")
+        raise InputError(f"{path}: has {_kind(tree)}; must have {', '.join(Official._fields)}")
     if not set(Official._fields) <= set(tree):
         raise InputError(f"{path}: has {_names(tree)}; must have {', '.join(Official._fields)}")
-    step = np.asarray(tree["step"])
-    if step.shape or step.dtype.kind not in "iu" or not 0 <= step < MAX_INT:
+    step = tree["step"]
+    if np.size(step) == 1 and isinstance(step, np.ndarray | np.generic):
+        step = step.item()
+    if type(step) is not int or not 0 <= step <= MAX_INT:
         raise InputError(f"{path}: step={shown(tree['step'])}: must be a whole number from 0 to {MAX_INT}")
-    return Official(int(step), *(_params(tree[name], f"{path}: {name}") for name in ("params", "ema_params")))
+    return Official(step, *(_params(tree[name], f"{path}: {name}") for name in ("params", "ema_params")))
 
 
 def _params(tree: Any, where: str) -> Tree:
     """The arrays of `score_model` and `gamma` as float32. Raises `InputError` for what is none, NaN or infinite."""
     if not isinstance(tree, dict) or "score_model" not in tree:
-        has = _names(tree) if isinstance(tree, dict) else found(tree)
+        has = _names(tree) if isinstance(tree, dict) else _kind(tree)
         raise InputError(f"{where} has {has}; must have score_model, and gamma if learned")
-    return {str(name): _float32(part, f"{where}/{shown(name)[1:-1]}", DEEPEST) for name, part in tree.items()}
+    parts = {name: tree[name] for name in ("score_model", "gamma") if name in tree}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise InputError(f"{where}/{name}: found {_kind(part)}; must be a table of arrays")
+    return {name: _float32(part, f"{where}/{name}", DEEPEST) for name, part in parts.items()}
+
+
+def _kind(value: Any) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"type {type(value).__name__}"
 
 
 def _float32(tree: Any, where: str, levels: int) -> Any:
     if isinstance(tree, dict) and levels:
         return {str(name): _float32(part, f"{where}/{shown(name)[1:-1]}", levels - 1) for name, part in tree.items()}
     if not isinstance(tree, np.ndarray) or tree.dtype.kind not in "fiuV":  # V: bfloat16
-        raise InputError(f"{where}: found {found(tree) if levels else 'too many levels'}; must be an array of numbers")
+        raise InputError(f"{where}: found {_kind(tree)}; must be an array of numbers")
     try:
-        array = tree.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = tree.astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: found {tree.dtype}; must be an array of numbers") from error
+        raise InputError(f"{where}: found {_kind(tree)}; must be an array of numbers") from error
     if not np.isfinite(array).all():
         raise InputError(f"{where}: has values that are NaN or infinite")
     return array

@@ -15,12 +15,14 @@ import importlib
 import inspect
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vdm.annotations import convert, kinds, same
 from vdm.errors import InputError
+from vdm.reading import shown
 
 Constructor = Callable[..., Any]
 
@@ -88,12 +90,16 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
 }
 
 
+LONGEST = 1000
+"""Characters of a text."""
+
+
 class PartError(ValueError):
     """A text that makes no part: kind, text, what is wrong and what is allowed, in one line."""
 
     def __init__(self, kind: str, text: str, problem: str, usage: str = ""):
         self.problem, self.usage = problem, usage
-        super().__init__(f"{kind}={text!r}: {problem}" + f"; usage: {usage}" * bool(usage))
+        super().__init__(f"{kind}={shown(text)}: {problem}" + f"; usage: {usage}" * bool(usage))
 
 
 class Call(NamedTuple):
@@ -206,8 +212,12 @@ def canonical(kind: str, text: str) -> str:
 
 def read(kind: str, text: str) -> Call:
     """The text as a call with converted arguments. Raises `PartError` unless it is one."""
+    if len(text) > LONGEST:
+        raise PartError(kind, text, f"has {len(text)} characters; must be at most {LONGEST}")
     try:
-        return _read(kind, text, ast.parse(text.strip(), mode="eval").body)
+        with warnings.catch_warnings(action="ignore"):  # as of "1if x": it is refused
+            node = ast.parse(text.strip(), mode="eval").body
+        return _read(kind, text, node)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, PartError):
             raise
@@ -248,7 +258,7 @@ def _converted(call: Call, text: str, parameter: str, value: Any, written: str |
     try:
         return convert(value, call.signature.parameters[parameter].annotation)
     except ValueError as error:
-        raise PartError(call.kind, text, f"{parameter}={written or repr(value)}: {error}", call.usage) from None
+        raise PartError(call.kind, text, f"{parameter}={written or shown(value)}: {error}", call.usage) from None
 
 
 class _Word(str):
@@ -271,7 +281,9 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
     for name, value in call.arguments.items():
         if name in arguments:
             # As `shifted_cosine(-2)`, whose first parameter is not the shift.
-            raise PartError(call.kind, text, f"{name}={value!r} comes from the config: give others by name", call.usage)
+            raise PartError(
+                call.kind, text, f"{name}={shown(value)} comes from the config: give others by name", call.usage
+            )
         arguments[name] = value
         if isinstance(value, Call):
             arguments[name] = _converted(call, text, name, _make(text, value, context), str(value))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import reprlib
 import types
@@ -19,7 +20,7 @@ _FOUND = {dict: "a table", list: "a list", bool: "true or false", str: "a string
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
-_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxstring = _SHORT.maxother = 120
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 8
 
 
@@ -45,15 +46,19 @@ def read_json(path: Path, otherwise: dict[str, Any] | None = None) -> dict[str, 
 
     Raises `InputError` that names the file for one that is missing or cannot be read, and as `parse_json` does.
     """
+    if otherwise is not None and not os.path.lexists(path):
+        return otherwise
+    return parse_json(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file. Raises `InputError` that names it for one that is missing or cannot be read."""
     try:
-        encoded = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
-        if otherwise is not None:
-            return otherwise
         raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    return parse_json(encoded, path)
 
 
 def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[str, Any]:

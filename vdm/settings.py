@@ -242,7 +242,7 @@ def some_of(*names: str) -> Limit:
 
     def problem(value: tuple[str, ...]) -> str | None:
         other = next((word for word in value if word not in names), None)
-        return None if other is None else f"{other!r} is not one of {', '.join(names)}"
+        return None if other is None else f"{shown(other)} is not one of {', '.join(names)}"
 
     return Limit(problem, lambda: f"any of {', '.join(names)}")
 
@@ -263,7 +263,7 @@ def parts_of(kind: str) -> Limit:
 
     def problem(value: tuple[str, ...]) -> str | None:
         found = ((text, _problem(parts.make, kind, text)) for text in value)
-        return next((f"{text!r}: {problem}" for text, problem in found if problem), None)
+        return next((f"{shown(text)}: {problem}" for text, problem in found if problem), None)
 
     return Limit(problem, lambda: f"several of {', '.join(parts.names(kind))}")
 

@@ -127,8 +127,17 @@ def test_class_folders_are_labels(tmp_path):
     write_grey(tmp_path, {"train/c/0.png": 0, "train/c/1.png": 1})
     dataset = opened(tmp_path)
     assert dataset.info.classes == ("a", "b", "c")
+    assert "3 classes, by their folders: a, b, c" in dataset.info.notes
     np.testing.assert_array_equal(examples(dataset.train, range(10))["label"], [0] * 4 + [1] * 4 + [2] * 2)
     np.testing.assert_array_equal(examples(dataset.test, range(8))["label"], [0] * 4 + [1] * 4)
+
+
+def test_every_class_has_a_test_image(tmp_path):
+    """Of ten images each: chance would leave about a third of the classes without."""
+    write_grey(tmp_path, {f"{c}/{k}.png": c for c in range(10) for k in range(10)} | {"one/0.png": 10})
+    dataset = opened(tmp_path)
+    assert set(values(dataset.test)) == set(range(10))
+    assert set(values(dataset.train)) == set(range(11))
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):
@@ -193,7 +202,7 @@ def test_copies_in_both_splits_are_said(tmp_path):
     assert "copies: 3 files have the content of others, 2 of both splits" in notes(opened(tmp_path))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=5, unique_by=lambda name: name + b".png"))
 def test_any_name_of_a_file(names):
     """All that Linux allows: bytes that are no UTF-8, brackets, line breaks, braces; but / and a dot in front."""

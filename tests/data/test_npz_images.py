@@ -87,6 +87,7 @@ def test_a_group_stays_together(tmp_path):
 
 def test_arrays_named_for_a_split_are_entries(tmp_path):
     arrays = {"train": images(6), "train_label": np.arange(6) % 3, "train_tokens": np.arange(12).reshape(6, 2)}
+    arrays |= {"train_image": np.zeros(6), "test_image": np.zeros(2)}  # the images are `train` and `test`
     arrays |= {"test": images(2), "test_label": np.array([2, 0]), "test_tokens": np.array([[1, 2], [3, 4]])}
     dataset = open_npz(tmp_path, **arrays)
     assert set(dataset.train[0]) == {"image", "label", "tokens"}

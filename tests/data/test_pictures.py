@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -155,6 +155,7 @@ def test_another_shape_than_the_others_have(tmp_path):
             pictures.read(tmp_path / "a.png", shape)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damage_is_one_line_or_none(data):
     """A PNG has checksums, so what is read of a damaged one, if anything, is what it was."""

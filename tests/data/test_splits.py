@@ -1,7 +1,7 @@
 """Which examples are of the test split: properties of the hash, and the names that splits have."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vdm.data.splits import hashed_split, is_like_a_split, named_splits
@@ -10,6 +10,7 @@ from vdm.errors import InputError
 KEYS = st.lists(st.binary(max_size=4), min_size=2, max_size=40).filter(lambda keys: len(set(keys)) > 1)
 
 
+@settings(deadline=None)
 @given(KEYS)
 def test_each_is_of_one_split_none_is_empty_and_equal_keys_share_theirs(keys):
     train, test = hashed_split(keys)
@@ -19,6 +20,7 @@ def test_each_is_of_one_split_none_is_empty_and_equal_keys_share_theirs(keys):
     assert not {keys[k] for k in train} & {keys[k] for k in test}
 
 
+@settings(deadline=None)
 @given(st.permutations([str(k).encode() for k in range(40)]), st.integers(0, 20))
 def test_neither_order_nor_what_is_added_changes_anothers_split(keys, num):
     """Forty keys of which some are of the test split by their own hash."""
@@ -37,7 +39,7 @@ def test_about_a_tenth_is_of_the_test_split():
 @pytest.mark.parametrize("keys", [[], [b"a"], [b"a", b"a"]])
 def test_less_than_two_kinds_cannot_be_split(keys):
     with pytest.raises(InputError, match=f"{min(len(keys), 1)} group; at least 2"):
-        hashed_split(keys, "group")
+        hashed_split(keys, of="group")
 
 
 @pytest.mark.parametrize(

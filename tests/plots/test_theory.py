@@ -157,7 +157,7 @@ def test_the_averaged_elbos_are_distributions(panels):
             line.get_label() for line in panels[0].lines if line.get_label().startswith(name)
         )
     assert [text.get_text() for axes in panels[1:3] for text in axes.texts] == [
-        "elbo: mass 1 at λ_max",
+        r"elbo: mass 1 at $λ_{\mathrm{max}}$",
         "elbo: mass 1 at t = 0",
     ]
     (stem,) = [line for line in panels[1].lines if len(line.get_xdata()) == 2]

@@ -25,6 +25,7 @@ from vdm.errors import InputError
 from vdm.evaluation import images as sampling
 from vdm.files import write_json
 from vdm.model import Model
+from vdm.plots import images as pictures
 from vdm.programs import sample as program
 from vdm.programs.sample import Sample, with_eta
 from vdm.runs import shards
@@ -205,12 +206,18 @@ def test_latents_that_are_not_finite_stop_it_with_nothing_written(make: Make, va
 
 
 def test_an_interpolation_goes_from_image_to_image(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[np.ndarray] = []
-    monkeypatch.setattr(program.pictures, "animation", lambda frames, path: made.append(frames))
+    made: list[tuple[np.ndarray, str, list[str]]] = []
+
+    def animation(frames: np.ndarray, path: Path, caption: str, names: list[str], arrow: pictures.Arrow) -> None:
+        made.append((frames, caption, names))
+
+    monkeypatch.setattr(program.pictures, "animation", animation)
     sample = make(num=3, sampler="ddim")
     path = sample.interpolation(5)
-    (frames,) = made
+    ((frames, caption, names),) = made
     assert frames.shape == (5, 3, 4, 4, 1)
+    assert caption.startswith("run, step 7, seed 0: ddim, 3 steps\n")
+    assert names == ["weight 0", "weight 0.25", "weight 0.5", "weight 0.75", "weight 1"]
     assert path.name == "step_7_seed_0_T_3_ddim_interpolation_5.png"
     with Image.open(path) as picture:
         assert picture.size[0] > picture.size[1]

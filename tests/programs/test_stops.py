@@ -61,6 +61,15 @@ def program():
     try: time.sleep(60)
     finally: time.sleep(60)
 """,
+    # C++ may crash of an exception then.
+    "is importing": """
+import tempfile
+folder = tempfile.TemporaryDirectory()
+open(folder.name + "/slow_module.py", "w").write(
+    "import os, time; os.write(1, b'ready')\\ntry: time.sleep(60)\\nexcept BaseException: os._exit(77)")
+sys.path.insert(0, folder.name)
+def program(): import slow_module
+""",
     "waits for a thread at the end": """
 def program():
     thread = threading.Thread(target=time.sleep, args=(60,))
@@ -113,15 +122,15 @@ GRACEFUL = """
 def program():
     with stops.gracefully() as received:
         ready()
-        while not received: WAIT
+        while not received: time.sleep(0.01)
         os.write(2, b"saved\\n")
         time.sleep(LAST)
         AT_THE_END
 """
 
 
-def graceful(wait: str = "time.sleep(0.01)", last: float = 0, at_the_end: str = "pass") -> str:
-    return GRACEFUL.replace("WAIT", wait).replace("LAST", str(last)).replace("AT_THE_END", at_the_end)
+def graceful(last: float = 0, at_the_end: str = "pass") -> str:
+    return GRACEFUL.replace("LAST", str(last)).replace("AT_THE_END", at_the_end)
 
 
 def test_training_says_that_it_stops_and_is_not_hurried() -> None:
@@ -148,7 +157,13 @@ def test_a_second_signal_stops_training_at_once() -> None:
 
 
 def test_the_first_is_answered_while_a_step_is_computed() -> None:
-    process = start(graceful("hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"))
+    source = """
+def program():
+    with stops.gracefully():
+        ready()
+        hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)
+"""
+    process = start(source)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert process.stderr.readline() == "stopping after this step; again to stop now\n"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,11 +101,35 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     old["comparison"] = {"trained": [5], "samplers": ["heun@karras"]}
     del old["network"]["name"], old["imports"]
     write_json(tmp_path / "config.json", old)
+    write_json(tmp_path / "run.json", {"data": DATA})
     with pytest.raises(InputError, match=r"'learned_monotone\(hidden=8\)' there, 'learned_monotone' here"):
         RunDir(tmp_path, Config(), DATA)
     same = Config(schedule=ScheduleConfig(name="learned_monotone(hidden=8)"))
     RunDir(tmp_path, same, DATA).close()
     assert read_config(tmp_path) == same
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        ("data", "levels", 16),
+        ("network", "prediction", "v"),
+        ("schedule", "gamma_min", -9.0),
+        ("objective", "num_steps", 7),
+    ],
+)
+def test_a_config_edited_by_hand_is_refused(tmp_path: Path, group: str, name: str, value: Any) -> None:
+    """Where that gives the checkpoints another meaning; what is free to differ is free here, too."""
+    start(tmp_path, Config(data=DataConfig(shape=(4, 4, 1), levels=17)))
+    values = to_dict(read_config(tmp_path))
+    values["training"]["log_every"] = 7
+    write_json(tmp_path / "config.json", values)
+    assert read_config(tmp_path).training.log_every == 7
+    values[group][name] = value
+    write_json(tmp_path / "config.json", values)
+    says = rf"config\.json: {group}\.{name}={value!r}: the run was made with .*; put it back"
+    with pytest.raises(InputError, match=says):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])

@@ -17,6 +17,7 @@ from vdm.data.dataset import Dataset, DatasetInfo, Element, Progress, Source
 from vdm.data.splits import TEST, TRAIN, hashed_split, is_like_a_split, named_splits
 from vdm.errors import InputError
 from vdm.files import printable
+from vdm.reading import is_whole
 
 KEPT = 1 << 30
 """Bytes of pixels that are kept in memory, decoded. Larger data are decoded again whenever an image is read."""
@@ -38,8 +39,8 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
 
     Folders named as splits are: `train`, and the first there is of `test`, `val`, `valid`, `validation`, `dev`, `eval`;
     what lies beside them is left out. Without such, each file is of the test split or not by a hash of its name in the
-    folder: about a tenth is, of every class, and files that are added change no other's split. Where all pictures of
-    the splits lie in folders, one level deep, these are classes, and each element has a "label".
+    folder: about a tenth is, of every class one or more, and files that are added change no other's split. Where all
+    pictures of the splits lie in folders, one level deep, these are classes, and each element has a "label".
 
     A picture becomes uint8 as `vdm.data.pictures.read` says. Each is decoded here once, so that a broken one is refused
     before any work is done; those of more than `kept` bytes together are decoded again when they are read. Hidden files
@@ -77,7 +78,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
         test_split=split.described[1],
         preprocessing="grey pictures: 1 channel; others: RGB; turned as EXIF says",
         classes=classes,
-        notes=_notes(found, split, read, boundary),
+        notes=_notes(found, split, read, classes or (), boundary),
     )
     return Dataset(info, source(slice(boundary)), source(slice(boundary, None)))
 
@@ -164,9 +165,13 @@ def _split(found: Found, name: str) -> Split:
     chosen = named_splits(sorted(folder for folder in found.folders if folder and "/" not in folder))
     if chosen is None:
         _refuse_half_named(found, name)
-        parts = hashed_split([os.fsencode(each) for each in found.names])
+        _, labels = _classes(found.names, 0)
+        parts = hashed_split([os.fsencode(each) for each in found.names], labels)
         train, test = ([found.names[index] for index in part] for part in parts)
-        return Split(train, test, ("the other files", "about a tenth of the files, by a hash of their names"), 0)
+        each_class = "" if labels is None else ", of each class one or more"
+        return Split(
+            train, test, ("the other files", f"about a tenth of the files, by a hash of their names{each_class}"), 0
+        )
     of_split: dict[str, list[str]] = {top: [] for top in chosen}
     for each in found.names:
         top, slash, _ = each.partition("/")
@@ -211,7 +216,7 @@ def _classes(names: Sequence[str], depth: int) -> tuple[tuple[str, ...] | None, 
     folders = sorted(set(of_each))
     if len(folders) < 2 or 2 * len(folders) > len(names):
         return None, None
-    if all(folder.isascii() and folder.isdecimal() for folder in folders):
+    if all(map(is_whole, folders)):
         folders.sort(key=int)
     labels = {folder: label for label, folder in enumerate(folders)}
     return tuple(map(printable, folders)), np.array([labels[folder] for folder in of_each])
@@ -263,9 +268,12 @@ def _version(names: Sequence[str], digests: np.ndarray) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _notes(found: Found, split: Split, read: Read, boundary: int) -> tuple[str, ...]:
+def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], boundary: int) -> tuple[str, ...]:
     """What a person should know of how the files were taken."""
     notes = [f"training images: {split.described[0]}; test images: {split.described[1]}"]
+    if classes:
+        more = ", …" * (len(classes) > SHOWN)
+        notes.append(f"{len(classes)} classes, by their folders: {', '.join(classes[:SHOWN])}{more}")
     if found.left_out:
         notes.append("left out: " + "; ".join(f"{what}: {_counted(which)}" for what, which in found.left_out.items()))
     if read.animated:

@@ -75,8 +75,8 @@ def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
     if splits is None:
         return None
     beside = [{name.removeprefix(f"{split}_") for name in names if name.startswith(f"{split}_")} for split in splits]
-    both = sorted(beside[0] & beside[1])
-    wanted = [{"image": split} | {entry: f"{split}_{entry}" for entry in both} for split in splits]
+    entries = sorted(set.intersection(*beside) - {"image"})
+    wanted = [{"image": split} | {entry: f"{split}_{entry}" for entry in entries} for split in splits]
     used = {name for of_split in wanted for name in of_split.values()}
     read = read_npz(file, sorted(used))
     train, test = ({entry: read[name] for entry, name in of_split.items()} for of_split in wanted)
@@ -103,7 +103,7 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
             found = f"{arrays[entry].dtype} {arrays[entry].shape}"
             raise InputError(f"array {entry!r}: {found}; needed are integers ({num},)")
     by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
-    parts = hashed_split([str(key).encode() for key in keys.tolist()], "group" if by == "group" else "image")
+    parts = hashed_split([str(key).encode() for key in keys.tolist()], of="group" if by == "group" else "image")
     train, test = ({entry: array[part] for entry, array in arrays.items()} for part in parts)
     splits = ("the others", f"about a tenth of array {name}, each by a hash of its {by}")
     return Found(train, test, splits, {*names})

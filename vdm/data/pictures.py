@@ -44,6 +44,8 @@ def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
     try:
         content = file.read_bytes()
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.verify()  # checksums, where there are any: decoding looks at none
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             bits = content[PNG_DEPTH] if image.format == "PNG" else 8
             if bits > 8 or image.mode not in CHANNELS:
                 found = f"{bits} bits a channel" if bits > 8 else f"pixels of mode {image.mode}"

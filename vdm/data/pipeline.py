@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -89,6 +90,8 @@ class _BatchIterator(grain.DatasetIterator):
     def _start(self, position: int) -> None:
         iterable = self._batches[position:].to_iter_dataset(READ_OPTIONS)
         if self._num_workers:
+            # Its start unblocks signals: not later, among those blocked for workers.
+            resource_tracker.ensure_running()
             if not flags.FLAGS.is_parsed():  # Grain reads absl flags here; a program need not have any
                 flags.FLAGS.mark_as_parsed()
             iterable = iterable.mp_prefetch(

@@ -63,7 +63,10 @@ def _check(config: DataConfig, dataset: Dataset) -> None:
         given = " and ".join(f"data.{field}: {wanted}" for field, (wanted, _) in wrong.items())
         found = " and ".join(str(there) for _, there in wrong.values())
         flags = " ".join(f"--config.data.{field}=None" for field in wrong)
-        raise InputError(f"{given} was given, but {info.name!r} has {found}; a new run takes what it has with {flags}")
+        were = "were" if len(wrong) > 1 else "was"
+        raise InputError(
+            f"{given} {were} given, but {info.name!r} has {found}; a new run takes what it has with {flags}"
+        )
 
 
 def digits(data_dir: str = "") -> Dataset:

@@ -2,7 +2,10 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+
+import numpy as np
 
 from vdm.errors import InputError
 
@@ -39,10 +42,13 @@ def named_splits(names: Sequence[str]) -> tuple[str, str] | None:
     return (train[0], test[0]) if train and test else None
 
 
-def hashed_split(keys: Sequence[bytes], of: str = "image") -> tuple[list[int], list[int]]:
+def hashed_split(
+    keys: Sequence[bytes], labels: Sequence[int] | np.ndarray | None = None, of: str = "image"
+) -> tuple[list[int], list[int]]:
     """Indices of the train split and of the test split, about a tenth: each example by a hash of its own key.
 
-    So examples that are added change no other's split, and equal keys share one. At least one key is in each. Raises
+    So examples that are added change no other's split, and equal keys share one. At least one key is in each; with
+    labels, one of each label that has two keys or more (which one may change while there is but one). Raises
     `InputError` for fewer than two keys, each `of` something.
 
     >>> train, test = hashed_split([str(k).encode() for k in range(1000)])
@@ -50,10 +56,14 @@ def hashed_split(keys: Sequence[bytes], of: str = "image") -> tuple[list[int], l
     (True, True)
     """
     hashes = [int.from_bytes(hashlib.sha256(SALT + key).digest()[:8], "big") for key in keys]
-    lowest, highest = min(hashes, default=0), max(hashes, default=0)
-    if lowest == highest:
+    if min(hashes, default=0) == max(hashes, default=0):
         raise InputError(f"{min(len(keys), 1)} {of}; at least 2 are needed to have a train and a test split")
-    bound = min(max(TENTH, lowest + 1), highest)
-    train = [index for index, value in enumerate(hashes) if value >= bound]
-    test = [index for index, value in enumerate(hashes) if value < bound]
+    strata = [0] * len(keys) if labels is None else [int(label) for label in labels]
+    of_each: dict[int, list[int]] = defaultdict(list)
+    for stratum, value in zip(strata, hashes, strict=True):
+        of_each[stratum].append(value)
+    # The only key of a label stays in training.
+    bounds = {stratum: min(max(TENTH, min(values) + 1), max(values)) for stratum, values in of_each.items()}
+    is_test = [value < bounds[stratum] for stratum, value in zip(strata, hashes, strict=True)]
+    train, test = ([index for index, here in enumerate(is_test) if here == which] for which in (False, True))
     return train, test

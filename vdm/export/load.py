@@ -9,7 +9,9 @@ A conditional model needs --condition=FILE, an npz file with the arrays that exp
 import argparse
 import json
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,46 @@ HERE = Path(__file__).parent
 
 
 def load(name: str, folder: Path = HERE) -> tuple[Callable[..., Any], dict[str, jax.Array]]:
-    """(program, weights) of "sampler" or "denoiser": a compiled function of its own, called with the weights first."""
-    exported = export.deserialize(bytearray((folder / f"{name}.bin").read_bytes()))
-    with np.load(folder / "weights.npz") as weights:
-        return jax.jit(exported.call), {key: jax.device_put(value) for key, value in weights.items()}
+    """(program, weights) of "sampler" or "denoiser": a compiled function of its own, called with the weights first.
+
+    Raises ValueError that names the file for one that is damaged.
+    """
+    program = folder / f"{name}.bin"
+    with _named(program):
+        exported = export.deserialize(bytearray(program.read_bytes()))
+    weights = {key: jax.device_put(value) for key, value in arrays(folder / "weights.npz").items()}
+    return jax.jit(exported.call), weights
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises ValueError that names it for any other and for a damaged one."""
+    with _named(path), zipfile.ZipFile(path) as file:
+        names = [name.removesuffix(".npy") for name in file.namelist()]
+    with _named(path), np.load(path, allow_pickle=False) as file:
+        return {name: np.asarray(file[name]) for name in names}
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Every error that a damaged file leads to as one that names it."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # ValueError, BadZipFile, zlib.error, …, and whatever deserializing raises
+        raise ValueError(
+            f"{path}: cannot be read ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        ) from error
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """export.json. Raises ValueError if it is damaged, or not that of an export."""
+    path = folder / "export.json"
+    with _named(path):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["condition"], dict) or not isinstance(record["batch_size"], int | None):
+            raise ValueError("condition or batch_size is of another type")
+        return dict(record)
 
 
 def draw(
@@ -40,7 +78,7 @@ def draw(
     `condition` has the arrays that export.json names, of `num` rows each. Raises ValueError for others, and if the
     sampler leaves the finite numbers.
     """
-    record = json.loads((folder / "export.json").read_text())
+    record = record_of(folder)
     batch_size = record["batch_size"] or min(batch_size, num)
     rows = conditions(record, num, condition)
     sample, weights = load("sampler", folder)
@@ -81,12 +119,15 @@ def main() -> None:
     given = parser.parse_args()
     if min(given.num, given.batch_size) < 1 or min(given.first, given.seed) < 0 or given.seed >= 2**32:
         parser.error("--num and --batch_size must be 1 or more, --first 0 or more, --seed from 0 to 2**32 - 1")
+    if max(given.first + given.num, given.batch_size) >= 2**31:
+        parser.error("--first + --num and --batch_size must be below 2**31: numbers of images are int32")
     try:
-        condition = dict(np.load(given.condition)) if given.condition else None
+        condition = arrays(given.condition) if given.condition else None
         images = draw(given.seed, given.first, given.num, given.batch_size, condition=condition)
         np.savez_compressed(given.out, images=images)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except (OSError, ValueError, TypeError, KeyError) as error:  # the last of programs and weights of two exports
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
     print(given.out)
 
 

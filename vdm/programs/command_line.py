@@ -289,14 +289,18 @@ def _check_fields(given: Given, flag: str, kind: type) -> None:
             raise InputError(f"--{name}: no such field; valid: {', '.join(_near(field, fields))}")
 
 
+def _is_flag(argument: str) -> bool:
+    """Or else a value, which may be a negative number."""
+    return re.match(r"-(?![.0-9])", argument) is not None
+
+
 def _given(arguments: list[str]) -> dict[str, str]:
     """Flags by name, from --name=value and from --name value."""
     given = {}
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument.startswith("-"):
+        if _is_flag(argument):
             name, equals, value = argument.lstrip("-").partition("=")
-            is_flag = following.startswith("-") and not re.match(r"-[.0-9]", following)
-            given[name] = value if equals or is_flag else following
+            given[name] = value if equals or _is_flag(following) else following
     return given
 
 

@@ -60,6 +60,8 @@ class Evaluate:
         """
         self.folder = results.folder_of(workdir, out, "evaluations")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
+        with progress_of(console, "reading the data") as progress:
+            self.run.load(progress)
         self.key = self.run.key(Stream.EVALUATION)
         self._weights = weights_digest(self.run.variables)
 

@@ -158,13 +158,26 @@ def _heeded() -> list[signal.Signals]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """In the main thread: the exception, once, and once more for each that was lost."""
+    """In the main thread: the exception, once, and once more for each that was lost.
+
+    None while a module is imported: there libraries of C++ crash of one, and there is nothing to clean up.
+    """
     global _number, _owed  # noqa: PLW0603
     _number = _number or number
+    if _imports(frame):
+        leave(128 + _number, f"error: {reason()}")
     os.write(_writer, bytes([_ENDS]))
     if _owed:
         _owed = False
         raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _unraisable(unraisable: Any) -> None:

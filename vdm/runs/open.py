@@ -13,6 +13,7 @@ from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
+from vdm.data.dataset import Progress
 from vdm.errors import InputError
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
@@ -49,14 +50,19 @@ class Run:
         Raises `InputError` if it cannot be had, its images are not of the model's shape and levels, or it has the name
         of the run's own data and is not the same.
         """
+        return self.load()
+
+    def load(self, progress: Progress | None = None) -> Dataset:
+        """`dataset`, for a program that shows how far reading it is."""
         record, name = read_record(self.path), self.config.data.name
         own = record.get("data", {}).get("name")
         if self.given is None and name == own and "dataset" in _given(record):
             raise InputError(f"{self.path}: was trained on data of its caller, {name!r}: open_run(…, dataset=…)")
-        dataset = load(self.config.data) if self.given is None else self.given
+        dataset = load(self.config.data, progress) if self.given is None else self.given
         resolve(self.config, dataset)
         if dataset.info.name == own:
             check_same_data(record, dataset.info.to_dict(), self.path)
+        self.__dict__["dataset"] = dataset  # where cached_property keeps it
         return dataset
 
     def key(self, stream: Stream, seed: int | None = None) -> PRNGKeyArray:

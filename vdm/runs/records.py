@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
 from vdm.evaluation import PRECISION
 from vdm.files import replace_text, write_json
-from vdm.reading import field, found, is_whole, parse_json, read_json, shown
+from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -180,7 +181,7 @@ def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     A last line without an end is that of a kill, and neither.
     """
     records, bad = [], {}
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    lines = read_bytes(path).split(b"\n")[:-1] if os.path.lexists(path) else []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(parse_metrics(line, path))

@@ -74,7 +74,8 @@ def compare_objectives(
         raise InputError("comparison: predictions, weightings and proposals must each have one or more")
     if len({folder_name(*run) for run in runs}) < len(runs):
         raise InputError("comparison: predictions, weightings and proposals must each have different ones")
-    dataset = load(config.data)
+    with progress_of(console, "reading the data") as progress:
+        dataset = load(config.data, progress)
     quality = Quality(settings.metrics, dataset, settings.samples)
     with lock(workdir):
         return _Objectives(config, settings, quality, dataset, workdir, console, train).run(runs)

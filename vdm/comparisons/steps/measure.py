@@ -42,7 +42,8 @@ def compare_steps(config: Config, settings: StepsSettings, workdir: Path, consol
     check(settings, "comparison")
     if config.objective.num_steps is not None:
         raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
-    dataset = load(config.data)
+    with progress_of(console, "reading the data") as progress:
+        dataset = load(config.data, progress)
     with lock(workdir):
         return _Steps(resolve(config, dataset), settings, dataset, workdir, console, train).run()
 
@@ -138,6 +139,8 @@ class _Steps:
             }
             if missing := {"bits", "num_draws", "exact_sum", "revision", "steps", "indices"} - set(saved):
                 raise InputError(f"without {missing}")
+            if others := [name for name in ("num_draws", "exact_sum", "revision", "steps") if np.ndim(saved[name])]:
+                raise InputError(f"{others} of other shapes")
         except InputError:
             return None
         bits, steps, indices, groups = saved["bits"], saved["steps"], saved["indices"], saved.get("groups")
