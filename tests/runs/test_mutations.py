@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -152,8 +153,18 @@ def blank(self: Figure, file: Any, **kwargs: Any) -> None:
     Image.new("RGB", (8, 8)).save(file, format="PNG")
 
 
-class Position:
+class Position(grain.DatasetIterator):
     """Of the data, which are not read here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: dict[str, int] = {}
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def get_state(self) -> dict[str, int]:
+        return self.state
 
     def set_state(self, state: dict[str, int]) -> None:
         self.state = state
@@ -178,7 +189,7 @@ def readers(config: Config, data: dict[str, Any]) -> dict[str, Callable[[Path], 
     def resumed(path: Path) -> dict[str, Any]:
         position = Position()
         with closing(RunDir(path, config, data)), Checkpoints(path / "checkpoints", keep=3) as checkpoints:
-            restored = checkpoints.restore(like, of_metrics, position)  # type: ignore[arg-type]
+            restored = checkpoints.restore(like, of_metrics, position)
         if restored is None:
             return {}
         state, metrics, _ = restored
