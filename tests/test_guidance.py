@@ -128,3 +128,4 @@ def test_weights_are_scalars_and_percentiles_numbers():
     for percentile in ("99", True):
         with pytest.raises(ValueError, match=r"percentile=.*: must be above 0 and at most 100"):
             guidance.dynamic_clipping(percentile)
+    guidance.dynamic_clipping(0.5)  # A percentile, no fraction, but one all the same.

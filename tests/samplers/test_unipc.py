@@ -1,6 +1,7 @@
 """UniPC on Gaussian data: predictor and corrector by quadrature, one call a step."""
 
 import affine
+import jax.numpy as jnp
 import oracle
 import pytest
 
@@ -41,3 +42,8 @@ def test_moments_after_every_step(order):
 def test_another_order_is_refused(order):
     with pytest.raises(ValueError, match=f"order={order}: must be one of 1, 2, 3"):
         samplers.unipc(order)
+
+
+def test_the_default_is_of_order_2():
+    z = jnp.zeros((1, 1))
+    assert len(samplers.unipc().init(z).gammas) == len(samplers.unipc(2).init(z).gammas) == 2
