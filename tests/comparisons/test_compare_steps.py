@@ -54,10 +54,10 @@ def test_a_comparison_cut_off_twice_ends_as_one_that_was_not(folder: Path, monke
 
     measure, train = program._Steps._measure, compare_program.train
 
-    def measure_or_cut(self, variables, trained, evaluated):
+    def measure_or_cut(self, variables, trained, seed, evaluated):
         if evaluated == 40:
             raise tiny.Cut
-        return measure(self, variables, trained, evaluated)
+        return measure(self, variables, trained, seed, evaluated)
 
     with monkeypatch.context() as patch:
         patch.setattr(program._Steps, "_measure", measure_or_cut)
