@@ -142,7 +142,7 @@ def test_more_seeds_are_runs_of_their_own_with_the_same_noise(folder: Path) -> N
     assert abs(by_seed[0] - by_seed[1]) > 1e-4
     np.testing.assert_allclose(list(own["by_seed"].values()), by_seed, rtol=1e-6)
     np.testing.assert_allclose(own["bits_per_dim"]["over_seeds"], abs(by_seed[0] - by_seed[1]) / 2, rtol=1e-4)
-    assert "errors over 2 seeds" in table
+    assert "± over 2 seeds" in table
 
 
 def test_seeds_beyond_what_a_config_takes_are_refused(folder: Path) -> None:
@@ -150,6 +150,7 @@ def test_seeds_beyond_what_a_config_takes_are_refused(folder: Path) -> None:
     config.seed = 2**32 - 2
     with pytest.raises(InputError, match=r"comparison\.seeds=3: with config\.seed=4294967294 the last one"):
         run(config, folder / "refused", seeds=3)
+    assert not (folder / "refused").exists()
 
 
 def test_a_finished_model_of_another_config_is_refused(folder: Path) -> None:

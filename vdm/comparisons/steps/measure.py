@@ -42,6 +42,8 @@ def compare_steps(config: Config, settings: StepsSettings, workdir: Path, consol
     check(settings, "comparison")
     if config.objective.num_steps is not None:
         raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
+    # Refused before there is a folder.
+    seeds_of(config, settings.seeds)
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     with lock(workdir):
