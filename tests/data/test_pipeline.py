@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from vdm.data import Dataset, DatasetInfo, evaluation_batches, examples, in_memory, train_iterator
+from vdm.data import Dataset, DatasetInfo, evaluation_batches, examples, in_memory, selected, train_iterator
 from vdm.errors import InputError, WorkerDied
 
 
@@ -233,9 +233,10 @@ def test_evaluation_sees_every_image_once_over_all_processes(count, batch_size, 
     assert lengths == {-(-count // batch_size)}
 
 
-def test_evaluation_of_the_first_images_only():
+def test_evaluation_of_some_images_only():
     batches = list(evaluation_batches(dataset(10).train, 4, max_images=5))
-    assert np.concatenate([batch["index"] for batch in batches]).tolist() == [0, 1, 2, 3, 4, -1, -1, -1]
+    padded = [*selected(10, 5).tolist(), -1, -1, -1]
+    assert np.concatenate([batch["index"] for batch in batches]).tolist() == padded
     assert len(list(evaluation_batches(dataset(10).train, 4, max_images=99))) == 3
 
 

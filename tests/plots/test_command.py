@@ -46,7 +46,7 @@ def test_the_range_reaches_the_figures(tmp_path, monkeypatch):
         (["curves"], ["'curves'", "schedules", "weightings", "trajectories"]),
         (["schedules", "--gamma_max=-14"], ["--gamma_min=-13.3 --gamma_max=-14", "-20 to 20"]),
         (["weightings", "--gamma_min=5"], ["--gamma_min=5 --gamma_max=5"]),
-        (["schedules", "--gamma_min=nan"], ["--gamma_min=nan"]),
+        (["schedules", "--gamma_min=nan"], ["--gamma_min", "'nan'"]),
         (["schedules", "--gamma_max=21"], ["--gamma_max=21", "-20 to 20"]),
         (["schedules", "--gamma_min=low"], ["--gamma_min", "'low'"]),
         (["schedules", "--gamma=3"], ["--gamma=3"]),
