@@ -230,7 +230,7 @@ def files(folder: Path) -> dict[Path, tuple[int, int]]:
         (["--sampler=ddim", "--eta=1.5"], ["eta=1.5", "from 0 to 1"]),
         (["--sampler=dimm"], ["'dimm'", "ddim", "dpm_solver_pp"]),
         (["--grid=linear"], ["grid", "linear", "karras"]),
-        (["--steps=0"], ["sampling.steps=0", "1 or more"]),
+        (["--steps=0"], ["sampling.steps=0", "from 1 to"]),
         (["--interpolate=3", "--reconstruct=2"], ["--interpolate", "one at a time"]),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
     assert_refused(run("sample.py", f"--workdir={trained / 'run'}", "--checkpoint=7"), "'7'", "[1, 2]")
     for flag, *mentions in (
         ("--config.seed=3", "seed"),
-        ("--config.training.steps=1", "training.steps=1", "2 or more"),
+        ("--config.training.steps=1", "training.steps 2 there, 1 here"),
     ):
         assert_refused(run("train.py", f"--workdir={trained / 'run'}", *train_flags(trained), flag), *mentions)
     assert (trained / "run" / "evaluation.json").read_text() == before

@@ -54,7 +54,7 @@ def dataset() -> Dataset:
 def _in_place_of_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (train, open_module):
-            patch.setattr(module, "load", lambda config: dataset())
+            patch.setattr(module, "load", lambda config, progress=None: dataset())
         yield
 
 
