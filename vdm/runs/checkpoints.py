@@ -354,8 +354,9 @@ def _is_of_a_stop(checkpoint: Path) -> bool:
         return True
 
 
-def _bits_per_dim(metrics: dict[str, float]) -> float:
-    return metrics["bits_per_dim"]
+def _bits_per_dim(metrics: dict[str, Any]) -> float:
+    """A file of JSON may have a whole number."""
+    return float(metrics["bits_per_dim"])
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
