@@ -104,6 +104,8 @@ def test_any_indexable_of_dicts_is_a_source() -> None:
         ({"image": IMAGES[0], "label": 3}, "has label 3; needed is an integer from 0 to 2"),
         ({"image": IMAGES[0], "label": -1}, "has label -1; needed is an integer from 0 to 2"),
         ({"image": IMAGES[0], "label": 0.5}, "has label 0.5; needed is an integer from 0 to 2"),
+        # In the 32 bits of batches all multiples of 2³² would be group 0.
+        ({"image": IMAGES[0], "group": 2**32}, "has group 4294967296; needed is an integer of 32 bits"),
         ({"image": IMAGES[0], "label": "b"}, "has 'label' of dtype <U1; needed are numbers"),
     ],
 )

@@ -119,7 +119,7 @@ def test_errors_are_as_asked_and_as_stated(schedule: str, noise: float) -> None:
     bins or not, and of curves without noise too. Noise is skewed, as that of squares is.
     """
     rng, levels = np.random.default_rng(0), planned.levels_table(lambda t: SCHEDULES[schedule](t)[0])
-    for num, pairs in ((1, 64), (3, 32), (3, 43), (40, 32), (300, 4)):
+    for num, pairs in ((1, 128), (3, 32), (3, 43), (40, 32), (300, 4)):
         of = Toy(SCHEDULES[schedule], levels, 0.5 + np.random.default_rng(1).random(num), noise)
         # What about so many pairs reach.
         target = planned.MARGIN * np.sqrt(of.pilot(rng).variance(UNIFORM)(pairs) / num)
@@ -201,10 +201,20 @@ def test_all_of_a_few_steps_are_taken_where_that_costs_less() -> None:
     by_step = np.repeat([1.0, 30.0, 2.0, 10.0], BINS // 4)
     steep = pilot_of(by_step + 0.3 * rng.normal(size=(2, 200, BINS)))
     for num_steps in (4, 5, 12):
-        plan = planned.make_plan(steep, IDENTITY, num_images=10, target=0.05, num_steps=num_steps)
+        plan = planned.make_plan(steep, IDENTITY, num_images=100, target=0.016, num_steps=num_steps)
         assert plan.scheme.quantiles is None
         assert plan.num_pairs == num_steps
-    assert planned.make_plan(steep, IDENTITY, num_images=10, target=0.05).num_pairs > 12
+    assert planned.make_plan(steep, IDENTITY, num_images=100, target=0.016).num_pairs > 12
+
+
+def test_all_of_a_few_steps_are_taken_where_the_fewest_pairs_are_about_as_many() -> None:
+    """Else a few strata with a jump between two steps are all that the error is known from."""
+    for num_steps, num_pairs in ((5, 25), (20, 40), (44, 44)):
+        plan = planned.make_plan(pure_noise(), IDENTITY, num_images=3, target=0.1, num_steps=num_steps)
+        assert (plan.scheme.quantiles, plan.num_pairs) == (None, num_pairs)
+    plan = planned.make_plan(pure_noise(), IDENTITY, num_images=3, target=0.1, num_steps=45)
+    assert plan.scheme.quantiles is not None
+    assert plan.num_pairs == 22
 
 
 def test_a_target_out_of_reach_is_refused() -> None:

@@ -79,8 +79,8 @@ class Dataset:
     integer, says of which: standard errors are then between groups. Any indexable of dicts is a source. Elements are
     checked as they are read, the first of each source at once. Raises `InputError` for a source of another length than
     `info` says, an element that is no dict or has no image, an image of another type, shape or range, a label that is
-    not one of the classes, a group that is no integer, an entry that is no number or array of them or has a name that
-    evaluation uses, and entries or shapes other than those of the first element.
+    not one of the classes, a group that is no integer of 32 bits, an entry that is no number or array of them or has a
+    name that evaluation uses, and entries or shapes other than those of the first element.
     """
 
     info: DatasetInfo
@@ -135,8 +135,11 @@ class Checked:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
                 raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
-        if "group" in arrays and (arrays["group"].ndim or arrays["group"].dtype.kind not in "iu"):
-            raise self._error(index, f"has group {arrays['group']}; needed is an integer")
+        if "group" in arrays:
+            group = arrays["group"]
+            # Batches have 32 bits, in which others would become one.
+            if group.ndim or group.dtype.kind not in "iu" or not -(2**31) <= group < 2**31:
+                raise self._error(index, f"has group {group}; needed is an integer of 32 bits")
         return {name: array.shape for name, array in arrays.items()}
 
     def _error(self, index: int, what: str) -> InputError:

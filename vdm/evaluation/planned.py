@@ -43,8 +43,11 @@ PILOT_IMAGES = 32
 MIN_CURVES = 8
 """Fewer images have several curves each, or the factors of the controls would be those of the curves' own noise."""
 
-MIN_PAIRS = 32
-"""Pairs of draws that an evaluation has at the least, over all images: an error known from fewer is hardly known."""
+MIN_PAIRS = 64
+"""Pairs of draws that an evaluation has at the least, over all images: an error known from fewer is hardly known.
+
+Strata differ in variance and noise is skewed: of 32 pairs, ± 2 errors held the bound in 92 of 100 cases.
+"""
 
 MARGIN = 1.1
 """The plan aims at the stated standard error divided by this, as the pilot's variances are estimates.
@@ -321,7 +324,7 @@ def _regress(
 
 
 def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_steps: int | None = None) -> Plan:
-    """The density and the fewest draws whose expected standard error is below `target`.
+    """The density and the fewest draws whose expected standard error is about `target`: up to `MARGIN` times it.
 
     Stratified draws leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
     stays uniform. With few steps, sums over all of them leave nothing but that noise.
@@ -342,7 +345,8 @@ def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_s
     if num_steps is not None:
         noise = pilot.noise_at_uniform_times + pilot.reconstruction_variance
         whole = num_steps * max(math.ceil(least / num_steps), math.ceil(noise / (2 * allowed) / num_steps))
-        if whole <= num_pairs:
+        # Few pairs leave the jumps between the steps to a handful of strata: an error that is hardly known.
+        if whole <= max(num_pairs, 2 * least):
             num_pairs, scheme = whole, scheme._replace(quantiles=None)
     if 2 * num_pairs > MAX_DRAWS:
         raise TooManyDrawsError(f"target={target:g}: would take over {MAX_DRAWS} draws an image; must be larger")

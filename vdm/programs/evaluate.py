@@ -218,7 +218,7 @@ def _both(result: OdeEvaluation) -> str:
     solver = (
         f"no solution at tolerance {result.tolerance / 10:g} to tell the solver's error by"
         if result.solver_error is None
-        else f"solver's error at most {result.solver_error:.2g}"
+        else f"solver's error at most {result.solver_error:.2g} ({result.num_checked} of the images solved again)"
     )
     return (
         f"ODE {result}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "

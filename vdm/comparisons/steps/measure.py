@@ -147,7 +147,13 @@ class _Steps:
             return None
         bits, steps, indices, groups = saved["bits"], saved["steps"], saved["indices"], saved.get("groups")
         wanted = ((self.num_images,), self._draws(evaluated), self.config.training.steps)
-        if (np.shape(bits), saved["num_draws"], steps) != wanted or not np.isfinite(bits).all():
+        if (
+            (np.shape(bits), saved["num_draws"], steps) != wanted
+            or bits.dtype.kind != "f"
+            or not np.isfinite(bits).all()
+        ):
+            return None
+        if groups is not None and (groups.shape, groups.dtype.kind) != (bits.shape, "i"):
             return None
         if not np.array_equal(indices, self.indices):
             return None
