@@ -153,7 +153,7 @@ class _Steps:
             or not np.isfinite(bits).all()
         ):
             return None
-        if groups is not None and (groups.shape, groups.dtype.kind) != (bits.shape, "i"):
+        if groups is not None and (groups.shape != bits.shape or groups.dtype.kind not in "biu"):
             return None
         if not np.array_equal(indices, self.indices):
             return None
