@@ -110,7 +110,7 @@ class OdeEvaluation:
         return total_with_error(self.total, self.stderr)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation_ode.json`."""
+        """The fields as in the file that `evaluate.py --ode` writes."""
         names = ("total", *ODE_TERMS, "stderr", "noise_stderr", "importance_weighted")
         return {
             "kind": "probability-flow ODE: compares with numbers of this kind alone",
