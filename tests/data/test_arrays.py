@@ -86,6 +86,11 @@ def test_refusals_of_arrays(changes: dict[str, Any], words: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_numbers_that_are_no_classes_are_not_counted_up_to() -> None:
+    with pytest.raises(InputError, match="mine: 'label': values up to 1099511627778; must be below 65536"):
+        in_memory(split(label=LABELS + 2**40), split(), levels=17, name="mine")
+
+
 def test_any_indexable_of_dicts_is_a_source() -> None:
     dataset = Dataset(info(), elements(), elements())
     np.testing.assert_array_equal(examples(dataset.train, range(6))["image"], IMAGES)

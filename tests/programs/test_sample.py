@@ -258,7 +258,9 @@ def test_refusals(make: Make) -> None:
     assert make(steps=4, num_steps=4).settings.steps == 4
     with pytest.raises(InputError, match=r"--eta=0\.5: sampler heun has no eta"):
         with_eta("heun", 0.5)
-    assert with_eta("ddim(0.1)", 0.5) == "ddim(0.5)"
+    with pytest.raises(InputError, match=r"--eta=0\.5: sampler ddim\(0\.1\) has one already"):
+        with_eta("ddim(0.1)", 0.5)
+    assert with_eta("ddim", 0.5) == "ddim(0.5)"
 
 
 @pytest.mark.parametrize("sampler", ["heun", "nonsense", "ddim("])

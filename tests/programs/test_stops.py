@@ -184,6 +184,19 @@ def program():
     assert (result.stdout, result.stderr) == ("[]\nready", "")
 
 
+def test_a_signal_with_a_handler_of_ones_own_ends_nothing() -> None:
+    """As Slurm's, that announces the end of the time."""
+    source = """
+def program():
+    signal.signal(signal.SIGUSR1, lambda *of: None)
+    ready()
+    time.sleep(1)
+"""
+    process = start(source)
+    process.send_signal(signal.SIGUSR1)
+    assert end(process) == (0, "")
+
+
 def test_a_bug_is_a_traceback() -> None:
     status, said = end(start("def program(): ready(); raise KeyError('a bug')"))
     assert status == 1

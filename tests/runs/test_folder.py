@@ -202,7 +202,7 @@ def test_a_run_that_has_begun_keeps_its_start(tmp_path: Path) -> None:
         run = RunDir(tmp_path / "b", Config(), DATA, given)
         run.write_record({})
         run.close()
-        assert read_record(tmp_path / "b")["init_from"]["checkpoint"] == "best"
+        assert read_record(tmp_path / "b")["init_from"] == source | {"step": 7}
     with pytest.raises(InputError, match=r"--init_from: the run in \S+ began from /runs/a:best"):
         RunDir(tmp_path / "b", Config(), DATA, source | {"checkpoint": "latest"})
     with pytest.raises(InputError, match=r"--init_from: the run in \S+ began from scratch"):

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 from vdm.data.dataset import Dataset, DatasetInfo, Element
 from vdm.errors import InputError
 
+MOST_CLASSES = 2**16
+"""That are numbered where they have no names."""
+
 
 class Arrays:
     """Arrays of one length by name as a source: element i has the i-th of each."""
@@ -70,7 +73,10 @@ def in_memory(
         raise InputError(f"{name}: images of train are {tuple(shape)}, those of test {tuple(other)}")
     labels = [source.arrays["label"] for source in made if "label" in source.arrays]
     if classes is None and labels and all(label.dtype.kind in "iu" and label.ndim == 1 for label in labels):
-        classes = [str(k) for k in range(1 + max(int(label.max()) for label in labels))]
+        highest = max(int(label.max()) for label in labels)
+        if highest >= MOST_CLASSES:
+            raise InputError(f"{name}: 'label': values up to {highest}; must be below {MOST_CLASSES}")
+        classes = [str(k) for k in range(1 + highest)]
     for split, source in zip(("train", "test"), made, strict=True):
         for entry, num in (("label", None if classes is None else len(classes)), ("group", None)):
             if entry in source.arrays:

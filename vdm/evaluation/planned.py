@@ -165,7 +165,7 @@ class Plan:
         return "stratified, " + ("uniform" if self.scheme.quantiles is None else "importance-sampled")
 
     def to_dict(self) -> dict[str, Any]:
-        """For evaluation.json."""
+        """For the file of the result, beside its numbers."""
         return {
             "times": self.times,
             "calls_per_image": self.calls,

@@ -109,9 +109,8 @@ def run(
     except Exception as error:
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
-        raise InputError(
-            f"--workdir={workdir()}: the disk is full; with room on it, run the same command to go on"
-        ) from error
+        folder = f"--out={flags.FLAGS.out}" if flags.FLAGS.get_flag_value("out", None) else f"--workdir={workdir()}"
+        raise InputError(f"{folder}: the disk is full; with room on it, run the same command to go on") from error
     return 0
 
 

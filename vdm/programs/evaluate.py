@@ -114,7 +114,10 @@ class Evaluate:
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
         run, settings = self.run, self.run.config.evaluation
         given = {"probes": probes, "tolerance": f"{tolerance:g}", "images": images, "draws": settings.draws}
-        path = self._path(ode=draws, **{name: value for name, value in given.items() if value is not None})
+        # Where the solver's error is large, the number may depend on the batch.
+        path = self._path(
+            "evaluation.batch_size", ode=draws, **{name: value for name, value in given.items() if value is not None}
+        )
         evaluator = OdeEvaluator(run.model, run.mesh, settings.batch_size, probes, tolerance)
         with progress_of(self.console, "solving the ODE") as progress:
             result = evaluate_ode(

@@ -98,6 +98,8 @@ class Sample:
                 # The first images were there, but not their frames.
                 shown = min(num, SHOWN)
                 frames.append(sampler(self.run.variables, self.key, shown, condition=self._conditions(shown))[1])
+        # What computes with the model, every process calls.
+        names = self._gammas(steps) if steps else []
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
@@ -105,7 +107,7 @@ class Sample:
         written = [self._path(".png")]
         if steps:
             written += [self._path(f"_trajectory_{num_frames}{suffix}") for suffix in (".png", ".gif")]
-            caption, names = self._caption("guesses x̂ on the way from noise to data"), self._gammas(steps)
+            caption = self._caption("guesses x̂ on the way from noise to data")
             pictures.strip(frames[0][:, :ROWS], written[1], caption, columns=names, arrow=pictures.TO_DATA)
             pictures.animation(frames[0], written[2], caption, names, pictures.TO_DATA)
         self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)

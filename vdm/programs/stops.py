@@ -80,9 +80,7 @@ def gracefully() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    numbers = [
-        number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP
-    ]
+    numbers = _heeded()
     several = jax.process_count() > 1
     if several:
         numbers.remove(signal.SIGTERM)
@@ -203,6 +201,8 @@ def _watch(reader: int) -> None:
                 time.sleep(AGAIN)
                 _owed = True
                 _thread.interrupt_main()
+            elif byte not in (_ENDS, *SIGNALS):
+                continue  # one that has a handler of somebody else's
             elif byte != _ENDS and (request := _request) is not None and not request.heard:
                 request.heard = True
                 request.say()

@@ -46,11 +46,14 @@ class RunDir:
         if config.training.steps < step:
             raise InputError(f"config.training.steps={config.training.steps}: must be {step} or more, which are done")
         there = record.get("init_from")
-        if self._init_from is None:
-            self._init_from = there
-        elif there is None or any(there.get(name) != self._init_from[name] for name in ("run", "checkpoint")):
+        given = self._init_from
+        if given is not None and (
+            there is None or any(there.get(name) != given[name] for name in ("run", "checkpoint"))
+        ):
             begun = "from scratch" if there is None else f"from {there.get('run')}:{there.get('checkpoint')}"
             raise InputError(f"--init_from: the run in {path} began {begun}; must be left out, or another --workdir")
+        # Of the one given again, step and digest may not be known.
+        self._init_from = there
 
     def close(self) -> None:
         """Gives the folder up to other writers."""
