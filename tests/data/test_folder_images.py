@@ -128,6 +128,7 @@ def test_class_folders_are_labels(tmp_path):
     dataset = opened(tmp_path)
     assert dataset.info.classes == ("a", "b", "c")
     assert "3 classes, by their folders: a, b, c" in dataset.info.notes
+    assert "classes with training images alone: c" in dataset.info.notes
     np.testing.assert_array_equal(examples(dataset.train, range(10))["label"], [0] * 4 + [1] * 4 + [2] * 2)
     np.testing.assert_array_equal(examples(dataset.test, range(8))["label"], [0] * 4 + [1] * 4)
 
@@ -273,7 +274,7 @@ def test_data_that_are_not_kept_are_the_same(tmp_path):
         np.testing.assert_array_equal(batches[0][entry], batches[1][entry])
 
 
-@pytest.mark.parametrize("how", ["gone", "broken", "other"])
+@pytest.mark.parametrize("how", ["gone", "broken", "other", "pixels"])
 def test_a_file_that_changes_meanwhile_is_named(tmp_path, how):
     write_grey(tmp_path, numbered(20))
     dataset = load_folder(str(tmp_path), kept=0)
@@ -284,7 +285,7 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path, how):
         elif how == "broken":
             file.write_bytes(file.read_bytes()[:-20])
         else:
-            Image.new("L", (5, 4)).save(file)
+            Image.new("L", (5, 4) if how == "other" else (4, 4), 99).save(file)
     with pytest.raises(InputError, match=rf"{tmp_path}/0\d\d.png: ") as error:
         next(train_iterator(dataset, batch_size=4, seed=0))
     assert "\n" not in str(error.value)

@@ -166,6 +166,14 @@ def test_the_final_evaluation_of_fewer_steps_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "evaluations" / "final_step_10.json").read_text()) == {"checkpoint_step": 10}
 
 
+def test_a_damaged_final_evaluation_is_put_aside(tmp_path: Path) -> None:
+    start(tmp_path, Config(training=TrainingConfig(steps=10)))
+    (tmp_path / "evaluation.json").write_text("{")
+    RunDir(tmp_path, Config(training=TrainingConfig(steps=20)), DATA).close()
+    assert not (tmp_path / "evaluation.json").exists()
+    assert (tmp_path / "evaluation.json.bad").read_text() == "{"
+
+
 def test_a_lost_config_is_that_of_the_record_or_the_one_given(tmp_path: Path) -> None:
     config = Config(seed=3)
     start(tmp_path, config)

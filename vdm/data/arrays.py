@@ -143,7 +143,7 @@ def _guess_at_shape(shape: tuple[int, ...]) -> str:
         case (_, 1 | 3 | 4 as channels, _, width) if width > 4:
             return f"; with {channels} channels first it is transposed by x.transpose(0, 2, 3, 1)"
         case (_, width, 1 | 3 | 4) if width > 4:
-            return "; this looks like one image: several are put together by np.stack"
+            return "; this looks like one image: several are put together by np.stack (narrow grey ones: x[..., None])"
         case (_, size):
             for channels in (1, 3):
                 side = math.isqrt(size // channels)

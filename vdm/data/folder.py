@@ -64,7 +64,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     def source(part: slice) -> Source:
         of_part = None if labels is None else labels[part]
         if read.images is None:
-            return PictureFiles(root, names[part], read.shape, of_part)
+            return PictureFiles(root, names[part], read.shape, read.digests[part], of_part)
         return Arrays({"image": read.images[part]} | ({} if of_part is None else {"label": of_part}))
 
     info = DatasetInfo(
@@ -84,16 +84,29 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
 
 
 class PictureFiles:
-    """Files as a source, decoded when they are read: "image", and "label" if there are labels."""
+    """Files as a source, decoded when they are read: "image", and "label" if there are labels.
 
-    def __init__(self, root: Path, names: Sequence[str], shape: tuple[int, int, int], labels: np.ndarray | None):
-        self._root, self._names, self._shape, self._labels = root, names, shape, labels
+    Raises `InputError` for one that is not as it was.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        shape: tuple[int, int, int],
+        digests: np.ndarray,
+        labels: np.ndarray | None,
+    ):
+        self._root, self._names, self._shape, self._digests, self._labels = root, names, shape, digests, labels
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Element:
-        image = {"image": pictures.read(self._root / self._names[index], self._shape).pixels}
+        picture = pictures.read(self._root / self._names[index], self._shape)
+        if _sha256(picture.content).tobytes() != self._digests[index].tobytes():
+            raise InputError(f"{printable(self._root / self._names[index])}: has changed since the start")
+        image = {"image": picture.pixels}
         return image if self._labels is None else image | {"label": self._labels[index]}
 
 
@@ -244,7 +257,7 @@ def _read_all(root: Path, names: Sequence[str], progress: Progress | None, kept:
 
     def one(index: int) -> bool:
         picture = pictures.read(root / names[index], shape)
-        read.digests[index] = np.frombuffer(hashlib.sha256(picture.content).digest(), np.uint8)
+        read.digests[index] = _sha256(picture.content)
         if images is not None:
             images[index] = picture.pixels
         return picture.animated
@@ -258,6 +271,10 @@ def _read_all(root: Path, names: Sequence[str], progress: Progress | None, kept:
             if progress is not None:
                 progress(part.stop, len(names))
     return read
+
+
+def _sha256(content: bytes) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
 def _version(names: Sequence[str], digests: np.ndarray) -> str:
@@ -274,6 +291,11 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
     if classes:
         more = ", …" * (len(classes) > SHOWN)
         notes.append(f"{len(classes)} classes, by their folders: {', '.join(classes[:SHOWN])}{more}")
+        train, test = ({each.split("/")[split.depth] for each in names} for names in (split.train, split.test))
+        for which, only in (("training", train - test), ("test", test - train)):
+            if only:
+                others = f" and {len(only) - SHOWN} others" * (len(only) > SHOWN)
+                notes.append(f"classes with {which} images alone: {', '.join(sorted(only)[:SHOWN])}{others}")
     if found.left_out:
         notes.append("left out: " + "; ".join(f"{what}: {_counted(which)}" for what, which in found.left_out.items()))
     if read.animated:

@@ -103,7 +103,9 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
             found = f"{arrays[entry].dtype} {arrays[entry].shape}"
             raise InputError(f"array {entry!r}: {found}; needed are integers ({num},)")
     by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
-    parts = hashed_split([str(key).encode() for key in keys.tolist()], of="group" if by == "group" else "image")
+    # A group goes to one split, whatever labels it has.
+    labels, of = (None, "group") if by == "group" else (arrays.get("label"), "image")
+    parts = hashed_split([str(key).encode() for key in keys.tolist()], labels, of)
     train, test = ({entry: array[part] for entry, array in arrays.items()} for part in parts)
     splits = ("the others", f"about a tenth of array {name}, each by a hash of its {by}")
     return Found(train, test, splits, {*names})

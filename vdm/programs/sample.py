@@ -151,7 +151,8 @@ class Sample:
         self.console.print(
             f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
         )
-        other = results.other_data(self.run)
+        # Of a conditional model the name has it already.
+        other = None if self.run.model.condition else results.other_data(self.run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
         if parallel.is_main():
             shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"

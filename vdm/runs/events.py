@@ -37,7 +37,8 @@ class EventFiles:
 
     def append(self, record: dict[str, Any]) -> None:
         """A point on the curve of each number."""
-        numbers = {name: value for name, value in record.items() if name not in ("kind", "step") and value is not None}
+        no_curves = ("kind", "step", "sample")
+        numbers = {name: value for name, value in record.items() if name not in no_curves and value is not None}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._write(_run_of(record["kind"]), record["step"], summary=Summary(value=values))
 

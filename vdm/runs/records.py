@@ -128,8 +128,15 @@ def write_evaluation(path: Path, numbers: dict[str, Any], data: dict[str, Any], 
 
 
 def keep_evaluation(path: Path, steps: int) -> None:
-    """Before a run goes on to `steps`: evaluation.json of fewer becomes evaluations/final_step_1000.json."""
-    there = read_evaluation(path).get("checkpoint_step")
+    """Before a run goes on to `steps`: evaluation.json of fewer becomes evaluations/final_step_1000.json.
+
+    One that cannot be read is put aside as evaluation.json.bad: training writes it anew.
+    """
+    try:
+        there = read_evaluation(path).get("checkpoint_step")
+    except InputError:
+        (path / "evaluation.json").rename(path / "evaluation.json.bad")
+        return
     if isinstance(there, int) and there < steps:
         (path / "evaluations").mkdir(exist_ok=True)
         (path / "evaluation.json").rename(path / "evaluations" / f"final_step_{there}.json")
