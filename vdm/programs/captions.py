@@ -25,7 +25,7 @@ def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str
 def of_gammas(gammas: Float[np.ndarray, " frames"]) -> list[str]:
     """γ = −2.50, or γ = ∞, of each.
 
-    >>> of_gammas(np.array([np.inf, -2.5]))
-    ['γ = ∞', 'γ = −2.50']
+    >>> of_gammas(np.array([np.inf, -0.001, -2.5]))
+    ['γ = ∞', 'γ = 0.00', 'γ = −2.50']
     """
-    return [f"γ = {'∞' if np.isinf(gamma) else f'{gamma:.2f}'.replace('-', '−')}" for gamma in gammas]
+    return [f"γ = {'∞' if np.isinf(gamma) else f'{float(gamma):z.2f}'.replace('-', '−')}" for gamma in gammas]
