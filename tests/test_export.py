@@ -136,7 +136,7 @@ def test_a_batch_may_be_fixed():
         (["--checkpoint=11"], ["'11'", "[12]"]),
         (["--run=nowhere"], ["nowhere", "no config.json"]),
         (["--out=there"], ["--out=there", "new folder"]),
-        (["--out=file/new"], ["file/new.partial"]),
+        (["--out=file/new"], ["--out", "file/new"]),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(run, tmp_path, monkeypatch, capsys, flags, mentions):

@@ -65,7 +65,7 @@ def test_training_evaluation_and_every_sampler(file: ModuleType) -> None:
 
     indexed = {"index": ShapeDtypeStruct((BATCH,), jnp.int32), "offset": ShapeDtypeStruct((BATCH,), jnp.float32)}
     evaluate = functools.partial(image_bounds, model)
-    bound, _ = assert_lowers(evaluate, state.ema, KEY, batch(model) | indexed, INT, INT)
+    bound, *_ = assert_lowers(evaluate, state.ema, KEY, batch(model) | indexed, INT, INT)
     assert [term.shape for term in bound] == [(BATCH,)] * 3
 
     shared = Traced(**vars(model))
