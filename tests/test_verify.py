@@ -117,8 +117,8 @@ def test_the_table_and_the_exit_status(monkeypatch, capsys, measured, status):
     ("flag", "message"),
     [
         ("--sed=1", "unrecognized arguments: --sed=1"),
-        ("--seed=-1", "argument --seed: must be an integer from 0 to 4294967295, not '-1'"),
-        ("--seed=many", "argument --seed: must be an integer from 0 to 4294967295, not 'many'"),
+        ("--seed=-1", "argument --seed: must be a whole number from 0 to 4294967295, not '-1'"),
+        ("--seed=many", "argument --seed: must be a whole number from 0 to 4294967295, not 'many'"),
     ],
 )
 def test_a_bad_flag_is_one_line_and_status_2(capsys, flag, message):
