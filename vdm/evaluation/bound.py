@@ -185,10 +185,11 @@ class Evaluator:
         terms, by_time, variances, groups, done = [], [], [], [], 0
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             parts = []
+            sharded = parallel.shard_batch(batch, self.mesh)
             for r in range(rounds):
                 if offsets is not None:
-                    batch |= {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
-                sharded = parallel.shard_batch(batch, self.mesh)
+                    offset = {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
+                    sharded |= parallel.shard_batch(offset, self.mesh)
                 with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(
                         variables, jax.random.fold_in(key, r), sharded, num_draws, num_steps, scheme
