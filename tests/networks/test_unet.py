@@ -2,7 +2,6 @@
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ import tiny
 from oracle import EPS, f64
 
 from vdm.networks import UNet, fourier_exponents
-from vdm.networks.unet import SelfAttention, attend, fourier_features, normalize, time_embedding
+from vdm.networks.unet import SelfAttention, attend, fourier_features, time_embedding
 
 
 def unet(**kwargs) -> UNet:
@@ -211,28 +210,6 @@ def test_attention_is_softmax_of_scaled_products():
     h = weights / weights.sum(axis=1, keepdims=True) @ value
     expected = flat + h @ params["out"]["kernel"] + params["out"]["bias"]
     np.testing.assert_allclose(attention.apply(variables, x).reshape(6, 4), expected, rtol=1e-4, atol=1e-5)
-
-
-class Normalized(nn.Module):
-    """`normalize` alone."""
-
-    @nn.compact
-    def __call__(self, x):
-        return normalize(x, "norm")
-
-
-# 32 groups where they have four channels or more, as the 128 of the paper; fewer else, and always a divisor.
-@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (9, 1), (8, 2), (32, 8), (48, 4), (128, 32), (256, 32)])
-def test_normalisation_groups(channels, groups):
-    x = jax.random.normal(jax.random.key(0), (2, 3, 3, channels)) * 3 + 1
-    params = {"norm": {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}}
-    y = f64(jax.jit(Normalized().apply)({"params": params}, x))
-    grouped = y.reshape(2, 9, groups, channels // groups)
-    np.testing.assert_allclose(grouped.mean(axis=(1, 3)), 0, atol=1e-5)
-    np.testing.assert_allclose(grouped.var(axis=(1, 3)), 1, rtol=1e-4)
-    # No finer: a single channel keeps its share of the mean.
-    if channels > groups:
-        assert np.max(np.abs(y.mean(axis=(1, 2)))) > 0.05
 
 
 def number_of_parameters(channels: int, depth: int, colours: int, frequencies: int) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-NORM_EPSILON = 1e-6
+from vdm.networks.convolution import Conv
+from vdm.networks.normalization import Norm
 
 ATTENTION = ("middle", "everywhere")
 
@@ -49,7 +50,7 @@ class UNet(nn.Module):
     heads: int = 1
     dropout: float = 0.0
     groups: int | None = None
-    """Groups of every normalisation; None: see `normalize`."""
+    """Groups of every normalisation; None: see `num_groups`."""
     residual: bool = True
     """Whether z is added to the result."""
     dtype: DTypeLike = jnp.float32
@@ -87,7 +88,7 @@ class UNet(nn.Module):
             return h
 
         h = jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1)
-        h = nn.Conv(self.channels, (3, 3), name="conv_in")(h).astype(self.dtype)
+        h = Conv(self.channels, name="conv_in")(h, train).astype(self.dtype)
         skips = [h]
         for i in range(self.depth):
             h = block(h, f"down_{i}")
@@ -100,8 +101,8 @@ class UNet(nn.Module):
         for i in range(self.depth + 1):
             h = block(jnp.concatenate([h, skips.pop()], axis=-1), f"up_{i}")
 
-        h = nn.swish(normalize(h, "norm_out", self.groups))
-        h = nn.Conv(z.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+        h = Norm(self.groups, name="norm_out")(h)
+        h = Conv(z.shape[-1], kernel_init=nn.initializers.zeros, name="conv_out")(h, train)
         return z + h if self.residual else h
 
 
@@ -115,13 +116,12 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, cond: Array, train: bool) -> Array:
-        dtype, zeros = self.dtype, nn.initializers.zeros
-        h = nn.swish(normalize(x, "norm_0", self.groups).astype(dtype))
-        h = nn.Conv(self.channels, (3, 3), dtype=dtype, name="conv_0")(h)
+        groups, dtype, zeros = self.groups, self.dtype, nn.initializers.zeros
+        h = Norm(groups, dtype=dtype, name="norm_0")(x)
+        h = Conv(self.channels, dtype, name="conv_0")(h, train)
         shift = nn.Dense(self.channels, use_bias=False, kernel_init=zeros, dtype=dtype, name="condition")(cond)
-        h = nn.swish(normalize(h + shift[:, None, None, :], "norm_1", self.groups).astype(dtype))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        h = nn.Conv(self.channels, (3, 3), kernel_init=zeros, dtype=dtype, name="conv_1")(h)
+        h = Norm(groups, dropout=self.dropout, dtype=dtype, name="norm_1")(h, shift, train)
+        h = Conv(self.channels, dtype, zeros, name="conv_1")(h, train)
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, dtype=dtype, name="shortcut")(x)
         return x + h
@@ -137,7 +137,7 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
-        h = normalize(x, "norm", self.groups).astype(self.dtype).reshape(batch, height * width, channels)
+        h = Norm(self.groups, swish=False, dtype=self.dtype, name="norm")(x).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
         query, key, value = (
             nn.Dense(channels, dtype=self.dtype, name=name)(h).reshape(heads) for name in ("query", "key", "value")
@@ -185,17 +185,6 @@ def _has_cudnn() -> bool:
         return False
     device = jax.local_devices()[0]
     return "cuda" in device.client.platform_version and float(device.compute_capability) >= 8
-
-
-def normalize(x: Array, name: str, groups: int | None = None) -> Float[Array, "..."]:
-    """Group normalisation in float32 in `groups` groups; None: 32, or fewer so that a group has four channels or more.
-
-    Four are the 128 channels of the paper in 32 groups. A group of a single channel would subtract whatever the
-    conditioning adds to that channel, and the network would not see γ.
-    """
-    channels = x.shape[-1]
-    groups = groups or math.gcd(32, channels, max(channels // 4, 1))
-    return nn.GroupNorm(groups, epsilon=NORM_EPSILON, name=name)(x.astype(jnp.float32))
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
