@@ -11,7 +11,6 @@ Nothing is asserted: compare the figures of two versions on one machine, with no
 import argparse
 import functools
 import json
-import math
 import os
 import platform
 import resource
@@ -33,6 +32,7 @@ from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
 from vdm.model import Model
+from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
 from vdm.training.state import init_state, make_optimizer
 from vdm.training.step import empty_metrics, jit_train_step
@@ -83,7 +83,7 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
     step = lowered.compile()
     compiled = time.perf_counter()
 
-    model_flops = batch_size * 3 * forward_flops(model)
+    model_flops = step_flops(model, batch_size)
     # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
     cost: Any = step.cost_analysis()
     memory: Any = step.memory_analysis()
@@ -153,31 +153,6 @@ def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kept)) - 4 * sum(
         x.size for x in jax.tree.leaves(params)
     )
-
-
-def forward_flops(model: Model) -> int:
-    """FLOPs of the network's convolutions, linear maps and attention products for one image, a multiply-add being 2.
-
-    With P pixels, C channels, D blocks down (and D+3 more) and c data channels, in multiply-adds:
-
-        convolutions  9 P [c(1 + 2F) C + C² (2D + 4) + (2C² + C²)(D + 1) + C c]     F Fourier exponents
-        shortcuts     P 2C C (D + 1)
-        conditioning  C 4C + (4C)² + 4C C (2D + 3)
-        attention     4 P C² + 2 P² C, each
-
-    The backward pass costs twice as much: a product for the gradient of the input (here of z_t as well, for the
-    schedule) and one for that of the weights.
-    """
-    network, data_channels = model.network, model.shape[-1]
-    pixels, channels, depth = math.prod(model.shape[:-1]), network.channels, network.depth
-    up = depth + 1
-    ends = data_channels * (1 + 2 * len(network.fourier)) * channels + channels * data_channels
-    convolutions = 9 * pixels * (ends + channels**2 * (2 * (depth + 2) + 3 * up))
-    shortcuts = 2 * pixels * channels**2 * up
-    conditioning = 4 * channels**2 + (4 * channels) ** 2 + 4 * channels**2 * (depth + 2 + up)
-    attention = 4 * pixels * channels**2 + 2 * pixels**2 * channels
-    num_attentions = 1 + (depth + up if network.attention == "everywhere" else 0)
-    return 2 * (convolutions + shortcuts + conditioning + num_attentions * attention)
 
 
 def matmul_peak(repeats: int = 5) -> float:

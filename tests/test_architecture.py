@@ -16,7 +16,7 @@ ROOMS = [
      "processes", "oracles", "keys", "decodings"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
-    {"data", "model"},
+    {"data", "model", "speed"},
     {"training", "evaluation"},
     {"plots"},
     {"runs"},
