@@ -21,21 +21,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
-from vdm.model import Model
+from vdm.model import Batch, Model
 from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
-from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import empty_metrics, jit_train_step
+from vdm.training.state import TrainState, init_state, make_optimizer
+from vdm.training.step import Metrics, empty_metrics, jit_train_step
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 2
@@ -66,74 +67,112 @@ def cifar10() -> Config:
 CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32, "cifar10": cifar10}
 
 
-def measure(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case; without those of time if `num_steps` is 0."""
+class CompiledStep(NamedTuple):
+    """The training step of a config as a compiled program, and what it is called with."""
+
+    config: Config
+    model: Model
+    mesh: Mesh
+    program: jax.stages.Compiled
+    state: TrainState
+    """Shapes, types and shardings."""
+    trace_seconds: float
+    compile_seconds: float
+
+    @property
+    def model_flops(self) -> int:
+        return step_flops(self.model, self.config.training.batch_size)
+
+    def start(self) -> tuple[TrainState, Metrics]:
+        """A state of step 0 and empty metrics; the program takes their memory."""
+        objective, optimizer = objective_lib.from_config(self.config), make_optimizer(self.config)
+        state = jax.jit(
+            lambda: init_state(self.model, objective, optimizer, self.config.seed),
+            out_shardings=self.program.input_shardings[0][0],
+        )()
+        return state, jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))()
+
+    def batch(self) -> Batch:
+        """Random images."""
+        shape = (self.config.training.batch_size, *self.model.shape)
+        image = np.random.default_rng(0).integers(0, self.model.levels, shape).astype(np.uint8)
+        return parallel.shard_batch({"image": image}, self.mesh)
+
+    def times(self, num_steps: int) -> list[float]:
+        """Seconds of single steps, each waited for, after `WARMUP_STEPS` more."""
+        (state, metrics), batch, times = self.start(), self.batch(), []
+        for _ in range(WARMUP_STEPS + num_steps):
+            begin = time.perf_counter()
+            state, metrics = jax.block_until_ready(self.program(state, metrics, batch))
+            times.append(time.perf_counter() - begin)
+        return times[WARMUP_STEPS:]
+
+
+def compile_step(config: Config) -> CompiledStep:
+    """Nothing is allocated."""
     model = model_lib.for_training(config)
-    batch_size = config.training.batch_size
-    mesh = parallel.make_mesh(batch_size, config.training.fsdp, config.training.accumulate)
+    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
     objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
     state = parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
-    shape = (batch_size, *model.shape)
+    shape = (config.training.batch_size, *model.shape)
     images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
-
     start = time.perf_counter()
     lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(state, metrics, images)
     traced = time.perf_counter()
-    step = lowered.compile()
-    compiled = time.perf_counter()
+    program = lowered.compile()
+    return CompiledStep(config, model, mesh, program, state, traced - start, time.perf_counter() - traced)
 
-    model_flops = step_flops(model, batch_size)
-    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
-    cost: Any = step.cost_analysis()
-    memory: Any = step.memory_analysis()
-    compiled_flops = cost["flops"] * mesh.size
-    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    program_bytes -= memory.alias_size_in_bytes
-    figures = {
-        "batch_size": batch_size,
-        "dtype": config.network.dtype,
-        "remat": config.network.remat,
-        "accumulate": config.training.accumulate,
-        "fsdp": config.training.fsdp,
-        "num_devices": mesh.size,
-        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"])),
-        "trace_seconds": traced - start,
-        "compile_seconds": compiled - traced,
-        "compiled_program_bytes": program_bytes * mesh.size,
-        "argument_bytes_per_device": memory.argument_size_in_bytes,
-        "temporary_bytes_per_device": memory.temp_size_in_bytes,
-        "compiled_bytes_accessed": cost["bytes accessed"] * mesh.size,
-        "kept_bytes": kept_bytes(model, state.variables, batch_size // config.training.accumulate),
-        "model_flops": model_flops,
-        "compiled_flops": compiled_flops,
-        "compiled_over_model_flops": compiled_flops / model_flops,
-    }
+
+def measure(config: Config, num_steps: int) -> dict[str, Any]:
+    """Every figure of one case; without those of time if `num_steps` is 0."""
+    step = compile_step(config)
+    figures = compiled_figures(step)
     if num_steps == 0:
         return figures
-
-    state = jax.jit(
-        lambda: init_state(model, objective, optimizer, config.seed), out_shardings=step.input_shardings[0][0]
-    )()
-    metrics = jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
-    image = np.random.default_rng(0).integers(0, model.levels, shape).astype(np.uint8)
-    batch = parallel.shard_batch({"image": image}, mesh)
-    times = []
-    for _ in range(WARMUP_STEPS + num_steps):
-        begin = time.perf_counter()
-        state, metrics = jax.block_until_ready(step(state, metrics, batch))
-        times.append(time.perf_counter() - begin)
-    seconds = statistics.median(times[WARMUP_STEPS:])
+    times = step.times(num_steps)
+    seconds = statistics.median(times)
     # Directly after the steps: on a shared machine the two speeds should see the same neighbours.
     matmul_flops_per_second = matmul_peak()
     return figures | {
         "step_seconds": seconds,
-        "step_seconds_range": [min(times[WARMUP_STEPS:]), max(times[WARMUP_STEPS:])],
-        "images_per_second": batch_size / seconds,
+        "step_seconds_range": [min(times), max(times)],
+        "images_per_second": config.training.batch_size / seconds,
         "process_max_rss_bytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _rss_unit(),
-        "model_flops_per_second": model_flops / seconds,
+        "model_flops_per_second": step.model_flops / seconds,
         "matmul_flops_per_second": matmul_flops_per_second,
-        "share_of_matmul_peak": model_flops / seconds / matmul_flops_per_second,
+        "share_of_matmul_peak": step.model_flops / seconds / matmul_flops_per_second,
+    }
+
+
+def compiled_figures(step: CompiledStep) -> dict[str, Any]:
+    """What is known without running it."""
+    config, num_devices = step.config, step.mesh.size
+    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
+    cost: Any = step.program.cost_analysis()
+    memory: Any = step.program.memory_analysis()
+    compiled_flops = cost["flops"] * num_devices
+    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    program_bytes -= memory.alias_size_in_bytes
+    batch_size, accumulate = config.training.batch_size, config.training.accumulate
+    return {
+        "batch_size": batch_size,
+        "dtype": config.network.dtype,
+        "remat": config.network.remat,
+        "accumulate": accumulate,
+        "fsdp": config.training.fsdp,
+        "num_devices": num_devices,
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(step.state.variables["network"])),
+        "trace_seconds": step.trace_seconds,
+        "compile_seconds": step.compile_seconds,
+        "compiled_program_bytes": program_bytes * num_devices,
+        "argument_bytes_per_device": memory.argument_size_in_bytes,
+        "temporary_bytes_per_device": memory.temp_size_in_bytes,
+        "compiled_bytes_accessed": cost["bytes accessed"] * num_devices,
+        "kept_bytes": kept_bytes(step.model, step.state.variables, batch_size // accumulate),
+        "model_flops": step.model_flops,
+        "compiled_flops": compiled_flops,
+        "compiled_over_model_flops": compiled_flops / step.model_flops,
     }
 
 
