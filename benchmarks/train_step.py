@@ -1,7 +1,7 @@
 """Speed, memory and FLOPs of the training step, as one JSON object on standard output.
 
     python benchmarks/train_step.py --cases=digits,rgb32 --steps=10
-    python benchmarks/train_step.py --cases=cifar10 --steps=0 --dtype=bfloat16 --remat
+    python benchmarks/train_step.py --cases=cifar10 --steps=0 --precision=bfloat16 --remat
     python benchmarks/train_step.py --cases=cifar10 --steps=0 --devices=8 --fsdp=8
 
 Times are medians of single steps, each waited for; with --steps=0 the step is compiled only, and no array is made.
@@ -33,6 +33,7 @@ from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
 from vdm.model import Batch, Model
+from vdm.precisions import PRECISIONS
 from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
 from vdm.training.state import TrainState, init_state, make_optimizer
@@ -157,7 +158,7 @@ def compiled_figures(step: CompiledStep) -> dict[str, Any]:
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
     return {
         "batch_size": batch_size,
-        "dtype": config.network.dtype,
+        "precision": config.training.precision,
         "remat": config.network.remat,
         "accumulate": accumulate,
         "fsdp": config.training.fsdp,
@@ -244,7 +245,7 @@ def main() -> None:
     parser.add_argument("--cases", default="digits,rgb32", help=f"any of {','.join(CASES)} (default: digits,rgb32)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps a case, 0: compile only (default: 10)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="tf32", help="(default: tf32)")
     parser.add_argument("--remat", action="store_true", help="with network.remat")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
     parser.add_argument("--fsdp", type=int, default=1, help="devices that share a copy of the state (default: 1)")
@@ -255,7 +256,7 @@ def main() -> None:
     if options.steps < 0 or options.devices < 0:
         parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 0 or more")
     for config in configs.values():
-        config.network.dtype, config.network.remat = options.dtype, options.remat
+        config.training.precision, config.network.remat = options.precision, options.remat
         config.training.accumulate, config.training.fsdp = options.accumulate, options.fsdp
         config.training.batch_size = options.batch_size or config.training.batch_size
         try:

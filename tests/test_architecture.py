@@ -13,7 +13,7 @@ ROOT = Path(vdm.__file__).parent
 ROOMS = [
     {"errors", "files", "annotations", "parts", "settings", "reading", "npz", "progress"},
     {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds",
-     "processes", "oracles", "keys", "decodings"},
+     "processes", "oracles", "keys", "decodings", "precisions"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
     {"data", "model", "speed"},

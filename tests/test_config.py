@@ -70,7 +70,7 @@ def of_network(**network: Any) -> Config:
             Config(training=TrainingConfig(batch_size=64, accumulate=3)),
             "config.training.accumulate=3: must be a divisor of batch_size=64",
         ),
-        (Config(network=NetworkConfig(dtype="float16")), "'float16': not one of float32, bfloat16"),
+        (Config(training=TrainingConfig(precision="float16")), "'float16': not one of float32, tf32, bfloat16"),
         (of_network(attention="nowhere"), "config.network.attention='nowhere': must be one of middle, everywhere"),
         (of_network(channels=8, heads=3), "config.network.heads=3: must be a divisor of channels=8"),
         (of_network(channels=8, groups=3), "config.network.groups=3: must be a divisor of channels=8, or None"),
@@ -220,10 +220,11 @@ AFFECTS = {
         "network.prediction", "network.fourier", "network.condition", "objective.proposal",
     },
     "training": {
-        "seed", "data.augmentations", "network.dropout", "network.dtype", "objective.weighting", "objective.loss_space",
+        "seed", "data.augmentations", "network.dropout", "objective.weighting", "objective.loss_space",
         "objective.num_steps", "objective.stratified", "optimizer.learning_rate", "optimizer.schedule_learning_rate",
         "optimizer.b1", "optimizer.b2", "optimizer.weight_decay", "optimizer.warmup_steps", "optimizer.decay",
         "optimizer.clip_norm", "optimizer.ema_decay", "training.steps", "training.batch_size",
+        "training.precision",
     },
 }  # fmt: skip
 

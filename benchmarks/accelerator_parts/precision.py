@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from accelerator_parts.cases import PRECISIONS, config_of, in_precision
+from accelerator_parts.cases import PRECISIONS, config_of
 from accelerator_parts.figures import Figures
 from accelerator_parts.loop import RUN
 from vdm import bounds, parallel, parts
@@ -38,8 +38,9 @@ def measure(figures: Figures) -> None:
         )
     images = images[: 8 if figures.small else 744]
     figures.add(trained=(folder / "checkpoints").exists(), num_images=len(images))
-    models = {precision: _model(in_precision(config, precision), precision) for precision in PRECISIONS}
-    figures.add(forward_flops=forward_flops(models["float32"]))
+    model = model_lib.from_config(config)
+    models = {precision: model.computed_in(precision) for precision in PRECISIONS}
+    figures.add(forward_flops=forward_flops(model))
 
     totals: dict[str, np.ndarray] = {}
     for precision, model in models.items():
@@ -112,13 +113,6 @@ def _twice(function: Callable[[], Any]) -> tuple[Any, float, float]:
     middle = time.perf_counter()
     result = function()
     return result, middle - begin, time.perf_counter() - middle
-
-
-def _model(config: Any, precision: str) -> Model:
-    model = model_lib.from_config(config)
-    if hasattr(model, "computed_in"):
-        return model.computed_in(precision)
-    return model_lib.replace(model, network=model.network.clone(dtype=config.network.dtype))
 
 
 def _random(model: Model) -> Variables:

@@ -85,8 +85,8 @@ def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
     start(tmp_path, Config())
     smaller = Config(network=NetworkConfig(remat=True), training=TrainingConfig(accumulate=4))
     RunDir(tmp_path, smaller, DATA).close()
-    rounded = Config(network=NetworkConfig(dtype="bfloat16"))
-    with pytest.raises(InputError, match=r"network\.dtype 'float32' there, 'bfloat16' here"):
+    rounded = Config(training=TrainingConfig(precision="bfloat16"))
+    with pytest.raises(InputError, match=r"training\.precision 'tf32' there, 'bfloat16' here"):
         RunDir(tmp_path, rounded, DATA)
     # A checkpoint of it is the same model.
     check_same_model(Config(), rounded, tmp_path)

@@ -94,7 +94,7 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_step = _compile(session, model_lib.for_training(config) if model is None else model)
+                train_step = _compile(session, model_lib.for_training(config, model))
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()
