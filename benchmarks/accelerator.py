@@ -30,6 +30,8 @@ LEAST = 20
 """Seconds left under which no part is started."""
 SAID = 15
 """Last lines of a failed part that are kept."""
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""Makes compiling for a CPU three times as fast."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def run_part(part: Part, folder: Path, limit: float, small: bool) -> dict[str, A
     with log.open("w") as output:
         # A group of its own, so that what it starts ends with it.
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment(part, folder), start_new_session=True
+            command, stdout=output, stderr=output, env=environment(part, folder, small), start_new_session=True
         )
         try:
             code = process.wait(timeout=limit)
@@ -154,8 +156,9 @@ def run_part(part: Part, folder: Path, limit: float, small: bool) -> dict[str, A
     return result | {"said": [line[:300] for line in lines[-SAID:]]}
 
 
-def environment(part: Part, folder: Path) -> dict[str, str]:
+def environment(part: Part, folder: Path, small: bool) -> dict[str, str]:
     """One compilation cache for all, empty at first; most of a GPU's memory; XLA's flags."""
+    flags = [os.environ.get("XLA_FLAGS", ""), part.flags, QUICK if small else ""]
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(path),
@@ -163,7 +166,7 @@ def environment(part: Part, folder: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92"),
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {part.flags}".strip(),
+        "XLA_FLAGS": " ".join(filter(None, flags)),
         "TFDS_DATA_DIR": str(folder / "data"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

@@ -82,7 +82,17 @@ class CompiledStep(NamedTuple):
 
     @property
     def model_flops(self) -> int:
+        """Of one step."""
         return step_flops(self.model, self.config.training.batch_size)
+
+    @property
+    def steps_per_call(self) -> int:
+        return getattr(self.config.training, "steps_per_call", 1)
+
+    def call(self, state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
+        """The program on the same batch in each of its steps."""
+        after: tuple[TrainState, Metrics] = self.program(state, metrics, *[batch] * self.steps_per_call)
+        return after
 
     def start(self) -> tuple[TrainState, Metrics]:
         """A state of step 0 and empty metrics; the program takes their memory."""
@@ -99,13 +109,13 @@ class CompiledStep(NamedTuple):
         image = np.random.default_rng(0).integers(0, self.model.levels, shape).astype(np.uint8)
         return parallel.shard_batch({"image": image}, self.mesh)
 
-    def times(self, num_steps: int) -> list[float]:
-        """Seconds of single steps, each waited for, after `WARMUP_STEPS` more."""
+    def times(self, num_calls: int) -> list[float]:
+        """Seconds a step of calls that are each waited for, after `WARMUP_STEPS` more."""
         (state, metrics), batch, times = self.start(), self.batch(), []
-        for _ in range(WARMUP_STEPS + num_steps):
+        for _ in range(WARMUP_STEPS + num_calls):
             begin = time.perf_counter()
-            state, metrics = jax.block_until_ready(self.program(state, metrics, batch))
-            times.append(time.perf_counter() - begin)
+            state, metrics = jax.block_until_ready(self.call(state, metrics, batch))
+            times.append((time.perf_counter() - begin) / self.steps_per_call)
         return times[WARMUP_STEPS:]
 
 
@@ -119,7 +129,9 @@ def compile_step(config: Config) -> CompiledStep:
     shape = (config.training.batch_size, *model.shape)
     images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
     start = time.perf_counter()
-    lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(state, metrics, images)
+    lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(
+        state, metrics, *[images] * getattr(config.training, "steps_per_call", 1)
+    )
     traced = time.perf_counter()
     program = lowered.compile()
     return CompiledStep(config, model, mesh, program, state, traced - start, time.perf_counter() - traced)
@@ -245,7 +257,7 @@ def main() -> None:
     parser.add_argument("--cases", default="digits,rgb32", help=f"any of {','.join(CASES)} (default: digits,rgb32)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps a case, 0: compile only (default: 10)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="tf32", help="(default: tf32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="tf32", help="of training (default: tf32)")
     parser.add_argument("--remat", action="store_true", help="with network.remat")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
     parser.add_argument("--fsdp", type=int, default=1, help="devices that share a copy of the state (default: 1)")

@@ -57,6 +57,8 @@ class Kernel(NamedTuple):
     """Operands and results, each once."""
     flops: int
     """Of its convolution or product, a multiply-add being two."""
+    launches: int = 1
+    """In one run of the program: more inside of a loop."""
 
     def floor(self, flops_per_second: float, bytes_per_second: float) -> float:
         """Seconds that it takes at least."""
@@ -64,19 +66,29 @@ class Kernel(NamedTuple):
 
 
 def kernels(text: str) -> list[Kernel]:
-    """Of the program's own computation, in order. What loops is one kernel, of one round."""
+    """Of the program, loops included, in order."""
     computations = dict(_computations(text))
-    entry = computations.pop("ENTRY")
-    arrays = {each.name: each.results for each in entry}
-    for each in entry:
+    return list(_kernels(computations["ENTRY"], computations, 1))
+
+
+def _kernels(
+    instructions: list[Instruction], computations: dict[str, list[Instruction]], rounds: int
+) -> Iterator[Kernel]:
+    arrays = {each.name: each.results for each in instructions}
+    for each in instructions:
         if each.opcode == "get-tuple-element" and (index := re.search(r"index=(\d+)", each.rest)):
-            of = arrays[each.operands[0]]
-            arrays[each.name] = [of[int(index[1])]] if int(index[1]) < len(of) else []
-    return [_kernel(each, arrays, computations) for each in entry if each.opcode not in NO_KERNEL]
+            of = arrays.get(each.operands[0], [])
+            arrays[each.name] = of[int(index[1]) :][:1]
+        elif each.opcode == "while" and (body := re.search(r"body=%([\w.\-]+)", each.rest)):
+            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', each.rest)
+            yield from _kernels(computations[body[1]], computations, rounds * int(trips[1] if trips else 1))
+        elif each.opcode not in NO_KERNEL:
+            yield _kernel(each, arrays, computations)._replace(launches=rounds)
 
 
 def _computations(text: str) -> Iterator[tuple[str, list[Instruction]]]:
-    name, body = "", []
+    name: str = ""
+    body: list[Instruction] = []
     for line in text.splitlines():
         if line[:1] in ("%", "E") and line.endswith("{"):
             name, body = "ENTRY" if line.startswith("ENTRY") else line[1:].split(" ", 1)[0], []
@@ -93,7 +105,7 @@ def _arrays(text: str) -> list[Array]:
 
 
 def _kernel(each: Instruction, arrays: dict[str, list[Array]], computations: dict[str, list[Instruction]]) -> Kernel:
-    called = re.search(r"(?:calls|to_apply|body)=%([\w.\-]+)", each.rest)
+    called = re.search(r"(?:calls|to_apply)=%([\w.\-]+)", each.rest)
     inside = computations.get(called[1], []) if called else []
     inputs = [array for name in each.operands for array in arrays.get(name, [])]
     op_name = re.search(r'op_name="([^"]*)"', each.rest)

@@ -36,6 +36,8 @@ def cifar10(figures: Figures) -> None:
 def digits(figures: Figures) -> None:
     """The embedded default, whose steps are short: the loop's own time shows. With the bare step of this process."""
     config = in_precision(train_step.digits(), "tf32")
+    if figures.small:
+        config.network.channels, config.network.depth, config.training.batch_size = 8, 1, 8
     window = 5 if figures.small else 100
     figures.add(**run(config, figures.folder / "digits", window=window, num_windows=9, checkpoint_every=3 * window))
     config.data.shape, config.data.levels = (8, 8, 1), 17
@@ -62,9 +64,7 @@ def run(config: Config, workdir: Path, window: int, num_windows: int, checkpoint
     with (workdir.parent / f"{workdir.name}.log").open("w") as log:
         hooks = [every(window, stamp), Log(), Save()]
         train(replace(config, training=training), workdir, hooks=hooks, console=Console(file=log))
-    windows = [
-        (step, (later - earlier) / window) for (_, earlier), (step, later) in itertools.pairwise(stamps)
-    ]
+    windows = [(step, (later - earlier) / window) for (_, earlier), (step, later) in itertools.pairwise(stamps)]
     # The stamp is the first hook: a checkpoint's time is in the window after it.
     with_one = [seconds for step, seconds in windows if (step - window) % checkpoint_every == 0]
     without = [seconds for step, seconds in windows if (step - window) % checkpoint_every]

@@ -29,7 +29,7 @@ def measure(figures: Figures) -> None:
     if (folder / "checkpoints").exists():
         opened = open_run(folder, mesh=mesh)
         config, variables, test = opened.config, opened.variables, opened.dataset.test
-        images = [test[i] for i in range(len(test))]
+        images = [dict(test[i]) for i in range(len(test))]
     else:
         config = config_of("cifar10", "float32", figures.small)
         variables, images = (
@@ -39,16 +39,16 @@ def measure(figures: Figures) -> None:
     images = images[: 8 if figures.small else 744]
     figures.add(trained=(folder / "checkpoints").exists(), num_images=len(images))
     model = model_lib.from_config(config)
-    models = {precision: model.computed_in(precision) for precision in PRECISIONS}
     figures.add(forward_flops=forward_flops(model))
 
     totals: dict[str, np.ndarray] = {}
-    for precision, model in models.items():
-        figures.add(**{f"evaluation_{precision}": evaluation(model, variables, images, totals, precision, mesh)})
+    for precision in PRECISIONS:
+        computed = model.computed_in(precision)
+        figures.add(**{f"evaluation_{precision}": evaluation(computed, variables, images, totals, precision, mesh)})
     for precision in ("bfloat16", "tf32"):
         figures.add(**{f"bits_per_dim_{precision}": paired(totals[precision] - totals["float32"])})
     drawn: dict[str, np.ndarray] = {}
-    for precision, model in models.items():
+    for precision in PRECISIONS:
         figures.add(**{f"sampling_{precision}": sampling(model, variables, figures.small, drawn, precision, mesh)})
     for precision in ("bfloat16", "tf32"):
         figures.add(**{f"images_{precision}": changed(drawn[precision], drawn["float32"])})
@@ -80,7 +80,7 @@ def sampling(
 ) -> dict[str, Any]:
     """Of the same latents each time; the images go into `drawn`."""
     num, num_steps = (4, 3) if small else (128, 20)
-    config = SamplingConfig(num=num, batch_size=num, steps=num_steps, sampler=SAMPLER)
+    config = SamplingConfig(num=num, batch_size=num, steps=num_steps, sampler=SAMPLER, precision=precision)
     sampler = ImageSampler(model, mesh, config)
     (images, _), first, seconds = _twice(lambda: sampler(variables, stream_key(0, Stream.SAMPLING), num))
     drawn[precision] = images

@@ -11,42 +11,36 @@ import train_step
 from accelerator_parts import hlo, trace
 from accelerator_parts.cases import config_of, room
 from accelerator_parts.figures import Figures
-from vdm import model as model_lib
 from vdm.config import Config
 
 NUM_STEPS = {"bfloat16": 20, "tf32": 20, "float32": 8}
 TRACED_STEPS = 3
-FILLED = 0.9
-"""Share of the device's memory that what is kept for the backward pass may take."""
 
 
 def measure(figures: Figures, case: str, precision: str, profile: bool = False) -> None:
     """One config in one precision; with a `profile` of some steps if asked for."""
-    config = fitting(config_of(case, precision, figures.small))
-    step = train_step.compile_step(config)
-    figures.add(**train_step.compiled_figures(step), precision=precision, case=case)
+    step = fitting(config_of(case, precision, figures.small))
+    figures.add(case=case, **train_step.compiled_figures(step))
     figures.add(**of_kernels(step.program.as_text()))
     figures.add(**timed(step, 3 if figures.small else NUM_STEPS[precision]))
     if profile:
         figures.add(profile=profiled(step, figures))
     # What a second start finds in the persistent cache.
+    config = step.config
     del step
     jax.clear_caches()
     again = train_step.compile_step(config)
     figures.add(cached_trace_seconds=again.trace_seconds, cached_compile_seconds=again.compile_seconds)
 
 
-def fitting(config: Config) -> Config:
-    """In as many parts as the device's memory asks for, by what JAX keeps for the backward pass."""
-    limit = room()
-    if limit is None:
-        return config
-    model = model_lib.for_training(config)
-    variables, batch = jax.eval_shape(model.init, jax.random.key(0)), config.training.batch_size
-    parts = 1
-    while parts < batch and train_step.kept_bytes(model, variables, batch // parts) > FILLED * limit:
-        parts *= 2
-    return replace(config, training=replace(config.training, accumulate=parts))
+def fitting(config: Config) -> train_step.CompiledStep:
+    """Compiled in as many parts as the device's memory asks for."""
+    step = train_step.compile_step(config)
+    figures, limit = train_step.compiled_figures(step), room()
+    training = config.training
+    if limit is None or figures["compiled_program_bytes"] <= limit or training.accumulate == training.batch_size:
+        return step
+    return fitting(replace(config, training=replace(training, accumulate=2 * training.accumulate)))
 
 
 def of_kernels(program_text: str) -> dict[str, Any]:
@@ -54,9 +48,9 @@ def of_kernels(program_text: str) -> dict[str, Any]:
     by_kind: dict[str, dict[str, int]] = {}
     for kernel in hlo.kernels(program_text):
         kind = by_kind.setdefault(kernel.kind, {"kernels": 0, "bytes": 0, "flops": 0})
-        kind["kernels"] += 1
-        kind["bytes"] += kernel.num_bytes
-        kind["flops"] += kernel.flops
+        kind["kernels"] += kernel.launches
+        kind["bytes"] += kernel.launches * kernel.num_bytes
+        kind["flops"] += kernel.launches * kernel.flops
     return {"kernels": by_kind}
 
 
@@ -64,10 +58,10 @@ def timed(step: train_step.CompiledStep, num_steps: int) -> dict[str, Any]:
     """Seconds of steps that are waited for, and of steps one behind the other, as training makes them."""
     times, batch_size = step.times(num_steps), step.config.training.batch_size
     (state, metrics), batch = step.start(), step.batch()
-    state, metrics = jax.block_until_ready(step.program(state, metrics, batch))
+    state, metrics = jax.block_until_ready(step.call(state, metrics, batch))
     begin = time.perf_counter()
     for _ in range(num_steps):
-        state, metrics = step.program(state, metrics, batch)
+        state, metrics = step.call(state, metrics, batch)
     jax.block_until_ready(state)
     queued = (time.perf_counter() - begin) / num_steps
     memory = jax.local_devices()[0].memory_stats() or {}
@@ -88,7 +82,7 @@ def profiled(step: train_step.CompiledStep, figures: Figures) -> dict[str, Any]:
     def run() -> None:
         nonlocal state, metrics
         for _ in range(TRACED_STEPS):
-            state, metrics = jax.block_until_ready(step.program(state, metrics, batch))
+            state, metrics = jax.block_until_ready(step.call(state, metrics, batch))
 
     run()
     launches = trace.record(run, figures.folder / f"{figures.path.stem}_trace")

@@ -24,10 +24,14 @@ def rows(parts: Parts) -> list[Row]:
     """Of what was measured; a part that failed has none."""
     found = {name: part["figures"] for name, part in parts.items()}
     machine = found.get("machine", {})
+    bare = found.get("cifar10_bfloat16", {}).get("queued_step_seconds")
+    digits = found.get("digits", {})
     return [
         *_machine(machine),
         *(row for name, figures in found.items() if "case" in figures for row in _step(name, figures, machine)),
-        *_loop("cifar10 (bfloat16)", found.get("loop", {}), found.get("cifar10_bfloat16", {}).get("queued_step_seconds")),
+        *_loop(
+            "cifar10 (bfloat16)", found.get("loop", {}), found.get("cifar10_bfloat16", {}).get("queued_step_seconds")
+        ),
         *_loop("digits", found.get("digits", {}), found.get("digits", {}).get("bare_step_seconds")),
         *_precision(found.get("precision", {}), machine),
         *_variants(found),
@@ -79,7 +83,12 @@ def _step(name: str, figures: dict[str, Any], machine: dict[str, Any]) -> Iterat
         again = f"from the cache {cached:.1f} s; tracing {figures['trace_seconds']:.1f} s" if cached else ""
         yield Row("  compile", "", f"{figures['compile_seconds']:.1f} s", again)
     if peak := figures.get("peak_bytes_in_use"):
-        yield Row("  peak memory", "", _bytes(peak), f"temporary by the compiler {_bytes(figures['temporary_bytes_per_device'])}")
+        yield Row(
+            "  peak memory",
+            "",
+            _bytes(peak),
+            f"temporary by the compiler {_bytes(figures['temporary_bytes_per_device'])}",
+        )
 
 
 def _loop(what: str, figures: dict[str, Any], bare: float | None) -> Iterator[Row]:
@@ -100,7 +109,8 @@ def _precision(figures: dict[str, Any], machine: dict[str, Any]) -> Iterator[Row
             if not (measured := figures.get(f"{what}_{precision}")):
                 continue
             flops = figures["forward_flops"] * measured["network_calls"] / measured["seconds"]
-            note = f"{measured['network_calls'] / measured['seconds']:.4g} network calls/s; {_shares(flops, precision, machine)}"
+            calls = measured["network_calls"] / measured["seconds"]
+            note = f"{calls:.4g} network calls/s; {_shares(flops, precision, machine)}"
             predicted = _predicted(predictions.CALLS.get((what, precision)), measured["network_calls"])
             yield Row(f"{what}, {precision}", predicted, _ms(measured["seconds"]), note)
             if change := figures.get(f"{'bits_per_dim' if what == 'evaluation' else 'images'}_{precision}"):
@@ -139,7 +149,11 @@ def _bits(found: Parts) -> Iterator[Row]:
     for name in ("variants", *predictions.FLAGS):
         figures = found.get(name, {})
         if "same_bits_twice" in figures:
-            note = "" if name == "variants" or first is None else f"the first program's bits: {_yes(figures['bits'] == first)}"
+            note = (
+                ""
+                if name == "variants" or first is None
+                else f"the first program's bits: {_yes(figures['bits'] == first)}"
+            )
             what = "as configured" if name == "variants" else name
             yield Row(f"same bits twice, {what}", "", _yes(figures["same_bits_twice"]), note)
 
@@ -148,7 +162,9 @@ def _programs(found: Parts) -> Iterator[Row]:
     if "exit_status" in (figures := found.get("verify", {})):
         yield Row("vdm.verify", "status 0", f"status {figures['exit_status']}", f"{figures['program_seconds']:.0f} s")
     if "exit_status" in (figures := found.get("tests", {})):
-        counts = ", ".join(f"{figures[name]} {name}" for name in ("passed", "failed", "error", "skipped") if name in figures)
+        counts = ", ".join(
+            f"{figures[name]} {name}" for name in ("passed", "failed", "error", "skipped") if name in figures
+        )
         yield Row("tests on this device", "none fails", counts or "none", f"{figures['program_seconds']:.0f} s")
         for line in figures.get("not_passed", []):
             yield Row("", "", "", line)
@@ -160,7 +176,8 @@ def _kernels(name: str, profile: dict[str, Any]) -> Iterator[str]:
     yield "  " + ", ".join(f"{kind} {seconds / total:.0%}" for kind, seconds in profile["by_kind"].items())
     for row in profile["longest"]:
         rates = f"{row['bytes_per_second'] / 1e12:6.3f} TB/s {row['flops_per_second'] / 1e12:7.2f} TFLOP/s"
-        yield f"  {_ms(row['seconds']):>9} {row['share']:6.1%} {row['launches']:5.0f}×  {rates}  {row['what'][:44]:44}  {row['kernel'][:60]}"
+        times = f"{_ms(row['seconds']):>9} {row['share']:6.1%} {row['launches']:5.0f}×"
+        yield f"  {times}  {rates}  {row['what'][:44]:44}  {row['kernel'][:60]}"
 
 
 def _shares(flops_per_second: float, precision: str, machine: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ VARIANTS = [
     Variant("no_dropout", _network(dropout=0.0)),
     Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
     Variant("plain_attention", patch=("vdm.networks.unet", "_has_cudnn", lambda: False)),
+    Variant("five_steps_a_call", _training(steps_per_call=5)),
     Variant("batch_256", _training(batch_size=256)),
     Variant("remat", _network(remat=True)),
 ]
@@ -120,7 +121,7 @@ def digest(step: train_step.CompiledStep) -> str:
     """Of every bit of the state after `REPEATED_STEPS` steps from the start."""
     (state, metrics), batch = step.start(), step.batch()
     for _ in range(REPEATED_STEPS):
-        state, metrics = step.program(state, metrics, batch)
+        state, metrics = step.call(state, metrics, batch)
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(jax.device_get(state)):
         found.update(np.ascontiguousarray(leaf).tobytes())
