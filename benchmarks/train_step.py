@@ -119,10 +119,11 @@ class CompiledStep(NamedTuple):
         return times[WARMUP_STEPS:]
 
 
-def compile_step(config: Config) -> CompiledStep:
-    """Nothing is allocated."""
+def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None = None) -> CompiledStep:
+    """For the devices there are, or those of a mesh of this platform; nothing is allocated."""
     model = model_lib.for_training(config)
-    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
+    if mesh is None:
+        mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
     objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
     state = parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
@@ -132,9 +133,9 @@ def compile_step(config: Config) -> CompiledStep:
     lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(
         state, metrics, *[images] * getattr(config.training, "steps_per_call", 1)
     )
-    traced = time.perf_counter()
+    middle = time.perf_counter()
     program = lowered.compile()
-    return CompiledStep(config, model, mesh, program, state, traced - start, time.perf_counter() - traced)
+    return CompiledStep(config, model, mesh, program, state, middle - start, time.perf_counter() - middle)
 
 
 def measure(config: Config, num_steps: int) -> dict[str, Any]:

@@ -29,10 +29,8 @@ def rows(parts: Parts) -> list[Row]:
     return [
         *_machine(machine),
         *(row for name, figures in found.items() if "case" in figures for row in _step(name, figures, machine)),
-        *_loop(
-            "cifar10 (bfloat16)", found.get("loop", {}), found.get("cifar10_bfloat16", {}).get("queued_step_seconds")
-        ),
-        *_loop("digits", found.get("digits", {}), found.get("digits", {}).get("bare_step_seconds")),
+        *_loop("cifar10 (bfloat16)", found.get("loop", {}), bare),
+        *_loop("digits", digits, digits.get("bare_step_seconds")),
         *_precision(found.get("precision", {}), machine),
         *_variants(found),
         *_bits(found),
