@@ -28,9 +28,7 @@ def cifar10(figures: Figures) -> None:
     config = config_of("cifar10", "bfloat16", figures.small)
     config.data = DataConfig(name="digits" if figures.small else "photos32", num_workers=config.data.num_workers)
     config.evaluation = replace(config.evaluation, batch_size=250, draws=1)
-    # Before the first checkpoint of three windows two are without one.
-    window = 2 if figures.small else 40
-    figures.add(**run(config, figures.folder / RUN, window=window, num_windows=9, checkpoint_every=3 * window))
+    figures.add(**run(config, figures.folder / RUN, *((2, 4) if figures.small else (40, 9))))
 
 
 def digits(figures: Figures) -> None:
@@ -38,15 +36,18 @@ def digits(figures: Figures) -> None:
     config = in_precision(train_step.digits(), "tf32")
     if figures.small:
         config.network.channels, config.network.depth, config.training.batch_size = 8, 1, 8
-    window = 5 if figures.small else 100
-    figures.add(**run(config, figures.folder / "digits", window=window, num_windows=9, checkpoint_every=3 * window))
+    figures.add(**run(config, figures.folder / "digits", *((5, 4) if figures.small else (100, 9))))
     config.data.shape, config.data.levels = (8, 8, 1), 17
     bare = steps.timed(train_step.compile_step(config), 10 if figures.small else 200)
     figures.add(bare_step_seconds=bare["queued_step_seconds"])
 
 
-def run(config: Config, workdir: Path, window: int, num_windows: int, checkpoint_every: int) -> dict[str, Any]:
-    """Seconds a step of a run as its user waits for them: the median window of steps, and one with a checkpoint."""
+def run(config: Config, workdir: Path, window: int, num_windows: int) -> dict[str, Any]:
+    """Seconds a step of a run as its user waits for them: the median window of steps, and one with a checkpoint.
+
+    Every third window ends with a checkpoint.
+    """
+    checkpoint_every = 3 * window
     training = replace(
         config.training,
         steps=window * num_windows,

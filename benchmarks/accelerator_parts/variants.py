@@ -33,8 +33,8 @@ class Variant:
 
     name: str
     config: Callable[[Config], Config] = lambda config: config
-    patch: tuple[str, str, Any] | None = None
-    """(module, name, value in its place)."""
+    patch: tuple[str, str, Callable[[Any], Any]] | None = None
+    """(module, name, what takes its place, as a function of what is there)."""
     options: dict[str, Any] | None = None
     """Of jax.config."""
 
@@ -50,7 +50,9 @@ def _training(**changes: Any) -> Callable[[Config], Config]:
 VARIANTS = [
     Variant("no_dropout", _network(dropout=0.0)),
     Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
-    Variant("plain_attention", patch=("vdm.networks.unet", "_has_cudnn", lambda: False)),
+    Variant("plain_attention", patch=("vdm.networks.unet", "_has_cudnn", lambda _: lambda: False)),
+    # Without `jax.checkpoint`: what is between normalisation and convolution is written, and read by the backward pass.
+    Variant("kept_swish", patch=("vdm.networks.normalization", "swish", lambda swish: swish.__wrapped__)),
     Variant("five_steps_a_call", _training(steps_per_call=5)),
     Variant("batch_256", _training(batch_size=256)),
     Variant("remat", _network(remat=True)),
@@ -104,15 +106,16 @@ def _figures(step: train_step.CompiledStep, figures: Figures) -> dict[str, Any]:
 @contextlib.contextmanager
 def applied(variant: Variant) -> Iterator[None]:
     """The package and JAX as the variant has them."""
-    before = {name: jax.config.values[name] for name in variant.options or {}}
+    options = {name: jax.config.values[name] for name in variant.options or {}}
     with contextlib.ExitStack() as stack:
         if variant.patch is not None:
-            module, name, value = variant.patch
+            module, name, changed = variant.patch
             package = importlib.import_module(module)
-            stack.callback(setattr, package, name, getattr(package, name))
-            setattr(package, name, value)
+            before = getattr(package, name)
+            stack.callback(setattr, package, name, before)
+            setattr(package, name, changed(before))
         for name, value in (variant.options or {}).items():
-            stack.callback(jax.config.update, name, before[name])
+            stack.callback(jax.config.update, name, options[name])
             jax.config.update(name, value)
         yield
 
