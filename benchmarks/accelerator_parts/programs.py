@@ -9,19 +9,18 @@ import time
 from accelerator_parts.cases import ROOT
 from accelerator_parts.figures import Figures
 
-# Those that hold on one device of any kind: closed forms, the network, samplers, one training step.
 TESTS = [
-    "tests/test_gaussian.py",
-    "tests/test_bounds.py",
-    "tests/test_predictions.py",
-    "tests/test_likelihoods.py",
-    "tests/test_schedules.py",
     "tests/networks",
+    "tests/training/test_step.py",
     "tests/samplers/test_all.py",
     "tests/samplers/test_loop.py",
     "tests/probability_flow/test_flow.py",
-    "tests/training/test_step.py",
+    "tests/test_gaussian.py",
+    "tests/test_bounds.py",
+    "tests/test_schedules.py",
+    "tests/test_predictions.py",
 ]
+"""Without those that want eight devices; the others of tests/ have nothing to do with the device."""
 WORKERS = 6
 
 
@@ -33,7 +32,7 @@ def verify(figures: Figures) -> None:
 
 def tests(figures: Figures) -> None:
     """`TESTS` by pytest, in float32 proper: their tolerances are those of a CPU."""
-    files = TESTS[:1] if figures.small else TESTS
+    files = ["tests/test_gaussian.py"] if figures.small else TESTS
     options = ["-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", "not slow", "--tb=line"]
     workers = [] if figures.small else ["-n", str(WORKERS), "--dist", "loadfile"]
     text, status, seconds = _run(
