@@ -94,7 +94,8 @@ def _predict(model: Model, variables: Any, z: jax.Array, gamma: jax.Array) -> pr
 def test_products_of_a_training_step(precision: str) -> None:
     """A CUDA program has three times the convolutions of the forward pass, those of blocks in the precision's type.
 
-    All products are marked for TF32 or against it. There are two in each of 2D + 3 blocks and one at each end. Depth 1: more is the same again.
+    All products are marked for TF32 or against it. There are two convolutions in each of 2D + 3 blocks and one at each
+    end. Depth 1: more is the same again.
     """
     config = cifar10.get_config()
     config.network.depth, config.training.precision = 1, precision
