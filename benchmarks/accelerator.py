@@ -6,7 +6,8 @@
 
 Each part is a process with a limit of its own: one that fails, hangs or takes too long says so, keeps what it has
 measured, and the next one runs. DIR (default: $OUT, or the current folder) gets accelerator.json, written anew after
-every part. Nothing is asserted. What each figure means: docs/gpu.md.
+every part. No figure is asserted; the exit status is 1 if a part failed or was cut off. What each figure means:
+docs/gpu.md.
 """
 
 import argparse
@@ -101,11 +102,12 @@ def main(argv: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> No
         options.out.mkdir(parents=True, exist_ok=True)
     if not os.access(options.out, os.W_OK):
         parser.error(f"--out={options.out}: cannot write there")
-    run([next(part for part in parts if part.name == name) for name in chosen], options)
+    if not run([next(part for part in parts if part.name == name) for name in chosen], options):
+        sys.exit(1)
 
 
-def run(parts: Sequence[Part], options: argparse.Namespace) -> None:
-    """All of them; the table comes last."""
+def run(parts: Sequence[Part], options: argparse.Namespace) -> bool:
+    """All of them; the table comes last. Whether none failed or was cut off."""
     start, result = time.monotonic(), {"small": options.small, "budget": options.budget, "parts": {}}
     with tempfile.TemporaryDirectory(prefix="accelerator_") as folder:
         for part in parts:
@@ -126,6 +128,7 @@ def run(parts: Sequence[Part], options: argparse.Namespace) -> None:
     print("\n" + table.text(result["parts"], rows), flush=True)
     if missing := [name for name, part in result["parts"].items() if part["status"].startswith("not run")]:
         print(f"\nnot run: --parts={','.join(missing)}", flush=True)
+    return all(part["status"] == "ok" or part["status"].startswith("not run") for part in result["parts"].values())
 
 
 def run_part(part: Part, folder: Path, limit: float, small: bool) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def text(parts: Parts, table: list[Row]) -> str:
         for row in [head, *table]
     ]
     for name, part in parts.items():
-        if profile := part["figures"].get("profile"):
+        if (profile := part["figures"].get("profile")) and profile["longest"]:
             lines += ["", *_kernels(name, profile)]
     return "\n".join(lines)
 

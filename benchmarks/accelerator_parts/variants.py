@@ -80,7 +80,7 @@ def baseline(figures: Figures, own_cache: bool = False) -> None:
     With `own_cache` nothing that was compiled or autotuned before is used.
     """
     if own_cache:
-        jax.config.update("jax_enable_compilation_cache", False)
+        jax.config.update("jax_compilation_cache_dir", str(figures.folder / "own_cache"))
     step = train_step.compile_step(_config(figures))
     figures.add(baseline=_figures(step, figures), xla_flags=os.environ.get("XLA_FLAGS", ""))
     digests = [digest(step) for _ in range(2)]
