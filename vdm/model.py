@@ -93,7 +93,9 @@ class Model:
         >>> model.computed_in("bfloat16").network.dtype
         dtype(bfloat16)
         """
-        return replace(self, network=_in_dtype(self.network, precisions.dtype(precision)), precision=precision)
+        network = _in_dtype(self.network, precisions.dtype(precision))
+        same = network is self.network and precision == self.precision
+        return self if same else replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
         """Fresh variables, of a network for conditions like `condition` (default: those that the model names)."""

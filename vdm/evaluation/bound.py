@@ -179,7 +179,7 @@ class Evaluator:
         if not len(again):
             return result
         # Not filled up to the batch of all.
-        in_float32 = self._in_float32.resized(len(again)).estimates(
+        in_float32 = self._in_float32.resized(min(self.batch_size, len(again))).estimates(
             variables,
             source,
             key,
