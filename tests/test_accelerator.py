@@ -216,7 +216,7 @@ def test_every_part_names_a_function_and_fits(bench: ModuleType) -> None:
 
 def test_table(bench: ModuleType) -> None:
     """Shares are of the ceilings that the first part measured; what failed has no rows."""
-    from accelerator_parts import table
+    from accelerator_parts import predictions, table
 
     machine = {"device_kind": "NVIDIA H100", "bfloat16_flops_per_second": 8e14, "bfloat16_datasheet": 1e15}
     step = {
@@ -244,6 +244,11 @@ def test_table(bench: ModuleType) -> None:
     assert rows["  batch_256"].measured == "-0.50 ms (-5.0%)"
     assert rows["  other"].note == "no such field"
     assert "vdm.verify" not in rows
+    assert rows["  no_dropout"].predicted == predictions.VARIANTS["no_dropout"][0]
+    found["machine"] = machine | {"device_kind": "cpu"}
+    assert {row.predicted for row in table.rows({name: {"figures": figures} for name, figures in found.items()})} == {
+        ""
+    }
 
 
 def test_paired_differences(bench: ModuleType) -> None:

@@ -1,7 +1,8 @@
 """The figures of all parts, in words: what was predicted, what was measured, and of what limit that is."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelerator_parts import predictions
@@ -21,12 +22,12 @@ class Row:
 
 
 def rows(parts: Parts) -> list[Row]:
-    """Of what was measured; a part that failed has none."""
+    """Of what was measured; a part that failed has none. Predictions are those for an H100, and for its like alone."""
     found = {name: part["figures"] for name, part in parts.items()}
     machine = found.get("machine", {})
     bare = found.get("cifar10_bfloat16", {}).get("queued_step_seconds")
     digits = found.get("digits", {})
-    return [
+    made = [
         *_machine(machine),
         *(row for name, figures in found.items() if "case" in figures for row in _step(name, figures, machine)),
         *_loop("cifar10 (bfloat16)", found.get("loop", {}), bare),
@@ -36,6 +37,8 @@ def rows(parts: Parts) -> list[Row]:
         *_bits(found),
         *_programs(found),
     ]
+    known = re.search(r"H[12]00", machine.get("device_kind", ""))
+    return made if known else [replace(row, predicted="") for row in made]
 
 
 def text(parts: Parts, table: list[Row]) -> str:
