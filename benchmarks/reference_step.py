@@ -149,7 +149,7 @@ def reference(config: Config) -> tuple[Callable[[], ReferenceState], Step]:
 
 def ours(config: Config) -> tuple[Callable[[], Any], Step]:
     """(make the first state and metrics, one step) of this package."""
-    model, objective = model_lib.from_config(config), objective_lib.from_config(config)
+    model, objective = model_lib.for_training(config), objective_lib.from_config(config)
     optimizer = make_optimizer(config)
     train_step = make_train_step(model, objective, optimizer, config)
 

@@ -1,7 +1,7 @@
 """Speed, memory and FLOPs of the training step, as one JSON object on standard output.
 
     python benchmarks/train_step.py --cases=digits,rgb32 --steps=10
-    python benchmarks/train_step.py --cases=cifar10 --steps=0 --dtype=bfloat16 --remat
+    python benchmarks/train_step.py --cases=cifar10 --steps=0 --precision=bfloat16 --remat
     python benchmarks/train_step.py --cases=cifar10 --steps=0 --devices=8 --fsdp=8
 
 Times are medians of single steps, each waited for; with --steps=0 the step is compiled only, and no array is made.
@@ -11,7 +11,6 @@ Nothing is asserted: compare the figures of two versions on one machine, with no
 import argparse
 import functools
 import json
-import math
 import os
 import platform
 import resource
@@ -22,20 +21,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from vdm import model as model_lib
 from vdm import parallel
 from vdm.config import Config, DataConfig, NetworkConfig, TrainingConfig, validate
 from vdm.errors import InputError
-from vdm.model import Model
+from vdm.model import Batch, Model
+from vdm.precisions import PRECISIONS
+from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
-from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import empty_metrics, jit_train_step
+from vdm.training import step as step_lib
+from vdm.training.state import TrainState, init_state, make_optimizer
+from vdm.training.step import Metrics, empty_metrics, jit_train_step
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 2
@@ -66,74 +69,133 @@ def cifar10() -> Config:
 CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32, "cifar10": cifar10}
 
 
-def measure(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case; without those of time if `num_steps` is 0."""
+class CompiledStep(NamedTuple):
+    """The training step of a config as a compiled program, and what it is called with."""
+
+    config: Config
+    model: Model
+    mesh: Mesh
+    program: jax.stages.Compiled
+    state: TrainState
+    """Shapes, types and shardings."""
+    trace_seconds: float
+    compile_seconds: float
+
+    @property
+    def model_flops(self) -> int:
+        """Of one step."""
+        return step_flops(self.model, self.config.training.batch_size)
+
+    @property
+    def steps_per_call(self) -> int:
+        return _steps_per_call(self.config)
+
+    def call(self, state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
+        """The program on the same batch in each of its steps."""
+        num_steps = self.steps_per_call
+        batches = [batch] if num_steps == 1 else [np.int32(num_steps), *[batch] * num_steps]
+        after: tuple[TrainState, Metrics] = self.program(state, metrics, *batches)
+        return after
+
+    def start(self) -> tuple[TrainState, Metrics]:
+        """A state of step 0 and empty metrics; the program takes their memory."""
+        objective, optimizer = objective_lib.from_config(self.config), make_optimizer(self.config)
+        state = jax.jit(
+            lambda: init_state(self.model, objective, optimizer, self.config.seed),
+            out_shardings=self.program.input_shardings[0][0],
+        )()
+        return state, jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))()
+
+    def batch(self) -> Batch:
+        """Random images."""
+        shape = (self.config.training.batch_size, *self.model.shape)
+        image = np.random.default_rng(0).integers(0, self.model.levels, shape).astype(np.uint8)
+        return parallel.shard_batch({"image": image}, self.mesh)
+
+    def times(self, num_calls: int) -> list[float]:
+        """Seconds a step of calls that are each waited for, after `WARMUP_STEPS` more."""
+        (state, metrics), batch, times = self.start(), self.batch(), []
+        for _ in range(WARMUP_STEPS + num_calls):
+            begin = time.perf_counter()
+            state, metrics = jax.block_until_ready(self.call(state, metrics, batch))
+            times.append((time.perf_counter() - begin) / self.steps_per_call)
+        return times[WARMUP_STEPS:]
+
+
+def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None = None) -> CompiledStep:
+    """For the devices there are, or those of a mesh of this platform; nothing is allocated."""
     model = model_lib.for_training(config)
-    batch_size = config.training.batch_size
-    mesh = parallel.make_mesh(batch_size, config.training.fsdp, config.training.accumulate)
+    if mesh is None:
+        mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
     objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
     state = parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
-    shape = (batch_size, *model.shape)
+    shape = (config.training.batch_size, *model.shape)
     images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
-
+    num_steps = _steps_per_call(config)
+    batches = [images] if num_steps == 1 else [np.int32(num_steps), *[images] * num_steps]
+    jitted = jit_train_step if num_steps == 1 else vars(step_lib)["jit_train_steps"]
     start = time.perf_counter()
-    lowered = jit_train_step(model, objective, optimizer, config, mesh).lower(state, metrics, images)
-    traced = time.perf_counter()
-    step = lowered.compile()
-    compiled = time.perf_counter()
+    traced = jitted(model, objective, optimizer, config, mesh).trace(state, metrics, *batches)
+    lowered = traced.lower(lowering_platforms=None if platform is None else (platform,))
+    middle = time.perf_counter()
+    program = lowered.compile()
+    return CompiledStep(config, model, mesh, program, state, middle - start, time.perf_counter() - middle)
 
-    model_flops = batch_size * 3 * forward_flops(model)
-    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
-    cost: Any = step.cost_analysis()
-    memory: Any = step.memory_analysis()
-    compiled_flops = cost["flops"] * mesh.size
-    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    program_bytes -= memory.alias_size_in_bytes
-    figures = {
-        "batch_size": batch_size,
-        "dtype": config.network.dtype,
-        "remat": config.network.remat,
-        "accumulate": config.training.accumulate,
-        "fsdp": config.training.fsdp,
-        "num_devices": mesh.size,
-        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.variables["network"])),
-        "trace_seconds": traced - start,
-        "compile_seconds": compiled - traced,
-        "compiled_program_bytes": program_bytes * mesh.size,
-        "argument_bytes_per_device": memory.argument_size_in_bytes,
-        "temporary_bytes_per_device": memory.temp_size_in_bytes,
-        "compiled_bytes_accessed": cost["bytes accessed"] * mesh.size,
-        "kept_bytes": kept_bytes(model, state.variables, batch_size // config.training.accumulate),
-        "model_flops": model_flops,
-        "compiled_flops": compiled_flops,
-        "compiled_over_model_flops": compiled_flops / model_flops,
-    }
+
+def _steps_per_call(config: Config) -> int:
+    return getattr(config.training, "steps_per_call", 1)
+
+
+def measure(config: Config, num_steps: int) -> dict[str, Any]:
+    """Every figure of one case; without those of time if `num_steps` is 0."""
+    step = compile_step(config)
+    figures = compiled_figures(step)
     if num_steps == 0:
         return figures
-
-    state = jax.jit(
-        lambda: init_state(model, objective, optimizer, config.seed), out_shardings=step.input_shardings[0][0]
-    )()
-    metrics = jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
-    image = np.random.default_rng(0).integers(0, model.levels, shape).astype(np.uint8)
-    batch = parallel.shard_batch({"image": image}, mesh)
-    times = []
-    for _ in range(WARMUP_STEPS + num_steps):
-        begin = time.perf_counter()
-        state, metrics = jax.block_until_ready(step(state, metrics, batch))
-        times.append(time.perf_counter() - begin)
-    seconds = statistics.median(times[WARMUP_STEPS:])
+    times = step.times(num_steps)
+    seconds = statistics.median(times)
     # Directly after the steps: on a shared machine the two speeds should see the same neighbours.
     matmul_flops_per_second = matmul_peak()
     return figures | {
         "step_seconds": seconds,
-        "step_seconds_range": [min(times[WARMUP_STEPS:]), max(times[WARMUP_STEPS:])],
-        "images_per_second": batch_size / seconds,
+        "step_seconds_range": [min(times), max(times)],
+        "images_per_second": config.training.batch_size / seconds,
         "process_max_rss_bytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _rss_unit(),
-        "model_flops_per_second": model_flops / seconds,
+        "model_flops_per_second": step.model_flops / seconds,
         "matmul_flops_per_second": matmul_flops_per_second,
-        "share_of_matmul_peak": model_flops / seconds / matmul_flops_per_second,
+        "share_of_matmul_peak": step.model_flops / seconds / matmul_flops_per_second,
+    }
+
+
+def compiled_figures(step: CompiledStep) -> dict[str, Any]:
+    """What is known without running it."""
+    config, num_devices = step.config, step.mesh.size
+    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
+    cost: Any = step.program.cost_analysis()
+    memory: Any = step.program.memory_analysis()
+    compiled_flops = cost["flops"] * num_devices
+    program_bytes = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    program_bytes -= memory.alias_size_in_bytes
+    batch_size, accumulate = config.training.batch_size, config.training.accumulate
+    return {
+        "batch_size": batch_size,
+        "precision": config.training.precision,
+        "remat": config.network.remat,
+        "accumulate": accumulate,
+        "fsdp": config.training.fsdp,
+        "num_devices": num_devices,
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(step.state.variables["network"])),
+        "trace_seconds": step.trace_seconds,
+        "compile_seconds": step.compile_seconds,
+        "compiled_program_bytes": program_bytes * num_devices,
+        "argument_bytes_per_device": memory.argument_size_in_bytes,
+        "temporary_bytes_per_device": memory.temp_size_in_bytes,
+        "compiled_bytes_accessed": cost["bytes accessed"] * num_devices,
+        "kept_bytes": kept_bytes(step.model, step.state.variables, batch_size // accumulate),
+        "model_flops": step.model_flops,
+        "compiled_flops": compiled_flops,
+        "compiled_over_model_flops": compiled_flops / step.model_flops,
     }
 
 
@@ -153,31 +215,6 @@ def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kept)) - 4 * sum(
         x.size for x in jax.tree.leaves(params)
     )
-
-
-def forward_flops(model: Model) -> int:
-    """FLOPs of the network's convolutions, linear maps and attention products for one image, a multiply-add being 2.
-
-    With P pixels, C channels, D blocks down (and D+3 more) and c data channels, in multiply-adds:
-
-        convolutions  9 P [c(1 + 2F) C + C² (2D + 4) + (2C² + C²)(D + 1) + C c]     F Fourier exponents
-        shortcuts     P 2C C (D + 1)
-        conditioning  C 4C + (4C)² + 4C C (2D + 3)
-        attention     4 P C² + 2 P² C, each
-
-    The backward pass costs twice as much: a product for the gradient of the input (here of z_t as well, for the
-    schedule) and one for that of the weights.
-    """
-    network, data_channels = model.network, model.shape[-1]
-    pixels, channels, depth = math.prod(model.shape[:-1]), network.channels, network.depth
-    up = depth + 1
-    ends = data_channels * (1 + 2 * len(network.fourier)) * channels + channels * data_channels
-    convolutions = 9 * pixels * (ends + channels**2 * (2 * (depth + 2) + 3 * up))
-    shortcuts = 2 * pixels * channels**2 * up
-    conditioning = 4 * channels**2 + (4 * channels) ** 2 + 4 * channels**2 * (depth + 2 + up)
-    attention = 4 * pixels * channels**2 + 2 * pixels**2 * channels
-    num_attentions = 1 + (depth + up if network.attention == "everywhere" else 0)
-    return 2 * (convolutions + shortcuts + conditioning + num_attentions * attention)
 
 
 def matmul_peak(repeats: int = 5) -> float:
@@ -230,7 +267,7 @@ def main() -> None:
     parser.add_argument("--cases", default="digits,rgb32", help=f"any of {','.join(CASES)} (default: digits,rgb32)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps a case, 0: compile only (default: 10)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="tf32", help="of training (default: tf32)")
     parser.add_argument("--remat", action="store_true", help="with network.remat")
     parser.add_argument("--accumulate", type=int, default=1, help="parts a batch (default: 1)")
     parser.add_argument("--fsdp", type=int, default=1, help="devices that share a copy of the state (default: 1)")
@@ -241,7 +278,7 @@ def main() -> None:
     if options.steps < 0 or options.devices < 0:
         parser.error(f"--steps={options.steps}, --devices={options.devices}: must be 0 or more")
     for config in configs.values():
-        config.network.dtype, config.network.remat = options.dtype, options.remat
+        config.training.precision, config.network.remat = options.precision, options.remat
         config.training.accumulate, config.training.fsdp = options.accumulate, options.fsdp
         config.training.batch_size = options.batch_size or config.training.batch_size
         try:

@@ -13,10 +13,10 @@ ROOT = Path(vdm.__file__).parent
 ROOMS = [
     {"errors", "files", "annotations", "parts", "settings", "reading", "npz", "progress"},
     {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds",
-     "processes", "oracles", "keys", "decodings"},
+     "processes", "oracles", "keys", "decodings", "precisions"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
-    {"data", "model"},
+    {"data", "model", "speed"},
     {"training", "evaluation"},
     {"plots"},
     {"runs"},

@@ -43,10 +43,10 @@ def test_bad_options_are_one_line() -> None:
 
 def test_train_step_compiled_only() -> None:
     small = ("--cases=digits", "--depth=1", "--batch_size=4", "--steps=0", "--devices=2")
-    result = run(*small, "--dtype=bfloat16", "--remat", "--accumulate=2", "--fsdp=2", program="train_step.py")
+    result = run(*small, "--precision=bfloat16", "--remat", "--accumulate=2", "--fsdp=2", program="train_step.py")
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)["cases"]["digits"]
-    assert (figures["dtype"], figures["remat"], figures["accumulate"]) == ("bfloat16", True, 2)
+    assert (figures["precision"], figures["remat"], figures["accumulate"]) == ("bfloat16", True, 2)
     for name in ("compiled_flops", "compiled_bytes_accessed", "compiled_program_bytes", "kept_bytes"):
         assert figures[name] > 0
     # Parameters, two moments and the moving average in float32, cut among two devices but for the small ones.

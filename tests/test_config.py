@@ -70,7 +70,7 @@ def of_network(**network: Any) -> Config:
             Config(training=TrainingConfig(batch_size=64, accumulate=3)),
             "config.training.accumulate=3: must be a divisor of batch_size=64",
         ),
-        (Config(network=NetworkConfig(dtype="float16")), "'float16': not one of float32, bfloat16"),
+        (Config(training=TrainingConfig(precision="float16")), "'float16': not one of float32, tf32, bfloat16"),
         (of_network(attention="nowhere"), "config.network.attention='nowhere': must be one of middle, everywhere"),
         (of_network(channels=8, heads=3), "config.network.heads=3: must be a divisor of channels=8"),
         (of_network(channels=8, groups=3), "config.network.groups=3: must be a divisor of channels=8, or None"),
@@ -197,6 +197,17 @@ def test_an_earlier_versions_config_is_read_as_this_one_has_it(before: dict, aft
     assert from_dict(to_dict(config)) == config
 
 
+@pytest.mark.parametrize(("before", "after"), [("float32", "tf32"), ("bfloat16", "bfloat16")])
+def test_an_earlier_versions_dtype_is_the_precision_of_training(before: str, after: str) -> None:
+    """On a GPU float32 was TF32; evaluation was float32, and sampling TF32, whatever it was."""
+    config = from_dict(OLD | {"network": {"channels": 32, "dtype": before}, "training": {"steps": 7}})
+    assert (config.training.precision, config.training.steps, config.network.channels) == (after, 7, 32)
+    assert (config.evaluation.precision, config.sampling.precision) == ("float32", "tf32")
+    assert from_dict({"network": {"dtype": before}}).training.precision == after
+    with pytest.raises(InputError, match=r"config\.network\.dtype: no such field|'float16': not one of float32, tf32"):
+        validate(from_dict({"network": {"dtype": "float16"}}))
+
+
 def test_parts_of_one_meaning_do_not_differ() -> None:
     def config(schedule: str, sampler: str = "heun") -> Config:
         return Config(schedule=ScheduleConfig(name=schedule), sampling=SamplingConfig(sampler=sampler))
@@ -220,10 +231,11 @@ AFFECTS = {
         "network.prediction", "network.fourier", "network.condition", "objective.proposal",
     },
     "training": {
-        "seed", "data.augmentations", "network.dropout", "network.dtype", "objective.weighting", "objective.loss_space",
+        "seed", "data.augmentations", "network.dropout", "objective.weighting", "objective.loss_space",
         "objective.num_steps", "objective.stratified", "optimizer.learning_rate", "optimizer.schedule_learning_rate",
         "optimizer.b1", "optimizer.b2", "optimizer.weight_decay", "optimizer.warmup_steps", "optimizer.decay",
         "optimizer.clip_norm", "optimizer.ema_decay", "training.steps", "training.batch_size",
+        "training.precision",
     },
 }  # fmt: skip
 

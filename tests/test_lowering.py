@@ -88,3 +88,28 @@ class Traced(Model):
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(model: Model, variables: Any, z: jax.Array, gamma: jax.Array) -> predictions.Prediction:
     return Model.denoiser(model, variables)(z, gamma)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_products_of_a_training_step(precision: str) -> None:
+    """A CUDA program has three times the convolutions of the forward pass, those of blocks in the precision's type.
+
+    All products are marked for TF32 or against it. There are two convolutions in each of 2D + 3 blocks and one at each
+    end. Depth 1: more is the same again.
+    """
+    config = cifar10.get_config()
+    config.network.depth, config.training.precision = 1, precision
+    model, optimizer = model_lib.for_training(config), make_optimizer(config)
+    with jax.numpy_dtype_promotion("standard"):
+        state = jax.eval_shape(lambda: init_state(model, Objective(), optimizer, 0))
+        step = jax.jit(make_train_step(model, Objective(), optimizer, config))
+        lowered = step.trace(state, jax.eval_shape(empty_metrics), batch(model)).lower(lowering_platforms=("cuda",))
+    lines = lowered.as_text().splitlines()
+    convolutions = [line for line in lines if "stablehlo.convolution(" in line]
+    products = [line for line in lines if "stablehlo.dot_general " in line]
+    in_blocks = [line for line in convolutions if "bf16" in line]
+    assert len(convolutions) == 3 * (2 * 5 + 2)
+    assert len(in_blocks) == (3 * 2 * 5 if precision == "bfloat16" else 0)
+    mark = "HIGHEST" if precision == "float32" else "HIGH"
+    assert {mark} == {word for line in convolutions for word in re.findall(r"precision (\w+)>", line)}
+    assert {mark} == {word for line in products for word in re.findall(r"precision = \[(\w+), ", line)}

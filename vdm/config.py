@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from vdm import parts, predictions, proposals, settings
+from vdm import parts, precisions, predictions, proposals, settings
 from vdm.errors import InputError
 from vdm.settings import (
     InName,
@@ -101,11 +101,6 @@ class NetworkConfig:
         "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256.",
         each(-20, 20),
     )
-    dtype: str = setting(
-        "float32",
-        "What training computes the blocks in; parameters, losses and evaluation are float32 always.",
-        one_of("float32", "bfloat16"),
-    )
     remat: bool = running(False, "Training computes the blocks twice to keep less: a third more work, far less memory.")
 
 
@@ -158,6 +153,11 @@ class TrainingConfig:
     accumulate: int = running(
         1, "Parts that a batch is computed in, for one update; must divide `batch_size`.", at_least(1)
     )
+    precision: str = setting(
+        "tf32",
+        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        one_of(*precisions.PRECISIONS),
+    )
     log_every: int = running(100, "Steps between log lines.", at_least(1))
     evaluate_every: int = running(10_000, "Steps between evaluations of the test split; 0: at the end.", at_least(0))
     checkpoint_every: int = running(5_000, "Steps between checkpoints; 0: at the end.", at_least(0))
@@ -183,6 +183,11 @@ class EvaluationConfig:
         0,
         "Test images, from all over the split, that evaluations during training and the variance report use; 0: all.",
         at_least(0),
+    )
+    precision: str = running(
+        "float32",
+        "What the network computes in; of others than float32, what that does to bits/dim is measured and said.",
+        one_of(*precisions.PRECISIONS),
     )
 
 
@@ -224,6 +229,12 @@ class SamplingConfig:
     )
     zero_terminal_snr: bool = running(
         False, "Start at SNR 0 and not at that of γ(1); for predictions x, v, u and F.", in_name=InName("zero_snr")
+    )
+    precision: str = running(
+        "tf32",
+        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        one_of(*precisions.PRECISIONS),
+        in_name=InName(),
     )
 
 
@@ -280,10 +291,12 @@ def schedule_context(config: Config) -> dict[str, Any]:
 
 def network_context(config: Config) -> dict[str, Any]:
     """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
-    data, the ends of γ, whether z is added to its result (`residual`), and all fields of `config.network`."""
+    data, the ends of γ, whether z is added to its result (`residual`), `dtype` (float32: `Model.computed_in` changes
+    it), and all fields of `config.network`."""
     of_data = {"shape": config.data.shape, "levels": config.data.levels, "classes": config.data.classes}
     residual = config.network.prediction in predictions.RESIDUAL
-    return dataclasses.asdict(config.network) | schedule_context(config) | of_data | {"residual": residual}
+    rest = {"residual": residual, "dtype": precisions.FLOAT32}
+    return dataclasses.asdict(config.network) | schedule_context(config) | of_data | rest
 
 
 def _check_part(config: Config, kind: str, **context: Any) -> None:
@@ -328,8 +341,14 @@ def from_dict(values: dict[str, Any], where: str = "config.") -> Config:
 
 
 def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name."""
+    """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name, and
+    training.precision was network.dtype, without a word for TF32."""
     values = {name: value for name, value in values.items() if name != "comparison"}
+    network, training = values.get("network"), values.get("training", {})
+    if isinstance(network, dict) and "dtype" in network and isinstance(training, dict):
+        values["network"] = {name: value for name, value in network.items() if name != "dtype"}
+        dtype = network["dtype"]
+        values["training"] = {"precision": "tf32" if dtype == "float32" else dtype} | training
     before = values.get("schedule")
     if isinstance(before, dict):
         schedule = values["schedule"] = dict(before)

@@ -8,8 +8,8 @@ import jax
 from vdm.errors import InputError, one_line
 
 TRAINING = (
-    "raise config.training.accumulate or training.fsdp, set network.remat=True or network.dtype=bfloat16, or lower "
-    "training.batch_size"
+    "raise config.training.accumulate or training.fsdp, set network.remat=True or training.precision=bfloat16, or "
+    "lower training.batch_size"
 )
 EVALUATION = "lower config.evaluation.batch_size"
 SAMPLING = "lower config.sampling.batch_size"

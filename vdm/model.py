@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vdm import bounds, likelihoods, parts, predictions, schedules, timesteps
+from vdm import bounds, likelihoods, parts, precisions, predictions, schedules, timesteps
 from vdm.config import Config, network_context, schedule_context, validate
 from vdm.errors import InputError, one_line
 
@@ -72,11 +72,30 @@ class Model:
     """T of a discrete-time model; None: continuous time."""
     condition: Mapping[str, jax.ShapeDtypeStruct] = field(default_factory=dict, hash=False)
     """Which entries of a batch the network is conditioned on: shape and type of one example's."""
+    precision: str = precisions.FLOAT32
+    """What the network computes in: see `computed_in` for another."""
 
     @property
     def num_dims(self) -> int:
         """Data dimensions of one image: what bits/dim divides by."""
         return math.prod(self.shape)
+
+    def computed_in(self, precision: str) -> "Model":
+        """The same model, of the same variables, whose network computes in this one of `precisions.PRECISIONS`.
+
+        For bfloat16 a network needs a field `dtype`, as Flax's own layers have it. Raises ValueError for a network
+        without, and for another name.
+
+        >>> from vdm import schedules
+        >>> from vdm.networks import UNet
+        >>> network = UNet(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
+        >>> model = Model(schedules.linear(-10.0, 5.0), network, shape=(4, 4, 1), levels=256)
+        >>> model.computed_in("bfloat16").network.dtype
+        dtype(bfloat16)
+        """
+        network = _in_dtype(self.network, precisions.dtype(precision))
+        same = network is self.network and precision == self.precision
+        return self if same else replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
         """Fresh variables, of a network for conditions like `condition` (default: those that the model names)."""
@@ -139,7 +158,9 @@ class Model:
 
         def network(z: Array, gamma: Array) -> Array:
             gamma = jnp.where(jnp.isinf(gamma), self.gamma(variables, jnp.float32(1)), gamma)
-            value = jnp.asarray(self.network.apply(params, z, gamma, condition, dropout_key is not None, rngs=rngs))
+            with precisions.products(self.precision):
+                value = self.network.apply(params, z, gamma, condition, dropout_key is not None, rngs=rngs)
+            value = jnp.asarray(value)
             if self.prediction != "energy":
                 return value
             return 0.5 * jnp.sum(jnp.square(value), axis=range(1, value.ndim))
@@ -195,7 +216,7 @@ class Model:
 
 
 def from_config(config: Config) -> Model:
-    """The model that a config describes, float32.
+    """The model that a config describes, float32: see `at_precision` for another.
 
     Raises `InputError` for a bad field, or without data.shape and data.levels.
     """
@@ -205,7 +226,7 @@ def from_config(config: Config) -> Model:
     schedule: schedules.Schedule = parts.make("schedule", config.schedule.name, **schedule_context(config))
     model = Model(
         schedule=schedule,
-        network=_network(config, dtype="float32", remat=False),
+        network=_network(config, remat=False),
         shape=config.data.shape,
         levels=config.data.levels,
         prediction=config.network.prediction,
@@ -234,12 +255,36 @@ def _conditions(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: described[name] for name in config.network.condition}
 
 
-def for_training(config: Config) -> Model:
-    """The model of `from_config` as training steps compute it: in `network.dtype`, with `network.remat`.
+def for_training(config: Config, given: Model | None = None) -> Model:
+    """The model of `from_config`, or the given one, as training steps compute it: in `training.precision`.
 
-    Its variables are the same; evaluation and sampling use the float32 one. Raises as `from_config` does.
+    That of the config with `network.remat`, too. Its variables are the same. Raises as `from_config` and `at_precision`
+    do.
     """
-    return replace(from_config(config), network=_network(config))
+    model = replace(from_config(config), network=_network(config)) if given is None else given
+    return at_precision(model, config.training.precision, "training")
+
+
+def at_precision(model: Model, precision: str, group: str) -> Model:
+    """The model as `config.GROUP.precision` has it computed: `training`, `evaluation` or `sampling`.
+
+    Raises `InputError` where `Model.computed_in` raises ValueError.
+    """
+    try:
+        return model.computed_in(precision)
+    except ValueError as error:
+        raise InputError(f"config.{group}.precision={precision!r}: {error}") from error
+
+
+def _in_dtype(network: nn.Module, dtype: Any) -> nn.Module:
+    has_field = any(each.name == "dtype" for each in fields(network))
+    # None is Flax's word for the type of the input.
+    now = getattr(network, "dtype", None) if has_field else None
+    if jnp.dtype(jnp.float32 if now is None else now) == dtype:
+        return network
+    if not has_field:
+        raise ValueError(f"the network {type(network).__name__} has no field dtype; must be float32 or tf32")
+    return network.clone(dtype=dtype)
 
 
 def _network(config: Config, **others: Any) -> nn.Module:

@@ -86,6 +86,7 @@ def test_help_of_a_program(tmp_path: Path) -> None:
         (["--config.training.stepz=3"], ["training.stepz", "training.steps"]),
         (["--config.trainin.steps=3"], ["trainin.steps", "training.steps"]),
         (["--config.training.steps=abc"], ["training.steps", "abc"]),
+        (["--config.network.dtype=bfloat16"], ["network.dtype", "--config.training.precision", "tf32", "bfloat16"]),
         (["--config.training.steps=0"], ["training.steps=0", "1 or more"]),
         (["--config.schedule.name=quadratic"], ["quadratic", "learned_monotone"]),
         (["--config=configs/nothing.py"], ["configs/nothing.py"]),

@@ -126,7 +126,7 @@ def test_a_run_leaves_everything_it_promises(folder: Path) -> None:
     assert kinds.count("final") == 1
     # Which of the two evaluations of the last step is which.
     for name, draws in (("test", "1 draw"), ("final test", "2 draws")):
-        assert re.search(rf"step {STEPS}  {name} \d.*bits/dim \(all 300 test images, {draws} each\)", printed)
+        assert re.search(rf"step {STEPS}  {name} \d.*bits/dim \(all 300 test images, {draws} each; float32\)", printed)
     assert f"step {STEPS}  final test {result}" in printed
 
 

@@ -85,8 +85,8 @@ def test_memory_may_change_but_not_what_is_computed_in(tmp_path: Path) -> None:
     start(tmp_path, Config())
     smaller = Config(network=NetworkConfig(remat=True), training=TrainingConfig(accumulate=4))
     RunDir(tmp_path, smaller, DATA).close()
-    rounded = Config(network=NetworkConfig(dtype="bfloat16"))
-    with pytest.raises(InputError, match=r"network\.dtype 'float32' there, 'bfloat16' here"):
+    rounded = Config(training=TrainingConfig(precision="bfloat16"))
+    with pytest.raises(InputError, match=r"training\.precision 'tf32' there, 'bfloat16' here"):
         RunDir(tmp_path, rounded, DATA)
     # A checkpoint of it is the same model.
     check_same_model(Config(), rounded, tmp_path)
@@ -100,11 +100,16 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     old["schedule"] = {"name": "learned_monotone", "gamma_min": -13.3, "gamma_max": 5.0, "shift": 0.0, "hidden": 8}
     old["comparison"] = {"trained": [5], "samplers": ["heun@karras"]}
     del old["network"]["name"], old["imports"]
+    old["network"]["dtype"] = "bfloat16"
+    for group in ("training", "evaluation", "sampling"):
+        del old[group]["precision"]
     write_json(tmp_path / "config.json", old)
     write_json(tmp_path / "run.json", {"data": DATA})
-    with pytest.raises(InputError, match=r"'learned_monotone\(hidden=8\)' there, 'learned_monotone' here"):
+    with pytest.raises(InputError, match=r"'learned_monotone\(hidden=8\)' there, 'learned_monotone' here") as refused:
         RunDir(tmp_path, Config(), DATA)
-    same = Config(schedule=ScheduleConfig(name="learned_monotone(hidden=8)"))
+    assert "training.precision 'bfloat16' there, 'tf32' here" in str(refused.value)
+    schedule = ScheduleConfig(name="learned_monotone(hidden=8)")
+    same = Config(schedule=schedule, training=TrainingConfig(precision="bfloat16"))
     RunDir(tmp_path, same, DATA).close()
     assert read_config(tmp_path) == same
 

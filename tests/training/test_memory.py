@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +30,7 @@ def fail(*args: Any, **kwargs: Any) -> NoReturn:
 def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what it was going to compute is what the config says, and its record."""
     config = tiny.run_config(tmp_path, steps=2)
-    config.network = replace(config.network, dtype="bfloat16", remat=True)
+    config.network.remat, config.training.precision = True, "bfloat16"
     config.schedule.name = "learned_monotone(hidden=4)"
     models = []
 
@@ -48,7 +47,8 @@ def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(message.splitlines()) == 1
     assert (models[0].network.dtype, models[0].network.remat) == (jnp.bfloat16, True)
     record = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][0]["precision"]
-    assert record == {"training": "bfloat16", "matrix_products": "default", "parameters": "float32"}
+    wanted = {"training": "bfloat16", "evaluation": "float32", "sampling": "tf32", "parameters": "float32"}
+    assert record == wanted
 
 
 def test_evaluation_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,10 +68,10 @@ def test_parts_on_eight_devices_rematerialised_are_the_whole_batch(variables, ba
 
 
 def test_bfloat16_is_float32_but_for_its_rounding(variables, batch, whole):
-    f = jax.jit(lambda v, b: loss_and_gradients(model(dtype="bfloat16"), OBJECTIVE, v, HISTORY, KEY, b))
+    f = jax.jit(lambda v, b: loss_and_gradients(model().computed_in("bfloat16"), OBJECTIVE, v, HISTORY, KEY, b))
     bound, gradients, proposal = f(variables, batch)
     assert {leaf.dtype for leaf in jax.tree.leaves((bound, gradients, proposal))} == {jnp.dtype(jnp.float32)}
-    # What no network is asked is the same; roundings of ε̂ of 2⁻⁹, a few dozen of them, are in the diffusion loss.
+    # What no network is asked is the same; roundings of ε̂ of 2⁻⁸, a few dozen of them, are in the diffusion loss.
     np.testing.assert_allclose(np.array(bound[:2]), np.array(whole[0][:2]), rtol=1e-6)
     np.testing.assert_allclose(bound.diffusion, whole[0].diffusion, rtol=1e-2)
     assert bound.diffusion != whole[0].diffusion
@@ -89,12 +89,15 @@ def test_parts_are_cut_within_devices_and_joined_again():
         np.testing.assert_array_equal(joined(parts[name]), value)
 
 
-def test_evaluation_and_sampling_are_in_float32():
-    config = tiny.config(dtype="bfloat16", remat=True)
-    network = model_lib.from_config(config).network
-    assert (network.dtype, network.remat) == (jnp.float32, False)
-    network = model_lib.for_training(config).network
-    assert (network.dtype, network.remat) == (jnp.bfloat16, True)
+def test_training_alone_has_its_precision_and_remat():
+    config = tiny.config(remat=True)
+    config.training.precision = "bfloat16"
+    in_float32, trained = model_lib.from_config(config), model_lib.for_training(config)
+    assert (in_float32.precision, in_float32.network.dtype, in_float32.network.remat) == ("float32", jnp.float32, False)
+    assert (trained.precision, trained.network.dtype, trained.network.remat) == ("bfloat16", jnp.bfloat16, True)
+    # That of a model that the caller made, too.
+    given = model_lib.for_training(config, model_lib.from_config(tiny.config(channels=4)))
+    assert (given.precision, given.network.dtype, given.network.channels) == ("bfloat16", jnp.bfloat16, 4)
 
 
 def test_parts_that_the_devices_do_not_divide_are_refused():

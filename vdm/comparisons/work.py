@@ -116,10 +116,16 @@ def _read_whole(path: Path) -> dict[str, Any]:
         saved = read_json(path, {})
         digest = field(saved, "digest", str | None, path, None)
         field(saved, "metrics", dict, path, {})
+        sampling = field(saved, "settings.sampling", dict, path, {})
     except InputError:
         return {}
     # Earlier ones have none.
-    return saved if digest is None or digest == _digest(saved) else {}
+    if digest not in (None, _digest(saved)):
+        return {}
+    # Nor do they say what samples were computed in: in this.
+    return (
+        saved | {"settings": saved["settings"] | {"sampling": {"precision": "tf32"} | sampling}} if sampling else saved
+    )
 
 
 def _aside(path: Path, settings: Any) -> Path:

@@ -20,7 +20,7 @@ from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.keys import folded, image_keys
-from vdm.model import Condition, Model, Variables
+from vdm.model import Condition, Model, Variables, at_precision
 from vdm.predictions import Denoise, Prediction
 from vdm.settings import check
 
@@ -78,9 +78,13 @@ class ModelSampling:
     """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, its γ grid, its images."""
 
     def __init__(self, model: Model, mesh: Mesh | None, config: SamplingConfig):
-        """Without a mesh, on the one device that runs it. Raises `InputError` for more steps than the model has."""
+        """Without a mesh, on the one device that runs it. The network computes in `config.precision`.
+
+        Raises `InputError` for more steps than the model has, and for a precision that its network cannot compute in.
+        """
         check_steps(config, model.num_steps)
-        self.model, self.config, self.sampler = model, config, parts.make("sampler", config.sampler)
+        self.model, self.config = at_precision(model, config.precision, "sampling"), config
+        self.sampler = parts.make("sampler", config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
 
     def denoiser(self, variables: Variables, condition: Condition = None) -> Denoise:

@@ -31,11 +31,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import bounds, memory, parallel, probability_flow
+from vdm import bounds, memory, parallel, precisions, probability_flow
 from vdm.data import evaluation_batches, num_evaluated, selection
 from vdm.data.dataset import Batch, Source
 from vdm.errors import InputError
-from vdm.evaluation import PRECISION
 from vdm.evaluation.bound import (
     Estimates,
     Evaluation,
@@ -120,6 +119,7 @@ class OdeEvaluation:
             "network_calls_per_draw": {"mean": self.mean_calls, "max": self.max_calls},
             "stderr_over": self.variational.stderr_over,
             "images": selection.record(self.num_images, self.variational.num_available or self.num_images),
+            "precision": precisions.FLOAT32,
             "variational": self.variational.to_dict(),
             "difference": {"mean": self.difference, "stderr": self.difference_stderr},
         }
@@ -151,8 +151,14 @@ class OdeEvaluator:
         """`batch_size` images and tangents a network call: fewer images the more tangents each has, but one a device.
 
         `num_probes` 0 is the exact divergence; None that up to `EXACT_DIMS` dimensions, `DEFAULT_PROBES` above. Raises
-        `InputError` for a model of discrete time: its bound is that of T steps, and has no ODE.
+        `InputError` for a model of discrete time: its bound is that of T steps, and has no ODE; and for one in another
+        precision than float32, whose roundings are roughness to the control of the steps.
         """
+        if model.precision != precisions.FLOAT32:
+            raise InputError(
+                f"config.evaluation.precision={model.precision!r}: must be float32 for the ODE, to whose control of "
+                "the steps roundings are roughness"
+            )
         if model.num_steps is not None:
             raise InputError(f"config.objective.num_steps={model.num_steps}: must be None for the ODE, continuous time")
         if num_probes is None:
@@ -213,7 +219,9 @@ class OdeEvaluator:
     def _solve(
         self, variables: Variables, key: PRNGKeyArray, d: int, tolerance: float, batch: dict[str, Array]
     ) -> "_Solved":
-        with jax.default_matmul_precision(PRECISION), memory.guarded("evaluation", memory.EVALUATION):
+        # Of what is not the network's.
+        exact = precisions.products(precisions.FLOAT32)
+        with exact, memory.guarded("evaluation", memory.EVALUATION):
             result = self._batch_bound(variables, key, jnp.asarray(d), jnp.float32(tolerance), batch)
             terms, num_calls, mask, index = parallel.to_host((*result, batch["mask"], batch["index"]))
         return _Solved(terms[mask].astype(np.float64), num_calls[mask], index[mask])

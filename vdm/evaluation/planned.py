@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vdm import bounds, parallel
 from vdm.data import num_evaluated, selected
 from vdm.data.dataset import Source
-from vdm.evaluation.bound import Evaluation, Evaluator, Progress, Scheme, to_evaluation
+from vdm.evaluation.bound import Evaluation, Evaluator, Progress, Scheme
 from vdm.model import Variables
 
 BINS = 32
@@ -191,10 +191,8 @@ def evaluate_to(
     levels = levels_table(lambda t: _gamma(evaluator, variables, t))
     pilot = run_pilot(evaluator, variables, source, pilot_key, levels, num_steps)
     plan = make_plan(pilot, levels, len(source), target, num_steps)
-    estimates = evaluator.estimates(
-        variables, source, key, plan.calls, progress=progress, num_steps=num_steps, scheme=plan.scheme
-    )
-    return to_evaluation(estimates, evaluator.model.num_dims), plan
+    result = evaluator(variables, source, key, plan.calls, progress=progress, num_steps=num_steps, scheme=plan.scheme)
+    return result, plan
 
 
 def _gamma(evaluator: Evaluator, variables: Variables, t: Float[np.ndarray, " num"]) -> np.ndarray:

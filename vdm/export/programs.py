@@ -27,7 +27,7 @@ from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.export import load as load_export
 from vdm.files import check_writable, write_json
 from vdm.keys import Stream, stream_key
-from vdm.model import Condition, Model, Variables
+from vdm.model import Condition, Model, Variables, at_precision
 from vdm.programs.command_line import Parser
 from vdm.programs.streams import make_console
 from vdm.progress import progress_of
@@ -148,7 +148,7 @@ def programs(
     last = [condition] if condition else []
     arguments: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         "sampler.bin": (sampler(model, settings), (weights, seed, numbers, *last)),
-        "denoiser.bin": (denoiser(model), (weights, z, gamma, *last)),
+        "denoiser.bin": (denoiser(at_precision(model, settings.precision, "sampling")), (weights, z, gamma, *last)),
     }
     lowered = {}
     for name, (function, given) in arguments.items():
@@ -236,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
     parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
     parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
+    parser.add_argument("--precision", help="what the network computes in (default: config.sampling.precision)")
     given = parser.parse_args(argv)
     with parser.one_line():
         platforms = _platforms(given.platforms)
@@ -244,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_new(given.out)
         check_writable(given.out, "--out")
         config = read_config(given.run)
-        for name in ("sampler", "grid", "clip", "decode", "steps"):
+        for name in ("sampler", "grid", "clip", "decode", "precision", "steps"):
             if getattr(given, name) is not None:
                 setattr(config.sampling, name, getattr(given, name))
         if given.steps is None:

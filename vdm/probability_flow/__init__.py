@@ -21,8 +21,8 @@ whatever else is in its batch, which changes the result by roundings, and by the
 whether a step is accepted; the batch takes as long as its slowest. Tolerances that are not above 0, γ that are no
 scalars and less than one step are ValueErrors. An example that is not at its end after `max_steps` steps, or
 whose steps fall below `MIN_STEP` (as with a network that is not finite), is NaN. Everything is pure and may be jitted,
-but not differentiated. Evaluate with `jax.default_matmul_precision("highest")`: to the step control, a network's
-rounding in TF32 or bfloat16 looks like roughness.
+but not differentiated. A network should compute in float32: to the step control, its rounding in TF32 or bfloat16 looks
+like roughness.
 """
 
 from vdm.probability_flow.flow import LogLikelihood, Solution, encode, log_likelihood, rademacher, sample, velocity

@@ -283,6 +283,8 @@ def _check_fields(given: Given, flag: str, kind: type) -> None:
     fields = list(settings.flatten(kind()))
     if moved := next((name for name in given if name.startswith("config.comparison.")), None):
         raise InputError(f"--{moved}: compare.py's settings are --{moved.removeprefix('config.')}")
+    if "config.network.dtype" in given:
+        raise InputError("--config.network.dtype: is now --config.training.precision: float32, tf32, bfloat16")
     for name in given:
         if name.startswith(f"{flag}.") and (field := name.removeprefix(f"{flag}.")) not in fields:
             raise InputError(f"--{name}: no such field; valid: {', '.join(_near(field, fields))}")

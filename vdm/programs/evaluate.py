@@ -11,16 +11,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vdm import parallel, plots
+from vdm import parallel, plots, precisions
 from vdm.config import Config
 from vdm.errors import InputError
-from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws
+from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws, total_with_error
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.files import write_json
 from vdm.keys import Stream
-from vdm.model import Model, Variables
+from vdm.model import Model, Variables, at_precision
 from vdm.progress import progress_of
 from vdm.reading import whole
 from vdm.runs import results
@@ -62,6 +62,8 @@ class Evaluate:
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         with progress_of(console, "reading the data") as progress:
             self.run.load(progress)
+        self.precision = self.run.config.evaluation.precision
+        self.model = at_precision(self.run.model, self.precision, "evaluation")
         self.key = self.run.key(Stream.EVALUATION)
         self._weights = weights_digest(self.run.variables)
 
@@ -76,7 +78,7 @@ class Evaluate:
         asked = {"draws": draws} if stderr is None else {"stderr": f"{stderr:g}"}
         names = {n: "inf" if n is None else str(n) for n in ([run.model.num_steps] if steps is None else steps)}
         paths = {num_steps: self._path(**asked, T=name) for num_steps, name in names.items()}
-        evaluator = Evaluator(run.model, run.mesh, run.config.evaluation.batch_size)
+        evaluator = Evaluator(self.model, run.mesh, run.config.evaluation.batch_size)
         found = []
         for num_steps, name in names.items():
             plan = None
@@ -118,7 +120,7 @@ class Evaluate:
         path = self._path(
             "evaluation.batch_size", ode=draws, **{name: value for name, value in given.items() if value is not None}
         )
-        evaluator = OdeEvaluator(run.model, run.mesh, settings.batch_size, probes, tolerance)
+        evaluator = OdeEvaluator(self.model, run.mesh, settings.batch_size, probes, tolerance)
         with progress_of(self.console, "solving the ODE") as progress:
             result = evaluate_ode(
                 evaluator,
@@ -143,7 +145,7 @@ class Evaluate:
         path = self._path("evaluation.max_images", "training.batch_size", variance=rounds)
         with progress_of(self.console, "variance by schedule") as progress:
             report = variance_report(
-                run.model,
+                self.model,
                 run.variables,
                 run.mesh,
                 run.dataset.test,
@@ -170,17 +172,19 @@ class Evaluate:
             )
         table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
         self.console.print(table, soft_wrap=False)
-        self._write(path, report.to_dict())
+        self._write(path, report.to_dict() | {"precision": self.precision})
         if parallel.is_main():
             plots.estimator_variance(path.with_suffix(".png"), report.to_dict()["lines"], *curves)
             self.console.print(f"wrote {path.with_suffix('.png')}", soft_wrap=True)
         return report
 
     def _path(self, *fields: str, **settings: Any) -> Path:
-        """The file of what is measured with these settings; see `results.stem`.
+        """The file of what is measured with these settings; see `results.stem`. Another precision than float32 is one.
 
         Raises `InputError` if there is one of other weights.
         """
+        if self.precision != precisions.FLOAT32:
+            settings["precision"] = self.precision
         path = self.folder / f"{results.stem(self.run, 'seed', *fields, **settings)}.json"
         parallel.on_main(lambda: results.check_same_weights(path, self._weights))
         return path
@@ -235,14 +239,14 @@ def _both(result: OdeEvaluation) -> str:
 
 def _table(results: Sequence[Evaluation], title: str) -> Table:
     first = results[0]
-    caption = f"{first.num_images} images, EMA, float32; ± over {first.stderr_over}"
+    caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
     for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
         table.add_column(column, justify="right")
     for result in results:
         table.add_row(
             "∞" if result.num_steps is None else str(result.num_steps),
-            str(result).removesuffix(" bits/dim"),
+            total_with_error(result.total, result.stderr).removesuffix(" bits/dim"),
             *(f"{getattr(result, name):.4f}" for name in ("reconstruction", "prior", "diffusion")),
             f"{result.num_draws}{', all terms' if result.exact_sum else ''}",
         )

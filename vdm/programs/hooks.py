@@ -10,7 +10,7 @@ import numpy as np
 from vdm import parallel, plots
 from vdm.data.selection import VERSION
 from vdm.errors import Stopped
-from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws
+from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws, total_with_error
 from vdm.evaluation.images import NonFiniteLatents, conditions_of
 from vdm.keys import Stream
 from vdm.plots import images as pictures
@@ -189,11 +189,13 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         reconstruction=result.reconstruction,
         prior=result.prior,
         diffusion=result.diffusion,
+        **({} if result.rounding is None else {"rounding": result.rounding.mean}),
         # Of all images, nothing: only numbers of the same images compare.
         **({} if result.num_images == len(images) else {"sample": VERSION}),
     )
     final = "final " if kind == "final" else ""
-    line = f"step {session.step}  {final}test {result} ({_extent(result, len(images))})"
+    total = total_with_error(result.total, result.stderr)
+    line = f"step {session.step}  {final}test {total} ({_extent(result, len(images))}; {result.accuracy})"
     session.console.print(line, style="bold", soft_wrap=True)
     session.evaluation = result
     return result

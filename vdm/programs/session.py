@@ -20,7 +20,7 @@ from vdm.errors import NonFiniteError, Stopped
 from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
-from vdm.model import Model, Variables
+from vdm.model import Model, Variables, at_precision
 from vdm.programs import stops
 from vdm.programs.progress import Stopwatch
 from vdm.programs.start import Start
@@ -61,7 +61,7 @@ class Session:
     path: Path
     config: Config
     model: Model
-    """float32, as evaluation and sampling use it."""
+    """Computed in float32; steps, evaluation and sampling each have it in their own precision."""
     mesh: Mesh
     dataset: Dataset
     console: Console
@@ -108,7 +108,9 @@ class Session:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Compiled once."""
-        return Evaluator(self.model, self.mesh, self.config.evaluation.batch_size)
+        settings = self.config.evaluation
+        model = at_precision(self.model, settings.precision, "evaluation")
+        return Evaluator(model, self.mesh, settings.batch_size)
 
     @cached_property
     def sampler(self) -> ImageSampler:
@@ -228,7 +230,7 @@ def open_session(
         console.print(
             f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
-            f"{devices['platform']} device(s); {origin}"
+            f"{devices['platform']} device(s), training in {training.precision}; {origin}"
         )
         with stops.gracefully() as received, _sinks(path, step, config, console) as sinks:
             session = Session(

@@ -47,7 +47,8 @@ def train(
         print(evaluation.total, "bits/dim")
 
     `dataset` is trained on in place of the one that `config.data` names, and `model` is trained in place of the one
-    that the config describes: its network may be any Flax module (see `Model`). To go on, give the same ones again:
+    that the config describes: its network may be any Flax module (see `Model`), and computes in what
+    `config.training.precision`, … say. To go on, give the same ones again:
     data are told apart by their record (`DatasetInfo`), models by the names and shapes of their variables.
 
     With more `config.training.steps`, a run of constant learning rate goes on past its end, to the bit as if it had
@@ -94,7 +95,7 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_step = _compile(session, model_lib.for_training(config) if model is None else model)
+                train_step = _compile(session, model_lib.for_training(config, model))
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()

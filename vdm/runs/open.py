@@ -115,9 +115,15 @@ def open_run(
 
 
 def model_of(config: Config, given: Model | None = None) -> Model:
-    """The model of a config, float32, or the given one. Raises `InputError` if that is of other images or steps."""
+    """The model of a config, or the given one, computed in float32.
+
+    Raises `InputError` if that is of other images or steps, and for a `precision` that its network cannot compute in.
+    """
+    model = model_lib.from_config(config) if given is None else model_lib.at_precision(given, "float32", "evaluation")
+    for group in ("training", "evaluation", "sampling"):
+        model_lib.at_precision(model, getattr(config, group).precision, group)
     if given is None:
-        return model_lib.from_config(config)
+        return model
     data = config.data
     for field_name, of_config, of_model in (
         ("data.shape", data.shape, tuple(given.shape)),
@@ -126,7 +132,7 @@ def model_of(config: Config, given: Model | None = None) -> Model:
     ):
         if of_config != of_model:
             raise InputError(f"config.{field_name}={of_config!r}: must be {of_model!r}, as the model given has it")
-    return given
+    return model
 
 
 def _given(record: dict[str, Any]) -> list[str]:

@@ -17,7 +17,6 @@ import numpy as np
 from vdm import settings
 from vdm.config import Config, from_dict, validate
 from vdm.errors import InputError
-from vdm.evaluation import PRECISION
 from vdm.files import replace_text, write_json
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
 
@@ -112,8 +111,9 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
         "command": sys.argv,
         "devices": devices,
         "precision": {
-            "training": config.network.dtype,
-            "matrix_products": jax.config.values["jax_default_matmul_precision"] or "default",
+            "training": config.training.precision,
+            "evaluation": config.evaluation.precision,
+            "sampling": config.sampling.precision,
             "parameters": "float32",
         },
         "python": platform.python_version(),
@@ -148,7 +148,6 @@ def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
         # Numbers are the same whatever labels are called, and notes are in run.json.
         "data": {name: value for name, value in data.items() if name not in ("classes", "notes")},
         "split": "test",
-        "precision": f"float32 ({PRECISION})",
         "checkpoint_step": step,
         "weights": "ema",
     }

@@ -64,7 +64,8 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if any(folder.glob("shard_*.npz")):
             raise InputError(f"{folder}: has samples without settings.json; move them away")
         return
-    there = read_json(path)
+    # Those of an earlier version say nothing of it.
+    there = {name: settings[name] for name in ("precision",) if settings.get(name) == "tf32"} | read_json(path)
     differing = [
         f"{shown(name)[1:-1]} {shown(there.get(name))} there, {shown(settings.get(name))} here"
         for name in sorted({*there, *settings})

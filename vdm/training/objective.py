@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
-from vdm import bounds, parallel, proposals, schedules, timesteps, weightings
+from vdm import bounds, parallel, precisions, proposals, schedules, timesteps, weightings
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
 from vdm.parts import make
@@ -100,7 +100,9 @@ def loss_and_gradients(
             bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
             return jnp.mean(bound.reconstruction + bound.prior + scale * bound.diffusion) / num_parts, bound
 
-        (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
+        # What the backward pass has of its own, in a network's custom_vjp, is traced here.
+        with precisions.products(model.precision):
+            (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
         return gradients, (*by, bound)
 
     def add(total: Variables, part: tuple[Array, Any]) -> tuple[Variables, tuple[Array, Array, Bound]]:

@@ -3,6 +3,7 @@
 vdm evaluate --workdir=runs/digits --config.evaluation.draws=20
 vdm evaluate --workdir=runs/digits --T=10,100,inf
 vdm evaluate --workdir=runs/digits --stderr=0.005
+vdm evaluate --workdir=runs/digits --config.evaluation.precision=bfloat16
 vdm evaluate --workdir=runs/digits --variance=100
 vdm evaluate --workdir=runs/digits --ode=2 --images=100
 """

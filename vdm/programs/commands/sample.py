@@ -38,6 +38,7 @@ def define() -> None:
     flags.DEFINE_string(
         "decode", None, "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode)."
     )
+    flags.DEFINE_string("precision", None, "What the network computes in (default: config.sampling.precision).")
     flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
     flags.DEFINE_integer(
         "interpolate",
@@ -61,7 +62,7 @@ def program() -> None:
     from vdm.evaluation.images import with_steps_of
     from vdm.programs.sample import Sample, with_eta
 
-    for name in ("num", "sampler", "grid", "clip", "decode"):
+    for name in ("num", "sampler", "grid", "clip", "decode", "precision"):
         if given[name].value is not None:
             setattr(config.sampling, name, given[name].value)
     if given.eta is not None:

@@ -1,0 +1,1 @@
+"""What benchmarks/accelerator.py measures: a file an idea."""

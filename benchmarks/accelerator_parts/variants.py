@@ -1,0 +1,131 @@
+"""Changes of the training step, one at a time, in bfloat16: what each saves, beside what it should.
+
+At depth `DEPTH` in place of 32, for compiling each variant of the whole network would take all the time that there is:
+11 residual blocks in place of 67, and the same attention. Differences are given a step, of this network.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+import train_step
+
+from accelerator_parts import steps
+from accelerator_parts.cases import config_of
+from accelerator_parts.figures import Figures
+from vdm.config import Config
+
+DEPTH = 4
+NUM_STEPS = 20
+REPEATED_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change of the config, or of something in the package for the time of one measurement."""
+
+    name: str
+    config: Callable[[Config], Config] = lambda config: config
+    patch: tuple[str, str, Callable[[Any], Any]] | None = None
+    """(module, name, what takes its place, as a function of what is there)."""
+    options: dict[str, Any] | None = None
+    """Of jax.config."""
+
+
+def _network(**changes: Any) -> Callable[[Config], Config]:
+    return lambda config: replace(config, network=replace(config.network, **changes))
+
+
+def _training(**changes: Any) -> Callable[[Config], Config]:
+    return lambda config: replace(config, training=replace(config.training, **changes))
+
+
+VARIANTS = [
+    Variant("no_dropout", _network(dropout=0.0)),
+    Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
+    Variant("plain_attention", patch=("vdm.networks.unet", "_has_cudnn", lambda _: lambda: False)),
+    # Without `jax.checkpoint`: what is between normalisation and convolution is written, and read by the backward pass.
+    Variant("kept_swish", patch=("vdm.networks.normalization", "swish", lambda swish: swish.__wrapped__)),
+    Variant("five_steps_a_call", _training(steps_per_call=5)),
+    Variant("batch_256", _training(batch_size=256)),
+    Variant("remat", _network(remat=True)),
+]
+
+
+def measure(figures: Figures) -> None:
+    """The step as configured, then each variant of it, one after the other in this process."""
+    baseline(figures)
+    for variant in VARIANTS[:3] if figures.small else VARIANTS:
+        jax.clear_caches()
+        try:
+            with applied(variant):
+                config = variant.config(_config(figures))
+                step = train_step.compile_step(config)
+                figures.add(**{variant.name: _figures(step, figures)})
+        except Exception as error:
+            # One that this version of the package, or the device, does not have.
+            figures.add(**{variant.name: {"error": " ".join(str(error).split())[:200]}})
+
+
+def baseline(figures: Figures, own_cache: bool = False) -> None:
+    """The step as configured, under the flags of the process; the bits of its state after some steps, twice.
+
+    With `own_cache` nothing that was compiled or autotuned before is used.
+    """
+    if own_cache:
+        jax.config.update("jax_compilation_cache_dir", str(figures.folder / "own_cache"))
+    step = train_step.compile_step(_config(figures))
+    figures.add(baseline=_figures(step, figures), xla_flags=os.environ.get("XLA_FLAGS", ""))
+    digests = [digest(step) for _ in range(2)]
+    figures.add(same_bits_twice=digests[0] == digests[1], bits=digests[0])
+
+
+def _config(figures: Figures) -> Config:
+    return config_of("cifar10", "bfloat16", figures.small, depth=DEPTH)
+
+
+def _figures(step: train_step.CompiledStep, figures: Figures) -> dict[str, Any]:
+    times = step.times(3 if figures.small else NUM_STEPS)
+    return {
+        "step_seconds": statistics.median(times),
+        "step_seconds_range": [min(times), max(times)],
+        "batch_size": step.config.training.batch_size,
+        "compile_seconds": step.compile_seconds,
+        "temporary_bytes": step.program.memory_analysis().temp_size_in_bytes,
+        **steps.of_kernels(step.program.as_text()),
+    }
+
+
+@contextlib.contextmanager
+def applied(variant: Variant) -> Iterator[None]:
+    """The package and JAX as the variant has them."""
+    options = {name: jax.config.values[name] for name in variant.options or {}}
+    with contextlib.ExitStack() as stack:
+        if variant.patch is not None:
+            module, name, changed = variant.patch
+            package = importlib.import_module(module)
+            before = getattr(package, name)
+            stack.callback(setattr, package, name, before)
+            setattr(package, name, changed(before))
+        for name, value in (variant.options or {}).items():
+            stack.callback(jax.config.update, name, options[name])
+            jax.config.update(name, value)
+        yield
+
+
+def digest(step: train_step.CompiledStep) -> str:
+    """Of every bit of the state after `REPEATED_STEPS` steps from the start."""
+    (state, metrics), batch = step.start(), step.batch()
+    for _ in range(REPEATED_STEPS):
+        state, metrics = step.call(state, metrics, batch)
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(state)):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()[:16]
