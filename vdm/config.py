@@ -158,6 +158,9 @@ class TrainingConfig:
     accumulate: int = running(
         1, "Parts that a batch is computed in, for one update; must divide `batch_size`.", at_least(1)
     )
+    steps_per_call: int = running(
+        1, "Steps in one program that the devices are given, where nothing is due between them.", between(1, 1000)
+    )
     log_every: int = running(100, "Steps between log lines.", at_least(1))
     evaluate_every: int = running(10_000, "Steps between evaluations of the test split; 0: at the end.", at_least(0))
     checkpoint_every: int = running(5_000, "Steps between checkpoints; 0: at the end.", at_least(0))

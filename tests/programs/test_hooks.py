@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,17 @@ import tiny
 from rich.console import Console
 
 import vdm
-from vdm import schedules
+from vdm import parallel, schedules
 from vdm.config import Config, EvaluationConfig, SamplingConfig
 from vdm.data import in_memory
 from vdm.errors import InputError, Stopped
 from vdm.model import Model
-from vdm.programs.hooks import Evaluate, Hook, Log, every, standard
+from vdm.programs.hooks import Evaluate, Hook, Log, Save, every, standard
 from vdm.programs.session import Session
+from vdm.programs.train import _Steps
+from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.records import read_metrics, read_record
+from vdm.training.state import TrainState, abstract_state
 
 STEPS = 6
 IMAGES = np.asarray(tiny.images(24))
@@ -134,6 +138,35 @@ def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(tmp_path: Pa
     assert [words[:2] for words in said] == [["3", "test"], ["6", "test"], ["6", "final"]]
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     assert not (tmp_path / "run" / "samples").exists()
+
+
+def test_several_steps_a_call_change_the_calls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due ends a call; a stop, and going on with another number, leave the bits of a run of single steps."""
+    calls: list[int] = []
+    make = _Steps.__call__
+    monkeypatch.setattr(_Steps, "__call__", lambda self, *args: calls.append(len(args) - 2) or make(self, *args))
+
+    def finish(name: str, steps_per_call: int, hooks: list[Hook]) -> TrainState:
+        made = config(log_every=4, checkpoint_every=0, evaluate_every=0, steps_per_call=steps_per_call)
+        made.training.steps = 9
+        run(tmp_path / name, hooks, made)
+        with Checkpoints(tmp_path / name / "checkpoints", read_only=True) as checkpoints:
+            return checkpoints.restore_one(abstract_state(made, parallel.make_mesh(8), MODEL))
+
+    def stop(session: Session) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    hooks = [Log(), Evaluate(), Save()]
+    single = finish("single", 1, hooks)
+    assert calls == [1] * 9
+    calls.clear()
+    with pytest.raises(Stopped, match="step 3"):
+        finish("several", 3, [every(3, stop), *hooks])
+    # The log line at step 4; then 5, 6 and 7 together, and 8, the next line; a single step is left.
+    several = finish("several", 3, hooks)
+    assert calls == [3, 1, 3, 1, 1]
+    chex.assert_trees_all_equal(single, several)
+    assert records(tmp_path / "several") == records(tmp_path / "single")
 
 
 def test_without_a_hook_that_saves_a_stop_still_does(tmp_path: Path) -> None:

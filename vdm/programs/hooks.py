@@ -38,7 +38,10 @@ class Hook:
     """
 
     def due(self, session: Session) -> bool:
-        """Whether to call it after this step; the same in every process."""
+        """Whether to call it after this step; the same in every process.
+
+        With `training.steps_per_call` this is asked ahead, of `session.at(step)`: the step alone must decide.
+        """
         raise NotImplementedError
 
     def __call__(self, session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
@@ -132,10 +132,14 @@ class Session:
             if isinstance(sink, PictureSink):
                 sink.picture(self.step, "final" if self.is_last else "evaluation", name, path)
 
-    def advance(self, state: TrainState, metrics: Metrics) -> None:
-        """After a step, with what it returned."""
+    def at(self, step: int) -> "Session":
+        """Itself as it will be after a later step, as far as that is known: for hooks to say whether they are due."""
+        return replace(self, step=step, evaluation=None)
+
+    def advance(self, num_steps: int, state: TrainState, metrics: Metrics) -> None:
+        """After so many steps, with what they returned."""
         self.state, self.metrics = state, metrics
-        self.step, self.evaluation = self.step + 1, None
+        self.step, self.evaluation = self.step + num_steps, None
 
     @cached_property
     def _no_metrics(self) -> Callable[[], Metrics]:

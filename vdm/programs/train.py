@@ -1,7 +1,7 @@
 """`train`: from a config and a folder to a trained model, its test bits/dim and its samples."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -94,16 +94,18 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_step = _compile(session, model_lib.for_training(config) if model is None else model)
+                train_steps = _Steps(session, model_lib.for_training(config) if model is None else model)
+                train_steps.compile(_num_steps(session, hooks, profiler))
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()
             while session.step < steps:
-                batch = _next(session)
-                with profiler.step(session.step + 1):
-                    session.advance(*train_step(session.state, session.metrics, batch))
-                    if not session.is_last:
-                        session.batches.prefetch()
+                num = _num_steps(session, hooks, profiler)
+                train_steps.compile(num)
+                batches = _take(session, num)
+                with profiler.steps(session.step + 1, num):
+                    session.advance(num, *train_steps(session.state, session.metrics, *batches))
+                    session.batches.prefetch(min(config.training.steps_per_call, steps - session.step))
                     parallel.throttle(session.metrics)
                 with session.watch.paused():
                     profiler.after(session.step, session.metrics)
@@ -124,19 +126,47 @@ def train(
     return result
 
 
-def _compile(session: Session, model: Model) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The train step as one compiled program that reuses the memory of its arguments."""
-    start, config = time.perf_counter(), session.config
-    step = jit_train_step(model, objective_lib.from_config(config), make_optimizer(config), config, session.mesh)
-    compiled = step.lower(session.state, session.metrics, session.batches.peek()).compile()
-    parallel.meet("compiled")
-    session.console.print(f"compiled the training step in {time.perf_counter() - start:.0f} s")
-    return compiled
+def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> int:
+    """Steps of the next call: `training.steps_per_call`, or a single one where something is due between them.
+
+    So there are two programs, whatever the rhythms are.
+    """
+    num, left = session.config.training.steps_per_call, session.config.training.steps - session.step
+    between = range(session.step + 1, session.step + num)
+    due = (profiler.cuts(step) or any(hook.due(session.at(step)) for hook in hooks) for step in between)
+    return 1 if num > left or any(due) else num
 
 
-def _next(session: Session) -> Batch:
+class _Steps:
+    """Training steps as compiled programs, one for each number of them, that reuse the memory of their arguments."""
+
+    def __init__(self, session: Session, model: Model):
+        config = session.config
+        objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
+        self._step, self._session = jit_train_step(model, objective, optimizer, config, session.mesh), session
+        self._compiled: dict[int, jax.stages.Compiled] = {}
+
+    def compile(self, num: int) -> None:
+        """Compiles the program of `num` steps, unless it is there."""
+        if num in self._compiled:
+            return
+        session = self._session
+        with session.watch.paused():
+            start = time.perf_counter()
+            lowered = self._step.lower(session.state, session.metrics, *session.batches.peek(num))
+            self._compiled[num] = lowered.compile()
+            parallel.meet("compiled")
+            what = "the training step" if num == 1 else f"{num} training steps in one program"
+            session.console.print(f"compiled {what} in {time.perf_counter() - start:.0f} s")
+
+    def __call__(self, state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
+        result: tuple[TrainState, Metrics] = self._compiled[len(batches)](state, metrics, *batches)
+        return result
+
+
+def _take(session: Session, num: int) -> list[Batch]:
     try:
-        return next(session.batches)
+        return session.batches.take(num)
     except WorkerDied:
         # The state and the batches taken are whole; other processes cannot join in to save.
         if jax.process_count() == 1:

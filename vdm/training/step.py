@@ -87,11 +87,21 @@ def make_train_step(
 def jit_train_step(
     model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
 ) -> jax.stages.Wrapped:
-    """`make_train_step` as a program over the mesh that reuses the memory of its arguments.
+    """`make_train_step` as a program (state, metrics, *batches) that reuses the memory of its first two arguments.
 
-    The batch is spread over all devices, and each computes with whole variables; the state is cut over "fsdp".
+    It makes a step with each of the batches, however many there are, compiled for each number. A batch is spread over
+    all devices, and each computes with whole variables; the state is cut over "fsdp".
     """
     shapes = jax.eval_shape(lambda: init_state(model, objective, optimizer, config.seed))
     shardings = parallel.state_sharding(shapes, mesh), parallel.replicated(mesh)
     step = make_train_step(model, objective, optimizer, config, mesh)
-    return jax.jit(step, donate_argnums=(0, 1), out_shardings=shardings)
+
+    def train_steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
+        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
+            return jax.lax.with_sharding_constraint(step(*carry, batch), shardings), None
+
+        # Of one batch too: outside of a loop XLA fuses the step otherwise, and its last bits are others.
+        carry, _ = jax.lax.scan(body, (state, metrics), jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches))
+        return carry
+
+    return jax.jit(train_steps, donate_argnums=(0, 1), out_shardings=shardings)
