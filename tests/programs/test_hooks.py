@@ -23,9 +23,9 @@ from vdm.errors import InputError, Stopped
 from vdm.model import Model
 from vdm.programs.hooks import Evaluate, Hook, Log, Save, every, standard
 from vdm.programs.session import Session
-from vdm.programs.train import _Steps
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.records import read_metrics, read_record
+from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, abstract_state
 
 STEPS = 6
@@ -143,8 +143,8 @@ def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(tmp_path: Pa
 def test_several_steps_a_call_change_the_calls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due ends a call; a stop, and going on with another number, leave the bits of a run of single steps."""
     calls: list[int] = []
-    make = _Steps.__call__
-    monkeypatch.setattr(_Steps, "__call__", lambda self, *args: calls.append(len(args) - 2) or make(self, *args))
+    take = Prefetched.take
+    monkeypatch.setattr(Prefetched, "take", lambda self, num: calls.append(num) or take(self, num))
 
     def finish(name: str, steps_per_call: int, hooks: list[Hook]) -> TrainState:
         made = config(log_every=4, checkpoint_every=0, evaluate_every=0, steps_per_call=steps_per_call)
@@ -157,12 +157,12 @@ def test_several_steps_a_call_change_the_calls_alone(tmp_path: Path, monkeypatch
         os.kill(os.getpid(), signal.SIGTERM)
 
     hooks = [Log(), Evaluate(), Save()]
-    single = finish("single", 1, hooks)
+    single = finish("single", 3, [*hooks, every(1, lambda session: None)])
     assert calls == [1] * 9
     calls.clear()
     with pytest.raises(Stopped, match="step 3"):
         finish("several", 3, [every(3, stop), *hooks])
-    # The log line at step 4; then 5, 6 and 7 together, and 8, the next line; a single step is left.
+    # From 3 to the log line at 4; 5, 6 and 7 together, and 8, the next line; the last.
     several = finish("several", 3, hooks)
     assert calls == [3, 1, 3, 1, 1]
     chex.assert_trees_all_equal(single, several)

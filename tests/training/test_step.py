@@ -18,7 +18,7 @@ from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.objective import Objective, loss_and_gradients
 from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, jit_train_step, make_train_step
+from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, jit_train_steps, make_train_step
 
 NUM = 16
 DIMS = 16  # 4 × 4 × 1
@@ -364,11 +364,13 @@ class Dropped(nn.Module):
 
 def test_steps_of_one_program_have_the_bits_of_single_ones(config, model):
     """State and metrics after 12 steps, 1, 3 and 4 a call, on four devices, in two parts, the state cut in two."""
-    config = dataclasses.replace(config, training=TrainingConfig(batch_size=NUM, fsdp=2, accumulate=2))
+    config = dataclasses.replace(
+        config, training=TrainingConfig(batch_size=NUM, fsdp=2, accumulate=2, steps_per_call=4)
+    )
     devices = np.array(jax.devices()[:4]).reshape(2, 2)
     mesh, optimizer = Mesh(devices, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2), make_optimizer(config)
     model = dataclasses.replace(model, network=Dropped())
-    program = jit_train_step(model, Objective(), optimizer, config, mesh)
+    program = jit_train_steps(model, Objective(), optimizer, config, mesh)
     images = [parallel.shard_batch({"image": np.asarray(tiny.images(NUM, seed=n))}, mesh) for n in range(12)]
     begin = (init_state(model, Objective(), optimizer, seed=0), empty_metrics())
     # A program reuses the memory of what it is given.
@@ -377,7 +379,8 @@ def test_steps_of_one_program_have_the_bits_of_single_ones(config, model):
     def after(steps_per_call: int):
         carry = copied(jax.device_get(begin))
         for n in range(0, 12, steps_per_call):
-            carry = jax.block_until_ready(program(*carry, *images[n : n + steps_per_call]))
+            batches = (images[n : n + steps_per_call] * 4)[:4]
+            carry = jax.block_until_ready(program(*carry, np.int32(steps_per_call), *batches))
         return jax.device_get(carry)
 
     single = after(1)

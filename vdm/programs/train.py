@@ -1,12 +1,13 @@
 """`train`: from a config and a folder to a trained model, its test bits/dim and its samples."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from vdm import memory, parallel
@@ -27,7 +28,10 @@ from vdm.runs.open import model_of
 from vdm.runs.records import write_evaluation
 from vdm.training import objective as objective_lib
 from vdm.training.state import TrainState, make_optimizer
-from vdm.training.step import Metrics, jit_train_step
+from vdm.training.step import Metrics, jit_train_step, jit_train_steps
+
+Steps = Callable[..., tuple[TrainState, Metrics]]
+"""(state, metrics, *batches) -> (state, metrics): a step with each batch."""
 
 
 def train(
@@ -94,14 +98,12 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_steps = _Steps(session, model_lib.for_training(config) if model is None else model)
-                train_steps.compile(_num_steps(session, hooks, profiler))
+                train_steps = _compile(session, model_lib.for_training(config) if model is None else model)
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()
             while session.step < steps:
                 num = _num_steps(session, hooks, profiler)
-                train_steps.compile(num)
                 batches = _take(session, num)
                 with profiler.steps(session.step + 1, num):
                     session.advance(num, *train_steps(session.state, session.metrics, *batches))
@@ -127,41 +129,38 @@ def train(
 
 
 def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> int:
-    """Steps of the next call: `training.steps_per_call`, or a single one where something is due between them.
+    """Steps of the next call: up to the next after which something is due, at most `training.steps_per_call`."""
+    most = min(session.config.training.steps_per_call, session.config.training.steps - session.step)
+    for num in range(1, most):
+        step = session.step + num
+        if profiler.cuts(step) or any(hook.due(session.at(step)) for hook in hooks):
+            return num
+    return most
 
-    So there are two programs, whatever the rhythms are.
-    """
-    num, left = session.config.training.steps_per_call, session.config.training.steps - session.step
-    between = range(session.step + 1, session.step + num)
-    due = (profiler.cuts(step) or any(hook.due(session.at(step)) for hook in hooks) for step in between)
-    return 1 if num > left or any(due) else num
 
+def _compile(session: Session, model: Model) -> Steps:
+    """One or more train steps, one with each batch, as one compiled program that reuses the memory of its arguments."""
+    start, config, mesh = time.perf_counter(), session.config, session.mesh
+    most = config.training.steps_per_call
+    parts = model, objective_lib.from_config(config), make_optimizer(config), config, mesh
+    arguments = session.state, session.metrics
+    if most == 1:
+        compiled = jit_train_step(*parts).lower(*arguments, *session.batches.peek()).compile()
+        steps: Steps = compiled
+    else:
+        batches = session.batches.peek() * most
+        several = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches).compile()
 
-class _Steps:
-    """Training steps as compiled programs, one for each number of them, that reuse the memory of their arguments."""
+        def steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
+            # Of fewer steps, the rest stands for batches that are not used.
+            given = (*batches, *batches[-1:] * (most - len(batches)))
+            result: tuple[TrainState, Metrics] = several(state, metrics, np.int32(len(batches)), *given)
+            return result
 
-    def __init__(self, session: Session, model: Model):
-        config = session.config
-        objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
-        self._step, self._session = jit_train_step(model, objective, optimizer, config, session.mesh), session
-        self._compiled: dict[int, jax.stages.Compiled] = {}
-
-    def compile(self, num: int) -> None:
-        """Compiles the program of `num` steps, unless it is there."""
-        if num in self._compiled:
-            return
-        session = self._session
-        with session.watch.paused():
-            start = time.perf_counter()
-            lowered = self._step.lower(session.state, session.metrics, *session.batches.peek(num))
-            self._compiled[num] = lowered.compile()
-            parallel.meet("compiled")
-            what = "the training step" if num == 1 else f"{num} training steps in one program"
-            session.console.print(f"compiled {what} in {time.perf_counter() - start:.0f} s")
-
-    def __call__(self, state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
-        result: tuple[TrainState, Metrics] = self._compiled[len(batches)](state, metrics, *batches)
-        return result
+    parallel.meet("compiled")
+    what = "the training step" if most == 1 else f"a program of up to {most} training steps"
+    session.console.print(f"compiled {what} in {time.perf_counter() - start:.0f} s")
+    return steps
 
 
 def _take(session: Session, num: int) -> list[Batch]:
