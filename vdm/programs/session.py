@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
-from vdm import memory, parallel, settings
+from vdm import memory, parallel, settings, speed
 from vdm.config import Config
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
@@ -27,7 +27,7 @@ from vdm.programs.start import Start
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
-from vdm.runs.records import MetricsFile, checkpoint_steps
+from vdm.runs.records import MetricsFile, checkpoint_steps, inexact_resume, read_record
 from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
@@ -119,6 +119,12 @@ class Session:
     def gamma(self) -> Callable[[Variables, Array], Array]:
         """γ(variables, t), compiled once."""
         return jax.jit(self.model.gamma, out_shardings=parallel.replicated(self.mesh))
+
+    @cached_property
+    def peak_images_per_second(self) -> float | None:
+        """Of training steps on devices that do nothing but the model's products, at their peak; None if not known."""
+        peak = speed.peak_flops(self.mesh.devices.flat[0].device_kind, self.config.network.dtype)
+        return None if peak is None else peak * self.mesh.size / speed.step_flops(self.model, batch_size=1)
 
     def record(self, kind: str, **numbers: SupportsFloat | None) -> None:
         """A line of metrics.jsonl and points in TensorBoard at this step, of one number by each name."""
@@ -300,6 +306,9 @@ def _held(
             held = stack.enter_context(closing(RunDir(path, config, data, None if start is None else start.record)))
             _warn(console, held.warnings)
             held.write_record(devices, given)
+            sessions = read_record(path)["sessions"]
+            if checkpoint_steps(path) and len(sessions) > 1 and (why := inexact_resume(*sessions[-2:])):
+                console.print(why, markup=False, soft_wrap=True)
 
         parallel.on_main(hold)
         yield

@@ -18,7 +18,7 @@ from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
 from vdm.files import check_writable
 from vdm.model import Batch, Model
-from vdm.programs import streams
+from vdm.programs import compilation, streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.session import Session, open_session
@@ -145,21 +145,26 @@ def _compile(session: Session, model: Model) -> Steps:
     parts = model, objective_lib.from_config(config), make_optimizer(config), config, mesh
     arguments = session.state, session.metrics
     if most == 1:
-        compiled = jit_train_step(*parts).lower(*arguments, *session.batches.peek()).compile()
-        steps: Steps = compiled
+        lowered = jit_train_step(*parts).lower(*arguments, *session.batches.peek())
     else:
         batches = session.batches.peek() * most
-        several = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches).compile()
-
-        def steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
-            # Of fewer steps, the rest stands for batches that are not used.
-            given = (*batches, *batches[-1:] * (most - len(batches)))
-            result: tuple[TrainState, Metrics] = several(state, metrics, np.int32(len(batches)), *given)
-            return result
-
+        lowered = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches)
+    with compilation.counted_hits() as hits:
+        # Of no meaning on other devices.
+        program = lowered.compile({"xla_gpu_deterministic_ops": True} if config.training.deterministic else None)
     parallel.meet("compiled")
     what = "the training step" if most == 1 else f"a program of up to {most} training steps"
-    session.console.print(f"compiled {what} in {time.perf_counter() - start:.0f} s")
+    done = f"loaded {what} from the cache" if hits else f"compiled {what}"
+    session.console.print(f"{done} in {time.perf_counter() - start:.0f} s")
+    if most == 1:
+        return program
+
+    def steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
+        # Of fewer steps, the rest stands for batches that are not used.
+        given = (*batches, *batches[-1:] * (most - len(batches)))
+        result: tuple[TrainState, Metrics] = program(state, metrics, np.int32(len(batches)), *given)
+        return result
+
     return steps
 
 
