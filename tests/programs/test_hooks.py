@@ -136,7 +136,7 @@ def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(
     # As if a device here made 1 MFLOP/s at most.
     monkeypatch.setitem(speed._PEAKS, "cpu", (1e-6, None, None))
     hooks = [every(3, look("before")), Log(), every(3, look("after")), Evaluate()]
-    printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3))
+    printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3, deterministic=True))
     # The log line starts the sums anew.
     assert seen == [("before", 3, 3), ("after", 3, 0), ("before", 6, 3), ("after", 6, 0)]
     assert [r["kind"] for r in records(tmp_path / "run")] == ["train", "evaluation"] * 2 + ["final"]
