@@ -119,7 +119,7 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
             "matrix_products": jax.config.values["jax_default_matmul_precision"] or "default",
             "parameters": "float32",
         },
-        "deterministic": devices["platform"] != GPU or config.training.deterministic,
+        "deterministic": devices.get("platform") != GPU or config.training.deterministic,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "python": platform.python_version(),
         "versions": versions(),
