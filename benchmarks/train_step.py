@@ -36,7 +36,6 @@ from vdm.model import Batch, Model
 from vdm.precisions import PRECISIONS
 from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
-from vdm.training import step as step_lib
 from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics, jit_train_step
 
@@ -132,19 +131,15 @@ def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None 
     metrics = parallel.abstract(empty_metrics, mesh)
     shape = (config.training.batch_size, *model.shape)
     images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
-    num_steps = _steps_per_call(config)
+    num_steps = config.training.steps_per_call
     batches = [images] if num_steps == 1 else [np.int32(num_steps), *[images] * num_steps]
-    jitted = jit_train_step if num_steps == 1 else vars(step_lib)["jit_train_steps"]
+    jitted = jit_train_step if num_steps == 1 else jit_train_steps
     start = time.perf_counter()
     traced = jitted(model, objective, optimizer, config, mesh).trace(state, metrics, *batches)
     lowered = traced.lower(lowering_platforms=None if platform is None else (platform,))
     middle = time.perf_counter()
     program = lowered.compile()
     return CompiledStep(config, model, mesh, program, state, middle - start, time.perf_counter() - middle)
-
-
-def _steps_per_call(config: Config) -> int:
-    return getattr(config.training, "steps_per_call", 1)
 
 
 def measure(config: Config, num_steps: int) -> dict[str, Any]:

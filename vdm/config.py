@@ -158,6 +158,12 @@ class TrainingConfig:
         "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
         one_of(*precisions.PRECISIONS),
     )
+    steps_per_call: int = running(
+        1, "Steps in one program that the devices are given, where nothing is due between them.", between(1, 1000)
+    )
+    deterministic: bool = running(
+        False, "On a GPU, only kernels that give the same bits every time, none chosen by timing: slower, exact."
+    )
     log_every: int = running(100, "Steps between log lines.", at_least(1))
     evaluate_every: int = running(10_000, "Steps between evaluations of the test split; 0: at the end.", at_least(0))
     checkpoint_every: int = running(5_000, "Steps between checkpoints; 0: at the end.", at_least(0))

@@ -244,6 +244,7 @@ def describe(mesh: Mesh) -> dict[str, Any]:
     return {
         "platform": device.platform,
         "kind": device.device_kind,
+        "runtime": " ".join(device.client.platform_version.split()),
         "num_devices": int(mesh.devices.size),
         "num_processes": jax.process_count(),
         "fsdp": int(mesh.shape["fsdp"]),

@@ -30,11 +30,11 @@ class Peak(NamedTuple):
 # sparsity, accumulated in float32. Sources, NVIDIA: data sheets of V100, T4, A100, A30, A10, A40, L4, L40S, H100 (SXM,
 # PCIe, NVL), H200 (SXM, NVL) and HGX B200; that of A10G by AWS; for GeForce and RTX A6000 the white papers of GA102 and
 # Ada, appendix A. Google: cloud.google.com/tpu/docs, a page each, which state bfloat16 alone. A device of v2, v3 and 7x
-# is one of a chip's two cores.
+# is one of a chip's two cores. V100 and T4 compute in float32 what asks for TF32.
 _PEAKS = {
-    r"Tesla V100-SXM\d-\d+GB(-LS)?": (15.7, None, None),
-    r"Tesla V100-PCIE-\d+GB": (14.0, None, None),
-    r"Tesla T4": (8.1, None, None),
+    r"Tesla V100-SXM\d-\d+GB(-LS)?": (15.7, 15.7, None),
+    r"Tesla V100-PCIE-\d+GB": (14.0, 14.0, None),
+    r"Tesla T4": (8.1, 8.1, None),
     r"NVIDIA A100-(SXM4|SXM|PCIE)-\d+GB|NVIDIA A100 80GB PCIe|A100-(SXM4|PCIE)-\d+GB": (19.5, 156.0, 312.0),
     r"NVIDIA A30": (10.3, 82.0, 165.0),
     r"NVIDIA A10": (31.2, 62.5, 125.0),

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,17 @@ import tiny
 from rich.console import Console
 
 import vdm
-from vdm import schedules
+from vdm import parallel, schedules, speed
 from vdm.config import Config, EvaluationConfig, SamplingConfig
 from vdm.data import in_memory
 from vdm.errors import InputError, Stopped
 from vdm.model import Model
-from vdm.programs.hooks import Evaluate, Hook, Log, every, standard
+from vdm.programs.hooks import Evaluate, Hook, Log, Save, every, standard
 from vdm.programs.session import Session
+from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.records import read_metrics, read_record
+from vdm.training.prefetch import Prefetched
+from vdm.training.state import TrainState, abstract_state
 
 STEPS = 6
 IMAGES = np.asarray(tiny.images(24))
@@ -86,12 +90,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(path: Path) -> list[dict]:
-    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in read_metrics(path / "metrics.jsonl")]
+    timed = ("images_per_second", "mfu")
+    return [{k: v for k, v in r.items() if k not in timed} for r in read_metrics(path / "metrics.jsonl")]
 
 
 def test_ones_own_data_network_and_hook_come_back(folder: Path) -> None:
     path = folder / "whole"
     opened = vdm.open_run(path, model=MODEL, dataset=DATA)
+    assert not any("mfu" in record for record in read_metrics(path / "metrics.jsonl"))
     assert (opened.step, opened.config.data.name, opened.dataset) == (STEPS, "stripes", DATA)
     assert opened.variables["network"]["Dense_0"]["kernel"].shape == (17, 16)
     assert read_record(path)["sessions"][-1]["given"] == ["model", "dataset"]
@@ -119,21 +125,63 @@ def test_a_stop_cuts_ones_own_hook_short_and_it_is_made_up_for(folder: Path) -> 
     assert (path / "evaluation.json").read_text() == (folder / "whole" / "evaluation.json").read_text()
 
 
-def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(tmp_path: Path) -> None:
+def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def look(name: str):
         return lambda session: seen.append((name, session.step, int(session.metrics.num_steps)))
 
+    # As if a device here made 1 MFLOP/s at most.
+    monkeypatch.setitem(speed._PEAKS, "cpu", (1e-6, None, None))
     hooks = [every(3, look("before")), Log(), every(3, look("after")), Evaluate()]
-    printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3))
+    printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3, deterministic=True))
     # The log line starts the sums anew.
     assert seen == [("before", 3, 3), ("after", 3, 0), ("before", 6, 3), ("after", 6, 0)]
     assert [r["kind"] for r in records(tmp_path / "run")] == ["train", "evaluation"] * 2 + ["final"]
+    lines = [line for line in printed.splitlines() if "images/s" in line]
+    logged = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "train"]
+    for record, line in zip(logged, lines, strict=True):
+        # Three products for an image of the one of 17 × 16, on eight devices.
+        assert record["mfu"] == pytest.approx(record["images_per_second"] * 3 * 2 * 17 * 16 / 8e6)
+        assert f"images/s  {record['mfu']:.0%} MFU  " in line
     said = [line.split()[1:4] for line in printed.splitlines() if "bits/dim (" in line]
     assert [words[:2] for words in said] == [["3", "test"], ["6", "test"], ["6", "final"]]
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     assert not (tmp_path / "run" / "samples").exists()
+
+
+def test_several_steps_a_call_change_the_calls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due ends a call; a stop, and going on with another number, leave the bits of a run of single steps."""
+    calls: list[int] = []
+    printed: list[str] = []
+    take = Prefetched.take
+    monkeypatch.setattr(Prefetched, "take", lambda self, num: calls.append(num) or take(self, num))
+
+    def finish(name: str, steps_per_call: int, hooks: list[Hook]) -> TrainState:
+        made = config(log_every=4, checkpoint_every=0, evaluate_every=0, steps_per_call=steps_per_call)
+        made.training.steps = 9
+        printed.append(run(tmp_path / name, hooks, made))
+        with Checkpoints(tmp_path / name / "checkpoints", read_only=True) as checkpoints:
+            return checkpoints.restore_one(abstract_state(made, parallel.make_mesh(8), MODEL))
+
+    def stop(session: Session) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    hooks = [Log(), Evaluate(), Save()]
+    single = finish("single", 3, [*hooks, every(1, lambda session: None)])
+    assert calls == [1] * 9
+    calls.clear()
+    with pytest.raises(Stopped, match="step 3"):
+        finish("several", 3, [every(3, stop), *hooks])
+    # From 3 to the log line at 4; 5, 6 and 7 together, and 8, the next line; the last.
+    several = finish("several", 3, hooks)
+    # Compiled by the session before.
+    assert "loaded a program of up to 3 training steps from the cache in " in printed[-1]
+    assert calls == [3, 1, 3, 1, 1]
+    chex.assert_trees_all_equal(single, several)
+    assert records(tmp_path / "several") == records(tmp_path / "single")
 
 
 def test_without_a_hook_that_saves_a_stop_still_does(tmp_path: Path) -> None:

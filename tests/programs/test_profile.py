@@ -25,7 +25,7 @@ def run(folder: Path, steps: tuple[int, int] | None, first: int, last: int) -> s
     out = io.StringIO()
     with Profile(folder, steps, Console(file=out, width=500)) as profile:
         for n in range(first, last + 1):
-            with profile.step(n):
+            with profile.steps(n):
                 value = jnp.float32(n) + 1
             profile.after(n, value)
     return out.getvalue()

@@ -3,19 +3,22 @@
 import dataclasses
 import functools
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vdm import parts, proposals, schedules, timesteps, weightings
+from vdm import parallel, parts, proposals, schedules, timesteps, weightings
+from vdm.config import TrainingConfig
 from vdm.model import Bound
 from vdm.training import step as step_module
 from vdm.training.objective import Objective, loss_and_gradients
 from vdm.training.state import init_state, make_optimizer
-from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, make_train_step
+from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics, jit_train_steps, make_train_step
 
 NUM = 16
 DIMS = 16  # 4 × 4 × 1
@@ -348,3 +351,39 @@ def test_empty_metrics_has_no_shared_buffers():
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
     assert all(leaf == 0 for leaf in leaves)
     assert isinstance(empty_metrics(), Metrics)
+
+
+class Dropped(nn.Module):
+    """Two dense layers with dropout between: as little as a train step can have of everything."""
+
+    @nn.compact
+    def __call__(self, z, gamma, condition=None, train=False):
+        h = nn.swish(nn.Dense(128)(z.reshape(len(z), -1)) + jnp.broadcast_to(gamma, z.shape[:1])[:, None])
+        return nn.Dense(DIMS)(nn.Dropout(0.2, deterministic=not train)(h)).reshape(z.shape)
+
+
+def test_steps_of_one_program_have_the_bits_of_single_ones(config, model):
+    """State and metrics after 12 steps, 1, 3 and 4 a call, on four devices, in two parts, the state cut in two."""
+    config = dataclasses.replace(
+        config, training=TrainingConfig(batch_size=NUM, fsdp=2, accumulate=2, steps_per_call=4)
+    )
+    devices = np.array(jax.devices()[:4]).reshape(2, 2)
+    mesh, optimizer = Mesh(devices, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2), make_optimizer(config)
+    model = dataclasses.replace(model, network=Dropped())
+    program = jit_train_steps(model, Objective(), optimizer, config, mesh)
+    images = [parallel.shard_batch({"image": np.asarray(tiny.images(NUM, seed=n))}, mesh) for n in range(12)]
+    begin = (init_state(model, Objective(), optimizer, seed=0), empty_metrics())
+    # A program reuses the memory of what it is given.
+    copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=parallel.state_sharding(begin, mesh))
+
+    def after(steps_per_call: int):
+        carry = copied(jax.device_get(begin))
+        for n in range(0, 12, steps_per_call):
+            batches = (images[n : n + steps_per_call] * 4)[:4]
+            carry = jax.block_until_ready(program(*carry, np.int32(steps_per_call), *batches))
+        return jax.device_get(carry)
+
+    single = after(1)
+    assert single[1].num_steps == 12
+    for steps_per_call in (3, 4):
+        chex.assert_trees_all_equal(single, after(steps_per_call))

@@ -20,7 +20,7 @@ from vdm import parallel, parts, reading, settings
 from vdm.annotations import kinds, takes_none
 from vdm.config import Config, validate
 from vdm.errors import InputError, Stopped, is_disk_full, os_error
-from vdm.programs import config_files, streams
+from vdm.programs import compilation, config_files, streams
 from vdm.reading import shown
 from vdm.runs.records import read_config
 
@@ -62,6 +62,7 @@ def start() -> Console:
     """Sets up devices and processes, and returns the console of this one: only the first prints."""
     given = flags.FLAGS
     parallel.setup(coordinator=given.coordinator, num_processes=given.num_processes, process_id=given.process_id)
+    compilation.keep()
     return streams.make_console(quiet=not parallel.is_main())
 
 

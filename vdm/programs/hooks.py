@@ -38,7 +38,10 @@ class Hook:
     """
 
     def due(self, session: Session) -> bool:
-        """Whether to call it after this step; the same in every process."""
+        """Whether to call it after this step; the same in every process.
+
+        With `training.steps_per_call` this is asked ahead, of `session.at(step)`: the step alone must decide.
+        """
         raise NotImplementedError
 
     def __call__(self, session: Session) -> None:
@@ -98,6 +101,9 @@ class Log(Hook):
         sums = jax.device_get(session.metrics)
         num_steps, batch_size = int(sums.num_steps), config.training.batch_size
         speed = num_steps * batch_size / seconds
+        # Model FLOPs utilisation, where the devices' peak is known.
+        peak = session.peak_images_per_second
+        mfu = {} if peak is None else {"mfu": speed / peak}
         terms = {name: float(value) / num_steps for name, value in sums.bits_per_dim._asdict().items()}
         total = sum(terms.values())
         session.record(
@@ -105,13 +111,14 @@ class Log(Hook):
             bits_per_dim=total,
             **terms,
             images_per_second=speed,
+            **mfu,
             learning_rate=float(learning_rate(config.optimizer, config.training.steps)(step - 1)),
             grad_norm=float(sums.grad_norm) / num_steps,
         )
         left = (config.training.steps - step) * batch_size / speed
         session.console.print(
             f"step {step:>{len(str(config.training.steps))}}  {total:.4f} bits/dim  "
-            f"{speed:,.0f} images/s  {duration(left)} left"
+            f"{speed:,.0f} images/s  {''.join(f'{share:.0%} MFU  ' for share in mfu.values())}{duration(left)} left"
         )
         session.speed = f"{speed:,.0f} images/s, {total:.3f} bits/dim"
         session.restart_metrics()

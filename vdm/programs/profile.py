@@ -38,8 +38,12 @@ class Profile:
         self._folder, self._console = folder, console
         self._tracing, self._first, self._last = False, 0, 0
 
-    def step(self, number: int) -> AbstractContextManager[Any]:
-        """Goes around step `number` (from 1)."""
+    def cuts(self, number: int) -> bool:
+        """Whether it must have its say between step `number` and the next."""
+        return self._steps is not None and number in (self._steps[0] - 1, self._steps[1])
+
+    def steps(self, number: int, num_steps: int = 1) -> AbstractContextManager[Any]:
+        """Goes around `num_steps` steps from `number` (from 1) on, in none of which but the last it `cuts`."""
         # One process stands for all: they run the same program.
         if self._steps is None or not self._steps[0] <= number <= self._steps[1] or not parallel.is_main():
             return contextlib.nullcontext()
@@ -47,7 +51,7 @@ class Profile:
             # Next to the trace for XProf one for Perfetto, which needs nothing installed.
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._tracing, self._first = True, number
-        self._last = number
+        self._last = number + num_steps - 1
         return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
     def after(self, number: int, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
-from vdm import memory, parallel, settings
+from vdm import memory, parallel, settings, speed
 from vdm.config import Config
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
@@ -27,7 +27,7 @@ from vdm.programs.start import Start
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
-from vdm.runs.records import MetricsFile, checkpoint_steps
+from vdm.runs.records import MetricsFile, checkpoint_steps, inexact_resume, read_record
 from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
@@ -122,6 +122,12 @@ class Session:
         """γ(variables, t), compiled once."""
         return jax.jit(self.model.gamma, out_shardings=parallel.replicated(self.mesh))
 
+    @cached_property
+    def peak_images_per_second(self) -> float | None:
+        """Of training steps on devices that do nothing but the model's products, at their peak; None if not known."""
+        peak = speed.peak_flops(self.mesh.devices.flat[0].device_kind, self.config.training.precision)
+        return None if peak is None else peak * self.mesh.size / speed.step_flops(self.model, batch_size=1)
+
     def record(self, kind: str, **numbers: SupportsFloat | None) -> None:
         """A line of metrics.jsonl and points in TensorBoard at this step, of one number by each name."""
         plain = {name: None if number is None else float(number) for name, number in numbers.items()}
@@ -134,10 +140,14 @@ class Session:
             if isinstance(sink, PictureSink):
                 sink.picture(self.step, "final" if self.is_last else "evaluation", name, path)
 
-    def advance(self, state: TrainState, metrics: Metrics) -> None:
-        """After a step, with what it returned."""
+    def at(self, step: int) -> "Session":
+        """Itself as it will be after a later step, as far as that is known: for hooks to say whether they are due."""
+        return replace(self, step=step, evaluation=None)
+
+    def advance(self, num_steps: int, state: TrainState, metrics: Metrics) -> None:
+        """After so many steps, with what they returned."""
         self.state, self.metrics = state, metrics
-        self.step, self.evaluation = self.step + 1, None
+        self.step, self.evaluation = self.step + num_steps, None
 
     @cached_property
     def _no_metrics(self) -> Callable[[], Metrics]:
@@ -298,6 +308,9 @@ def _held(
             held = stack.enter_context(closing(RunDir(path, config, data, None if start is None else start.record)))
             _warn(console, held.warnings)
             held.write_record(devices, given)
+            sessions = read_record(path)["sessions"]
+            if checkpoint_steps(path) and len(sessions) > 1 and (why := inexact_resume(*sessions[-2:])):
+                console.print(why, markup=False, soft_wrap=True)
 
         parallel.on_main(hold)
         yield

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from vdm import memory, parallel
@@ -17,7 +18,7 @@ from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
 from vdm.files import check_writable
 from vdm.model import Batch, Model
-from vdm.programs import streams
+from vdm.programs import compilation, streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.session import Session, open_session
@@ -27,7 +28,10 @@ from vdm.runs.open import model_of
 from vdm.runs.records import write_evaluation
 from vdm.training import objective as objective_lib
 from vdm.training.state import TrainState, make_optimizer
-from vdm.training.step import Metrics, jit_train_step
+from vdm.training.step import Metrics, jit_train_step, jit_train_steps
+
+Steps = Callable[..., tuple[TrainState, Metrics]]
+"""(state, metrics, *batches) -> (state, metrics): a step with each batch."""
 
 
 def train(
@@ -95,16 +99,16 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_step = _compile(session, model_lib.for_training(config, model))
+                train_steps = _compile(session, model_lib.for_training(config, model))
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()
             while session.step < steps:
-                batch = _next(session)
-                with profiler.step(session.step + 1):
-                    session.advance(*train_step(session.state, session.metrics, batch))
-                    if not session.is_last:
-                        session.batches.prefetch()
+                num = _num_steps(session, hooks, profiler)
+                batches = _take(session, num)
+                with profiler.steps(session.step + 1, num):
+                    session.advance(num, *train_steps(session.state, session.metrics, *batches))
+                    session.batches.prefetch(min(config.training.steps_per_call, steps - session.step))
                     parallel.throttle(session.metrics)
                 with session.watch.paused():
                     profiler.after(session.step, session.metrics)
@@ -125,19 +129,49 @@ def train(
     return result
 
 
-def _compile(session: Session, model: Model) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The train step as one compiled program that reuses the memory of its arguments."""
-    start, config = time.perf_counter(), session.config
-    step = jit_train_step(model, objective_lib.from_config(config), make_optimizer(config), config, session.mesh)
-    compiled = step.lower(session.state, session.metrics, session.batches.peek()).compile()
+def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> int:
+    """Steps of the next call: up to the next after which something is due, at most `training.steps_per_call`."""
+    most = min(session.config.training.steps_per_call, session.config.training.steps - session.step)
+    for num in range(1, most):
+        step = session.step + num
+        if profiler.cuts(step) or any(hook.due(session.at(step)) for hook in hooks):
+            return num
+    return most
+
+
+def _compile(session: Session, model: Model) -> Steps:
+    """One or more train steps, one with each batch, as one compiled program that reuses the memory of its arguments."""
+    start, config, mesh = time.perf_counter(), session.config, session.mesh
+    most = config.training.steps_per_call
+    parts = model, objective_lib.from_config(config), make_optimizer(config), config, mesh
+    arguments = session.state, session.metrics
+    if most == 1:
+        lowered = jit_train_step(*parts).lower(*arguments, *session.batches.peek())
+    else:
+        batches = session.batches.peek() * most
+        lowered = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches)
+    with compilation.counted_hits() as hits:
+        # Of no meaning on other devices.
+        program = lowered.compile({"xla_gpu_deterministic_ops": True} if config.training.deterministic else None)
     parallel.meet("compiled")
-    session.console.print(f"compiled the training step in {time.perf_counter() - start:.0f} s")
-    return compiled
+    what = "the training step" if most == 1 else f"a program of up to {most} training steps"
+    done = f"loaded {what} from the cache" if hits else f"compiled {what}"
+    session.console.print(f"{done} in {time.perf_counter() - start:.0f} s")
+    if most == 1:
+        return program
+
+    def steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
+        # Of fewer steps, the rest stands for batches that are not used.
+        given = (*batches, *batches[-1:] * (most - len(batches)))
+        result: tuple[TrainState, Metrics] = program(state, metrics, np.int32(len(batches)), *given)
+        return result
+
+    return steps
 
 
-def _next(session: Session) -> Batch:
+def _take(session: Session, num: int) -> list[Batch]:
     try:
-        return next(session.batches)
+        return session.batches.take(num)
     except WorkerDied:
         # The state and the batches taken are whole; other processes cannot join in to save.
         if jax.process_count() == 1:

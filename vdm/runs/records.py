@@ -20,6 +20,9 @@ from vdm.errors import InputError
 from vdm.files import replace_text, write_json
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
 
+GPU = "gpu"
+"""The platform whose kernels need not give the same bits twice."""
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
@@ -116,10 +119,38 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
             "sampling": config.sampling.precision,
             "parameters": "float32",
         },
+        "deterministic": devices.get("platform") != GPU or config.training.deterministic,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "python": platform.python_version(),
         "versions": versions(),
         "git_revision": git_revision(),
     } | ({"given": list(given)} if given else {})
+
+
+def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Of two `session_record`s in a row, on GPUs: why the second does not go on to the bit; None if it does.
+
+    Other kernels, or the same in another order, add up in another order. One line, for the console.
+    """
+    there, here = (session.get("devices", {}) for session in (before, now))
+    if GPU not in (there.get("platform"), here.get("platform")):
+        return None
+    packages, packages_here = before.get("versions", {}), now.get("versions", {})
+
+    def other(there: dict[str, Any], here: dict[str, Any], *names: str) -> bool:
+        return any(there.get(name) != here.get(name) for name in names)
+
+    differing = {
+        "on another card": other(there, here, "kind"),
+        "on another number of devices": other(there, here, "num_devices", "num_processes", "fsdp"),
+        "with another jax or CUDA": other(packages, packages_here, "jax", "jaxlib") or other(there, here, "runtime"),
+        "with other XLA_FLAGS": other(before, now, "xla_flags"),
+        "without training.deterministic": not (before.get("deterministic") and now.get("deterministic")),
+    }
+    reasons = ", ".join(reason for reason, holds in differing.items() if holds)
+    if not reasons:
+        return None
+    return f"resumed {reasons}: the steps to come are not those of an uninterrupted run to the bit"
 
 
 def write_evaluation(path: Path, numbers: dict[str, Any], data: dict[str, Any], step: int) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Integer
 
 from vdm import parallel
@@ -91,7 +91,36 @@ def jit_train_step(
 
     The batch is spread over all devices, and each computes with whole variables; the state is cut over "fsdp".
     """
-    shapes = jax.eval_shape(lambda: init_state(model, objective, optimizer, config.seed))
-    shardings = parallel.state_sharding(shapes, mesh), parallel.replicated(mesh)
     step = make_train_step(model, objective, optimizer, config, mesh)
-    return jax.jit(step, donate_argnums=(0, 1), out_shardings=shardings)
+    return jax.jit(step, donate_argnums=(0, 1), out_shardings=_shardings(model, objective, optimizer, config, mesh))
+
+
+def jit_train_steps(
+    model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """As `jit_train_step`, of several steps: (state, metrics, num_steps, *batches) -> (state, metrics).
+
+    `num_steps` is a number at run time, of batches that are used. So calls of any numbers run one loop body, and have
+    the same bits: XLA fuses loops of different lengths, and a step outside of a loop, each in its own way.
+    """
+    step = make_train_step(model, objective, optimizer, config, mesh)
+    shardings = _shardings(model, objective, optimizer, config, mesh)
+
+    def train_steps(
+        state: TrainState, metrics: Metrics, num_steps: Array, *batches: Batch
+    ) -> tuple[TrainState, Metrics]:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+        def body(n: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            return jax.lax.with_sharding_constraint(step(*carry, jax.tree.map(lambda x: x[n], stacked)), shardings)
+
+        return jax.lax.fori_loop(0, num_steps, body, (state, metrics))
+
+    return jax.jit(train_steps, donate_argnums=(0, 1), out_shardings=shardings)
+
+
+def _shardings(
+    model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+) -> tuple[TrainState, NamedSharding]:
+    shapes = jax.eval_shape(lambda: init_state(model, objective, optimizer, config.seed))
+    return parallel.state_sharding(shapes, mesh), parallel.replicated(mesh)

@@ -20,7 +20,7 @@ from vdm import parallel
 from vdm.comparisons import modes
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
-from vdm.programs import streams
+from vdm.programs import compilation, streams
 
 NAMES = tuple(modes.MODES)
 
@@ -50,6 +50,7 @@ def program() -> None:
             raise InputError(f"--by={given.by}: needs --run, the folder of a trained run")
         raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
     parallel.setup()
+    compilation.keep()
     from vdm.programs.compare import compare
 
     console = streams.make_console()
