@@ -174,11 +174,16 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert evaluated.returncode == 0, evaluated.stderr
     assert "±" in evaluated.stdout
     assert f"wrote {evaluations / 'step_2_draws_3_T_inf.json'}" in evaluated.stdout
-    several = run("evaluate.py", workdir, "--T=2,inf", "--config.objective.num_steps=None")
+    in_tf32 = "--config.evaluation.precision=tf32"
+    several = run("evaluate.py", workdir, "--T=2,inf", "--config.objective.num_steps=None", in_tf32)
     assert several.returncode == 0, several.stderr
+    assert several.stdout.count("bits/dim (tf32, as float32 on this device)") == 2
     assert {path.name for path in evaluations.iterdir()} == {
-        "step_2_draws_3_T_inf.json", "step_2_draws_1_T_2.json", "step_2_draws_1_T_inf.json"
+        "step_2_draws_3_T_inf.json", "step_2_draws_1_T_2_precision_tf32.json",
+        "step_2_draws_1_T_inf_precision_tf32.json",
     }  # fmt: skip
+    precisions = {path.name: json.loads(path.read_text())["precision"] for path in evaluations.iterdir()}
+    assert precisions == {name: "tf32" if "tf32" in name else "float32" for name in precisions}
     assert (trained / "run" / "evaluation.json").read_text() == of_training
     # A run that is only read: what is there stays as it is, to the time of its last change.
     before, out = files(trained / "run"), trained / "elsewhere"
@@ -200,10 +205,11 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     assert "solver's error at most" in ode.stdout
     assert 0 < record["network_calls_per_draw"]["mean"] <= record["network_calls_per_draw"]["max"]
     assert (record["split"], record["checkpoint_step"], record["weights"]) == ("test", 2, "ema")
-    sampled = run("sample.py", workdir, "--num=3", "--steps=3", "--seed=5", "--decode=draw", "--trajectory=2")
+    flags = ("--num=3", "--steps=3", "--seed=5", "--decode=draw", "--precision=float32", "--trajectory=2")
+    sampled = run("sample.py", workdir, *flags)
     assert sampled.returncode == 0, sampled.stderr
     names = {path.name for path in (trained / "run" / "samples").iterdir()}
-    stem = "step_2_seed_5_T_3_ancestral_draw"
+    stem = "step_2_seed_5_T_3_ancestral_draw_float32"
     assert {stem, f"{stem}.png", f"{stem}_trajectory_2.gif", f"{stem}_trajectory_2.png", "final.png"} <= names
     with np.load(trained / "run" / "samples" / stem / "shard_00000.npz") as file:
         assert file["images"].shape == (3, 4, 4, 1)
