@@ -37,7 +37,7 @@ from vdm.precisions import PRECISIONS
 from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
 from vdm.training.state import TrainState, init_state, make_optimizer
-from vdm.training.step import Metrics, empty_metrics, jit_train_step
+from vdm.training.step import empty_metrics, jit_train_step, jit_train_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 2
@@ -87,7 +87,7 @@ class CompiledStep(NamedTuple):
 
     @property
     def steps_per_call(self) -> int:
-        return _steps_per_call(self.config)
+        return self.config.training.steps_per_call
 
     def call(self, state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
         """The program on the same batch in each of its steps."""

@@ -74,7 +74,7 @@ def cpu_gradients(
     """(∂L/∂x, ∂L/∂kernel) for dy = ∂L/∂y, as convolutions of just the form that XLA has fast code for on CPUs.
 
     JAX leaves it to the compiler to bring them to that form, which it does not inside of a loop: there they take up to
-    a hundred times as long. The kernel's gradient, a sum over all pixels of all images, is faster in parts of some rows.
+    a hundred times as long. The kernel's gradient, a sum over all pixels, is faster by some rows at a time.
     """
     dx = convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
     # The inputs take the place of the batch, and dy that of the kernel.
