@@ -37,7 +37,7 @@ from vdm.precisions import PRECISIONS
 from vdm.speed import step_flops
 from vdm.training import objective as objective_lib
 from vdm.training.state import TrainState, init_state, make_optimizer
-from vdm.training.step import empty_metrics, jit_train_step, jit_train_steps
+from vdm.training.step import Metrics, empty_metrics, jit_train_step, jit_train_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 2
