@@ -50,7 +50,7 @@ def _training(**changes: Any) -> Callable[[Config], Config]:
 VARIANTS = [
     Variant("no_dropout", _network(dropout=0.0)),
     Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
-    Variant("plain_attention", patch=("vdm.networks.unet", "_has_cudnn", lambda _: lambda: False)),
+    Variant("plain_attention", patch=("vdm.networks.unet", "largest_fused_head", lambda _: lambda: 0)),
     # Without `jax.checkpoint`: what is between normalisation and convolution is written, and read by the backward pass.
     Variant("kept_swish", patch=("vdm.networks.normalization", "swish", lambda swish: swish.__wrapped__)),
     Variant("five_steps_a_call", _training(steps_per_call=5)),

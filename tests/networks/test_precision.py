@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,20 +107,43 @@ def test_the_gradient_lowers_for_other_platforms(variables, platform):
     assert lowered.platforms == (platform,)
 
 
+class Device(NamedTuple):
+    """A GPU as jax describes it."""
+
+    compute_capability: str
+    platform_version: str = "PJRT C API\ncuda 12090"
+
+    @property
+    def client(self) -> "Device":
+        return self
+
+
 @pytest.mark.parametrize(
-    ("dtype", "channels", "has_cudnn", "fused"),
-    [(BF16, 64, True, True), (BF16, 64, False, False), (F32, 64, True, False), (BF16, 12, True, False),
-     (BF16, 256, True, False)],
+    ("backend", "device", "largest"),
+    [("cpu", None, 0), ("gpu", Device("7.5"), 0), ("gpu", Device("8.0"), 128), ("gpu", Device("8.9"), 128),
+     ("gpu", Device("9.0"), 256), ("gpu", Device("10.0"), 256), ("gpu", Device("9.0", "rocm 60000"), 0)],
 )  # fmt: skip
-def test_fused_attention_is_chosen_where_it_can_be(monkeypatch, dtype, channels, has_cudnn, fused):
+def test_heads_that_cudnn_takes(monkeypatch, backend, device, largest):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert unet.largest_fused_head() == largest
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "largest", "fused"),
+    [(BF16, 64, 128, True), (BF16, 64, 0, False), (F32, 64, 256, False), (BF16, 12, 128, False),
+     (BF16, 256, 128, False), (BF16, 256, 256, True)],
+)  # fmt: skip
+def test_fused_attention_is_chosen_where_it_can_be(monkeypatch, dtype, channels, largest, fused):
     asked, plain = [], jax.nn.dot_product_attention
 
     def attention(query, key, value, implementation=None):
         asked.append(implementation)
         return plain(query, key, value)
 
-    monkeypatch.setattr(unet, "_has_cudnn", lambda: has_cudnn)
+    monkeypatch.setattr(unet, "largest_fused_head", lambda: largest)
     monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
     x = jax.ShapeDtypeStruct((1, 3, 1, channels), dtype)
-    assert jax.eval_shape(unet.attend, x, x, x).dtype == dtype
+    # A function of its own: what is traced is kept by function and shapes.
+    assert jax.eval_shape(lambda *qkv: unet.attend(*qkv), x, x, x).dtype == dtype  # noqa: PLW0108
     assert ("cudnn" in asked) == fused

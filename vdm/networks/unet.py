@@ -17,9 +17,6 @@ from vdm.networks.normalization import Norm
 
 ATTENTION = ("middle", "everywhere")
 
-CUDNN_HEAD = 128
-"""Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on every GPU with bfloat16."""
-
 
 class UNet(nn.Module):
     """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
@@ -156,7 +153,7 @@ def attend(
     JAX itself never chooses the fused one, and can trace it only where there is a GPU for it; programs that are lowered
     there for other platforms keep the other.
     """
-    if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= CUDNN_HEAD and _has_cudnn():
+    if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= largest_fused_head():
         fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
         return jax.lax.platform_dependent(query, key, value, cuda=fused, default=plain_attention)
     return plain_attention(query, key, value)
@@ -179,12 +176,17 @@ def plain_attention(
     return h.reshape(batch, heads, pixels, channels).swapaxes(1, 2)
 
 
-def _has_cudnn() -> bool:
-    """Whether this process has GPUs whose attention cuDNN can fuse: NVIDIA's, Ampere or later."""
+def largest_fused_head() -> int:
+    """Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on this process's GPUs; 0: none.
+
+    128 on NVIDIA's Ampere and Ada, 256 from Hopper on: the single head of the ImageNet configs.
+    """
     if jax.default_backend() != "gpu":
-        return False
+        return 0
     device = jax.local_devices()[0]
-    return "cuda" in device.client.platform_version and float(device.compute_capability) >= 8
+    if "cuda" not in device.client.platform_version or float(device.compute_capability) < 8:
+        return 0
+    return 256 if float(device.compute_capability) >= 9 else 128
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
