@@ -1,8 +1,8 @@
-# `make train` trains the default, `make verify` and `make test` check the package, `make quick` the parts that break first: on a machine with Python 3.11+ and make.
+# `make train` trains the default, `make verify` and `make test` check the package, `make quick` the parts that break first: on a machine with Python 3.11 to 3.14 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train verify test quick lint
+.PHONY: train verify test quick lint package floors newest
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
@@ -14,14 +14,23 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 # What most changes need: the rooms, the config and its parts, the mathematics and the model.
-QUICK := architecture config parts settings gaussian schedules bounds predictions guidance likelihoods timesteps model
 quick: .venv/installed-dev
-	$(BIN)/python -m pytest $(QUICK:%=tests/test_%.py) tests/training/test_objective.py tests/data/test_folder_images.py
+	$(BIN)/python -m pytest @tests/quick.txt
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package: .venv/installed-dev
+	bash .ci/package $(BIN)/python
+
+# For a schedule: the whole suite with everything at its floor, and at its newest.
+floors:
+	bash .ci/releases lowest-direct "$$(bash .ci/pythons | head -n 1)"
+
+newest:
+	bash .ci/releases highest "$$(bash .ci/pythons | tail -n 1)"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,8 +1,11 @@
 """Every test runs with shape annotations checked, silent broadcasting and silent dtype promotion refused."""
 
+import importlib.metadata
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 # Compiled programs are shared between the workers of a session, and with the programs they start; between sessions too
@@ -15,9 +18,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel). The rest makes compiling, which is
 # much of what the suite does, three times as fast; the programs in .ci/run are compiled by the defaults.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
-    " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have no other emitters, nor the flag
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import jaxtyping
@@ -33,6 +37,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Of whole runs, whose optimiser mixes int32 counts with Python floats.
 RUNS = ("training", "programs", "runs", "comparisons")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is deprecated is an error where a line of ours asks for it; what libraries ask of each other is theirs."""
+    tests = Path(__file__).parent
+    names = {path.relative_to(tests).parts[0].removesuffix(".py") for path in tests.rglob("*.py")}
+    names |= {path.stem for path in tests.rglob("test_*.py")}  # those of folders that are no packages
+    ours = "|".join(map(re.escape, sorted(names | {"vdm", "configs", "benchmarks", "examples"})))
+    for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
+        config.addinivalue_line("filterwarnings", rf"error::{category}:({ours})(\.|$)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

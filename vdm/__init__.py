@@ -7,7 +7,13 @@ denoise = run.model.denoiser(run.variables)
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # or else what type checkers know of them is what `__getattr__` says
+    from vdm.programs.train import train as train
+    from vdm.runs.open import open_run as open_run
+
+__version__ = "0.1.0"
 
 FUNCTIONS = {"open_run": "vdm.runs.open", "train": "vdm.programs.train"}
 """What is to be had from here and lives in a module of its own."""

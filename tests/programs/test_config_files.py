@@ -1,15 +1,18 @@
 """Config files by path and by name, in a checkout or installed, and what they import from each other."""
 
+import importlib.machinery
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from absl import flags
 
 from vdm.comparisons.steps import StepsSettings
 from vdm.config import Config
 from vdm.errors import InputError
-from vdm.programs import config_files
+from vdm.programs import command_line, config_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +34,23 @@ def test_a_file_is_taken_before_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match=r"^--config=runs: no such file, and not one of cifar10, .*photos32$"):
         config_files.find("runs")
     assert config_files.find(str(write(tmp_path / "digits.py", ""))) == tmp_path / "digits.py"
+
+
+def test_a_command_line_is_read_without_what_python_3_15_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`load_module`, by which ml_collections reads config files: they are read here."""
+
+    def load_module(self: Any, name: str | None = None) -> None:
+        raise AssertionError("load_module was called")
+
+    monkeypatch.setattr(importlib.machinery.SourceFileLoader, "load_module", load_module)
+    before = set(flags.FLAGS)
+    try:
+        command_line._parse(["train.py", "--config=digits", "--config.training.steps=7"], None, __name__, None, None)
+        assert flags.FLAGS.config.training.steps == 7
+    finally:
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        flags.FLAGS.unparse_flags()
 
 
 @pytest.mark.parametrize("name", config_files.names())

@@ -1,12 +1,17 @@
 """The command `vdm`: every command by name, the scripts at the top level, and one line for another name."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import flax
+import jax
+import jaxlib
 import pytest
 
+import vdm
 from vdm.errors import InputError
 from vdm.programs import main as command
 
@@ -19,6 +24,13 @@ def test_help_has_every_command(capsys):
     for name, (_, line) in command.COMMANDS.items():
         assert f"  {name}" in text
         assert line in text
+
+
+def test_version_is_one_line(capsys):
+    assert command.call(["--version"]) == 0
+    python = ".".join(map(str, sys.version_info[:3]))
+    said = re.fullmatch(r"vdm (.*) \(Python (.*), jax (.*), jaxlib (.*), flax (.*)\)\n", capsys.readouterr().out)
+    assert said.groups() == (vdm.__version__, python, jax.__version__, jaxlib.__version__, flax.__version__)
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)

@@ -242,7 +242,8 @@ def framed(
 @functools.cache
 def font() -> ImageFont.FreeTypeFont:
     """Matplotlib's own DejaVu Sans, which has Greek letters and ∞."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
+    # As a text: Pillow 10.1 takes no `Path`.
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT_SIZE)
 
 
 def length(text: str) -> int:

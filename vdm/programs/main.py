@@ -1,11 +1,13 @@
 """The command `vdm`: the programs by name, from any folder. `vdm train --config=digits` is `python train.py …`."""
 
 import difflib
-import importlib
+import importlib.metadata
+import platform
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import vdm
 from vdm.errors import InputError
 from vdm.programs import environment, process
 
@@ -38,6 +40,9 @@ def call(argv: Sequence[str]) -> int | None:
     if name in ("--help", "-h", "help", "--helpfull"):
         print(_help())
         return 0
+    if name == "--version":
+        print(_version())
+        return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(COMMANDS)}"
@@ -52,10 +57,19 @@ def _module(name: str) -> Any:
     return module
 
 
+def _version() -> str:
+    """The package's, and those of what decides what it computes."""
+    others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "flax"))
+    return f"vdm {vdm.__version__} (Python {platform.python_version()}, {others})"
+
+
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
-    more = "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` all there is to say."
+    more = (
+        "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` all there is to say; "
+        "`vdm --version` the versions."
+    )
     example = "vdm train --config=digits"
     usage = ["usage:   vdm COMMAND [flags]", f"example: {example}"]
     return "\n".join(["Variational diffusion models.", "", *usage, "", *lines, "", more])

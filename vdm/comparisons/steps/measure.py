@@ -118,7 +118,7 @@ class _Steps:
         bits = bounds.bits_per_dim(estimates.terms.sum(axis=(0, 1)), self.evaluator.model.num_dims)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name("partial.npz")
-        saved = {
+        saved: dict[str, Any] = {
             "bits": bits,
             "num_draws": num_draws,
             "exact_sum": estimates.exact_sum,
