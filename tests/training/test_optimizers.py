@@ -10,8 +10,9 @@ import pytest
 import tiny
 
 from vdm import config as config_lib
-from vdm import parts
+from vdm import parallel, parts
 from vdm.errors import InputError
+from vdm.training import optimizers
 from vdm.training.optimizers import decay_mask
 from vdm.training.state import make_optimizer
 
@@ -76,6 +77,21 @@ def test_weight_decay_moves_kernels_and_nothing_else(name: str) -> None:
     for layer in first_update(name, scale=0.0, weight_decay=0.02).values():
         for leaf, update in layer.items():
             np.testing.assert_allclose(update, -RATE * 0.02 if leaf == "kernel" else 0.0, rtol=1e-6, err_msg=leaf)
+
+
+def test_muon_of_a_state_cut_among_devices() -> None:
+    """As `training.fsdp` cuts it: products over parts of a kernel are added up in another order."""
+    mesh = parallel.make_mesh(fsdp=8)
+    optimizer = optimizers.muon(optax.constant_schedule(RATE))
+    shapes = {"conv": {"kernel": (3, 3, 8, 16), "bias": (16,)}, "dense": {"kernel": (16, 64)}}
+    kernels = jax.tree.map(lambda shape: np.ones(shape, np.float32), shapes, is_leaf=lambda x: isinstance(x, tuple))
+    params, drawn = kernels, tiny.perturbed(kernels)
+    whole = jax.jit(optimizer.update)(drawn, jax.jit(optimizer.init)(params), params)
+    cut = [jax.device_put(x, parallel.state_sharding(x, mesh)) for x in (drawn, optimizer.init(params), params)]
+    updates, state = jax.jit(optimizer.update)(*cut)
+    assert len({str(shard.index) for shard in cut[2]["conv"]["kernel"].addressable_shards}) == 8
+    for ours, theirs in zip(jax.tree.leaves((updates, state)), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_config_names_it_and_the_state_has_one_moment_of_a_kernel() -> None:
