@@ -83,9 +83,9 @@ def test_muon_of_a_state_cut_among_devices() -> None:
     """As `training.fsdp` cuts it: products over parts of a kernel are added up in another order."""
     mesh = parallel.make_mesh(fsdp=8)
     optimizer = optimizers.muon(optax.constant_schedule(RATE))
-    shapes = {"conv": {"kernel": (3, 3, 8, 16), "bias": (16,)}, "dense": {"kernel": (16, 64)}}
-    kernels = jax.tree.map(lambda shape: np.ones(shape, np.float32), shapes, is_leaf=lambda x: isinstance(x, tuple))
-    params, drawn = kernels, tiny.perturbed(kernels)
+    conv, bias, dense = (np.ones(shape, np.float32) for shape in ((3, 3, 8, 16), (16,), (16, 64)))
+    params = {"conv": {"kernel": conv, "bias": bias}, "dense": {"kernel": dense}}
+    drawn = tiny.perturbed(params)
     whole = jax.jit(optimizer.update)(drawn, jax.jit(optimizer.init)(params), params)
     cut = [jax.device_put(x, parallel.state_sharding(x, mesh)) for x in (drawn, optimizer.init(params), params)]
     updates, state = jax.jit(optimizer.update)(*cut)
