@@ -74,3 +74,28 @@ def test_reference_step() -> None:
         assert programs[name]["ratio"] == programs[name]["step_seconds"] / reference["step_seconds"]
         # Next to a network this small the reconstruction term's 17 levels and the learned schedule weigh.
         assert reference["compiled_flops"] < programs[name]["compiled_flops"] < 4 * reference["compiled_flops"]
+
+
+@pytest.mark.slow
+def test_convergence(tmp_path: Path) -> None:
+    small = "network.channels=4 network.depth=1 training.steps=2 training.batch_size=4"
+    arguments = (f"--config={ROOT}/configs/digits.py", f"--all={small}", "--devices=1", "--images=4", "--draws=1")
+    variants = "adamw: optimizer.name=adamw; muon: optimizer.name=muon training.steps=1"
+    out = f"--out={tmp_path / 'runs.jsonl'}"
+    result = run(*arguments, f"--variants={variants}", "--seeds=0,1", out, program="convergence.py")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert [(line["variant"], line["seed"], list(line["bits_per_dim"])) for line in lines] == [
+        ("adamw", 0, ["1", "2"]), ("adamw", 1, ["1", "2"]), ("muon", 0, ["1"]), ("muon", 1, ["1"])
+    ]  # fmt: skip
+    last = [line["bits_per_dim"][str(line["config"]["training"]["steps"])]["ema"] for line in lines]
+    pairs = last[2] - last[0], last[3] - last[1]
+    assert found["adamw"]["ema"]["difference"] == 0
+    assert found["muon"]["ema"]["difference"] == pytest.approx(sum(pairs) / 2)
+    assert found["muon"]["ema"]["stderr"] == pytest.approx(abs(pairs[0] - pairs[1]) / 2)
+    # What is there is not made again: it must be the same.
+    refused = run(*arguments, "--variants=adamw: optimizer.b1=0.5", "--seeds=1", out, program="convergence.py")
+    assert refused.returncode == 2
+    assert "its 'adamw' has another config" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -42,6 +42,7 @@ def test_paper_settings_of_cifar10() -> None:
     assert (c.network.channels, c.network.depth, c.network.attention, c.network.dropout) == (128, 32, "middle", 0.1)
     assert (c.schedule.gamma_min, c.schedule.gamma_max) == (-13.3, 5.0)
     o = c.optimizer
+    assert o.name == "adamw"
     assert (o.learning_rate, o.b1, o.b2, o.weight_decay, o.warmup_steps, o.ema_decay) == (
         2e-4,
         0.9,
@@ -232,7 +233,8 @@ AFFECTS = {
     },
     "training": {
         "seed", "data.augmentations", "network.dropout", "objective.weighting", "objective.loss_space",
-        "objective.num_steps", "objective.stratified", "optimizer.learning_rate", "optimizer.schedule_learning_rate",
+        "objective.num_steps", "objective.stratified", "optimizer.name", "optimizer.learning_rate",
+        "optimizer.schedule_learning_rate",
         "optimizer.b1", "optimizer.b2", "optimizer.weight_decay", "optimizer.warmup_steps", "optimizer.decay",
         "optimizer.clip_norm", "optimizer.ema_decay", "training.steps", "training.batch_size",
         "training.precision",

@@ -12,7 +12,15 @@ import pytest
 from vdm import parts
 from vdm.errors import InputError
 
-CONTEXT = {"gamma_min": -7.0, "gamma_max": 4.0, "shape": (8, 8, 1), "levels": 17, "channels": 8, "depth": 1}
+CONTEXT = {
+    "gamma_min": -7.0,
+    "gamma_max": 4.0,
+    "shape": (8, 8, 1),
+    "levels": 17,
+    "channels": 8,
+    "depth": 1,
+    "rate": lambda step: 0.1,
+}
 # Sources read data: they have tests of their own.
 EVERY = [(kind, name) for kind in parts.PARTS if kind != "source" for name in parts.names(kind)]
 

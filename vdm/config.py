@@ -125,8 +125,13 @@ class ObjectiveConfig:
 
 @dataclass(slots=True)
 class OptimizerConfig:
-    """AdamW for the network, Adam for the schedule, and the moving average of both."""
+    """The network's optimiser, Adam for the schedule, and the moving average of both."""
 
+    name: str = setting(
+        "adamw",
+        "The network's: `adamw`, or `muon`, which moves kernels by orthogonal matrices.",
+        part("optimizer", in_context=True),
+    )
     learning_rate: float = setting(2e-4, "Peak learning rate of the network.", positive())
     schedule_learning_rate: float = setting(2e-4, "Peak learning rate of a learned schedule's parameters.", positive())
     b1: float = setting(0.9, "Adam's decay of the mean.", fraction())
@@ -269,6 +274,7 @@ def validate(config: Config) -> None:
     if batch_size % accumulate:
         raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
     _check_part(config, "schedule", **schedule_context(config))
+    _check_part(config, "optimizer", rate=lambda step: 0.0, **optimizer_context(config))
     # Else it is checked again when the data are known.
     read = config.data.entries is not None or not config.network.condition
     if config.data.shape is not None and config.data.levels is not None and read:
@@ -293,6 +299,12 @@ def import_parts(config: Config) -> None:
 def schedule_context(config: Config) -> dict[str, Any]:
     """What a schedule's constructor is given, if it has a parameter of the name."""
     return {"gamma_min": config.schedule.gamma_min, "gamma_max": config.schedule.gamma_max}
+
+
+def optimizer_context(config: Config) -> dict[str, Any]:
+    """What an optimiser's constructor is given beside `rate`, step -> learning rate, if it has a parameter of the name:
+    all fields of `config.optimizer`."""
+    return dataclasses.asdict(config.optimizer)
 
 
 def network_context(config: Config) -> dict[str, Any]:

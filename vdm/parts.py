@@ -56,6 +56,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "log_normal": "vdm.proposals:log_normal",
         "logit_normal": "vdm.proposals:logit_normal",
     },
+    "optimizer": {"adamw": "vdm.training.optimizers:adamw", "muon": "vdm.training.optimizers:muon"},
     "sampler": {
         "ancestral": "vdm.samplers.ancestral:ancestral",
         "ddpm": "vdm.samplers.ddpm:ddpm",

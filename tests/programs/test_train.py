@@ -68,7 +68,8 @@ def tiny(folder: Path, **optimizer: Any) -> Config:
         data=DataConfig(name="digits", data_dir=str(folder / "data")),
         schedule=ScheduleConfig(name="learned_monotone(hidden=8)", gamma_min=-7.0),
         network=NetworkConfig(channels=4, depth=1, dropout=0.2),
-        optimizer=OptimizerConfig(**({"learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
+        # Its state has all of adamw's kinds of arrays, and more.
+        optimizer=OptimizerConfig(**({"name": "muon", "learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
         training=TrainingConfig(
             steps=STEPS, batch_size=2, log_every=4, evaluate_every=12, checkpoint_every=3, sample_every=0
         ),

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import Config, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from vdm.config import Config, DataConfig, NetworkConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from vdm.data import in_memory, train_iterator
 from vdm.errors import InputError
 from vdm.runs.checkpoints import Checkpoints
@@ -31,6 +31,8 @@ def make_config(channels: int = 4, depth: int = 1) -> Config:
         data=DataConfig(shape=(4, 4, 1), levels=17),
         network=NetworkConfig(channels=channels, depth=depth),
         schedule=ScheduleConfig(name="learned_monotone(hidden=4)"),
+        # It has states of both kinds.
+        optimizer=OptimizerConfig(name="muon"),
         training=TrainingConfig(batch_size=8),
     )
 

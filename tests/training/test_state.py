@@ -8,7 +8,8 @@ import tiny
 
 from vdm.config import OptimizerConfig
 from vdm.training.objective import Objective
-from vdm.training.state import decay_mask, ema_decay, init_state, learning_rate, make_optimizer, update_ema
+from vdm.training.optimizers import decay_mask
+from vdm.training.state import ema_decay, init_state, learning_rate, make_optimizer, update_ema
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Integer
 
+from vdm import config as config_lib
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, parts
 from vdm.config import Config, OptimizerConfig
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
@@ -73,7 +74,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """AdamW on the network (decay on kernels only, gradients clipped), Adam on the schedule and the likelihood.
+    """The config's optimiser on the network, gradients clipped, and Adam on the schedule and the likelihood.
 
     The two share the course of the learning rate, each with its own peak.
     """
@@ -81,15 +82,10 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     rate = learning_rate(c, config.training.steps)
     ratio = c.schedule_learning_rate / c.learning_rate
     clip = optax.clip_by_global_norm(c.clip_norm) if c.clip_norm > 0 else optax.identity()
-    network = optax.chain(clip, optax.adamw(rate, b1=c.b1, b2=c.b2, weight_decay=c.weight_decay, mask=decay_mask))
+    network = optax.chain(clip, parts.make("optimizer", c.name, rate=rate, **config_lib.optimizer_context(config)))
     other = optax.adam(lambda step: ratio * rate(step), b1=c.b1, b2=c.b2)
     labels = {"network": "network", "schedule": "other", "likelihood": "other"}
     return optax.multi_transform({"network": network, "other": other}, labels)
-
-
-def decay_mask(params: Any) -> Any:
-    """True for kernels: weight decay spares biases, norm scales and everything outside the network."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)
 
 
 def ema_decay(config: OptimizerConfig, step: Array) -> Array:
