@@ -14,6 +14,7 @@ import json
 import os
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
 
@@ -85,7 +86,9 @@ def main() -> None:
     config = config_of(options.case, options.precision, small=False, **network)
     batch_size = options.batch_size or config.training.batch_size
     config = replace(config, training=replace(config.training, batch_size=batch_size))
-    step = train_step.compile_step(config, gpu(), platform="cuda")
+    # Networks ask which form of a layer to take.
+    with mock.patch("jax.default_backend", return_value="gpu"):
+        step = train_step.compile_step(config, gpu(), platform="cuda")
     text, memory = step.program.as_text(), step.program.memory_analysis()
     if options.text:
         with open(options.text, "w") as file:
