@@ -15,7 +15,7 @@ CHANCES = 256
 
 
 class Norm(nn.Module):
-    """dropout(swish(GroupNorm(x + shift))), or without swish; float32 inside, `dtype` out. Wu & He (2018).
+    """dropout(swish(GroupNorm(x + shift))), or without swish: statistics in float32, `dtype` out. Wu & He (2018).
 
     >>> norm = Norm()
     >>> x = jnp.ones((2, 4, 4, 8))
@@ -46,23 +46,16 @@ class Norm(nn.Module):
         dropped = dropped_chances(self.dropout) if train else 0
         keep = kept(self.make_rng("dropout"), x.shape, dropped) if dropped else None
 
-        def activate(y: Array, keep: Array | None) -> Array:
+        def activate(x: Array, slope: Array, offset: Array, keep: Array | None) -> Array:
+            y = (x.astype(jnp.float32) * slope[:, None, None, :] + offset[:, None, None, :]).astype(self.dtype)
             y = nn.swish(y) if self.swish else y
             # Where all is dropped, 0 of it is 0 at any scale.
-            return y if keep is None else jnp.where(keep, CHANCES / max(CHANCES - dropped, 1) * y, 0.0)
+            return y if keep is None else jnp.where(keep, CHANCES / max(CHANCES - dropped, 1) * y, jnp.zeros_like(y))
 
-        def of_affine(x: Array, slope: Array, offset: Array, keep: Array | None) -> Array:
-            return activate(x.astype(jnp.float32) * slope[:, None, None, :] + offset[:, None, None, :], keep)
-
-        if jax.default_backend() == "cpu":
-            # The backward pass keeps x and computes this anew while it reads x, which costs less than to write what is
-            # inside and to read it again. Compiled for an H100, the same moves a tenth more than what XLA finds itself.
-            y = jax.checkpoint(of_affine)(x, *coefficients(x, shift, scale, bias, groups), keep)
-        else:
-            norm, params = nn.GroupNorm(groups, epsilon=EPSILON, parent=None), {"scale": scale, "bias": bias}
-            y = jnp.asarray(norm.apply({"params": params}, x.astype(jnp.float32) + shift[:, None, None, :]))
-            y = activate(y, keep)
-        return y.astype(self.dtype)
+        # On a CPU the backward pass had better compute this anew while it reads x, than have what is inside written and
+        # read again. XLA for GPUs sees for itself what to keep.
+        apply = jax.checkpoint(activate) if jax.default_backend() == "cpu" else activate
+        return apply(x, *coefficients(x, shift, scale, bias, groups), keep)
 
 
 def num_groups(channels: int) -> int:
