@@ -1,12 +1,12 @@
 """Every test runs with shape annotations checked, silent broadcasting and silent dtype promotion refused."""
 
+import gc
 import importlib.metadata
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 # Compiled programs are shared between the workers of a session, and with the programs they start; between sessions too
 # where JAX_COMPILATION_CACHE_DIR names a folder.
@@ -19,6 +19,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # much of what the suite does, three times as fast; the programs in .ci/run are compiled by the defaults.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have no other emitters, nor the flag
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
@@ -26,11 +27,14 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have 
 import jax
 import jaxtyping
 import pytest
+import small
 from jaxtyping import install_import_hook
 from matplotlib.figure import Figure
-from PIL import Image
 
 install_import_hook("vdm", "beartype.beartype")
+
+# Tracing makes many objects that live for long, and searching all of them for cycles is a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -56,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path.parent.name not in RUNS)
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     """Standard promotion where Optax is used."""
@@ -75,18 +85,14 @@ def unannotated() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where whole runs are compared, figures are made and written, but not drawn: that takes longer than to train.
+def small_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of whole runs figures are made and written, but not drawn, which takes as long as to train: see small.py.
 
-    Those of plots/ and programs/ are, and those of comparisons in test_..._plot.py.
+    Those of plots/ are drawn, those of comparisons in test_..._plot.py, those of programs in processes of their own.
     """
-
-    def savefig(self: Figure, file: BinaryIO, **kwargs: Any) -> None:
-        Image.new("RGB", (8, 8)).save(file, format="PNG")
-
-    if request.path.parent.name in ("training", "comparisons") and not request.path.stem.endswith("_plot"):
+    if request.path.parent.name in RUNS and not request.path.stem.endswith("_plot"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Figure, "savefig", savefig)
+            patch.setattr(Figure, "savefig", small.savefig)
             yield
     else:
         yield
