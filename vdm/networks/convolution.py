@@ -87,9 +87,9 @@ def cpu_gradients(
     def add(part: Array, total: Array) -> Array:
         above = jax.lax.dynamic_slice_in_dim(x, rows * part, rows + 2, axis=1)
         below = jax.lax.dynamic_slice_in_dim(dy, rows * part, rows, axis=0)
-        return total + jax.lax.conv_general_dilated(
-            above, below, (1, 1), ((0, 0), (1, 1)), dimension_numbers=DIMENSIONS
-        )
+        of_rows = jax.lax.conv_general_dilated(above, below, (1, 1), ((0, 0), (1, 1)), dimension_numbers=DIMENSIONS)
+        return total + of_rows.astype(total.dtype)
 
-    by_kernel = jax.lax.fori_loop(0, height // rows, add, jnp.zeros((inputs, 3, 3, dy.shape[-1]), dy.dtype))
-    return dx, by_kernel.transpose(1, 2, 0, 3)
+    # In float32, or in bfloat16 each part would round the sum once more.
+    by_kernel = jax.lax.fori_loop(0, height // rows, add, jnp.zeros((inputs, 3, 3, dy.shape[-1])))
+    return dx, by_kernel.transpose(1, 2, 0, 3).astype(kernel.dtype)
