@@ -53,9 +53,9 @@ def sampled(model: Model) -> Any:
     return sampler._run.lower(abstract(model), jax.random.key(0), jnp.asarray(0), None)
 
 
-def trained(model: Model) -> Any:
+def trained(model: Model, optimizer_name: str = "adamw") -> Any:
     config, mesh = tiny.config(), parallel.make_mesh(1)
-    config.training.precision = model.precision
+    config.training.precision, config.optimizer.name = model.precision, optimizer_name
     model, optimizer = model_lib.for_training(config, model.computed_in("float32")), make_optimizer(config)
     with jax.numpy_dtype_promotion("standard"):
         state = jax.eval_shape(lambda: init_state(model, Objective(), optimizer, 0))
@@ -84,6 +84,15 @@ def test_programs_compute_in_what_they_say(program: Callable[[Model], Any], prec
     for line in found:
         assert re.findall(r"\b(HIGHEST|HIGH|DEFAULT)\b", line) == [MARK[precision]] * 2, line
         assert in_bfloat16(line) == (precision == "bfloat16")
+
+
+@pytest.mark.parametrize("precision", precisions.PRECISIONS)
+def test_products_of_the_optimizer_are_marked_as_those_of_the_network(precision: str) -> None:
+    with jax.default_matmul_precision("bfloat16"):
+        found = products(trained(tiny.pixelwise().computed_in(precision), "muon").as_text())
+    assert len(found) > 6
+    for line in found:
+        assert re.findall(r"\b(HIGHEST|HIGH|DEFAULT)\b", line) == [MARK[precision]] * 2, line
 
 
 @pytest.mark.parametrize("precision", precisions.PRECISIONS)

@@ -1,6 +1,7 @@
 """FLOPs of a step against a count by hand, and the peaks of devices by the names that jax has for them."""
 
 import math
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -57,6 +58,12 @@ def test_forward_flops_of_the_cifar10_network_of_the_paper():
 def test_what_is_computed_again_does_not_count():
     plain, again = (tiny.config(remat=remat) for remat in (False, True))
     assert step_flops(model_lib.for_training(again), 8) == 3 * 8 * forward_flops(model_lib.for_training(plain))
+
+
+def test_an_energy_costs_its_gradient_too():
+    """Of two layers, each with a product for the gradient by its input: twice the forward pass."""
+    model = tiny.pixelwise()
+    assert forward_flops(replace(model, prediction="energy")) == 2 * forward_flops(model) > 0
 
 
 def test_flops_of_a_network_of_ones_own():

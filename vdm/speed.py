@@ -83,6 +83,7 @@ def forward_flops(model: Model) -> int:
     """FLOPs of the network's convolutions and other products for one image, a multiply-add being two.
 
     Of any network: they are counted in its trace. Taps of a convolution that fall on padding count as well, as usual.
+    Of an energy, whose gradient is what a model predicts by, they are those of the gradient too.
 
     >>> from vdm import schedules
     >>> from vdm.networks import UNet
@@ -95,7 +96,13 @@ def forward_flops(model: Model) -> int:
     params = jax.eval_shape(model.init, jax.random.key(0))["network"]
 
     def network(params: Any, z: jax.Array, gamma: jax.Array, condition: Any) -> Any:
-        return model.network.apply({"params": params}, z, gamma, condition)
+        def apply(z: jax.Array) -> Any:
+            return model.network.apply({"params": params}, z, gamma, condition)
+
+        if model.prediction != "energy":
+            return apply(z)
+        value, pull_back = jax.vjp(apply, z)
+        return pull_back(value)
 
     return _products(jax.make_jaxpr(network)(params, *like, condition).jaxpr)
 

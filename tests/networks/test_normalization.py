@@ -93,9 +93,14 @@ def test_the_backward_pass_keeps_one_array_of_floats():
 
 
 def test_other_devices_compute_the_same(monkeypatch):
-    here = ours(*inputs())
+    """Value and gradients, of which the backward pass there keeps more."""
+    here, pull_back = jax.vjp(ours, *inputs())
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_array_equal(ours(*inputs()), here)
+    there, pull_back_there = jax.vjp(ours, *inputs())
+    np.testing.assert_array_equal(there, here)
+    by_y = jax.random.normal(jax.random.key(9), SHAPE)
+    for mine, theirs in zip(pull_back(by_y), pull_back_there(by_y), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=20 * EPS * np.max(np.abs(theirs)))
 
 
 def test_dropout_keeps_the_mean_and_drops_its_share():

@@ -78,6 +78,15 @@ def test_a_file_of_ones_own_imports_its_neighbours_and_ours(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "made", ["Config(network=NetworkConfig(dtype='bfloat16'))", "given.network.dtype = 'bfloat16'"]
+)
+def test_a_file_for_an_earlier_version_is_told_the_fields_new_name(tmp_path: Path, made: str) -> None:
+    text = f"from vdm.config import Config, NetworkConfig\ngiven = Config()\n{made}\n"
+    with pytest.raises(InputError, match=r"Error: .*'dtype'; network\.dtype is now training\.precision$"):
+        config_files.load(write(tmp_path / "earlier.py", text))
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("def get_config(:\n", "SyntaxError: invalid syntax"),

@@ -134,9 +134,17 @@ def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(
         return lambda session: seen.append((name, session.step, int(session.metrics.num_steps)))
 
     # As if a device here made 1 MFLOP/s at most.
-    monkeypatch.setitem(speed._PEAKS, "cpu", (1e-6, 1e-6, None))
+    monkeypatch.setitem(speed._PEAKS, "cpu", (None, 1e-6, None))
+    options, compile_step = [], jax.stages.Lowered.compile
+
+    def compiled(self, compiler_options=None, **kwargs):
+        options.append(compiler_options)
+        return compile_step(self, compiler_options, **kwargs)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
     hooks = [every(3, look("before")), Log(), every(3, look("after")), Evaluate()]
     printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3, deterministic=True))
+    assert options == [{"xla_gpu_deterministic_ops": True}]
     # The log line starts the sums anew.
     assert seen == [("before", 3, 3), ("after", 3, 0), ("before", 6, 3), ("after", 6, 0)]
     assert [r["kind"] for r in records(tmp_path / "run")] == ["train", "evaluation"] * 2 + ["final"]

@@ -19,6 +19,12 @@ def session(devices: dict[str, Any], deterministic: bool = True, jax: str = "0.1
     return made | {"versions": made["versions"] | {"jax": jax}} | more
 
 
+EARLIER = {
+    "devices": {name: value for name, value in H100.items() if name != "runtime"},
+    "versions": session(H100)["versions"],
+}
+
+
 def test_what_a_session_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=0")
     assert [session(H100, given)["deterministic"] for given in (True, False)] == [True, False]
@@ -40,8 +46,10 @@ def test_what_a_session_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         (session(H100), session(H100, xla_flags="--xla_gpu_autotune_level=0"), "with other XLA_FLAGS"),
         (session(H100, False), session(H100), "without training.deterministic"),
         (session(H100), session(H100, False), "without training.deterministic"),
-        # Of an earlier version, which did not say.
-        ({"devices": {"platform": "gpu", "kind": H100["kind"]}}, session(H100), "on another number of devices, with"),
+        # An earlier version did not say the runtime, the flags, or whether it was deterministic.
+        (EARLIER, session(H100), "without training.deterministic:"),
+        (EARLIER, session(H100 | {"kind": "NVIDIA H200"}), "on another card, without training.deterministic:"),
+        ({"devices": {"platform": "gpu"}}, session(H100), "without training.deterministic:"),
     ],
 )
 def test_why_a_run_does_not_go_on_to_the_bit(before: dict[str, Any], now: dict[str, Any], why: str | None) -> None:

@@ -91,8 +91,9 @@ def cpu_gradients(
     def add(part: Array, total: Array) -> Array:
         # The channels of x take the place of the batch, and dy that of the kernel.
         lhs, rhs = images_of(part, x).transpose(3, 1, 2, 0), images_of(part, dy).transpose(1, 2, 0, 3)
-        padding = ((1, 1), (1, 1))
-        return total + jax.lax.conv_general_dilated(lhs, rhs, (1, 1), padding, dimension_numbers=DIMENSIONS)
+        of_part = jax.lax.conv_general_dilated(lhs, rhs, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+        return total + of_part.astype(total.dtype)
 
-    none = jnp.zeros((x.shape[-1], 3, 3, dy.shape[-1]), dy.dtype)
-    return dx, jax.lax.fori_loop(0, share // images, add, none).transpose(1, 2, 0, 3)
+    # In float32, or in bfloat16 each part would round the sum once more.
+    total = jax.lax.fori_loop(0, share // images, add, jnp.zeros((x.shape[-1], 3, 3, dy.shape[-1])))
+    return dx, total.transpose(1, 2, 0, 3).astype(kernel.dtype)

@@ -5,6 +5,7 @@ A config file is Python with `get_config() -> Config` and, for compare.py, `get_
 """
 
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from vdm.errors import InputError
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next(filter(Path.is_dir, (_PACKAGE / "configs", _PACKAGE.parent / "configs")), _PACKAGE / "configs")
 """Those that come with vdm: a wheel has them inside the package, a checkout beside it."""
+
+
+# What Python says of the field in a file for an earlier version.
+_OLD_DTYPE = re.compile("unexpected keyword argument 'dtype'|'NetworkConfig' object has no attribute 'dtype'")
 
 
 class Loaded(NamedTuple):
@@ -55,7 +60,8 @@ def load(path: Path) -> Loaded:
     except InputError:
         raise
     except Exception as error:  # whatever a user's config file raises
-        raise InputError(f"--config={path}: {type(error).__name__}: {error}") from error
+        hint = "; network.dtype is now training.precision" * bool(_OLD_DTYPE.search(str(error)))
+        raise InputError(f"--config={path}: {type(error).__name__}: {error}{hint}") from error
     if not isinstance(loaded.config, Config):
         what = type(loaded.config).__name__
         raise InputError(f"--config={path}: get_config() returned {what}, not vdm's Config")

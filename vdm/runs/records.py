@@ -130,7 +130,8 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
 def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """Of two `session_record`s in a row, on GPUs: why the second does not go on to the bit; None if it does.
 
-    Other kernels, or the same in another order, add up in another order. One line, for the console.
+    Other kernels, or the same in another order, add up in another order. One line, for the console, of what both of
+    them say: an earlier version's record says less, and nothing of being deterministic, which it was not.
     """
     there, here = (session.get("devices", {}) for session in (before, now))
     if GPU not in (there.get("platform"), here.get("platform")):
@@ -138,7 +139,7 @@ def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     packages, packages_here = before.get("versions", {}), now.get("versions", {})
 
     def other(there: dict[str, Any], here: dict[str, Any], *names: str) -> bool:
-        return any(there.get(name) != here.get(name) for name in names)
+        return any(there[name] != here[name] for name in names if name in there and name in here)
 
     differing = {
         "on another card": other(there, here, "kind"),

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Integer
 
-from vdm import parallel
+from vdm import parallel, precisions
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model
 from vdm.training.objective import Objective, loss_and_gradients
@@ -65,7 +65,9 @@ def make_train_step(
         bound, gradients, proposal = loss_and_gradients(model, objective, whole, state.proposal, key, batch, *parts)
         grad_norm = optax.tree.norm(gradients["network"])
 
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
+        # An optimiser may have products too, as muon.
+        with precisions.products(model.precision):
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
         variables = optax.apply_updates(state.variables, updates)
         ema = update_ema(state.ema, variables, ema_decay(config.optimizer, state.step))
 
