@@ -89,7 +89,9 @@ class NetworkConfig:
     groups: int | None = of_model(
         None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
     )
-    dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
+    dropout: float = setting(
+        0.1, "Dropout rate inside residual blocks while training, rounded to a multiple of 1/256.", fraction()
+    )
     prediction: str = of_model(
         "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)
     )
