@@ -29,9 +29,9 @@ def test_it_is_that_of_flax():
         np.testing.assert_allclose(Conv(6).apply(variables, x, train), theirs.apply(variables, x), rtol=1e-6, atol=1e-6)
 
 
-# As many parts as rows; two rows a part, where they divide the height; and one part.
-@pytest.mark.parametrize("pixels", [0, 2 * 3 * 4 / 8, 10_000])
-@pytest.mark.parametrize("shape", [(3, 6, 4), (3, 5, 4), (3, 1, 4), (3, 4, 1)])
+# An image at a time, two, and all at once; of batches that eight devices do and do not divide.
+@pytest.mark.parametrize("pixels", [0, 2 * 5 * 4, 10_000])
+@pytest.mark.parametrize("shape", [(16, 5, 4), (6, 5, 4), (3, 1, 4), (1, 4, 1)])
 def test_gradients(monkeypatch, shape, pixels):
     monkeypatch.setattr(convolution, "PIXELS", pixels)
     x, kernel, dy = operands(*shape)

@@ -134,7 +134,7 @@ def test_hooks_are_called_in_order_and_what_is_left_out_is_not_done(
         return lambda session: seen.append((name, session.step, int(session.metrics.num_steps)))
 
     # As if a device here made 1 MFLOP/s at most.
-    monkeypatch.setitem(speed._PEAKS, "cpu", (1e-6, None, None))
+    monkeypatch.setitem(speed._PEAKS, "cpu", (1e-6, 1e-6, None))
     hooks = [every(3, look("before")), Log(), every(3, look("after")), Evaluate()]
     printed = run(tmp_path / "run", hooks, config(log_every=3, evaluate_every=3, deterministic=True))
     # The log line starts the sums anew.

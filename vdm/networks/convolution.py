@@ -1,5 +1,7 @@
 """The 3×3 convolution, and its gradients as a CPU computes them well."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jaxtyping import Array, Float
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 PIXELS = 2048
-"""Pixels of a device's images, at most, in a part that a kernel's gradient is summed in: what its caches hold."""
+"""Pixels of a device, at most, that a kernel's gradient is summed over at a time: what its caches hold."""
 
 
 class Conv(nn.Module):
@@ -74,22 +76,23 @@ def cpu_gradients(
     """(∂L/∂x, ∂L/∂kernel) for dy = ∂L/∂y, as convolutions of just the form that XLA has fast code for on CPUs.
 
     JAX leaves it to the compiler to bring them to that form, which it does not inside of a loop: there they take up to
-    a hundred times as long. The kernel's gradient, a sum over all pixels, is faster by some rows at a time.
+    a hundred times as long. The kernel's gradient, a sum over all images, is faster by a few images at a time.
     """
     dx = convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
-    # The inputs take the place of the batch, and dy that of the kernel.
-    batch, height, width, inputs = x.shape
-    pixels = PIXELS * jax.device_count()
-    rows = next(n for n in range(height, 0, -1) if height % n == 0 and (n == 1 or n * width * batch <= pixels))
-    x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(3, 1, 2, 0)
-    dy = dy.transpose(1, 2, 0, 3)
+    batch, height, width, _ = x.shape
+    devices = math.gcd(batch, jax.device_count())
+    share = batch // devices
+    images = next(n for n in range(share, 0, -1) if share % n == 0 and (n == 1 or n * height * width <= PIXELS))
+
+    def images_of(part: Array, a: Array) -> Array:
+        # Neighbours are of different parts, so that each part is spread over all devices.
+        return jax.lax.dynamic_index_in_dim(a.reshape(images * devices, -1, *a.shape[1:]), part, axis=1, keepdims=False)
 
     def add(part: Array, total: Array) -> Array:
-        above = jax.lax.dynamic_slice_in_dim(x, rows * part, rows + 2, axis=1)
-        below = jax.lax.dynamic_slice_in_dim(dy, rows * part, rows, axis=0)
-        return total + jax.lax.conv_general_dilated(
-            above, below, (1, 1), ((0, 0), (1, 1)), dimension_numbers=DIMENSIONS
-        )
+        # The channels of x take the place of the batch, and dy that of the kernel.
+        lhs, rhs = images_of(part, x).transpose(3, 1, 2, 0), images_of(part, dy).transpose(1, 2, 0, 3)
+        padding = ((1, 1), (1, 1))
+        return total + jax.lax.conv_general_dilated(lhs, rhs, (1, 1), padding, dimension_numbers=DIMENSIONS)
 
-    by_kernel = jax.lax.fori_loop(0, height // rows, add, jnp.zeros((inputs, 3, 3, dy.shape[-1]), dy.dtype))
-    return dx, by_kernel.transpose(1, 2, 0, 3)
+    none = jnp.zeros((x.shape[-1], 3, 3, dy.shape[-1]), dy.dtype)
+    return dx, jax.lax.fori_loop(0, share // images, add, none).transpose(1, 2, 0, 3)

@@ -113,6 +113,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, cond: Array, train: bool) -> Array:
+        x = whole(x)
         groups, dtype, zeros = self.groups, self.dtype, nn.initializers.zeros
         h = Norm(groups, dtype=dtype, name="norm_0")(x)
         h = Conv(self.channels, dtype, name="conv_0")(h, train)
@@ -133,6 +134,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        x = whole(x)
         batch, height, width, channels = x.shape
         h = Norm(self.groups, swish=False, dtype=self.dtype, name="norm")(x).reshape(batch, height * width, channels)
         heads = (batch, height * width, self.heads, channels // self.heads)
@@ -141,6 +143,14 @@ class SelfAttention(nn.Module):
         )
         h = attend(query, key, value).reshape(batch, height, width, channels)
         return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")(h)
+
+
+def whole(x: Array) -> Array:
+    """x, which on a CPU is computed as a whole, and so is its gradient, before what comes next.
+
+    XLA would there compute a sum of block after block anew in each block.
+    """
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def attend(
