@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vdm.config import Config, validate
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -212,6 +214,17 @@ def test_every_part_names_a_function_and_fits(bench: ModuleType) -> None:
         functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
         assert {"figures", *part.arguments} <= {argument.arg for argument in functions[name].args}
         assert part.limit < bench.BUDGET
+
+
+def test_every_variant_changes_what_there_is(bench: ModuleType) -> None:
+    """One that the package no longer has would be an error in the table, on a GPU alone."""
+    from accelerator_parts import predictions
+    from accelerator_parts.variants import VARIANTS, applied
+
+    for variant in VARIANTS:
+        with applied(variant):
+            validate(variant.config(Config()))
+    assert {variant.name for variant in VARIANTS} | set(predictions.FLAGS) == set(predictions.VARIANTS)
 
 
 def test_table(bench: ModuleType) -> None:

@@ -90,7 +90,7 @@ class NetworkConfig:
         None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
     )
     dropout: float = setting(
-        0.1, "Dropout rate inside residual blocks while training; `unet` rounds it to 1/256.", fraction()
+        0.1, "Dropout rate inside residual blocks while training; `unet` rounds it to a multiple of 1/256.", fraction()
     )
     prediction: str = of_model(
         "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)

@@ -152,12 +152,12 @@ class OdeEvaluator:
 
         `num_probes` 0 is the exact divergence; None that up to `EXACT_DIMS` dimensions, `DEFAULT_PROBES` above. Raises
         `InputError` for a model of discrete time: its bound is that of T steps, and has no ODE; and for one in another
-        precision than float32, whose roundings are roughness to the control of the steps.
+        precision than float32, whose rounding the step size control takes for error of its own.
         """
         if model.precision != precisions.FLOAT32:
             raise InputError(
-                f"config.evaluation.precision={model.precision!r}: must be float32 for the ODE, to whose control of "
-                "the steps roundings are roughness"
+                f"config.evaluation.precision={model.precision!r}: must be float32 for the ODE, whose step size "
+                "control takes rounding for error of its own"
             )
         if model.num_steps is not None:
             raise InputError(f"config.objective.num_steps={model.num_steps}: must be None for the ODE, continuous time")

@@ -52,10 +52,17 @@ class Norm(nn.Module):
             # Where all is dropped, 0 of it is 0 at any scale.
             return y if keep is None else jnp.where(keep, CHANCES / max(CHANCES - dropped, 1) * y, jnp.zeros_like(y))
 
-        # On a CPU the backward pass had better compute this anew while it reads x, than have what is inside written and
-        # read again. XLA for GPUs sees for itself what to keep.
-        apply = jax.checkpoint(activate) if jax.default_backend() == "cpu" else activate
+        apply = jax.checkpoint(activate) if computed_anew() else activate
         return apply(x, *coefficients(x, shift, scale, bias, groups), keep)
+
+
+def computed_anew() -> bool:
+    """Whether the backward pass computes swish and dropout's scaling anew while it reads x.
+
+    On a CPU it had better do so than have what is inside written and read again. XLA for GPUs sees for itself what to
+    keep.
+    """
+    return jax.default_backend() == "cpu"
 
 
 def num_groups(channels: int) -> int:

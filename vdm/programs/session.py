@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
-from vdm import memory, parallel, settings, speed
+from vdm import memory, parallel, precisions, settings, speed
 from vdm.config import Config
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
@@ -236,11 +236,13 @@ def open_session(
             del start
             step = int(state.step)
         num_parameters = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
-        info, devices = dataset.info, parallel.describe(mesh)
+        info, devices, precision = dataset.info, parallel.describe(mesh), training.precision
+        if precision != precisions.FLOAT32 and precisions.is_float32(precision, mesh.devices.flat[0]):
+            precision += ", as float32 on this device"
         console.print(
             f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
-            f"{devices['platform']} device(s), training in {training.precision}; {origin}"
+            f"{devices['platform']} device(s), training in {precision}; {origin}"
         )
         with stops.gracefully() as received, _sinks(path, step, config, console) as sinks:
             session = Session(
