@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-PIXELS = 2048
+PIXELS = 4096
 """Pixels of a device, at most, that a kernel's gradient is summed over at a time: what its caches hold."""
 
 
@@ -78,22 +78,24 @@ def cpu_gradients(
     JAX leaves it to the compiler to bring them to that form, which it does not inside of a loop: there they take up to
     a hundred times as long. The kernel's gradient, a sum over all images, is faster by a few images at a time.
     """
+    # The barrier keeps what dy is computed by from being computed in each part again.
+    x, dy = jax.lax.optimization_barrier((x, dy))
     dx = convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
     batch, height, width, _ = x.shape
-    devices = math.gcd(batch, jax.device_count())
-    share = batch // devices
+    share = batch // math.gcd(batch, jax.device_count())
     images = next(n for n in range(share, 0, -1) if share % n == 0 and (n == 1 or n * height * width <= PIXELS))
+    num_parts = share // images
 
-    def images_of(part: Array, a: Array) -> Array:
+    def images_of(part: int, a: Array) -> Array:
         # Neighbours are of different parts, so that each part is spread over all devices.
-        return jax.lax.dynamic_index_in_dim(a.reshape(images * devices, -1, *a.shape[1:]), part, axis=1, keepdims=False)
+        return a.reshape(-1, num_parts, *a.shape[1:])[:, part]
 
-    def add(part: Array, total: Array) -> Array:
+    def of_part(part: int) -> Array:
         # The channels of x take the place of the batch, and dy that of the kernel.
         lhs, rhs = images_of(part, x).transpose(3, 1, 2, 0), images_of(part, dy).transpose(1, 2, 0, 3)
-        of_part = jax.lax.conv_general_dilated(lhs, rhs, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
-        return total + of_part.astype(total.dtype)
+        by_kernel = jax.lax.conv_general_dilated(lhs, rhs, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+        # In float32, or in bfloat16 each part would round the sum once more.
+        return by_kernel.astype(jnp.float32)
 
-    # In float32, or in bfloat16 each part would round the sum once more.
-    total = jax.lax.fori_loop(0, share // images, add, jnp.zeros((x.shape[-1], 3, 3, dy.shape[-1])))
+    total = sum((of_part(part) for part in range(1, num_parts)), of_part(0))
     return dx, total.transpose(1, 2, 0, 3).astype(kernel.dtype)
