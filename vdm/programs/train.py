@@ -151,8 +151,9 @@ def _compile(session: Session, model: Model) -> Steps:
         batches = session.batches.peek() * most
         lowered = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches)
     with compilation.counted_hits() as hits:
-        # Of no meaning on other devices.
-        program = lowered.compile({"xla_gpu_deterministic_ops": True} if config.training.deterministic else None)
+        # A CPU takes it as well, and is deterministic anyhow; a TPU, which is too, has another compiler.
+        exact = config.training.deterministic and mesh.devices.flat[0].platform != "tpu"
+        program = lowered.compile({"xla_gpu_deterministic_ops": True} if exact else None)
     parallel.meet("compiled")
     what = "the training step" if most == 1 else f"a program of up to {most} training steps"
     done = f"loaded {what} from the cache" if hits else f"compiled {what}"
