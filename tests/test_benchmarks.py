@@ -72,8 +72,9 @@ def test_reference_step() -> None:
     assert reference["ratio"] == 1
     for name in ("ours_linear", "ours"):
         assert programs[name]["ratio"] == programs[name]["step_seconds"] / reference["step_seconds"]
-        # Next to a network this small the reconstruction term's 17 levels and the learned schedule weigh.
-        assert reference["compiled_flops"] < programs[name]["compiled_flops"] < 4 * reference["compiled_flops"]
+        # Next to a network this small the reconstruction term's 17 levels and the learned schedule weigh; normalisation
+        # and dropout take less.
+        assert 0.9 < programs[name]["compiled_flops"] / reference["compiled_flops"] < 4
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import math
 import typing
 
+import optax
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,10 @@ CONTEXT = {
     "channels": 8,
     "depth": 1,
     "dropout": 0.0,
+    "rate": optax.constant_schedule(1e-3),
+    "b1": 0.9,
+    "b2": 0.99,
+    "weight_decay": 0.01,
 }
 KINDS = [kind for kind in parts.PARTS if kind != "source"]
 NAMES = sorted({name for kind in KINDS for name in parts.names(kind)})
