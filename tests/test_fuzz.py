@@ -4,10 +4,10 @@ import json
 import math
 import typing
 
-import optax
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import PART_CONTEXT
 
 from vdm import parts
 from vdm import settings as fields
@@ -17,19 +17,7 @@ from vdm.config import Config, from_dict, to_dict, validate
 from vdm.errors import InputError
 from vdm.runs.records import read_config
 
-CONTEXT = {
-    "gamma_min": -7.0,
-    "gamma_max": 4.0,
-    "shape": (8, 8, 1),
-    "levels": 17,
-    "channels": 8,
-    "depth": 1,
-    "dropout": 0.0,
-    "rate": optax.constant_schedule(1e-3),
-    "b1": 0.9,
-    "b2": 0.99,
-    "weight_decay": 0.01,
-}
+CONTEXT = PART_CONTEXT | {"dropout": 0.0, "b1": 0.9, "b2": 0.99, "weight_decay": 0.01}
 KINDS = [kind for kind in parts.PARTS if kind != "source"]
 NAMES = sorted({name for kind in KINDS for name in parts.names(kind)})
 INFINITE = ("s_min", "s_max")

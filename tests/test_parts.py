@@ -8,19 +8,11 @@ import sys
 from typing import Literal
 
 import pytest
+from tiny import PART_CONTEXT
 
 from vdm import parts
 from vdm.errors import InputError
 
-CONTEXT = {
-    "gamma_min": -7.0,
-    "gamma_max": 4.0,
-    "shape": (8, 8, 1),
-    "levels": 17,
-    "channels": 8,
-    "depth": 1,
-    "rate": lambda step: 0.1,
-}
 # Sources read data: they have tests of their own.
 EVERY = [(kind, name) for kind in parts.PARTS if kind != "source" for name in parts.names(kind)]
 
@@ -59,8 +51,8 @@ def of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_every_part_is_made_by_its_name_and_its_defaults_are_of_their_types(kind, name):
-    made = parts.make(kind, name, **CONTEXT)
-    assert type(parts.make(kind, f" {name}() ", **CONTEXT)) is type(made)
+    made = parts.make(kind, name, **PART_CONTEXT)
+    assert type(parts.make(kind, f" {name}() ", **PART_CONTEXT)) is type(made)
     assert parts.canonical(kind, name) == name
     call = parts.read(kind, name)
     for parameter in call.signature.parameters.values():
@@ -97,7 +89,7 @@ def test_every_kind_refuses_other_names_in_one_line(kind, wrong):
 )
 def test_every_part_refuses_other_arguments_and_says_which_it_takes(kind, name, arguments):
     with pytest.raises(ValueError, match=r"argument.*; usage: ") as caught:
-        parts.make(kind, f"{name}({arguments})", **CONTEXT)
+        parts.make(kind, f"{name}({arguments})", **PART_CONTEXT)
     assert f"; usage: {name}(" in str(caught.value)
 
 
@@ -108,7 +100,7 @@ def test_every_part_refuses_other_arguments_and_says_which_it_takes(kind, name, 
 def test_every_argument_refuses_other_types(kind, name, parameter):
     """None of them takes a set."""
     with pytest.raises(ValueError, match=re.escape(f"{parameter}={{1}}: must be ")):
-        parts.make(kind, f"{name}({parameter}={{1}})", **CONTEXT)
+        parts.make(kind, f"{name}({parameter}={{1}})", **PART_CONTEXT)
 
 
 @pytest.mark.parametrize(("text", "made"), [

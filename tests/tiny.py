@@ -33,6 +33,18 @@ def run_config(folder: Path, steps: int, **training: int) -> Config:
     )
 
 
+PART_CONTEXT = {
+    "gamma_min": -7.0,
+    "gamma_max": 4.0,
+    "shape": (8, 8, 1),
+    "levels": 17,
+    "channels": 8,
+    "depth": 1,
+    "rate": lambda step: 0.1,
+}
+"""What constructors of parts are given of a config and its data."""
+
+
 class Cut(Exception):
     """Stands for a kill."""
 

@@ -20,8 +20,8 @@ FLOAT32 = "float32"
 
 PRECISIONS = (FLOAT32, "tf32", "bfloat16")
 
-_AMPERE = 8.0
-"""Compute capability of the first of NVIDIA's GPUs with TF32."""
+AMPERE, HOPPER = 8.0, 9.0
+"""Compute capability of the first of NVIDIA's GPUs with TF32, and of those with attention heads up to 256."""
 
 
 def products(precision: str) -> AbstractContextManager[None]:
@@ -52,9 +52,14 @@ def is_float32(precision: str, device: Any) -> bool:
     """
     if _known(precision) != "tf32":
         return precision == FLOAT32
-    if device.platform == "gpu" and "cuda" in device.client.platform_version:
-        return float(device.compute_capability) < _AMPERE
+    if device.platform == "gpu":
+        return 0 < compute_capability(device) < AMPERE
     return bool(device.platform == "cpu")
+
+
+def compute_capability(device: Any) -> float:
+    """Of one of NVIDIA's GPUs (a `jax.Device`): 9.0 for Hopper; 0 of another maker's."""
+    return float(device.compute_capability) if "cuda" in device.client.platform_version else 0.0
 
 
 def _known(precision: str) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from vdm.networks.convolution import Conv
 from vdm.networks.normalization import Norm
+from vdm.precisions import AMPERE, HOPPER, compute_capability
 
 ATTENTION = ("middle", "everywhere")
 
@@ -193,10 +194,10 @@ def largest_fused_head() -> int:
     """
     if jax.default_backend() != "gpu":
         return 0
-    device = jax.local_devices()[0]
-    if "cuda" not in device.client.platform_version or float(device.compute_capability) < 8:
+    capability = compute_capability(jax.local_devices()[0])
+    if capability < AMPERE:
         return 0
-    return 256 if float(device.compute_capability) >= 9 else 128
+    return 256 if capability >= HOPPER else 128
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
