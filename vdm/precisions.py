@@ -20,6 +20,9 @@ FLOAT32 = "float32"
 
 PRECISIONS = (FLOAT32, "tf32", "bfloat16")
 
+AS_FLOAT32 = ", as float32 on this device"
+"""What is said after one that is not float32 but changes nothing here: see `is_float32`."""
+
 AMPERE, HOPPER = 8.0, 9.0
 """Compute capability of the first of NVIDIA's GPUs with TF32, and of those with attention heads up to 256."""
 

@@ -15,6 +15,7 @@ from vdm import model as model_lib
 from vdm.config import SamplingConfig
 from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.images import ImageSampler
+from vdm.evaluation.statistics import stderr_over_images
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
 from vdm.runs.open import open_run
@@ -93,11 +94,10 @@ def sampling(
     }
 
 
-def paired(differences: np.ndarray) -> dict[str, float]:
+def paired(differences: np.ndarray) -> dict[str, float | None]:
     """Mean over images, its standard error, and the largest."""
-    stderr = differences.std(ddof=1) / np.sqrt(len(differences))
-    largest = np.abs(differences).max()
-    return {"difference": float(differences.mean()), "stderr": float(stderr), "largest": float(largest)}
+    largest = float(np.abs(differences).max())
+    return {"difference": float(differences.mean()), "stderr": stderr_over_images(differences), "largest": largest}
 
 
 def changed(images: np.ndarray, exact: np.ndarray) -> dict[str, float]:

@@ -108,7 +108,7 @@ class Evaluation:
         """
         if self.rounding is not None:
             return f"{self.precision}: {self.rounding}"
-        return self.precision + ", as float32 on this device" * (self.precision != precisions.FLOAT32)
+        return self.precision + precisions.AS_FLOAT32 * (self.precision != precisions.FLOAT32)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as in `evaluation.json`."""

@@ -238,7 +238,7 @@ def open_session(
         num_parameters = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
         info, devices, precision = dataset.info, parallel.describe(mesh), training.precision
         if precision != precisions.FLOAT32 and precisions.is_float32(precision, mesh.devices.flat[0]):
-            precision += ", as float32 on this device"
+            precision += precisions.AS_FLOAT32
         console.print(
             f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
