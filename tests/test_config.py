@@ -229,7 +229,7 @@ AFFECTS = {
         "data.shape", "data.levels", "data.classes", "data.entries",
         "schedule.name", "schedule.gamma_min", "schedule.gamma_max", "network.name",
         "network.channels", "network.depth", "network.attention", "network.heads", "network.groups",
-        "network.prediction", "network.fourier", "network.condition", "objective.proposal",
+        "network.prediction", "network.fourier", "network.condition", "network.condition_dropout", "objective.proposal",
     },
     "training": {
         "seed", "data.augmentations", "network.dropout", "objective.weighting", "objective.loss_space",

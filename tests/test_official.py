@@ -15,7 +15,7 @@ import pytest
 
 from vdm import bounds, gaussian, likelihoods, official, schedules, timesteps
 from vdm.networks import UNet
-from vdm.networks.unet import fourier_features, time_embedding
+from vdm.networks.embeddings import fourier_features, time_embedding
 
 PATH = Path(__file__).parents[2] / "shared" / "reference" / "official_vdm.npz"
 pytestmark = pytest.mark.skipif(not PATH.exists(), reason=f"no reference values at {PATH}")
@@ -163,7 +163,11 @@ def test_network():
     """The whole network with their parameters. 32 channels in 32 groups: theirs does not adapt the groups."""
     network = UNet(channels=32, depth=1, gamma_min=-13.3, gamma_max=5.0, fourier=(7, 8), groups=32)
     condition = array("net/conditioning")[:, None]
-    params = {"params": jax.tree.map(jnp.asarray, official.network_variables(unflatten("net/params/")))}
+    theirs = jax.tree.map(jnp.asarray, official.network_variables(unflatten("net/params/")))
+    # They append the conditioning to the embedding of γ; for us its row of the kernel is a linear map of its own.
+    kernel = theirs["embed_0"]["kernel"]
+    embed = {**theirs["embed_0"], "kernel": kernel[:-1]}
+    params = {"params": {**theirs, "embed_0": embed, "condition": {"condition": {"kernel": kernel[-1:]}}}}
     shapes = jax.eval_shape(network.init, jax.random.key(0), array("net/z"), array("net/g_t"), condition)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     eps_hat = jax.jit(network.apply)(params, array("net/z"), array("net/g_t"), condition)

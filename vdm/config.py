@@ -54,6 +54,7 @@ class DataConfig:
     entries: tuple[str, ...] | None = of_model(
         None, "What it is conditioned on, as `label int32` or `tokens int32 77`; None: read from the data."
     )
+    labels: bool = running(True, "False: train without labels, also by a config with labels.")
     augmentations: tuple[str, ...] = setting(
         (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
     )
@@ -97,6 +98,11 @@ class NetworkConfig:
     )
     condition: tuple[str, ...] = of_model(
         (), "Entries of a batch that the network is conditioned on, beside γ: `label`, or what else the data have."
+    )
+    condition_dropout: float = of_model(
+        0.1,
+        "Share of training images whose condition is dropped; above 0 the network also learns to do without.",
+        fraction(),
     )
     fourier: tuple[int, ...] | None = of_model(
         None,
@@ -362,13 +368,15 @@ def from_dict(values: dict[str, Any], where: str = "config.") -> Config:
 
 def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:
     """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name, and
-    training.precision was network.dtype, without a word for TF32."""
+    training.precision was network.dtype, without a word for TF32, and no condition was ever dropped."""
     values = {name: value for name, value in values.items() if name != "comparison"}
     network, training = values.get("network"), values.get("training", {})
     if isinstance(network, dict) and "dtype" in network and isinstance(training, dict):
         values["network"] = {name: value for name, value in network.items() if name != "dtype"}
         dtype = network["dtype"]
         values["training"] = {"precision": "tf32" if dtype == "float32" else dtype} | training
+    if isinstance(network, dict) and network.get("condition") and "condition_dropout" not in network:
+        values["network"] = {**values["network"], "condition_dropout": 0.0}
     before = values.get("schedule")
     if isinstance(before, dict):
         schedule = values["schedule"] = dict(before)

@@ -17,6 +17,8 @@ from vdm.errors import InputError, one_line
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
+DROPPED = "dropped"
+"""The entry of a batch, and of a condition, that says whose condition is not to be used: booleans (batch,)."""
 Condition = Any
 """A pytree of arrays with leading axis batch, or None: no condition."""
 
@@ -74,6 +76,12 @@ class Model:
     """Which entries of a batch the network is conditioned on: shape and type of one example's."""
     precision: str = precisions.FLOAT32
     """What the network computes in: see `computed_in` for another."""
+    condition_dropout: float = 0.0
+    """Share of training images whose condition is dropped, so that the network learns to do without it too.
+
+    Above 0, a condition given to the network may have an entry "dropped", booleans (batch,): whose the network is to
+    ignore. Initialised with it, a network without conditions dropped is one that is not given it.
+    """
 
     @property
     def num_dims(self) -> int:
@@ -100,7 +108,7 @@ class Model:
     def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
         """Fresh variables, of a network for conditions like `condition` (default: those that the model names)."""
         if condition is None and self.condition:
-            condition = {name: jnp.zeros((1, *like.shape), like.dtype) for name, like in self.condition.items()}
+            condition = {name: jnp.zeros((1, *like.shape), like.dtype) for name, like in self.conditions.items()}
         batch = 1 if condition is None else jax.tree.leaves(condition)[0].shape[0]
         network_key, schedule_key = jax.random.split(key)
         z = jnp.zeros((batch, *self.shape))
@@ -113,6 +121,8 @@ class Model:
     def condition_of(self, batch: Mapping[str, Any]) -> Condition:
         """What of a batch the network is conditioned on: a dict of its entries, None if there are none.
 
+        With "dropped", if the batch has it and the network knows it.
+
         Raises ValueError if the batch lacks an entry or has it in another shape.
         """
         if not self.condition:
@@ -123,7 +133,21 @@ class Model:
             if batch[name].shape[1:] != like.shape or not batch[name].shape:
                 wanted = "".join(f", {size}" for size in like.shape) or ","
                 raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}: must be (batch{wanted})")
-        return {name: batch[name] for name in self.condition}
+        return {name: batch[name] for name in self.conditions if name in batch}
+
+    @property
+    def conditions(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the network is given of a condition: `condition`, and "dropped" where some are dropped in training."""
+        if not self.condition or not self.condition_dropout:
+            return dict(self.condition)
+        return {**self.condition, DROPPED: jax.ShapeDtypeStruct((), jnp.bool_)}
+
+    def with_dropped(self, batch: Batch, key: PRNGKeyArray) -> Batch:
+        """The batch, and whose conditions are dropped in training: each with that share, independently."""
+        if not self.condition or not self.condition_dropout:
+            return batch
+        dropped = jax.random.bernoulli(key, self.condition_dropout, batch["image"].shape[:1])
+        return {**batch, DROPPED: dropped}
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
         """A condition given for `num` examples, in which only what the network is conditioned on is left.
@@ -232,6 +256,7 @@ def from_config(config: Config) -> Model:
         prediction=config.network.prediction,
         num_steps=config.objective.num_steps,
         condition=_conditions(config),
+        condition_dropout=config.network.condition_dropout,
     )
     if model.condition:
         try:

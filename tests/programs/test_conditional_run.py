@@ -41,10 +41,11 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 def dataset() -> Dataset:
-    """Patterns with their labels, and these as features, which the network can take."""
+    """Patterns with their labels, and these as features and under a name that means nothing to the network."""
 
     def with_features(source: Arrays) -> dict[str, np.ndarray]:
-        return source.arrays | {"one_hot": one_hot(source.arrays["label"])}
+        label = source.arrays["label"]
+        return source.arrays | {"one_hot": one_hot(label), "kind": label}
 
     splits = [with_features(conditional.source(num)) for num in (64, NUM_TEST)]
     return in_memory(*splits, levels=conditional.LEVELS, name="patterns", classes="abcd")
@@ -145,7 +146,7 @@ def test_another_condition_is_another_model(path: Path) -> None:
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
-        ("weight", "'weight' is not of data set 'patterns'; beside images it has 'label', 'one_hot'"),
+        ("weight", "'weight' is not of data set 'patterns'; beside images it has 'label', 'one_hot', 'kind'"),
         ("image", "'image'"),
     ],
 )
@@ -156,11 +157,9 @@ def test_conditions_that_the_data_do_not_have_are_refused(tmp_path: Path, condit
 
 
 def test_a_network_that_cannot_take_the_condition_says_so(tmp_path: Path) -> None:
-    words = (
-        r"^config.network.condition=\('label',\): condition\['label'\] is int32 \(1,\): this network takes float arrays"
-    )
+    words = r"^config.network.condition=\('kind',\): condition 'kind' is int32 \(1,\): this network takes 'label', "
     with pytest.raises(InputError, match=words):
-        train.train(make_config(tmp_path, STEPS, ("label",)), tmp_path / "run", console=CONSOLE)
+        train.train(make_config(tmp_path, STEPS, ("kind",)), tmp_path / "run", console=CONSOLE)
 
 
 def label_means(classes: int, shape: tuple[int, ...]) -> conditional.Means:

@@ -12,8 +12,8 @@ from vdm.errors import InputError
 OFFLINE_CHOICES = "digits, photos32, npz:PATH, folder:PATH"
 """Data that need no network, named by every message about data that cannot be had."""
 
-RESERVED = ("mask", "index", "offset")
-"""Entries that evaluation adds to a batch."""
+RESERVED = ("mask", "index", "offset", "dropped")
+"""Entries that training and evaluation add to a batch."""
 
 NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
 

@@ -42,6 +42,9 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """
     _check(config.data, dataset)
     info, names = dataset.info, config.network.condition
+    if not config.data.labels:
+        names = tuple(name for name in names if name != "label")
+    network = replace(config.network, condition=names)
     data = replace(config.data, shape=tuple(info.shape), levels=info.levels)
     if names:
         classes = len(info.classes) if "label" in names and info.classes is not None else None
@@ -51,7 +54,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             if wanted is not None and wanted != there:
                 raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {there}")
         data = found
-    return replace(config, data=data)
+    return replace(config, data=data, network=network)
 
 
 def _check(config: DataConfig, dataset: Dataset) -> None:

@@ -1,18 +1,17 @@
 """The VDM denoiser: a residual network at full resolution with skip concatenation (Kingma et al. 2021, §J)."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vdm.networks.convolution import Conv
+from vdm.networks.embeddings import ConditionEmbedding, fourier_exponents, fourier_features, time_embedding
 from vdm.networks.normalization import Norm
 from vdm.precisions import AMPERE, HOPPER, compute_capability
 
@@ -51,6 +50,8 @@ class UNet(nn.Module):
     """Groups of every normalisation; None: see `num_groups`."""
     residual: bool = True
     """Whether z is added to the result."""
+    classes: int | None = None
+    """Number of labels, where it is conditioned on them."""
     dtype: DTypeLike = jnp.float32
     """What blocks compute in."""
     remat: bool = False
@@ -66,14 +67,14 @@ class UNet(nn.Module):
     ) -> Float[Array, "batch height width channels"]:
         """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
 
-        A condition is one or more float arrays (batch, features), which join the embedding of γ; ValueError for others.
+        A condition joins the embedding of γ: see `ConditionEmbedding`.
         """
         time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
+        cond = nn.Dense(4 * self.channels, name="embed_0")(embedding)
         if condition is not None:
-            embedding = jnp.concatenate([embedding, *condition_features(condition)], axis=-1)
-        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
-        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
+            cond += ConditionEmbedding(4 * self.channels, self.classes, name="condition")(condition)
+        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(nn.swish(cond)))
 
         # Argument 3 is `train`; 0 is self.
         residual_block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
@@ -200,38 +201,6 @@ def largest_fused_head() -> int:
     return 256 if capability >= HOPPER else 128
 
 
-def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
-    """Sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, float32.
-
-    The last column is zero if `size` is odd.
-    """
-    half = size // 2
-    frequencies = jnp.exp(-np.log(10_000) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
-    angles = 1000 * time.astype(jnp.float32)[:, None] * frequencies[None, :]
-    embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return jnp.pad(embedding, ((0, 0), (0, size - 2 * half)))
-
-
-def condition_features(condition: Any) -> list[Float[Array, "batch features"]]:
-    """The arrays of a condition, in the order of their names. Raises ValueError for one of another kind."""
-    for path, x in jax.tree_util.tree_leaves_with_path(condition):
-        if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-            name = f"condition{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{name} is {x.dtype} {x.shape}: this network takes float arrays (batch, features)")
-    return jax.tree.leaves(condition)
-
-
-def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int]) -> Float[Array, "*batch features"]:
-    """sin(2ⁿπz) then cos(2ⁿπz), channel by channel and n by n within each; float32 arguments.
-
-    bfloat16 has 8 bits: it would lose the very detail these features are for.
-    """
-    frequencies = np.pi * 2.0 ** np.asarray(exponents, np.float32)
-    angles = z.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * z.ndim + (-1,))
-    angles = angles.reshape(*z.shape[:-1], -1)
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-
 def unet(
     channels: int = 128,
     depth: int = 32,
@@ -244,6 +213,7 @@ def unet(
     gamma_min: float = -13.3,
     gamma_max: float = 5.0,
     levels: int = 256,
+    classes: int | None = None,
     dtype: str = "float32",
     remat: bool = False,
 ) -> UNet:
@@ -273,15 +243,7 @@ def unet(
         groups=groups,
         dropout=dropout,
         residual=residual,
+        classes=classes,
         dtype=jnp.dtype(dtype),
         remat=remat,
     )
-
-
-def fourier_exponents(levels: int) -> tuple[int, int]:
-    """The exponents n whose sin(2ⁿπz) has a period of about two bins and one bin of data with `levels` values.
-
-    (7, 8) for 256 levels, the choice of Kingma et al. (2021); (3, 4) for 17.
-    """
-    top = round(math.log2(levels))
-    return top - 1, top

@@ -77,6 +77,8 @@ def loss_and_gradients(
     needs the `mesh`: each part is then spread over all of it.
     """
     draw_key, dropout_key = jax.random.split(key)
+    # Of the whole batch, whatever parts it is computed in.
+    batch = model.with_dropped(batch, jax.random.fold_in(key, 2))
     times = timesteps.stratified if objective.stratified else timesteps.iid
     draws = model.draw(draw_key, batch["image"].shape[0], times)
     schedule = variables["schedule"]
