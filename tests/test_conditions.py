@@ -20,7 +20,8 @@ from vdm.config import Config, SamplingConfig, TrainingConfig
 from vdm.data import Arrays, examples, train_iterator
 from vdm.data.selection import order
 from vdm.evaluation.bound import Estimates, Evaluator
-from vdm.evaluation.images import ImageSampler, conditions_of
+from vdm.evaluation.conditions import conditions_of
+from vdm.evaluation.images import ImageSampler
 from vdm.evaluation.latents import Latents
 from vdm.evaluation.ode import OdeEvaluator
 from vdm.evaluation.planned import evaluate_to

@@ -234,6 +234,12 @@ class SamplingConfig:
         part("grid"),
         in_name=InName(),
     )
+    labels: str | None = running(
+        None,
+        "Labels of the images, in turn: `all`, some as `3,7,cat`, or `random` ones; or `test`: conditions of test "
+        "images. None: all, where the network is conditioned on labels alone.",
+        in_name=InName("labels_{}"),
+    )
     clip: str = running(
         "none",
         "What x̂ is kept in; `static`: [−1, 1], `dynamic`: its 99.5th percentile, scaled to [−1, 1].",

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     TRAINING = 1
     EVALUATION = 2
     SAMPLING = 3
+    LABELS = 4
 
 
 def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:

@@ -55,6 +55,19 @@ def test_grid_of_large_eight_bit_colours_is_exact(tmp_path):
     np.testing.assert_array_equal(np.stack(cells(read(tmp_path / "grid.png"), 2, 2)), images)
 
 
+def test_rows_with_names_have_every_so_manyth_image(tmp_path):
+    """Grey values tell the images apart: 0 2 4 above 1 3 and nothing."""
+    images = np.arange(5).reshape(5, 1, 1, 1).repeat(8, axis=1).repeat(8, axis=2)
+    pictures.grid(images, tmp_path / "rows.png", 6, rows=("even", "odd"))
+    picture = read(tmp_path / "rows.png")
+    left = pictures.layout((3 * 98 + 2, 2 * 98 + 2), 2, 3, rows=("even", "odd")).tiles[0]
+    found = [int(cell[0, 0]) for cell in cells(picture[:, left:], 2, 3)]
+    assert found == [0, 102, 204, 51, 153, GUTTER_VALUE]
+    # With more rows than images none are named.
+    pictures.grid(images, tmp_path / "plain.png", 6, rows=tuple("abcdef"))
+    assert [int(cell[0, 0]) for cell in cells(read(tmp_path / "plain.png"), 2, 3)] == [0, 51, 102, 153, 204, 255]
+
+
 @pytest.mark.parametrize(("channels", "drawn"), [(1, 1), (2, 1), (3, 3), (5, 3)])
 def test_channels(channels, drawn):
     images = np.random.default_rng(0).integers(0, 256, (1, 600, 600, channels)).astype(np.uint8)

@@ -23,7 +23,8 @@ from vdm.data import Arrays, Dataset, examples, in_memory, resolve
 from vdm.data.selection import order
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
-from vdm.evaluation.images import ImageSampler, conditions_of
+from vdm.evaluation.conditions import conditions_of
+from vdm.evaluation.images import ImageSampler
 from vdm.export import programs as export
 from vdm.export.load import draw, load
 from vdm.model import Variables

@@ -122,10 +122,9 @@ def _read_whole(path: Path) -> dict[str, Any]:
     # Earlier ones have none.
     if digest not in (None, _digest(saved)):
         return {}
-    # Nor do they say what samples were computed in: in this.
-    return (
-        saved | {"settings": saved["settings"] | {"sampling": {"precision": "tf32"} | sampling}} if sampling else saved
-    )
+    # Nor do they say what samples were computed in, and of which labels: in this, of none.
+    unsaid = {"precision": "tf32", "labels": None}
+    return saved | {"settings": saved["settings"] | {"sampling": unsaid | sampling}} if sampling else saved
 
 
 def _aside(path: Path, settings: Any) -> Path:

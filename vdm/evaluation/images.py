@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from vdm import memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
-from vdm.data.dataset import Source, examples
-from vdm.data.selection import order
 from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
@@ -194,16 +192,6 @@ def padded(tree: Any, start: int, size: int) -> Any:
         return array[np.minimum(np.arange(start, start + size), len(array) - 1)]
 
     return jax.tree.map(rows, tree)
-
-
-def conditions_of(model: Model, source: Source, num: int, first: int = 0) -> Condition:
-    """The conditions of images `first`, `first` + 1, …: of elements from all over a source, and those again after all.
-
-    They are in the order of `vdm.data.selection`. None for a model without one; then nothing is read.
-    """
-    if not model.condition:
-        return None
-    return model.condition_of(examples(source, order(len(source))[np.arange(first, first + num) % len(source)]))
 
 
 def frame_steps(num_frames: int, num_steps: int) -> list[int]:

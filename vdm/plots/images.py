@@ -29,6 +29,8 @@ LONGEST_TILE = 384
 """… unless the longer one would then have more than this."""
 MAX_COLUMNS = 16
 """Of a strip; of more frames it shows so many, evenly spaced."""
+MAX_ROWS = 20
+"""With names, of a grid."""
 FRAME_MILLISECONDS = 120
 LAST_FRAME_MILLISECONDS = 2500
 GIF_LIMIT = 65535
@@ -53,17 +55,30 @@ TO_DATA = Arrow("noise", "data")
 """The way of a sampler."""
 
 
-def grid(images: Integer[np.ndarray, "n height width channels"], path: Path, levels: int, caption: str = "") -> None:
+def grid(
+    images: Integer[np.ndarray, "n height width channels"],
+    path: Path,
+    levels: int,
+    caption: str = "",
+    rows: Sequence[str] = (),
+) -> None:
     """Writes one PNG: the images row by row in a near-square grid, values 0 … levels−1 scaled to 0 … 255.
 
-    Raises ValueError where `images` is not such an array or is empty.
+    With names of `rows`, at most `MAX_ROWS`, image k is in row k modulo their number. Raises ValueError where `images`
+    is not such an array or is empty.
     """
     _check_images("images", images, 4)
     if images.min() < 0 or images.max() >= levels:
         raise ValueError(f"images has values from {images.min()} to {images.max()}: must be from 0 to {levels - 1}")
     values = np.rint(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
-    columns = columns_of(images.shape)
-    _write_png(path, framed(tile(values, columns), -(-len(images) // columns), columns, caption))
+    columns, names = columns_of(images.shape), tuple[str, ...]()
+    if 1 <= len(rows) <= min(MAX_ROWS, len(images)):
+        names, columns = tuple(rows), -(-len(images) // len(rows))
+        # Places left over look like gutter.
+        blank = np.full((len(rows) * columns - len(images), *values.shape[1:]), GUTTER_VALUE, np.uint8)
+        by_column = np.concatenate([values, blank]).reshape(columns, len(rows), *values.shape[1:])
+        values = np.swapaxes(by_column, 0, 1).reshape(-1, *values.shape[1:])
+    _write_png(path, framed(tile(values, columns), -(-len(values) // columns), columns, caption, rows=names))
 
 
 def strip(

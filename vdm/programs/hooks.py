@@ -11,7 +11,7 @@ from vdm import parallel, plots
 from vdm.data.selection import VERSION
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws, total_with_error
-from vdm.evaluation.images import NonFiniteLatents, conditions_of
+from vdm.evaluation.images import NonFiniteLatents
 from vdm.keys import Stream
 from vdm.plots import images as pictures
 from vdm.programs import captions
@@ -147,7 +147,7 @@ class Sample(Hook):
         session.heed()
         key, num = session.key(Stream.SAMPLING), session.config.sampling.num
         try:
-            condition = conditions_of(session.model, session.dataset.test, num)
+            condition = session.conditions(num)
             with _heeding_progress(session, "sampling") as progress:
                 images, _ = session.sampler(session.variables, key, num, progress, condition=condition)
         except NonFiniteLatents as error:
@@ -157,7 +157,7 @@ class Sample(Hook):
         if session.is_main:
             path, sampling = session.path / "samples" / name, session.sampler.config
             caption = captions.of_samples(session.path, session.step, session.config.seed, sampling)
-            pictures.grid(images, path, session.model.levels, caption)
+            pictures.grid(images, path, session.model.levels, caption, session.conditions.rows)
             session.show("samples", path)
 
 

@@ -14,10 +14,10 @@ from vdm.config import Config, validate
 from vdm.data import examples
 from vdm.data.selection import CHOICE, order
 from vdm.errors import InputError
-from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, conditions_of, frame_steps
+from vdm.evaluation.conditions import TEST, conditions_of
+from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.keys import Stream
-from vdm.model import Condition
 from vdm.plots import images as pictures
 from vdm.programs import captions
 from vdm.progress import progress_of
@@ -62,7 +62,8 @@ class Sample:
         folder = results.folder_of(workdir, out, "samples")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.settings, self.seed, self.key = config.sampling, seed, self.run.key(Stream.SAMPLING, seed)
-        name = results.stem(self.run, data=bool(self.run.model.condition), seed=seed)
+        self.conditions = self.run.conditions(self.settings.labels, seed)
+        name = results.stem(self.run, data=self.conditions.said == TEST, seed=seed)
         self.stem = folder / f"{name}_{in_file_name(config.sampling)}"
 
     def images(self, num_frames: int = 0) -> Path:
@@ -85,7 +86,7 @@ class Sample:
                 count,
                 lambda done, total: progress(first + done, num),
                 first,
-                self._conditions(count, first),
+                self.conditions(count, first),
             )
             if first == 0:
                 frames.append(kept)
@@ -97,13 +98,14 @@ class Sample:
             if steps and not frames:
                 # The first images were there, but not their frames.
                 shown = min(num, SHOWN)
-                frames.append(sampler(self.run.variables, self.key, shown, condition=self._conditions(shown))[1])
+                frames.append(sampler(self.run.variables, self.key, shown, condition=self.conditions(shown))[1])
         # What computes with the model, every process calls.
         names = self._gammas(steps) if steps else []
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
-        pictures.grid(first[: min(num, SHOWN)], self._path(".png"), self.run.model.levels, self._caption())
+        in_grid = first[: min(num, SHOWN)]
+        pictures.grid(in_grid, self._path(".png"), self.run.model.levels, self._caption(), self.conditions.rows)
         written = [self._path(".png")]
         if steps:
             written += [self._path(f"_trajectory_{num_frames}{suffix}") for suffix in (".png", ".gif")]
@@ -121,7 +123,7 @@ class Sample:
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "interpolating") as progress:
             pairs = min(self.settings.num, ROWS)
-            images = latents.interpolate(self.key, pairs, num_frames, progress, self._conditions(pairs))
+            images = latents.interpolate(self.key, pairs, num_frames, progress, self.conditions(pairs))
         frames = to_frames(images, self.run.model.levels)
         written = [self._path(f"_interpolation_{num_frames}{suffix}") for suffix in (".png", ".gif")]
         if parallel.is_main():
@@ -145,14 +147,15 @@ class Sample:
         images = examples(dataset.test, order(len(dataset.test))[:num])["image"]
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
         with progress_of(self.console, "reconstructing") as progress:
-            again = latents.reconstruct(images, progress, self._conditions(num))
+            own = conditions_of(self.run.model, dataset.test, num)
+            again = latents.reconstruct(images, progress, own)
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
         self.console.print(
             f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
         )
-        # Of a conditional model the name has it already.
-        other = None if self.run.model.condition else results.other_data(self.run)
+        # The name may have it already.
+        other = None if self.conditions.said == TEST else results.other_data(self.run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
         if parallel.is_main():
             shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
@@ -160,11 +163,6 @@ class Sample:
             pictures.strip(to_frames(rows, self.run.model.levels), path, caption, rows=("test image", "reconstruction"))
         self._wrote([path])
         return error
-
-    def _conditions(self, num: int, first: int = 0) -> Condition:
-        """Those of the test images, of a conditional model; other models need no data."""
-        run = self.run
-        return conditions_of(run.model, run.dataset.test, num, first) if run.model.condition else None
 
     def _caption(self, what: str = "") -> str:
         of_samples = captions.of_samples(self.run.path, self.run.step, self.seed, self.settings)
@@ -182,10 +180,10 @@ class Sample:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
-        if not self.run.model.condition:
-            return of_all
+        if self.conditions.said != TEST:
+            return of_all | {"labels": self.conditions.said}
         other = results.other_data(self.run)
-        return of_all | {"conditions": f"of test images: {CHOICE}{f'; of {other}' if other else ''}"}
+        return of_all | {"labels": None, "conditions": f"of test images: {CHOICE}{f'; of {other}' if other else ''}"}
 
     def _wrote(self, paths: list[Path]) -> None:
         for path in paths:

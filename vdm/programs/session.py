@@ -18,6 +18,7 @@ from vdm.config import Config
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
 from vdm.evaluation.bound import Evaluation, Evaluator
+from vdm.evaluation.conditions import Conditions
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables, at_precision
@@ -116,6 +117,12 @@ class Session:
     def sampler(self) -> ImageSampler:
         """Compiled once."""
         return ImageSampler(self.model, self.mesh, with_steps_of(self.config.sampling, self.model.num_steps))
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """Those of the images that are drawn."""
+        dataset, labels = self.dataset, self.config.sampling.labels
+        return Conditions(self.model, labels, dataset.info.classes, lambda: dataset.test, self.config.seed)
 
     @cached_property
     def gamma(self) -> Callable[[Variables, Array], Array]:

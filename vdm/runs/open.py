@@ -15,9 +15,11 @@ from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
 from vdm.data.dataset import Progress
 from vdm.errors import InputError
+from vdm.evaluation.conditions import Conditions
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
 from vdm.proposals import Proposal
+from vdm.reading import field as field_of
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import check_same_data, check_same_model
 from vdm.runs.records import read_config, read_record
@@ -64,6 +66,15 @@ class Run:
             check_same_data(record, dataset.info.to_dict(), self.path)
         self.__dict__["dataset"] = dataset  # where cached_property keeps it
         return dataset
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the labels of the data that it was trained on; None where these have none."""
+        return field_of(read_record(self.path), "data.classes", list[str] | None, self.path, None)
+
+    def conditions(self, labels: str | None, seed: int) -> Conditions:
+        """The conditions of images of a seed, by `labels` as in `config.sampling`. Raises `InputError` for others."""
+        return Conditions(self.model, labels, self.classes, lambda: self.dataset.test, seed)
 
     def key(self, stream: Stream, seed: int | None = None) -> PRNGKeyArray:
         """The key that a stream of the run's seed, or of another, starts from."""

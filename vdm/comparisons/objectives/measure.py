@@ -30,7 +30,7 @@ from vdm.data import Dataset, load, num_evaluated, resolve
 from vdm.data.selection import CHOICE, VERSION
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
-from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
+from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
@@ -153,7 +153,7 @@ class _Objectives:
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
             num = self.sampling.num
-            condition = conditions_of(trained.model, self.dataset.test, num)
+            condition = trained.conditions(self.sampling.labels, config.seed)(num)
             images, _ = ImageSampler(trained.model, self.mesh, self.sampling)(
                 trained.variables, key, num, progress, condition=condition
             )

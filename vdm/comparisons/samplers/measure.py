@@ -23,7 +23,7 @@ from vdm.comparisons.work import Work, file_name, provenance, read_measured, wri
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data.selection import CHOICE
 from vdm.errors import InputError
-from vdm.evaluation.images import ImageSampler, conditions_of, with_steps_of
+from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics import Estimate
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
@@ -138,7 +138,7 @@ class _Samplers:
         key = stream_key(self.config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"{cell.sampler}, {cell.calls} calls") as progress:
             trained, num = self.trained, sampling.num
-            condition = conditions_of(trained.model, trained.dataset.test, num)
+            condition = trained.conditions(sampling.labels, self.config.seed)(num)
             images, _ = sampler(trained.variables, key, num, progress, condition=condition)
         estimates = self.quality(images)
         return {"metrics": {name: {"value": e.value, "without": e.without.tolist()} for name, e in estimates.items()}}

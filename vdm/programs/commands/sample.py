@@ -2,6 +2,7 @@
 
 vdm sample --workdir=runs/digits --num=64 --steps=250 --seed=1 --trajectory=10
 vdm sample --workdir=runs/digits --num=50000 --sampler='dpm_solver_pp(2)' --steps=25 --grid=uniform
+vdm sample --workdir=runs/digits_conditional --labels=3,7 --num=16
 vdm sample --workdir=runs/digits --sampler=ddim --interpolate=9
 vdm sample --workdir=runs/digits --sampler=ddim --reconstruct=16
 """
@@ -34,6 +35,12 @@ def define() -> None:
     )
     flags.DEFINE_float("eta", None, "How much of its noise ddim replaces, from 0 to 1: --sampler=ddim --eta=0.5.")
     flags.DEFINE_string("grid", None, "Noise levels of the steps, as karras(rho=7) (default: config.sampling.grid).")
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "Labels of the images, in turn: all, some by name or number as 3,7,cat, or random; or test, the conditions of "
+        "test images (default: config.sampling.labels; that is all).",
+    )
     flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string(
         "decode", None, "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode)."
@@ -62,7 +69,7 @@ def program() -> None:
     from vdm.evaluation.images import with_steps_of
     from vdm.programs.sample import Sample, with_eta
 
-    for name in ("num", "sampler", "grid", "clip", "decode", "precision"):
+    for name in ("num", "sampler", "grid", "labels", "clip", "decode", "precision"):
         if given[name].value is not None:
             setattr(config.sampling, name, given[name].value)
     if given.eta is not None:
