@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from own_files import images, pixels, refusal, write_folder, write_grey
 from PIL import Image
 
-from vdm.config import DataConfig
-from vdm.data import Dataset, examples, load, train_iterator
+from vdm.config import Config, DataConfig, NetworkConfig
+from vdm.data import Dataset, examples, load, resolve, train_iterator
 from vdm.data.folder import load_folder
 from vdm.errors import InputError
 
@@ -152,20 +152,37 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "why"),
     [
-        [f"{k}.png" for k in range(12)],
-        [f"all/{k}.png" for k in range(12)],
-        [f"{k % 2}/{k}.png" for k in range(12)] + ["beside.png"],
-        [f"{k % 2}/{k % 3}/{k}.png" for k in range(12)],
-        [f"{k}/image.png" for k in range(12)],
+        ([f"{k}.png" for k in range(12)], ""),
+        ([f"all/{k}.png" for k in range(12)], "no labels: all images lie in one folder, all/"),
+        (
+            [f"{k % 2}/{k}.png" for k in range(12)] + ["beside.png"],
+            "no labels: 1 of 13 images lies outside of the folders of classes, as beside.png",
+        ),
+        (
+            [f"{k % 2}/{k % 3}/{k}.png" for k in range(10)] + ["0/a.png", "1/a.png"],
+            "no labels: 10 of 12 images lie outside of the folders of classes, as 0/0/0.png",
+        ),
+        (
+            [f"{k}/image.png" for k in range(12)],
+            "no labels: 12 folders of 12 images: classes have two images or more each",
+        ),
     ],
 )
-def test_other_folders_are_no_classes(tmp_path, names):
-    """Files in one folder, or with others beside, or deeper ones, or a folder an image."""
+def test_other_folders_are_no_classes(tmp_path, names, why):
+    """Files in one folder, or with others beside, or deeper ones, or a folder an image; said where labels are asked."""
     dataset = opened(tmp_path) if write_grey(tmp_path, dict.fromkeys(names, 0)) else None
     assert dataset.info.classes is None
     assert set(dataset.train[0]) == {"image"}
+    assert [note for note in dataset.info.notes if note.startswith("no labels")] == [why] * bool(why)
+    config = Config(data=DataConfig(name=dataset.info.name), network=NetworkConfig(condition=("label",)))
+    with pytest.raises(InputError, match=r"'label' is not of data set .* it has nothing") as error:
+        resolve(config, dataset)
+    assert why in str(error.value)
+    assert str(error.value).endswith("; --config.data.labels=False trains without labels")
+    config.data.labels = False
+    assert resolve(config, dataset).network.condition == ()
 
 
 def test_what_is_left_out_is_counted(tmp_path):

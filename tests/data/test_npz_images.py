@@ -96,6 +96,28 @@ def test_arrays_named_for_a_split_are_entries(tmp_path):
     assert dataset.info.classes == ("0", "1", "2")
 
 
+def test_labels_may_have_names(tmp_path):
+    arrays = {"train": images(6), "train_label": np.arange(6) % 3, "test": images(2), "test_label": np.array([2, 0])}
+    assert open_npz(tmp_path, **arrays, classes=np.array(["cat", "dog", "hen"])).info.classes == ("cat", "dog", "hen")
+    assert open_npz(tmp_path, a=images(20), label=np.arange(20) % 2, classes=np.array(["a", "b"])).info.classes == (
+        "a",
+        "b",
+    )
+    for classes, words in (
+        (["cat", "dog"], "'label': values from 0 to 2, outside 0 to 1"),
+        (["cat", "dog", "cat"], "array 'classes': <U3 (3,); needed are different texts"),
+    ):
+        assert words in refusal(write_npz(tmp_path, **arrays, classes=np.array(classes)))
+
+
+def test_labels_of_one_split_alone_are_none_and_said_to_be(tmp_path):
+    for there, missing in (("train", "test"), ("test", "train")):
+        arrays = {"train": images(6), "test": images(6), f"{there}_label": np.arange(6)}
+        dataset = open_npz(tmp_path, **arrays)
+        assert set(dataset.train[0]) == {"image"}
+        assert f"no labels: array '{there}_label' is there, '{missing}_label' is not" in dataset.info.notes
+
+
 def test_version_follows_the_bytes(tmp_path):
     versions = [open_npz(tmp_path, a=images(num)).info.version for num in (5, 5, 6)]
     assert versions[0] == versions[1] != versions[2]

@@ -284,6 +284,7 @@ def test_labels_that_a_split_was_published_without_are_left_out(tmp_path):
     dataset = load(DataConfig(name="tiny_unlabelled", data_dir=str(tmp_path)))
     assert dataset.train[0].keys() == dataset.test[0].keys() == {"image"}
     assert dataset.info.classes is None
+    assert "no labels: split test was published without them" in dataset.info.notes
 
 
 def test_the_only_class_label_is_the_label(tmp_path):

@@ -9,6 +9,9 @@ import numpy as np
 
 from vdm.errors import InputError
 
+NO_LABELS = "no labels: "
+"""How a note begins that says why images have none, where one could expect some."""
+
 OFFLINE_CHOICES = "digits, photos32, npz:PATH, folder:PATH"
 """Data that need no network, named by every message about data that cannot be had."""
 
@@ -166,9 +169,12 @@ def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in first or name == "image":
             others = ", ".join(repr(other) for other in first if other != "image")
+            why = [f"; {note}" for note in dataset.info.notes if name == "label" and note.startswith(NO_LABELS)]
             raise InputError(
                 f"network.condition: {name!r} is not of data set {dataset.info.name!r}; beside images it has "
-                f"{others or 'nothing'}"
+                f"{others or 'nothing'}{''.join(why)}"
+                + "; --config.data.labels=False trains without labels"
+                * (name == "label")
             )
     return tuple(" ".join([name, str(first[name].dtype), *map(str, first[name].shape[1:])]) for name in names)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vdm.data import pictures
 from vdm.data.arrays import Arrays
-from vdm.data.dataset import Dataset, DatasetInfo, Element, Progress, Source
+from vdm.data.dataset import NO_LABELS, Dataset, DatasetInfo, Element, Progress, Source
 from vdm.data.splits import TEST, TRAIN, hashed_split, is_like_a_split, named_splits
 from vdm.errors import InputError
 from vdm.files import printable
@@ -235,6 +235,20 @@ def _classes(names: Sequence[str], depth: int) -> tuple[tuple[str, ...] | None, 
     return tuple(map(printable, folders)), np.array([labels[folder] for folder in of_each])
 
 
+def _no_classes(names: Sequence[str], depth: int) -> str:
+    """Why images of which some lie in folders that may be classes have no labels; empty where none do."""
+    outside = [each for each in names if each.count("/") != depth + 1]
+    folders = {each.split("/")[depth] for each in names if each.count("/") == depth + 1}
+    if not folders:
+        return ""
+    if outside:
+        lie = "lies" if len(outside) == 1 else "lie"
+        return f"{len(outside)} of {len(names)} images {lie} outside of the folders of classes, as {min(outside)}"
+    if len(folders) == 1:
+        return f"all images lie in one folder, {folders.pop()}/"
+    return f"{len(folders)} folders of {len(names)} images: classes have two images or more each"
+
+
 @dataclass
 class Read:
     """What reading all pictures gave."""
@@ -296,6 +310,8 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
             if only:
                 others = f" and {len(only) - SHOWN} others" * (len(only) > SHOWN)
                 notes.append(f"classes with {which} images alone: {', '.join(sorted(only)[:SHOWN])}{others}")
+    if not classes and (why := _no_classes([*split.train, *split.test], split.depth)):
+        notes.append(NO_LABELS + why)
     if found.left_out:
         notes.append("left out: " + "; ".join(f"{what}: {_counted(which)}" for what, which in found.left_out.items()))
     if read.animated:

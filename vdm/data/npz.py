@@ -8,14 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from vdm.data.arrays import check_images, in_memory
-from vdm.data.dataset import Dataset
+from vdm.data.dataset import NO_LABELS, Dataset
 from vdm.data.splits import hashed_split, named_splits
 from vdm.errors import InputError
 from vdm.files import printable
-from vdm.npz import array_names, read_npz
+from vdm.npz import TEXT, array_names, read_npz
 
 BESIDE = ("group", "label")
 """Arrays that may be there beside images whose splits are not named."""
+
+CLASSES = ("classes",)
+"""The array of the labels' names."""
 
 FEW = 128
 """With fewer values than this, data are likely to have fewer levels than 256."""
@@ -28,8 +31,9 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     `train_NAME` and `test_NAME`, N of each, the entry NAME of their elements: `label`, integers; `group`, which
     photograph, patient, … an image is of; or what else a network is conditioned on. Without such names there is one
     array of images, whatever it is called, with at most `label` and `group` beside it: each image is of the test split
-    or not by a hash of its index, or of its group, which stays together; about a tenth is. Other arrays are left out;
-    `info.notes` names them. The version is a hash of the file's bytes.
+    or not by a hash of its index, or of its group, which stays together; about a tenth is. An array `classes` of texts
+    are the names of the labels 0, 1, …. Other arrays are left out; `info.notes` names them. The version is a hash of
+    the file's bytes.
 
     Raises `InputError` for a missing or broken file, missing arrays, other types or ranks, values outside the levels,
     arrays of different lengths, splits of different image shapes, an empty split or an image without pixels.
@@ -43,8 +47,10 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     notes = [f"training images: {found.splits[0]}; test images: {found.splits[1]}"]
-    if left_out := [each for each in names if each not in found.used]:
+    if left_out := [each for each in names if each not in {*found.used, *CLASSES}]:
         notes.append(f"left out: the arrays {', '.join(left_out)}")
+    if found.unpaired:
+        notes.append(f"{NO_LABELS}array {found.unpaired[0]!r} is there, {found.unpaired[1]!r} is not")
     largest = max(int(split["image"].max()) for split in (found.train, found.test))
     if levels is None and largest < FEW:
         notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, say so by data.levels")
@@ -55,9 +61,20 @@ def load_npz(path: str, levels: int | None) -> Dataset:
         name=name,
         version=f"sha256:{digest[:16]}",
         splits=found.splits,
+        classes=_class_names(file, names) if "label" in found.train else None,
         preprocessing="values as stored",
         notes=notes,
     )
+
+
+def _class_names(file: Path, names: Sequence[str]) -> list[str] | None:
+    """The array of texts, if it is there."""
+    if not set(CLASSES) <= set(names):
+        return None
+    (array,) = read_npz(file, CLASSES, TEXT).values()
+    if array.ndim != 1 or len(set(array.tolist())) < len(array):
+        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; needed are different texts (classes,)")
+    return [str(name) for name in array]
 
 
 class Found(NamedTuple):
@@ -67,6 +84,8 @@ class Found(NamedTuple):
     test: dict[str, np.ndarray]
     splits: tuple[str, str]
     used: set[str]
+    unpaired: tuple[str, ...] = ()
+    """The labels of one split that are there, and those of the other that are not."""
 
 
 def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
@@ -82,20 +101,22 @@ def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
     train, test = ({entry: read[name] for entry, name in of_split.items()} for of_split in wanted)
     for split, arrays in zip(splits, (train, test), strict=True):
         arrays["image"] = check_images(f"array {split!r}", arrays["image"], levels)
-    return Found(train, test, (f"array {splits[0]}", f"array {splits[1]}"), used)
+    labels = sorted((f"{split}_label" for split in splits), key=lambda name: name not in names)
+    unpaired = tuple(labels) if labels[0] in names and labels[1] not in names else ()
+    return Found(train, test, (f"array {splits[0]}", f"array {splits[1]}"), used, unpaired)
 
 
 def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
     """One array of images and what is beside it, split by a hash."""
-    images = [name for name in names if name not in BESIDE]
+    images = [name for name in names if name not in (*BESIDE, *CLASSES)]
     if len(images) != 1:
         there = ", ".join(sorted(names)) or "none"
         raise InputError(
             f"found the arrays {there}; needed are 'train' and 'test', or a single array of images "
-            f"(beside which may be {' and '.join(map(repr, BESIDE))})"
+            f"(beside which may be {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
         )
     (name,) = images
-    arrays = read_npz(file)
+    arrays = read_npz(file, [each for each in names if each not in CLASSES])
     arrays = {"image": check_images(f"array {name!r}", arrays.pop(name), levels)} | arrays
     num = len(arrays["image"])
     for entry in arrays.keys() & set(BESIDE):

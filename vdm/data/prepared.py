@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from vdm.data.dataset import OFFLINE_CHOICES, Dataset, DatasetInfo, Element
+from vdm.data.dataset import NO_LABELS, OFFLINE_CHOICES, Dataset, DatasetInfo, Element
 from vdm.errors import InputError, one_line
 
 NETWORK_TIMEOUT = 2.0
@@ -105,10 +105,15 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
             ) from None
         splits.append(records)
     # Some test splits are published without their labels, as −1.
-    if label is not None and all(records[0][label] >= 0 for records in splits):
+    missing = (
+        []
+        if label is None
+        else [split for split, records in zip(("train", test_split), splits, strict=True) if records[0][label] < 0]
+    )
+    if label is not None and not missing:
         entries["label"], classes = label, tuple(info.features[label].names)
     train, test = (TfdsSource(records, entries) for records in splits)
-    notes = []
+    notes = [f"{NO_LABELS}split {split} was published without them" for split in missing]
     if test_split != "test":
         notes.append(f"training images: split train; test images: split {test_split}")
     if others := [split for split in info.splits if split not in ("train", test_split)]:
