@@ -1,1 +1,1 @@
-"""What compare.py compares: time steps, objectives, samplers."""
+"""What compare.py compares: time steps, objectives, samplers, guidances."""

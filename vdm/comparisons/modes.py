@@ -8,6 +8,7 @@ MODES = {
     "steps": "vdm.comparisons.steps",
     "objective": "vdm.comparisons.objectives",
     "sampler": "vdm.comparisons.samplers",
+    "guidance": "vdm.comparisons.guidance",
 }
 """By what differs, the module whose `MODE` it is."""
 

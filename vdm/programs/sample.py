@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from vdm.keys import Stream
 from vdm.plots import images as pictures
 from vdm.programs import captions
 from vdm.progress import progress_of
+from vdm.reading import number
 from vdm.runs import results, shards
+from vdm.runs.companions import open_companions
 from vdm.runs.folder import lock
 from vdm.runs.open import open_run
 from vdm.runs.records import weights_digest
@@ -42,6 +45,37 @@ def with_eta(sampler: str, eta: float) -> str:
     if call.arguments:
         raise InputError(f"--eta={eta}: sampler {sampler} has one already; must go with --sampler=ddim")
     return f"ddim({eta!r})"
+
+
+def scales_of(words: Sequence[str]) -> list[float]:
+    """The numbers of --sweep_guidance. Raises `InputError` for what is none, and for one that is there twice."""
+    scales: list[float] = []
+    for word in words:
+        try:
+            scales.append(number(word))
+        except ValueError as error:
+            raise InputError(f"--sweep_guidance={','.join(words)}: {word!r}: {error}") from error
+    if not scales or len(set(scales)) < len(scales):
+        raise InputError(f"--sweep_guidance={','.join(words)}: must be different numbers, one or more")
+    return scales
+
+
+def with_scale(guidance: str, scale: float) -> str:
+    """A config's guidance with another scale; of `none`, that of `classifier_free`.
+
+    Raises `InputError` for one without a scale.
+
+    >>> with_scale("classifier_free(2, rescale=0.7)", 0.5), with_scale("none", 3.0)
+    ('classifier_free(scale=0.5, rescale=0.7)', 'classifier_free(scale=3.0)')
+    """
+    try:
+        call = parts.read("guidance", "classifier_free" if guidance == "none" else guidance)
+    except parts.PartError as error:
+        raise InputError(str(error)) from error
+    if "scale" not in call.signature.parameters:
+        raise InputError(f"guidance={guidance}: {call.name} has no scale")
+    given = call.arguments | {"scale": scale}
+    return str(call._replace(arguments={name: given[name] for name in call.signature.parameters if name in given}))
 
 
 class Sample:
@@ -76,7 +110,7 @@ class Sample:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
         settings, num, model = self.settings, self.settings.num, self.run.model
         steps = frame_steps(num_frames, settings.steps) if num_frames else []
-        sampler = ImageSampler(model, self.run.mesh, settings, steps)
+        sampler = self._sampler(steps)
         frames: list[np.ndarray] = []
 
         def draw(first: int, count: int) -> np.ndarray:
@@ -115,6 +149,35 @@ class Sample:
         self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
         self._wrote(written)
         return self.stem
+
+    def sweep(self, scales: Sequence[float]) -> Path:
+        """A PNG of the first images with a row for each scale of the guidance, each from the same latents.
+
+        The guidance is that of the settings, or `classifier_free` where they have none. One program draws all. Raises
+        `InputError` for a guidance without a scale.
+        """
+        texts = [with_scale(self.settings.guidance, scale) for scale in scales]
+        self.settings = replace(self.settings, guidance=texts[0], num=min(self.settings.num, COLUMNS))
+        sampler, num = self._sampler(), self.settings.num
+        condition, rows = self.conditions(num), []
+        with progress_of(self.console, "sampling") as progress:
+            for k, text in enumerate(texts):
+
+                def report(done: int, total: int, k: int = k) -> None:
+                    progress(k * total + done, len(texts) * total)
+
+                images, _ = sampler(self.run.variables, self.key, num, report, condition=condition, guidance=text)
+                rows.append(images)
+        # A column an image, a row a scale.
+        frames = np.swapaxes(to_frames(np.stack(rows), self.run.model.levels), 0, 1)
+        path = self.stem.with_name(f"{self.stem.name}_scales_{'_'.join(f'{scale:g}' for scale in scales)}.png")
+        if parallel.is_main():
+            names = self.conditions.rows
+            columns = [names[k % len(names)] for k in range(num)] if names else ()
+            caption = self._caption("by scale, from the same latents")
+            pictures.strip(frames, path, caption, columns, [f"w = {scale:g}" for scale in scales])
+        self._wrote([path])
+        return path
 
     def interpolation(self, num_frames: int) -> Path:
         """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
@@ -163,6 +226,11 @@ class Sample:
             pictures.strip(to_frames(rows, self.run.model.levels), path, caption, rows=("test image", "reconstruction"))
         self._wrote([path])
         return error
+
+    def _sampler(self, frames: Sequence[int] = ()) -> ImageSampler:
+        run = self.run
+        companions = open_companions(run, self.settings.guidance)
+        return ImageSampler(run.model, run.mesh, self.settings, frames, companions)
 
     def _caption(self, what: str = "") -> str:
         of_samples = captions.of_samples(self.run.path, self.run.step, self.seed, self.settings)

@@ -3,6 +3,8 @@
 vdm sample --workdir=runs/digits --num=64 --steps=250 --seed=1 --trajectory=10
 vdm sample --workdir=runs/digits --num=50000 --sampler='dpm_solver_pp(2)' --steps=25 --grid=uniform
 vdm sample --workdir=runs/digits_conditional --labels=3,7 --num=16
+vdm sample --workdir=runs/digits_conditional --guidance='classifier_free(1.5, interval=(-4, 3))'
+vdm sample --workdir=runs/digits_conditional --sweep_guidance=0,0.5,1,2,4 --num=10
 vdm sample --workdir=runs/digits --sampler=ddim --interpolate=9
 vdm sample --workdir=runs/digits --sampler=ddim --reconstruct=16
 """
@@ -17,6 +19,7 @@ def define() -> None:
     """The flags."""
     described = parts.describe("sampler")
     listed = "".join(f"\n{name}: {line}" for name, line in described.items())
+    listed_guidances = "".join(f"\n{name}: {line}" for name, line in parts.describe("guidance").items())
     cli.define_processes()
     flags.DEFINE_string(
         "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
@@ -40,6 +43,15 @@ def define() -> None:
         None,
         "Labels of the images, in turn: all, some by name or number as 3,7,cat, or random; or test, the conditions of "
         "test images (default: config.sampling.labels; that is all).",
+    )
+    flags.DEFINE_string(
+        "guidance",
+        None,
+        "How samples are led towards their labels, as classifier_free(1.5, interval=(-4, 3)) (default: "
+        f"config.sampling.guidance).{listed_guidances}",
+    )
+    flags.DEFINE_list(
+        "sweep_guidance", None, "Instead, a picture with a row for each of these scales, as 0,0.5,1,2,4."
     )
     flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string(
@@ -67,9 +79,9 @@ def program() -> None:
     console = cli.start()
     from vdm.errors import InputError
     from vdm.evaluation.images import with_steps_of
-    from vdm.programs.sample import Sample, with_eta
+    from vdm.programs.sample import Sample, scales_of, with_eta
 
-    for name in ("num", "sampler", "grid", "labels", "clip", "decode", "precision"):
+    for name in ("num", "sampler", "grid", "labels", "guidance", "clip", "decode", "precision"):
         if given[name].value is not None:
             setattr(config.sampling, name, given[name].value)
     if given.eta is not None:
@@ -78,11 +90,14 @@ def program() -> None:
         config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
     else:
         config.sampling.steps = given.steps
-    instead = [name for name in ("interpolate", "reconstruct") if given[name].value is not None]
+    instead = [name for name in ("sweep_guidance", "interpolate", "reconstruct") if given[name].value is not None]
     if len(instead) + (given.trajectory != 0) > 1:
-        raise InputError("--trajectory, --interpolate, --reconstruct: one at a time")
+        raise InputError("--trajectory, --sweep_guidance, --interpolate, --reconstruct: one at a time")
+    scales = None if given.sweep_guidance is None else scales_of(given.sweep_guidance)
     sample = Sample(config, workdir, given.checkpoint, given.seed, console, cli.out())
-    if given.interpolate is not None:
+    if scales is not None:
+        sample.sweep(scales)
+    elif given.interpolate is not None:
         sample.interpolation(given.interpolate)
     elif given.reconstruct is not None:
         sample.reconstruction(given.reconstruct)

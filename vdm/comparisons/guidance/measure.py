@@ -1,0 +1,199 @@
+"""compare.py --by=guidance: one trained model with labels, and how good its samples are by every guidance."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+from rich.console import Console
+
+from vdm import parts
+from vdm.comparisons.guidance.judge import Judge
+from vdm.comparisons.guidance.plot import plot
+from vdm.comparisons.guidance.settings import GuidanceSettings
+from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, markdown
+from vdm.comparisons.quality import Quality
+from vdm.comparisons.work import Work, file_name, provenance, read_measured, write_measured
+from vdm.config import Config, SamplingConfig, validate
+from vdm.data import examples
+from vdm.data.selection import CHOICE
+from vdm.errors import InputError
+from vdm.evaluation.class_quality import accuracy, diversity
+from vdm.evaluation.images import ImageSampler, check_steps
+from vdm.evaluation.metrics import Estimate, Images
+from vdm.files import replace_text, write_json
+from vdm.guides import Guide
+from vdm.keys import Stream, stream_key
+from vdm.model import DROPPED
+from vdm.progress import progress_of
+from vdm.reading import field
+from vdm.runs.companions import open_companions
+from vdm.runs.folder import lock
+from vdm.runs.open import Run, open_run
+from vdm.runs.records import weights_digest
+from vdm.settings import check
+
+DIVERSITY, ACCURACY = "diversity", "accuracy"
+UNGUIDED = "none"
+
+
+def compare_guidance(
+    config: Config, settings: GuidanceSettings, workdir: Path, console: Console, run: Path, checkpoint: str
+) -> str:
+    """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown table.
+
+    WORKDIR/cells/ has a file for each guidance; guidance.json, guidance.md and guidance.png are made of them, after
+    each. Raises `InputError` for bad input.
+    """
+    validate(config)
+    check(settings, "comparison")
+    check_steps(config.sampling, config.objective.num_steps)
+    trained = open_run(run, checkpoint, config=config)
+    if "label" not in trained.model.condition:
+        raise InputError(f"--run={run}: was trained without labels; must be of a config such as digits_conditional")
+    # Before hours of others.
+    samplers = {text: _sampler(trained, _sampling(config, settings, text)) for text in settings.guidances}
+    classifier = Path(settings.classifier) if settings.classifier is not None else run / "classifier"
+    judge = Judge(classifier, trained) if settings.classifier is not None or classifier.is_dir() else None
+    quality = Quality(settings.metrics, trained.dataset, settings.samples)
+    with lock(workdir):
+        return _Guidances(trained, settings, quality, judge, samplers, workdir, console).run()
+
+
+def _sampling(config: Config, settings: GuidanceSettings, text: str) -> SamplingConfig:
+    return replace(config.sampling, num=settings.samples, guidance=text)
+
+
+def _sampler(trained: Run, sampling: SamplingConfig) -> ImageSampler:
+    companions = open_companions(trained, sampling.guidance)
+    return ImageSampler(trained.model, trained.mesh, sampling, companions=companions)
+
+
+class _Guidances:
+    def __init__(
+        self,
+        trained: Run,
+        settings: GuidanceSettings,
+        quality: Quality,
+        judge: Judge | None,
+        samplers: dict[str, ImageSampler],
+        workdir: Path,
+        console: Console,
+    ):
+        self.trained, self.config, self.settings = trained, trained.config, settings
+        self.quality, self.judge, self.samplers = quality, judge, samplers
+        self.workdir, self.console = workdir, console
+        self.weights = weights_digest(trained.variables)
+        self.conditions = trained.conditions(self.config.sampling.labels, self.config.seed)
+        self.measures = self._measures()
+
+    def run(self) -> str:
+        (self.workdir / "cells").mkdir(exist_ok=True)
+        dropped = [NO_LABELS] * bool(self.trained.model.condition_dropout)
+        names = [*dropped, LABELS, *self.settings.guidances]
+        work = Work(len(names))
+        rows: list[Row] = []
+        table = ""
+        for name in names:
+            path = self.workdir / "cells" / f"{file_name(name)}.json"
+            measured = read_measured(path, self._settings(name), self.measures)
+            work.advance(1, skip=measured is not None)
+            if measured is None:
+                measured = self._measure(name)
+                write_measured(path, measured, self._settings(name))
+            rows.append(Row(name, {each: _estimate(measured, each, path) for each in self.measures}))
+            said = ", ".join(
+                f"{each.heading} {each.show(rows[-1].estimates[measure].value)}"
+                for measure, each in self.measures.items()
+            )
+            self.console.print(f"{name}: {said}; {work}", style="bold")
+            table = self._write(rows)
+        self.console.print(f"wrote guidance.json, guidance.md and guidance.png to {self.workdir}/", soft_wrap=True)
+        return table
+
+    def _measures(self) -> dict[str, Measure]:
+        floors, metrics = self.quality.floors, self.quality.metrics
+        measures = {name: Measure.of_metric(metric, floors[name]) for name, metric in metrics.items()}
+        measures[DIVERSITY] = Measure("diversity within a class", "diversity within a class", 1.0)
+        if self.judge is not None:
+            images, labels = self._real("test")
+            of_data = accuracy(self.judge, images, labels).value
+            measures[ACCURACY] = Measure("class accuracy", "class accuracy, %", of_data, factor=100.0, digits=1)
+        return measures
+
+    def _real(self, split: str) -> tuple[Images, Integer[np.ndarray, " images"]]:
+        source = getattr(self.trained.dataset, split)
+        batch = examples(source, range(len(source)))
+        return batch["image"], batch["label"]
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """All that the numbers of a row depend on."""
+        guidance = UNGUIDED if name in (LABELS, NO_LABELS) else name
+        return {
+            "row": name,
+            "sampling": asdict(_sampling(self.config, self.settings, guidance)),
+            "seed": self.config.seed,
+            "weights": self.weights,
+            "companions": [weights_digest(each.variables) for each in self._companions(name)],
+            "judge": None if self.judge is None else self.judge.digest,
+            "data": self.trained.dataset.info.to_dict(),
+            # Of the metrics' real images.
+            "choice": CHOICE,
+        }
+
+    def _companions(self, name: str) -> Iterator[Any]:
+        if name in self.samplers:
+            yield from self.samplers[name].companions.values()
+
+    def _measure(self, name: str) -> dict[str, Any]:
+        """What the images of one guidance come to; every one has the same key, and so the same latents."""
+        num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
+        condition = self.conditions(num)
+        labels = condition["label"]
+        if name == NO_LABELS:
+            condition = condition | {DROPPED: np.ones(num, bool)}
+        guidance = UNGUIDED if name in (LABELS, NO_LABELS) else name
+        sampler = self._compiled(guidance)
+        with progress_of(self.console, name) as progress:
+            images, _ = sampler(self.trained.variables, key, num, progress, condition=condition, guidance=guidance)
+        estimates = self.quality(images)
+        estimates[DIVERSITY] = diversity(images, labels, *self._real("train"))
+        if self.judge is not None:
+            estimates[ACCURACY] = accuracy(self.judge, images, labels)
+        return {"metrics": {each: {"value": e.value, "without": e.without.tolist()} for each, e in estimates.items()}}
+
+    def _compiled(self, guidance: str) -> ImageSampler:
+        """The first sampler of the guidances that one program serves."""
+        guide: Guide = parts.make("guidance", guidance)
+        for text, sampler in self.samplers.items():
+            other: Guide = parts.make("guidance", text)
+            if other.program == guide.program:
+                return sampler
+        return self.samplers.setdefault(
+            guidance, _sampler(self.trained, _sampling(self.config, self.settings, guidance))
+        )
+
+    def _write(self, rows: list[Row]) -> str:
+        table = markdown(self.measures, rows)
+        record = {
+            "outcomes": [
+                {"guidance": row.name}
+                | {"metrics": {n: {"value": e.value, "stderr": e.stderr} for n, e in row.estimates.items()}}
+                for row in rows
+            ],
+            "of_real_images": {name: each.of_data for name, each in self.measures.items()},
+            "checkpoint_step": self.trained.step,
+            "run": str(self.trained.path),
+        } | provenance(self.config, self.settings, self.trained.dataset, self.trained.mesh)
+        write_json(self.workdir / "guidance.json", record)
+        replace_text(self.workdir / "guidance.md", table + "\n")
+        plot(self.workdir / "guidance.png", self.measures, rows)
+        return table
+
+
+def _estimate(measured: dict[str, Any], name: str, path: Path) -> Estimate:
+    """What a measure said, in the record of a row. Raises `InputError` if there is no such thing."""
+    without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
+    return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))

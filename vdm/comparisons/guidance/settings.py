@@ -1,0 +1,25 @@
+"""What compare.py --by=guidance compares."""
+
+from dataclasses import dataclass
+
+from vdm.settings import at_least, parts_of, setting
+
+
+@dataclass
+class GuidanceSettings:
+    """Guidances on one trained run with labels."""
+
+    guidances: tuple[str, ...] = setting(
+        (
+            "classifier_free(0.5)", "classifier_free(1)", "classifier_free(2)", "classifier_free(4)",
+            "classifier_free(1, interval=(-3, 3))", "classifier_free(2, interval=(-3, 3))",
+            "classifier_free(4, interval=(-3, 3))",
+        ),
+        "Guidances, beside the model with labels and without.",
+        parts_of("guidance"),
+    )  # fmt: skip
+    metrics: tuple[str, ...] = setting(("mmd",), "What their images are measured by.", parts_of("metric"))
+    classifier: str | None = setting(
+        None, "Folder of the classifier that says which class an image is of; None: RUN/classifier, where it is there."
+    )
+    samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))

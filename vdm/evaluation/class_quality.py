@@ -1,0 +1,55 @@
+"""Of samples with labels: how many a classifier takes for what they should be, and how much those of a class differ."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from vdm.evaluation.metrics import Estimate, Images
+
+Labels = Integer[np.ndarray, " _"]
+
+Judge = Callable[[Images], Float[np.ndarray, "images classes"]]
+"""A classifier of clean images: log p(c|x), or anything that is greatest at the most likely class."""
+
+
+def accuracy(judge: Judge, images: Images, labels: Labels) -> Estimate:
+    """The share of images whose most likely class is their label; and the same without each image.
+
+    >>> judge, images = lambda images: np.eye(3)[[0, 1, 1, 2]], np.zeros((4, 2, 2, 1), np.uint8)
+    >>> estimate = accuracy(judge, images, np.array([0, 1, 2, 2]))
+    >>> estimate.value, estimate.without.round(3).tolist()
+    (0.75, [0.667, 0.667, 1.0, 0.667])
+    """
+    hits = (judge(images).argmax(axis=1) == labels).astype(np.float64)
+    return Estimate(float(hits.mean()), (hits.sum() - hits) / (len(hits) - 1))
+
+
+def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels) -> Estimate:
+    """How much images of a class differ, in units of how much real ones do: 1 for samples like data, 0 for copies.
+
+    Σ_c V_c of the images over that of the real ones, with V_c the unbiased variance of pixels within class c, summed
+    over pixels. Of the classes with two images or more in both; the same without each image. Raises ValueError where
+    there is no such class, or its real images are all the same.
+    """
+    classes = [c for c in np.unique(labels) if np.sum(labels == c) > 1 and np.sum(real_labels == c) > 1]
+    of_real = sum(_spread(real[real_labels == c])[0] for c in classes)
+    if not of_real > 0:
+        raise ValueError(f"labels: {len(classes)} classes with images that differ; must be 1 or more")
+    spreads = {c: _spread(images[labels == c]) for c in classes}
+    total = sum(spread for spread, _ in spreads.values())
+    without = np.full(len(labels), total)
+    for c, (spread, others) in spreads.items():
+        without[labels == c] += others - spread
+    return Estimate(float(total / of_real), without / of_real)
+
+
+def _spread(images: Images) -> tuple[float, Float[np.ndarray, " images"]]:
+    """(Variance of the images of a class, summed over pixels; the same without each one, of two images with both)."""
+    x = images.reshape(len(images), -1).astype(np.float64)
+    n, squares = len(x), np.sum(np.square(x - x.mean(axis=0)), axis=1)
+    spread = squares.sum() / (n - 1)
+    if n == 2:
+        return float(spread), np.full(2, spread)
+    # Without image i: Σ (x − x̄₋ᵢ)² = Σ (x − x̄)² − n/(n−1) (xᵢ − x̄)².
+    return float(spread), (squares.sum() - n / (n - 1) * squares) / (n - 2)
