@@ -20,8 +20,8 @@ from vdm.runs.records import read_config
 CONTEXT = PART_CONTEXT | {"dropout": 0.0, "b1": 0.9, "b2": 0.99, "weight_decay": 0.01}
 KINDS = [kind for kind in parts.PARTS if kind != "source"]
 NAMES = sorted({name for kind in KINDS for name in parts.names(kind)})
-INFINITE = ("s_min", "s_max")
-"""Where an infinite number means something: no end."""
+INFINITE = ("s_min", "s_max", "norm")
+"""Where an infinite number means something: no end, no limit."""
 
 NUMBERS = ["nan", "inf", "-inf", "1e400", "-1e400", "-1", "-0.0", "9223372036854775808", "0x" + "f" * 900, "1_0", "²",
            "１", "1j", "True", "None", "()", "(1,)", "'a'", "[]", "{}", "heun"]  # fmt: skip

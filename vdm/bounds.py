@@ -116,8 +116,12 @@ def diffusion_loss_at(
 
     `space`, one of `predictions.KINDS`, is whose error is squared: that of the target of this kind, times the factor of
     Table 4.3 that makes it the error of ε. It is the same number, with other rounding: in the space of what a network
-    predicts, its error is not carried through a division by α or σ.
+    predicts, its error is not carried through a division by α or σ. Raises ValueError for a guided or clipped denoiser.
     """
+    if isinstance(denoise, predictions.Guided):
+        raise ValueError(
+            "denoise: is guided or clipped, and a guided denoiser has no such bound; must be a model's own"
+        )
     z_t = gaussian.diffuse(x, eps, gamma_t)
     prediction = predictions.compose(*predictions.both(denoise)(z_t, gamma_t), gamma_t, space)
     error = sum_data(jnp.square(predictions.compose(x, eps, gamma_t, space) - prediction))

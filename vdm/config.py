@@ -246,6 +246,17 @@ class SamplingConfig:
         part("clipping"),
         in_name=InName("clip_{}"),
     )
+    guidance: str = running(
+        "none",
+        "What leads x̂ towards its label, as `classifier_free(1.5)` or `apg(2.0, norm=10)`: see `vdm.guides`.",
+        part("guidance"),
+        in_name=InName(),
+    )
+    guidance_batch: str = running(
+        "auto",
+        "Guidance by two conditions in one network call of twice the batch (`together`) or in two calls (`apart`).",
+        one_of("auto", "together", "apart"),
+    )
     decode: str = running(
         "mode",
         "The image of z₀ under p(x|z₀): its `mode`, its `mean`, rounded, or a `draw`.",

@@ -32,6 +32,10 @@ class Oracle(NamedTuple):
     """(z, γ) -> log-density of z_t in nats, (batch,)."""
     sample: Callable[[PRNGKeyArray, int], Array]
     """(key, n) -> n draws of the data, (n, *data)."""
+    denoise_component: Callable[[int], Callable[[Array, process.Gamma], Array]]
+    """k -> the `denoise` of data that are component k alone: of the class k, if a component is a class."""
+    log_posterior: Callable[[Array, process.Gamma], Array]
+    """(z, γ) -> log p(k|z_t) in nats, (batch, K): the exact classifier of noisy data."""
 
 
 def gaussian(mean: ArrayLike, cov_diag: ArrayLike) -> Oracle:
@@ -106,7 +110,21 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
         k = jax.random.categorical(component_key, logits, shape=(n,))
         return mean[k] + std[k] * noise
 
-    return Oracle(denoise, log_prob, log_marginal, sample)
+    def denoise_component(k: int) -> Callable[[Array, process.Gamma], Array]:
+        if not 0 <= k < weights.size:
+            raise ValueError(f"k={k}: must be from 0 to {weights.size - 1}")
+
+        def denoise(z: Float[Array, "batch *data"], gamma: process.Gamma) -> Float[Array, "batch *data"]:
+            _, difference, variance = components(z, gamma)
+            noise = jnp.sqrt(jax.nn.sigmoid(process.expand(jnp.asarray(gamma, z.dtype), z)))
+            return noise * difference[:, k] / variance[:, k]
+
+        return denoise
+
+    def log_posterior(z: Float[Array, "batch *data"], gamma: process.Gamma) -> Float[Array, "batch components"]:
+        return jax.nn.log_softmax(components(z, gamma)[0], axis=1)
+
+    return Oracle(denoise, log_prob, log_marginal, sample, denoise_component, log_posterior)
 
 
 def _log_normal(difference: Array, variance: Array) -> Array:

@@ -79,6 +79,13 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "static": "vdm.guidance:static_clipping",
         "dynamic": "vdm.guidance:dynamic_clipping",
     },
+    "guidance": {
+        "none": "vdm.guides:none",
+        "classifier_free": "vdm.guides:classifier_free",
+        "apg": "vdm.guides:apg",
+        "autoguidance": "vdm.guides:autoguidance",
+        "classifier": "vdm.guides:classifier",
+    },
     "decoding": {"mode": "vdm.decodings:mode", "mean": "vdm.decodings:mean", "draw": "vdm.decodings:draw"},
     "source": {
         "digits": "vdm.data.sources:digits",
@@ -273,6 +280,11 @@ def _value(kind: str, text: str, node: ast.expr) -> Any:
         return -float(_value(kind, text, node.operand))
     if isinstance(node, ast.Name):
         return float(node.id) if node.id in ("inf", "nan") else _Word(node.id)
+    if isinstance(node, ast.Tuple | ast.List) and any(not isinstance(each, ast.Constant) for each in node.elts):
+        values = tuple(_value(kind, text, each) for each in node.elts)
+        if any(isinstance(value, Call | _Word) for value in values):
+            raise SyntaxError("a part or a word in a tuple")
+        return values
     return ast.literal_eval(node)
 
 

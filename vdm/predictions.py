@@ -29,6 +29,7 @@ good at both ends predicts v, u or F. At α = 0 (zero terminal SNR) eps, score a
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -50,6 +51,17 @@ Denoise = Callable[[Array, gaussian.Gamma], Array | Prediction]
 
 Both = Callable[[Array, gaussian.Gamma], Prediction]
 """A `Denoise` that always answers with both: see `both`."""
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A denoiser that leads elsewhere than the model does: samplers and flows take it, `vdm.bounds` refuses it."""
+
+    answer: Both
+
+    def __call__(self, z: Array, gamma: gaussian.Gamma) -> Prediction:
+        return self.answer(z, gamma)
+
 
 SIGMA_DATA = 0.5
 """Standard deviation of the data that F is scaled for (Karras et al. 2022, Table 1)."""
@@ -148,8 +160,8 @@ def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
 def both(denoise: Denoise) -> Both:
     """`denoise` as one that answers with a `Prediction`: its own, or x̂ = (z − σ ε̂)/α of its ε̂.
 
-    Of ε̂ alone x̂ is lost at α = 0. Raises ValueError unless `denoise` is a function; its result does when the answer is
-    neither an array of the shape of z nor a `Prediction` of two: nothing is broadcast.
+    Of ε̂ alone x̂ is lost at α = 0. What is `Guided` stays so. Raises ValueError unless `denoise` is a function; its
+    result does when the answer is neither an array of the shape of z nor a `Prediction` of two: nothing is broadcast.
 
     >>> import jax.numpy as jnp
     >>> denoise = lambda z, gamma: 0.5 * z
@@ -169,7 +181,7 @@ def both(denoise: Denoise) -> Both:
             raise ValueError(f"the denoiser answers with shape {found}: must be {z.shape}, that of z")
         return value if isinstance(value, Prediction) else decompose(value, z, gamma, "eps")
 
-    return answer
+    return Guided(answer) if isinstance(denoise, Guided) else answer
 
 
 def denoiser(network: Callable[[Array, Array], Array], kind: str) -> Both:

@@ -1,8 +1,9 @@
 """Images from a model: sampling as one compiled program over the mesh, in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,17 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import memory, parallel, parts, samplers
+from vdm import guides, memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
 from vdm.decodings import Decoding
 from vdm.errors import InputError
 from vdm.gaussian import Gamma
+from vdm.guides import Companion, Guide, Numbers, Scene
 from vdm.keys import folded, image_keys
 from vdm.model import Condition, Model, Variables, at_precision
 from vdm.predictions import Denoise, Prediction
+from vdm.samplers import Sampler
 from vdm.settings import check
 
 SHOWN = 64
@@ -72,31 +75,112 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
         )
 
 
+NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
+TOGETHER = {"cpu": True, "gpu": True, "tpu": True}
+"""Whether one call of twice the batch is faster than two, by platform: see benchmarks/guidance.py."""
+
+
+def together(guidance_batch: str) -> bool:
+    """What `config.sampling.guidance_batch` means on this machine."""
+    auto = TOGETHER.get(jax.default_backend(), True)
+    return {"auto": auto, "together": True, "apart": False}[guidance_batch]
+
+
+class Leading(NamedTuple):
+    """What a program guides with, a pytree: the numbers of a `Guide`, and the variables of its companions."""
+
+    numbers: Numbers
+    companions: dict[str, Variables]
+
+
 class ModelSampling:
-    """What a config makes of a model's variables: its denoiser on the mesh, clipped or not, its γ grid, its images."""
+    """What a config makes of a model's variables: its denoiser on the mesh, guided and clipped, its γ grid, its images.
 
-    def __init__(self, model: Model, mesh: Mesh | None, config: SamplingConfig):
-        """Without a mesh, on the one device that runs it. The network computes in `config.precision`.
+    Methods take the `leading` of their images; without, it is the config's own.
+    """
 
-        Raises `InputError` for more steps than the model has, and for a precision that its network cannot compute in.
+    def __init__(
+        self,
+        model: Model,
+        mesh: Mesh | None,
+        config: SamplingConfig,
+        companions: Mapping[str, Companion] = NO_COMPANIONS,
+    ):
+        """Without a mesh, on the one device that runs it. The networks compute in `config.precision`.
+
+        `companions` are what `config.guidance` needs beside the model, by name. Raises `InputError` for more steps than
+        the model has, for a precision that its network cannot compute in, and for a guidance that the model, its
+        companions or the sampler do not allow.
         """
         check_steps(config, model.num_steps)
         self.model, self.config = at_precision(model, config.precision, "sampling"), config
-        self.sampler = parts.make("sampler", config.sampler)
+        self.sampler: Sampler = parts.make("sampler", config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
+        self.guide: Guide = parts.make("guidance", config.guidance)
+        self.companions = {
+            name: each._replace(what=at_precision(each.what, config.precision, "sampling"))
+            if isinstance(each.what, Model)
+            else each
+            for name, each in companions.items()
+            if name == self.guide.companion[0]
+        }
+        self._check(config.guidance)
+        self.leading = self.led_by(config.guidance)
 
-    def denoiser(self, variables: Variables, condition: Condition = None) -> Denoise:
-        """The batch and its condition are spread over the mesh."""
-        if self.sharding is not None and condition is not None:
-            condition = jax.lax.with_sharding_constraint(condition, self.sharding)
+    def led_by(self, text: str) -> Leading:
+        """What guides by a text that differs from `config.guidance` in numbers alone.
 
-        def denoise(z: Array, gamma: Gamma) -> Prediction:
-            if self.sharding is not None:
-                z = jax.lax.with_sharding_constraint(z, self.sharding)
-            return self.model.denoiser(variables, condition)(z, gamma)
+        Raises `InputError` for another, and for numbers that the model does not allow.
+        """
+        try:
+            guide: Guide = parts.make("guidance", text)
+        except parts.PartError as error:
+            raise InputError(str(error)) from error
+        if guide.program != self.guide.program:
+            raise InputError(f"guidance={text!r}: must be {self.config.guidance!r}, with other numbers if need be")
+        self._check(text)
+        return Leading(guide.numbers, {name: each.variables for name, each in self.companions.items()})
 
+    def denoiser(self, variables: Variables, condition: Condition = None, leading: Leading | None = None) -> Denoise:
+        """The batch and its condition are spread over the mesh. Clipped after it is guided."""
+        leading = self.leading if leading is None else leading
+        guided = self.guide.denoiser(leading.numbers, self._scene(variables, condition, leading))
         clipped: Callable[[Denoise], Denoise] = parts.make("clipping", self.config.clip)
-        return clipped(denoise)
+        return clipped(guided)
+
+    def _scene(self, variables: Variables, condition: Condition, leading: Leading) -> Scene:
+        def denoiser(condition: Condition) -> Denoise:
+            if self.sharding is not None and condition is not None:
+                condition = jax.lax.with_sharding_constraint(condition, self.sharding)
+
+            def denoise(z: Array, gamma: Gamma) -> Prediction:
+                if self.sharding is not None:
+                    z = jax.lax.with_sharding_constraint(z, self.sharding)
+                return self.model.denoiser(variables, condition)(z, gamma)
+
+            return denoise
+
+        return Scene(
+            denoiser=denoiser,
+            condition=condition,
+            drops=bool(self.model.condition_dropout),
+            together=together(self.config.guidance_batch),
+            gamma_1=self.model.gamma(variables, jnp.float32(1)),
+            companions={name: Companion(each.what, leading.companions[name]) for name, each in self.companions.items()},
+        )
+
+    def _check(self, text: str) -> None:
+        guide: Guide = parts.make("guidance", text)
+        try:
+            guides.check(guide, self.model, self.companions)
+            if guide.moves_steps:
+                # What has no moments is refused; what draws nothing would not be guided.
+                samplers.shifted(self.sampler, lambda z, gamma: jnp.zeros(z.shape[0]), 1.0)
+                if samplers.is_deterministic(self.sampler, jnp.linspace(2.0, -2.0, 3)):
+                    raise ValueError("the sampler draws nothing, so no step of it can be shifted")
+        except ValueError as error:
+            sampler = f" with sampler={self.config.sampler!r}" if guide.moves_steps else ""
+            raise InputError(f"config.sampling.guidance={text!r}{sampler}: {error}") from error
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
@@ -109,10 +193,11 @@ class ModelSampling:
         num: int,
         frames: Sequence[int] = (),
         condition: Condition = None,
+        leading: Leading | None = None,
     ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
         """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
-        return self.images_from(variables, key, z_1, first, frames, condition)
+        return self.images_from(variables, key, z_1, first, frames, condition, leading)
 
     def images_from(
         self,
@@ -122,10 +207,14 @@ class ModelSampling:
         first: int | Array = 0,
         frames: Sequence[int] = (),
         condition: Condition = None,
+        leading: Leading | None = None,
     ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
         """As `images`, from given latents z₁ of images `first`, …."""
-        denoise, gammas = self.denoiser(variables, condition), self.gammas(variables)
-        z_0, kept, bad_step = samplers.run(key, denoise, self.sampler, gammas, z_1, frames, first)
+        leading = self.leading if leading is None else leading
+        denoise, gammas = self.denoiser(variables, condition, leading), self.gammas(variables)
+        scene = self._scene(variables, condition, leading)
+        sampler = self.guide.sampler(leading.numbers, scene, self.sampler)
+        z_0, kept, bad_step = samplers.run(key, denoise, sampler, gammas, z_1, frames, first)
         # The next fold after that of the last step.
         keys = folded(image_keys(key, len(z_1), first), len(gammas))
         decode: Decoding = parts.make("decoding", self.config.decode)
@@ -139,20 +228,31 @@ class ImageSampler:
     nothing to donate: z₁ is made inside the program, whose loop reuses its memory.
     """
 
-    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, frames: Sequence[int] = ()):
+    def __init__(
+        self,
+        model: Model,
+        mesh: Mesh,
+        config: SamplingConfig,
+        frames: Sequence[int] = (),
+        companions: Mapping[str, Companion] = NO_COMPANIONS,
+    ):
         """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
 
-        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `SHOWN` images. Raises
-        `InputError` for more steps than the model has.
+        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `SHOWN` images. `companions` are
+        what `config.guidance` needs beside the model: {"weak": Companion(model, variables)} or {"classifier":
+        Companion(classifier, variables)}. Raises `InputError` as `ModelSampling` does.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
-        self.model, self.config, of_model = model, config, ModelSampling(model, mesh, config)
+        self.model, self.config = model, config
+        of_model = self._of_model = ModelSampling(model, mesh, config, companions)
 
         def run(
-            variables: Variables, key: PRNGKeyArray, first: Array, condition: Condition
+            variables: Variables, leading: Leading, key: PRNGKeyArray, first: Array, condition: Condition
         ) -> tuple[Array, Array, Array]:
-            whole = parallel.gathered(variables, mesh)
-            return of_model.images(whole, key, first, self.batch_size, frames, condition)
+            whole, of_guide = parallel.gathered((variables, leading.companions), mesh)
+            return of_model.images(
+                whole, key, first, self.batch_size, frames, condition, leading._replace(companions=of_guide)
+            )
 
         self._run = jax.jit(run)
 
@@ -164,18 +264,23 @@ class ImageSampler:
         progress: Callable[[int, int], None] = lambda done, total: None,
         first: int = 0,
         condition: Condition = None,
+        guidance: str | None = None,
     ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept shown height width channels"]]:
         """(images `first` … `first` + `num` − 1, integer values 0 … levels−1; their kept x̂ in about [−1, 1]).
 
-        `condition` is that of these images, with `num` of everything. Raises `NonFiniteLatents`, and ValueError for a
-        condition that is not the model's.
+        `condition` is that of these images, with `num` of everything. `guidance` takes the place of the config's, of
+        which it differs in numbers alone: the program is the same. Raises `NonFiniteLatents`, `InputError` for another
+        guidance, and ValueError for a condition that is not the model's.
         """
         images, frames, config = [], [], self.config
+        leading = self._of_model.leading if guidance is None else self._of_model.led_by(guidance)
         condition = self.model.condition_for(num, condition)
         for done in range(0, num, self.batch_size):
             with memory.guarded("sampling", memory.SAMPLING):
                 part = padded(condition, done, self.batch_size)
-                image, kept, bad_step = parallel.to_host(self._run(variables, key, jnp.asarray(first + done), part))
+                image, kept, bad_step = parallel.to_host(
+                    self._run(variables, leading, key, jnp.asarray(first + done), part)
+                )
             check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
             images.append(image.astype(np.uint8))
             if done < SHOWN:

@@ -1,5 +1,7 @@
 """Deterministic samplers of a model as maps: latents to images, and images to latents and back."""
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -9,17 +11,28 @@ from vdm import gaussian, likelihoods, parallel, parts, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.bound import Progress
-from vdm.evaluation.images import ModelSampling, check_finite, padded
+from vdm.evaluation.images import NO_COMPANIONS, Leading, ModelSampling, check_finite, padded
+from vdm.guides import Companion
 from vdm.model import Condition, Model, Variables
 
 
 class Latents:
     """Interpolates between the latents of images, and inverts images, with one compilation each."""
 
-    def __init__(self, model: Model, mesh: Mesh, config: SamplingConfig, variables: Variables):
-        """Raises `InputError` for a sampler or decoding that draws noise, and for more steps than the model has."""
+    def __init__(
+        self,
+        model: Model,
+        mesh: Mesh,
+        config: SamplingConfig,
+        variables: Variables,
+        companions: Mapping[str, Companion] = NO_COMPANIONS,
+    ):
+        """`companions` as of `ImageSampler`.
+
+        Raises `InputError` for a sampler or decoding that draws noise, and as `ModelSampling` does.
+        """
         self.model, self.mesh, self.config, self.variables = model, mesh, config, variables
-        self._of_model = ModelSampling(model, mesh, config)
+        self._of_model = ModelSampling(model, mesh, config, companions)
         gammas = jax.jit(self._of_model.gammas)(variables)
         if not samplers.is_deterministic(self._of_model.sampler, gammas):
             raise InputError(
@@ -50,7 +63,9 @@ class Latents:
         _, z_1 = samplers.initial_latents(key, (2 * batch, *self.model.shape))
         frames, slerp, decode = [], jax.jit(samplers.slerp), jax.jit(self._decode)
         for done, weight in enumerate(np.linspace(0, 1, num_frames, dtype=np.float32), 1):
-            image, bad_step = parallel.to_host(decode(self.variables, slerp(z_1[::2], z_1[1::2], weight), condition))
+            image, bad_step = parallel.to_host(
+                decode(self.variables, self._of_model.leading, slerp(z_1[::2], z_1[1::2], weight), condition)
+            )
             check_finite(bad_step[:num_pairs], self.config.sampler, self.config.steps)
             frames.append(image.astype(np.uint8)[:num_pairs])
             progress(done, num_frames)
@@ -72,7 +87,9 @@ class Latents:
         batch = parallel.round_up(min(self.config.batch_size, num), self.mesh)
         run, parts = jax.jit(self._there_and_back), []
         for done in range(0, num, batch):
-            image, bad_up, bad_down = parallel.to_host(run(self.variables, *padded((images, condition), done, batch)))
+            image, bad_up, bad_down = parallel.to_host(
+                run(self.variables, self._of_model.leading, *padded((images, condition), done, batch))
+            )
             check_finite(bad_up, "ddim, inverting", self.config.steps, done)
             check_finite(bad_down, self.config.sampler, self.config.steps, done)
             parts.append(image.astype(np.uint8))
@@ -80,20 +97,22 @@ class Latents:
         return np.concatenate(parts)[:num]
 
     def _decode(
-        self, variables: Variables, z_1: Float[Array, "batch *data"], condition: Condition
+        self, variables: Variables, leading: Leading, z_1: Float[Array, "batch *data"], condition: Condition
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"]]:
         """(images, steps at which they ceased to be finite)."""
         # Of a deterministic sampler no key is ever used.
-        image, _, bad_step = self._of_model.images_from(variables, jax.random.key(0), z_1, condition=condition)
+        image, _, bad_step = self._of_model.images_from(
+            variables, jax.random.key(0), z_1, condition=condition, leading=leading
+        )
         return image, bad_step
 
     def _there_and_back(
-        self, variables: Variables, images: UInt8[Array, "batch *data"], condition: Condition
+        self, variables: Variables, leading: Leading, images: UInt8[Array, "batch *data"], condition: Condition
     ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"], Integer[Array, " batch"]]:
-        denoise, gammas = self._of_model.denoiser(variables, condition), self._of_model.gammas(variables)
+        denoise, gammas = self._of_model.denoiser(variables, condition, leading), self._of_model.gammas(variables)
         z_0 = gaussian.alpha(gammas[-1]) * likelihoods.encode(images, self.model.levels)
         up = samplers.run(jax.random.key(0), denoise, samplers.ddim(), gammas[::-1], z_0)
-        image, bad_down = self._decode(variables, up.z_0, condition)
+        image, bad_down = self._decode(variables, leading, up.z_0, condition)
         return image, up.bad_step, bad_down
 
 

@@ -9,7 +9,7 @@ which draws images with them: the images that sample.py draws.
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from jaxtyping import Array, Float, Integer, UInt8, UInt32
 from vdm import parallel
 from vdm.config import SamplingConfig, to_dict
 from vdm.errors import InputError
-from vdm.evaluation.images import ModelSampling, with_steps_of
+from vdm.evaluation.images import NO_COMPANIONS, ModelSampling, with_steps_of
 from vdm.export import load as load_export
 from vdm.files import check_writable, write_json
+from vdm.guides import Companion
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables, at_precision
 from vdm.programs.command_line import Parser
 from vdm.programs.streams import make_console
 from vdm.progress import progress_of
+from vdm.runs.companions import open_companions
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, versions, weights_digest
 from vdm.settings import recorded
@@ -65,12 +67,18 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 def calls(model: Model) -> dict[str, Any]:
-    """`CALLS`, with the condition as a last argument where the model has one."""
+    """`CALLS`, with the condition as a last argument where the model has one: of the denoiser, "dropped" too."""
     if not model.condition:
         return CALLS
-    shapes = {name: ", ".join(["batch", *map(str, like.shape)]) for name, like in model.condition.items()}
-    condition = {name: f"{like.dtype} ({shapes[name]})" for name, like in model.condition.items()}
-    return {name: {**call, "arguments": {**call["arguments"], "condition": condition}} for name, call in CALLS.items()}
+
+    def described(likes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, str]:
+        shapes = {name: ", ".join(["batch", *map(str, like.shape)]) for name, like in likes.items()}
+        return {name: f"{like.dtype} ({shapes[name]})" for name, like in likes.items()}
+
+    condition = {"sampler.bin": described(model.condition), "denoiser.bin": described(model.conditions)}
+    return {
+        name: {**call, "arguments": {**call["arguments"], "condition": condition[name]}} for name, call in CALLS.items()
+    }
 
 
 def to_weights(variables: Variables) -> Weights:
@@ -83,20 +91,36 @@ def to_variables(weights: Weights) -> Variables:
     return {part: {} for part in PARTS} | flax.traverse_util.unflatten_dict(weights, sep="/")
 
 
-def sampler(model: Model, settings: SamplingConfig) -> Callable[..., tuple[Array, Array]]:
+def with_companions(variables: Variables, companions: Mapping[str, Companion]) -> Variables:
+    """Beside the model's, what it is guided with."""
+    return variables | {name: dict(each.variables) for name, each in companions.items()}
+
+
+def sampler(
+    model: Model, settings: SamplingConfig, companions: Mapping[str, Companion] = NO_COMPANIONS
+) -> Callable[..., tuple[Array, Array]]:
     """The pure function of `CALLS`: images of a seed, each the one that `ImageSampler` draws of this number.
 
-    Raises `InputError` for more steps than the model has.
+    Guided as the settings say, with companions whose variables are among the weights: `with_companions`. Raises
+    `InputError` as `ModelSampling` does.
     """
-    of_model = ModelSampling(model, None, settings)
+    of_model = ModelSampling(model, None, settings, companions)
 
     def sample(
         weights: Weights, seed: UInt32[Array, ""], numbers: Integer[Array, " batch"], condition: Condition = None
     ) -> tuple[UInt8[Array, "batch height width channels"], Integer[Array, " batch"]]:
         variables, key = to_variables(weights), stream_key(seed, Stream.SAMPLING)
+        # Parts without variables are not among the weights.
+        of_companions = {
+            name: {part: {} for part in each.variables} | variables.pop(name)
+            for name, each in of_model.companions.items()
+        }
+        leading = of_model.leading._replace(companions=of_companions)
 
         def one(number: Array, condition: Condition) -> tuple[Array, Array]:
-            image, _, bad_step = of_model.images(variables, key, number, 1, condition=_with_axis(condition))
+            image, _, bad_step = of_model.images(
+                variables, key, number, 1, condition=_with_axis(condition), leading=leading
+            )
             return image[0].astype(jnp.uint8), bad_step[0]
 
         return jax.vmap(one)(numbers, condition)
@@ -105,7 +129,7 @@ def sampler(model: Model, settings: SamplingConfig) -> Callable[..., tuple[Array
 
 
 def denoiser(model: Model) -> Callable[..., Array]:
-    """The pure function of `CALLS`: ε̂(z, γ), not clipped."""
+    """The pure function of `CALLS`: ε̂(z, γ), neither guided nor clipped."""
 
     def denoise(
         weights: Weights,
@@ -134,6 +158,7 @@ def programs(
     platforms: Sequence[str],
     batch_size: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    companions: Mapping[str, Companion] = NO_COMPANIONS,
 ) -> dict[str, export.Exported]:
     """Both programs by the names of their files, lowered for every platform from shapes alone.
 
@@ -141,14 +166,24 @@ def programs(
     """
     batch = export.symbolic_shape("batch")[0] if batch_size is None else batch_size
     shapes = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
-    weights = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in to_weights(shapes).items()}
+    every = to_weights(with_companions(shapes, companions))
+    weights = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in every.items()}
     seed, numbers = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((batch,), jnp.int32)
     z, gamma = jax.ShapeDtypeStruct((batch, *model.shape), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.float32)
-    condition = {name: jax.ShapeDtypeStruct((batch, *one.shape), one.dtype) for name, one in model.condition.items()}
-    last = [condition] if condition else []
+
+    def condition(likes: Mapping[str, jax.ShapeDtypeStruct]) -> list[dict[str, jax.ShapeDtypeStruct]]:
+        shapes = {name: jax.ShapeDtypeStruct((batch, *like.shape), like.dtype) for name, like in likes.items()}
+        return [shapes] if shapes else []
+
     arguments: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        "sampler.bin": (sampler(model, settings), (weights, seed, numbers, *last)),
-        "denoiser.bin": (denoiser(at_precision(model, settings.precision, "sampling")), (weights, z, gamma, *last)),
+        "sampler.bin": (
+            sampler(model, settings, companions),
+            (weights, seed, numbers, *condition(model.condition)),
+        ),
+        "denoiser.bin": (
+            denoiser(at_precision(model, settings.precision, "sampling")),
+            (weights, z, gamma, *condition(model.conditions)),
+        ),
     }
     lowered = {}
     for name, (function, given) in arguments.items():
@@ -173,8 +208,10 @@ def write(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        lowered = programs(run.model, run.config.sampling, platforms, batch_size, progress)
-        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in to_weights(run.variables).items()}
+        settings, companions = run.config.sampling, open_companions(run, run.config.sampling.guidance)
+        lowered = programs(run.model, settings, platforms, batch_size, progress, companions)
+        every = to_weights(with_companions(run.variables, companions))
+        arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in every.items()}
         np.savez(partial / "weights.npz", **arrays)
         for name, program in lowered.items():
             (partial / name).write_bytes(program.serialize())
@@ -235,6 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
     parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument("--guidance", help="what leads x̂ towards its label (default: config.sampling.guidance)")
     parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
     parser.add_argument("--precision", help="what the network computes in (default: config.sampling.precision)")
     given = parser.parse_args(argv)
@@ -245,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_new(given.out)
         check_writable(given.out, "--out")
         config = read_config(given.run)
-        for name in ("sampler", "grid", "clip", "decode", "precision", "steps"):
+        for name in ("sampler", "grid", "clip", "guidance", "decode", "precision", "steps"):
             if getattr(given, name) is not None:
                 setattr(config.sampling, name, getattr(given, name))
         if given.steps is None:

@@ -15,11 +15,24 @@ from vdm.samplers.dpm_solver import dpm_solver_pp
 from vdm.samplers.edm import euler, heun
 from vdm.samplers.grids import grid
 from vdm.samplers.latents import invert, is_deterministic, slerp
-from vdm.samplers.loop import Run, Sampler, Step, initial_latents, run, sample, sample_from, sample_trajectory
+from vdm.samplers.loop import (
+    Moments,
+    Run,
+    Sampler,
+    Step,
+    initial_latents,
+    of_moments,
+    run,
+    sample,
+    sample_from,
+    sample_trajectory,
+)
 from vdm.samplers.predictor_corrector import predictor_corrector
+from vdm.samplers.shifted import shifted
 from vdm.samplers.unipc import unipc
 
 __all__ = [
+    "Moments",
     "Run",
     "Sampler",
     "Step",
@@ -34,12 +47,14 @@ __all__ = [
     "initial_latents",
     "invert",
     "is_deterministic",
+    "of_moments",
     "pmapped",
     "predictor_corrector",
     "run",
     "sample",
     "sample_from",
     "sample_trajectory",
+    "shifted",
     "slerp",
     "unipc",
 ]

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vdm import gaussian
-from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Both
-from vdm.samplers.loop import Memory, Sampler, Step
+from vdm.samplers.loop import Moments, Sampler, of_moments
 
 
 def ancestral() -> Sampler:
@@ -23,9 +22,9 @@ def ancestral() -> Sampler:
     (4, 2)
     """
 
-    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def moments(denoise: Both, z: Array, gamma_t: Array, gamma_s: Array) -> Moments:
         x_hat, _ = denoise(z, gamma_t)
         mean, var = gaussian.posterior(z, x_hat, gamma_s, gamma_t)
-        return Step(mean + jnp.sqrt(var) * normal_per_image(keys, z.shape), x_hat, memory)
+        return Moments(mean, jnp.sqrt(var), x_hat)
 
-    return Sampler(init=lambda z: (), step=step)
+    return of_moments(moments)

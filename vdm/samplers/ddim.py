@@ -5,10 +5,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from vdm import gaussian
-from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Both
 from vdm.samplers import options
-from vdm.samplers.loop import Memory, Sampler, Step
+from vdm.samplers.loop import Moments, Sampler, of_moments
 
 
 def ddim(eta: ArrayLike = 0.0) -> Sampler:
@@ -30,14 +29,14 @@ def ddim(eta: ArrayLike = 0.0) -> Sampler:
     """
     options.check_range("eta", eta, 0.0, 1.0)
 
-    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def moments(denoise: Both, z: Array, gamma_t: Array, gamma_s: Array) -> Moments:
         x_hat, eps_hat = denoise(z, gamma_t)
         # Up the grid, where `latents.invert` goes, nothing is drawn.
         change = jnp.minimum(gamma_s - gamma_t, 0)
         fresh = eta**2 * -jnp.expm1(change)
         # 1 − fresh, with nothing to cancel at η = 1.
         kept = (1 - eta**2) + eta**2 * jnp.exp(change)
-        noise = jnp.sqrt(kept) * eps_hat + jnp.sqrt(fresh) * normal_per_image(keys, z.shape)
-        return Step(gaussian.alpha(gamma_s) * x_hat + gaussian.sigma(gamma_s) * noise, x_hat, memory)
+        alpha, sigma = gaussian.alpha(gamma_s), gaussian.sigma(gamma_s)
+        return Moments(alpha * x_hat + sigma * (jnp.sqrt(kept) * eps_hat), sigma * jnp.sqrt(fresh), x_hat)
 
-    return Sampler(init=lambda z: (), step=step)
+    return of_moments(moments)

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vdm import gaussian
-from vdm.keys import Keys, normal_per_image
 from vdm.predictions import Both
 from vdm.samplers import options
 from vdm.samplers.ancestral import ancestral
-from vdm.samplers.loop import Memory, Sampler, Step
+from vdm.samplers.loop import Moments, Sampler, of_moments
 
 _VARIANCES: dict[str, Callable[[Array, Array], Array]] = {
     "large": lambda gamma_s, gamma_t: gaussian.transition(gamma_s, gamma_t)[1],
@@ -43,10 +42,9 @@ def ddpm(variance: str = "large") -> Sampler:
     if variance == "small":
         return ancestral()
 
-    def step(keys: Keys, denoise: Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+    def moments(denoise: Both, z: Array, gamma_t: Array, gamma_s: Array) -> Moments:
         x_hat, _ = denoise(z, gamma_t)
         mean, _ = gaussian.posterior(z, x_hat, gamma_s, gamma_t)
-        noise = jnp.sqrt(_VARIANCES[variance](gamma_s, gamma_t)) * normal_per_image(keys, z.shape)
-        return Step(mean + noise, x_hat, memory)
+        return Moments(mean, jnp.sqrt(_VARIANCES[variance](gamma_s, gamma_t)), x_hat)
 
-    return Sampler(init=lambda z: (), step=step)
+    return of_moments(moments)

@@ -45,6 +45,20 @@ class StepFn(Protocol):
     ) -> Step: ...
 
 
+class Moments(NamedTuple):
+    """Of a step that draws z_s ~ N(mean, std²)."""
+
+    mean: Float[Array, "batch *data"]
+    std: Array
+    """Broadcasts against z; 0 of a step that draws nothing."""
+    x_hat: Float[Array, "batch *data"]
+    """As of `Step`."""
+
+
+MomentsFn = Callable[[predictions.Both, Array, Array, Array], Moments]
+"""(denoise, z_t, γ_t, γ_s) -> `Moments`."""
+
+
 class Sampler(NamedTuple):
     """`init(z_1) -> memory` and `step`, as an optax transformation is a pair."""
 
@@ -52,6 +66,18 @@ class Sampler(NamedTuple):
     step: StepFn
     calls: int = 1
     """Network calls a step."""
+    moments: MomentsFn | None = None
+    """Of one whose steps are draws of a Gaussian: see `of_moments`."""
+
+
+def of_moments(moments: MomentsFn) -> Sampler:
+    """The sampler whose steps are mean + std ε: one call a step, and no memory."""
+
+    def step(keys: Keys, denoise: predictions.Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
+        mean, std, x_hat = moments(denoise, z, gamma_t, gamma_s)
+        return Step(mean + std * normal_per_image(keys, z.shape), x_hat, memory)
+
+    return Sampler(init=lambda z: (), step=step, moments=moments)
 
 
 def check_sampler(name: str, value: object) -> None:

@@ -1,0 +1,229 @@
+"""Guided images from a model: by the text of a config, as by hand; one program; what is refused."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import guided
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from guided import CLASSIFIER, NUM, SHAPE, Classifier, exact, model, worse
+
+from vdm import guidance, parallel, parts, samplers
+from vdm.config import SamplingConfig
+from vdm.errors import InputError
+from vdm.evaluation.images import ImageSampler, make_grid
+from vdm.evaluation.latents import Latents
+from vdm.guides import Companion
+
+KEY, STEPS = jax.random.key(3), 5
+LABELS = np.array([0, 2, 1, 1, 0, 2], np.int32)
+COMPANIONS = {"weak": Companion(model(), worse()), "classifier": Companion(Classifier(), CLASSIFIER)}
+EVERY = jnp.zeros(6, jnp.bool_)
+
+
+def own(labels=LABELS, dropped=EVERY):
+    return model().denoiser(exact(), {"label": jnp.asarray(labels), "dropped": dropped})
+
+
+def weak():
+    return model().denoiser(worse(), {"label": jnp.asarray(LABELS)})
+
+
+def log_prob(z, gamma):
+    return Classifier().log_prob(CLASSIFIER, z, gamma)[jnp.arange(6), LABELS]
+
+
+def led(scale, other, interval=(-np.inf, np.inf), rescale=0.0):
+    rule = guidance.rescaled(guidance.linear(scale), rescale)
+    return guidance.interval(guidance.guided(guidance.apart(own(), other), rule), own(), *interval)
+
+
+BY_HAND = {
+    "none": own,
+    "classifier_free(2.0)": lambda: guidance.classifier_free(own(), own(dropped=~EVERY), 2.0),
+    "classifier_free(2.0, interval=(-4, 3), rescale=0.7)": lambda: led(2.0, own(dropped=~EVERY), (-4.0, 3.0), 0.7),
+    "classifier_free(1.0, negative=2)": lambda: guidance.classifier_free(own(), own(np.full(6, 2, np.int32)), 1.0),
+    "apg(2.0, eta=0.2, norm=1.5)": lambda: guidance.adaptive_projected(own(), own(dropped=~EVERY), 2.0, 0.2, 1.5),
+    "autoguidance(1.5, weak='7')": lambda: guidance.autoguidance(own(), weak(), 1.5),
+    "autoguidance(1.5, interval=(-2, inf), rescale=1)": lambda: led(1.5, weak(), (-2.0, np.inf), 1.0),
+    "classifier(2.0)": lambda: guidance.classifier(own(), log_prob, 2.0, 6.0),
+    "classifier(2.0, shifted=True)": own,
+}
+"""The same by the functions of `vdm.guidance`."""
+
+
+def settings(text="none", **changes):
+    return SamplingConfig(**({"num": 6, "steps": STEPS, "batch_size": 6, "guidance": text} | changes))
+
+
+@cache
+def sampler(text="none", num_devices=1, **changes):
+    every = tuple(range(STEPS))
+    return ImageSampler(model(), parallel.make_mesh(num_devices), settings(text, **changes), every, COMPANIONS)
+
+
+def guesses(text="none", labels=LABELS, num_devices=1, guidance=None, **changes):
+    """x̂ of every step: what guidance changes."""
+    condition = {"label": labels}
+    return sampler(text, num_devices, **changes)(exact(), KEY, 6, condition=condition, guidance=guidance)[1]
+
+
+@pytest.mark.parametrize("text", BY_HAND)
+def test_a_text_guides_as_the_functions_it_stands_for(text):
+    gammas = make_grid(lambda t: model().gamma(exact(), t), settings())
+    step = samplers.shifted(samplers.ancestral(), log_prob, 2.0) if "shifted" in text else samplers.ancestral()
+    expected = jax.jit(
+        lambda: samplers.sample_trajectory(KEY, BY_HAND[text](), step, gammas, (6, *SHAPE), tuple(range(STEPS)))[1]
+    )()
+    found = guesses(text)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert text == "none" or np.abs(found - guesses()).max() > 0.02
+
+
+@pytest.mark.parametrize("how", ["together", "apart"])
+def test_devices_and_calls_change_nothing(how):
+    for text in ("classifier_free(2.0, negative=2)", "classifier(2.0)"):
+        found = guesses(text, num_devices=2, guidance_batch=how)
+        np.testing.assert_allclose(found, guesses(text), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_and_labels_are_not_compiled_in():
+    text = "classifier_free(2.0)"
+    plain, first = guesses(), guesses(text)
+    for other in ("classifier_free(0.5, interval=(-1, 2))", "classifier_free(2.0, rescale=0.3)",
+                  "classifier_free(3.0, negative=1)"):  # fmt: skip
+        changed = guesses(text, guidance=other)
+        assert np.abs(changed - first).max() > 0.02
+        np.testing.assert_allclose(changed, guesses(other), rtol=1e-5, atol=1e-5)
+    # As the conditional model is; and, at −1, as that of no labels.
+    np.testing.assert_allclose(guesses(text, guidance="classifier_free(0)"), plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        guesses(text, guidance="classifier_free(-1)"), guesses(text, LABELS[::-1], guidance="classifier_free(-1)"),
+        rtol=1e-5, atol=1e-5,
+    )  # fmt: skip
+    assert sampler(text, 1)._run._cache_size() == 1
+    with pytest.raises(InputError, match=r"^guidance='apg\(2.0\)': must be 'classifier_free\(2.0\)', with other"):
+        guesses(text, guidance="apg(2.0)")
+    with pytest.raises(InputError, match=r"guidance='classifier_free\(negative=3\)': negative=3: must be"):
+        guesses(text, guidance="classifier_free(negative=3)")
+    with pytest.raises(InputError, match=r"^guidance='classifier_free\(scale=x\)': scale='x': must be"):
+        guesses(text, guidance="classifier_free(scale=x)")
+
+
+def test_the_variables_of_companions_are_not_compiled_in():
+    """A later checkpoint of the weak model needs no other program."""
+    one = sampler("autoguidance(1.5, weak='7')", 1)
+    guesses("autoguidance(1.5, weak='7')")
+    assert one._run._cache_size() == 1
+    arguments = exact(), one._of_model.leading, KEY, 0, {"label": LABELS}
+    constants = jax.make_jaxpr(one._run)(*arguments).consts
+    assert sum(np.size(each) for each in jax.tree.leaves(constants)) < NUM * 16
+
+
+@pytest.mark.parametrize("name", parts.names("sampler"))
+def test_every_sampler_is_guided(name):
+    """At w = 0 as without; at w = 3 x̂ is further from the mean of all classes, on the side of its own."""
+    text = "classifier_free(0.0)"
+    plain = guesses(text, sampler=name)
+    away = guesses(text, sampler=name, guidance="classifier_free(3.0)")
+    towards = guided.MEANS[LABELS] - guided.MEANS.mean(axis=0)
+    further = np.sum((away - plain)[0] * towards, axis=(1, 2, 3)) / np.sum(towards**2, axis=(1, 2, 3))
+    # At γ₁ x̂ is the mean of the class, or of all: (1 + w) m_c − w m.
+    np.testing.assert_allclose(further, 3, rtol=0.15)
+    assert np.isfinite(away).all()
+
+
+@pytest.mark.parametrize("clip", ["static", "dynamic"])
+def test_x_is_clipped_after_guidance(clip):
+    text = "classifier_free(8.0)"
+    assert np.abs(guesses(text)).max() > 1.5
+    assert np.abs(guesses(text, clip=clip)).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("text", BY_HAND)
+def test_from_pure_noise(text):
+    """At γ = ∞ the first x̂ is that of z of pure noise: (1 + w) m_c − w m for two conditions."""
+    found = guesses(text, zero_terminal_snr=True)
+    assert np.isfinite(found).all()
+    if text == "classifier_free(2.0)":
+        expected = 3 * guided.MEANS[LABELS] - 2 * guided.MEANS.mean(axis=0)
+        # The network is asked at γ₁ = 6, where α = 0.05.
+        np.testing.assert_allclose(found[0], expected, atol=0.3)
+
+
+def test_latents_are_guided():
+    """Interpolations end at the guided images of their latents, and reconstructions go the guided way back."""
+    config = settings("classifier_free(1.0)", sampler="ddim", steps=20)
+    latents = Latents(model(), parallel.make_mesh(1), config, exact())
+    images, _ = ImageSampler(model(), parallel.make_mesh(1), config)(
+        exact(), KEY, 6, condition={"label": np.repeat(LABELS[:3], 2)}
+    )
+    frames = latents.interpolate(KEY, 3, 2, condition={"label": LABELS[:3]})
+    assert np.mean(frames[0] != images[::2]) < 0.02
+    assert np.mean(frames[1] != images[1::2]) < 0.02
+    again = latents.reconstruct(images[::2], condition={"label": LABELS[:3]})
+    assert np.abs(again.astype(int) - images[::2]).mean() < 0.5
+
+
+TEXT = {"text": jax.ShapeDtypeStruct((3,), jnp.float32)}
+CASES = [
+    (
+        "classifier_free(2.0)",
+        model(condition={}),
+        {},
+        "the model has no labels; must be none, or of a run",
+    ),
+    ("classifier(2.0)", model(condition={}), {}, "the model has no labels; must be none"),
+    ("apg(2.0)", model(0.0), {}, "the model always had its condition in training (config.network.condition_dropout=0)"),
+    ("classifier_free(negative=3)", model(), {}, "negative=3: must be a label from 0 to 2"),
+    ("classifier_free(negative=1)", model(condition=TEXT), {}, "the model is conditioned on text; must be on label"),
+    ("autoguidance", model(), {}, "needs a weaker model, which is not to be had here"),
+    ("classifier", model(), {}, "needs a classifier of noisy images, which is not to be had here"),
+    (
+        "autoguidance",
+        model(),
+        {"weak": replace(model(), levels=3)},
+        "is of other images: its levels is 3; must be 17",
+    ),
+    ("autoguidance", model(), {"weak": replace(model(), shape=(8, 8, 1))}, "its shape is (8, 8, 1); must be (4, 4, 1)"),
+    ("autoguidance", model(), {"weak": model(condition={})}, "its condition is {}; must be {'label'"),
+    ("autoguidance", model(), {"weak": model(prediction="eps")}, "predicts eps, this one x; must be one of x, v, u, F"),
+    (
+        "classifier",
+        model(),
+        {"classifier": Classifier((8, 8, 1))},
+        "is of images of shape (8, 8, 1); must be (4, 4, 1)",
+    ),
+    ("classifier", model(), {"classifier": Classifier(classes=5)}, "the classifier knows 5 classes; must be 3"),
+]
+
+
+@pytest.mark.parametrize(("text", "of", "companions", "says"), CASES)
+def test_what_cannot_be_guided_is_refused_in_one_line(text, of, companions, says):
+    variables = {"weak": worse(), "classifier": CLASSIFIER}
+    found = {name: Companion(each, variables[name]) for name, each in companions.items()}
+    config = settings(text)
+    with pytest.raises(InputError, match=re.escape(says)) as caught:
+        ImageSampler(of, parallel.make_mesh(1), config, (), found)
+    assert str(caught.value).startswith(f"config.sampling.guidance={text!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("heun", "its steps are no draws of a Gaussian"), ("ddim", "the sampler draws nothing")]
+)
+def test_only_steps_that_are_draws_can_be_shifted(name, why):
+    config = settings("classifier(shifted=True)", sampler=name)
+    says = rf"^config.sampling.guidance='classifier\(shifted=True\)' with sampler='{name}': .*{why}"
+    with pytest.raises(InputError, match=says):
+        ImageSampler(model(), parallel.make_mesh(1), config, (), COMPANIONS)
+
+
+def test_a_model_without_dropped_labels_can_be_led_away_from_one():
+    which = model(0.0)
+    images = ImageSampler(which, parallel.make_mesh(1), settings("classifier_free(2.0, negative=1)"), (0,))
+    found = images(exact(), KEY, 6, condition={"label": LABELS})[1]
+    np.testing.assert_allclose(found, guesses("classifier_free(2.0, negative=1)")[:1], rtol=1e-4, atol=1e-4)

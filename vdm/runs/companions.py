@@ -1,0 +1,48 @@
+"""What a guidance needs beside a run's model, opened from disk: `vdm.guides.Companion`s by name."""
+
+from pathlib import Path
+
+from vdm import parts
+from vdm.errors import InputError
+from vdm.guides import Companion, Guide
+from vdm.reading import is_whole
+from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.open import Run, open_run
+
+
+def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
+    """The companions that this guidance of `run` needs: {} for most.
+
+        companions = open_companions(run, "autoguidance(1.0, weak='1000')")
+        ImageSampler(run.model, run.mesh, settings, companions=companions)
+
+    Raises `InputError` for a text that names no guidance, and for a run or checkpoint that is not there.
+    """
+    try:
+        guide: Guide = parts.make("guidance", guidance)
+    except parts.PartError as error:
+        raise InputError(str(error)) from error
+    name, which = guide.companion
+    try:
+        return {name: _OPENED[name](run, which)} if name in _OPENED else {}
+    except InputError as error:
+        raise InputError(f"guidance={guidance!r}: {error}") from error
+
+
+def _weak(run: Run, which: str) -> Companion:
+    """A checkpoint of the same run by its step, or the oldest; or that of another run: RUN or RUN:CHECKPOINT."""
+    if which == "oldest" or is_whole(which):
+        checkpoint = which
+        if which == "oldest":
+            with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
+                checkpoint = str(checkpoints.steps()[0])
+        if checkpoint == str(run.step):
+            raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
+        weak = open_run(run.path, checkpoint, config=run.config, mesh=run.mesh, model=run.model)
+    else:
+        folder, _, checkpoint = which.partition(":")
+        weak = open_run(Path(folder), checkpoint or "latest", mesh=run.mesh)
+    return Companion(weak.model, weak.variables)
+
+
+_OPENED = {"weak": _weak}
