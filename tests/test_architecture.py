@@ -16,7 +16,7 @@ ROOMS = [
      "processes", "oracles", "keys", "decodings", "precisions"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
-    {"data", "model", "speed"},
+    {"data", "model", "classifier", "speed"},
     {"training", "evaluation"},
     {"plots"},
     {"runs"},
