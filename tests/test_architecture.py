@@ -16,7 +16,7 @@ ROOMS = [
      "processes", "oracles", "keys", "decodings", "precisions"},
     {"guidance", "samplers", "probability_flow"},
     {"networks", "parallel", "memory", "config"},
-    {"data", "model", "guides", "speed"},
+    {"data", "model", "guides", "classifier", "speed"},
     {"training", "evaluation"},
     {"plots"},
     {"runs"},

@@ -38,6 +38,7 @@ PART_CONTEXT = {
     "gamma_max": 4.0,
     "shape": (8, 8, 1),
     "levels": 17,
+    "classes": 3,
     "channels": 8,
     "depth": 1,
     "rate": lambda step: 0.1,

@@ -5,9 +5,10 @@ A file in `configs/` returns a `Config` from `get_config()`. The programs read i
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from vdm import parts, precisions, predictions, proposals, settings
 from vdm.errors import InputError
@@ -290,20 +291,34 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
-def validate(config: Config) -> None:
+@runtime_checkable
+class RunConfig(Protocol):
+    """What the training loop reads of a config, whatever it is that the run trains: `Config` is one."""
+
+    seed: int
+    imports: tuple[str, ...]
+    data: DataConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+
+@functools.singledispatch
+def validate(config: Any) -> None:
+    """Raises `InputError` for the first field whose value no run could use; of each class of config its own."""
+    raise TypeError(f"config is of type {type(config).__name__}: must be a Config")
+
+
+@validate.register
+def _validate_model(config: Config) -> None:
     """Imports `config.imports`, and raises `InputError` for the first field whose value no run could use."""
-    import_parts(config)
-    settings.check(config)
+    check_training(config)
     # What is left is between fields.
-    batch_size, accumulate = config.training.batch_size, config.training.accumulate
-    if batch_size % accumulate:
-        raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
-    _check_part(config, "schedule", **schedule_context(config))
-    _check_part(config, "optimizer", rate=lambda step: 0.0, **optimizer_context(config))
+    check_part(config, "schedule", **schedule_context(config))
     # Else it is checked again when the data are known.
     read = config.data.entries is not None or not config.network.condition
     if config.data.shape is not None and config.data.levels is not None and read:
-        _check_part(config, "network", **network_context(config))
+        check_part(config, "network", **network_context(config))
     _check_proposal(config)
     prediction = config.network.prediction
     if config.sampling.zero_terminal_snr and prediction not in predictions.KNOW_X_OF_NOISE:
@@ -313,7 +328,17 @@ def validate(config: Config) -> None:
         )
 
 
-def import_parts(config: Config) -> None:
+def check_training(config: RunConfig) -> None:
+    """The part of `validate` that is the same for all that is trained: single fields, parts' modules, the optimiser."""
+    import_parts(config)
+    settings.check(config)
+    batch_size, accumulate = config.training.batch_size, config.training.accumulate
+    if batch_size % accumulate:
+        raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
+    check_part(config, "optimizer", rate=lambda step: 0.0, **optimizer_context(config))
+
+
+def import_parts(config: RunConfig) -> None:
     """Imports the modules whose parts the config may name. Raises `InputError` for one that cannot be imported."""
     try:
         parts.import_modules(config.imports)
@@ -321,12 +346,12 @@ def import_parts(config: Config) -> None:
         raise InputError(f"config.imports={config.imports!r}: {error}") from error
 
 
-def schedule_context(config: Config) -> dict[str, Any]:
+def schedule_context(config: Any) -> dict[str, Any]:
     """What a schedule's constructor is given, if it has a parameter of the name."""
     return {"gamma_min": config.schedule.gamma_min, "gamma_max": config.schedule.gamma_max}
 
 
-def optimizer_context(config: Config) -> dict[str, Any]:
+def optimizer_context(config: RunConfig) -> dict[str, Any]:
     """What an optimiser's constructor is given beside `rate`, step -> learning rate, if it has a parameter of the name:
     all fields of `config.optimizer`."""
     return dataclasses.asdict(config.optimizer)
@@ -342,16 +367,20 @@ def network_context(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config.network) | schedule_context(config) | of_data | rest
 
 
-def _check_part(config: Config, kind: str, **context: Any) -> None:
-    """Makes the part that a group of fields describes; what it refuses is said of the field that it came from."""
-    group = getattr(config, kind)
+def check_part(config: Any, kind: str, group_name: str = "", **context: Any) -> None:
+    """Makes the part that a group of fields describes; what it refuses is said of the field that it came from.
+
+    The group has the kind's name unless another is given.
+    """
+    group_name = group_name or kind
+    group = getattr(config, group_name)
     try:
         parts.check(kind, group.name, **context)
     except parts.PartError as error:
         argument = error.problem.partition("=")[0]
         if hasattr(group, argument) and argument not in parts.read(kind, group.name).arguments:
-            raise InputError(f"config.{kind}.{error.problem}") from error
-        raise InputError(f"config.{kind}.name={str(error).removeprefix(f'{kind}=')}") from error
+            raise InputError(f"config.{group_name}.{error.problem}") from error
+        raise InputError(f"config.{group_name}.name={str(error).removeprefix(f'{kind}=')}") from error
 
 
 def _check_proposal(config: Config) -> None:
@@ -369,18 +398,18 @@ def _check_proposal(config: Config) -> None:
         )
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """The config as nested dicts of JSON values."""
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict[str, Any], where: str = "config.") -> Config:
+def from_dict(values: dict[str, Any], where: str = "config.", kind: type = Config) -> Any:
     """The inverse of `to_dict`, also of an earlier version's; `where` is what messages say before a field's name.
 
-    Raises `InputError` for a field that there is not, and for a value of another type.
+    `kind` is the dataclass that the values are of. Raises `InputError` for a field that there is not, and for a value
+    of another type.
     """
-    config: Config = settings.from_dict(Config, _upgraded(values, where), where)
-    return config
+    return settings.from_dict(kind, _upgraded(values, where) if kind is Config else values, where)
 
 
 def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:

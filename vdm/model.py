@@ -101,7 +101,7 @@ class Model:
         >>> model.computed_in("bfloat16").network.dtype
         dtype(bfloat16)
         """
-        network = _in_dtype(self.network, precisions.dtype(precision))
+        network = in_dtype(self.network, precisions.dtype(precision))
         same = network is self.network and precision == self.precision
         return self if same else replace(self, network=network, precision=precision)
 
@@ -301,7 +301,7 @@ def at_precision(model: Model, precision: str, group: str) -> Model:
         raise InputError(f"config.{group}.precision={precision!r}: {error}") from error
 
 
-def _in_dtype(network: nn.Module, dtype: Any) -> nn.Module:
+def in_dtype(network: nn.Module, dtype: Any) -> nn.Module:
     has_field = any(each.name == "dtype" for each in fields(network))
     # None is Flax's word for the type of the input.
     now = getattr(network, "dtype", None) if has_field else None

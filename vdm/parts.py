@@ -37,6 +37,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "learned_monotone": "vdm.schedules:learned_monotone",
     },
     "network": {"unet": "vdm.networks.unet:unet"},
+    "classifier": {"residual": "vdm.networks.classifier:residual"},
     "weighting": {
         "elbo": "vdm.weightings:elbo",
         "simple": "vdm.weightings:simple",

@@ -46,7 +46,7 @@ from vdm.keys import Stream
 from vdm.programs import train as loop
 from vdm.programs.hooks import every, standard
 from vdm.programs.session import open_session
-from vdm.programs.train import train, write_evaluation
+from vdm.programs.train import task_of, train, write_evaluation
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.records import MetricsFile, read_metrics, weights_digest
 from vdm.training.state import Trained, make_optimizer
@@ -167,8 +167,7 @@ def test_a_run_starts_from_the_averaged_weights_of_another(folder: Path) -> None
     config = tiny(folder, decay="cosine", b1=0.8)
     dataset = load(config.data)
     config = resolve(config, dataset)
-    model = vdm.model.from_config(config)
-    with open_session(config, path, dataset, model, console, [], f"{source}:latest") as session:
+    with open_session(config, path, dataset, task_of(config), console, [], f"{source}:latest") as session:
         assert session.step == 0
         trained = Trained(jnp.int32(0), session.variables, session.state.proposal)
         with Checkpoints(source / "checkpoints", read_only=True) as checkpoints:

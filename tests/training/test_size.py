@@ -11,7 +11,8 @@ import tiny
 from vdm import model as model_lib
 from vdm import parallel, proposals
 from vdm.errors import InputError
-from vdm.training.objective import Objective, cut, joined, loss_and_gradients
+from vdm.training.accumulation import cut, joined
+from vdm.training.objective import Objective, loss_and_gradients
 
 NUM, PARTS = 64, 4
 KEY = jax.random.key(11)

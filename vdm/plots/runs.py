@@ -23,8 +23,16 @@ BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
 COLORS = {"reconstruction": "tab:blue", "prior": "tab:orange", "diffusion": "tab:green"}
 
 
-def loss(path: Path, records: Records) -> None:
+def loss(
+    path: Path,
+    records: Records,
+    name: str = "bits_per_dim",
+    unit: str = "bits/dim",
+    title: str = "Variational bound",
+) -> None:
     """Writes bits/dim of training batches and of the test split (± one standard error) against the step.
+
+    Of another task than a model, what the records call `name`, in its unit.
 
     The evaluations while training are one series, and the final one, of all images and draws, is a point of its own.
     The vertical range leaves out the high losses of the first steps, so that the rest can be read; it says how many.
@@ -32,7 +40,7 @@ def loss(path: Path, records: Records) -> None:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     train = _of_kind(records, "train")
-    steps, values = _series(train, "bits_per_dim")
+    steps, values = _series(train, name)
     window = len(values) // 30
     axes.plot(steps, values, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=0.8, label="training batches")
     if window > 1:
@@ -45,15 +53,15 @@ def loss(path: Path, records: Records) -> None:
         ("evaluation", "test while training, last", {"color": "tab:red", "marker": "o", "markersize": 3}),
         ("final", "final test", {"color": "black", "marker": "D", "markersize": 4, "linestyle": "none", "zorder": 3}),
     )
-    for kind, name, style in styles:
+    for kind, what, style in styles:
         if tests := _of_kind(records, kind):
-            test_steps, test_values = _series(tests, "bits_per_dim")
+            test_steps, test_values = _series(tests, name)
             errors = _series(tests, "stderr")[1]
-            last = f"{name} {test_values[-1]:.3f}" + ("" if np.isnan(errors[-1]) else f" ± {errors[-1]:.3f}")
+            last = f"{what} {test_values[-1]:.3f}" + ("" if np.isnan(errors[-1]) else f" ± {errors[-1]:.3f}")
             axes.errorbar(test_steps, test_values, errors, **style, **ERROR_BARS, label=last)
             everything.append((test_steps, test_values))
-    _limit(axes, *map(np.concatenate, zip(*everything, strict=True)))
-    annotate(axes, "Variational bound", "bits/dim")
+    _limit(axes, unit, *map(np.concatenate, zip(*everything, strict=True)))
+    annotate(axes, title, unit)
     save(figure, path)
 
 
@@ -195,7 +203,7 @@ def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r["step"] for r in records], float), np.array(values, float)
 
 
-def _limit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+def _limit(axes: Axes, unit: str, steps: np.ndarray, values: np.ndarray) -> None:
     """From just below the smallest value to a little above what three quarters of the points stay under.
 
     Says what lies above that.
@@ -210,6 +218,6 @@ def _limit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
     axes.set_ylim(low - margin, high + margin)
     above = values > high + margin
     if above.any():
-        until = f"up to step {steps[above].max():.0f}, the highest {values.max():.3g} bits/dim"
+        until = f"up to step {steps[above].max():.0f}, the highest {values.max():.3g} {unit}"
         text = f"cut off above: {above.sum()} of {values.size} points, {until}"
         axes.annotate(text, (0.02, 0.02), xycoords="axes fraction", fontsize="small", bbox=BOX)

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -32,13 +32,27 @@ HELP, HELP_FULL = ("--help", "-help", "-h", "--helpshort", "-helpshort"), ("--he
 HELP_WIDTH = 100
 """Columns of a text of help."""
 
+
+class Own(NamedTuple):
+    """A config of another class than `Config`, which a program makes of the flags given; there are no files of it."""
+
+    kind: type
+    make: Callable[[Given], tuple[Any, str]]
+    """The config, and the default of --workdir."""
+    workdir: str
+    """That default in words."""
+
+
 _default: dict[str, str] = {}
 """Of --workdir, by --config."""
 
 
-def config() -> Config:
-    """The config as given on the command line. Raises `InputError` for values that no run could use."""
-    value: Config = flags.FLAGS.config
+def config() -> Any:
+    """The config as given on the command line, a `Config` unless the program has its `Own`.
+
+    Raises `InputError` for values that no run could use.
+    """
+    value = flags.FLAGS.config
     validate(value)
     return value
 
@@ -90,17 +104,19 @@ def run(
     define: Callable[[], None],
     default_config: str | None = None,
     comparison: Callable[[Given], type] | None = None,
+    own: Own | None = None,
 ) -> int:
     """Defines flags, parses the command line and runs `program`; returns the exit status.
 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
     given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
-    changes and a config file's `get_comparison()` makes: which one it is, by the flags given.
+    changes and a config file's `get_comparison()` makes: which one it is, by the flags given. `own` is for a program
+    whose config is no `Config`.
 
     Raises `InputError` for bad input, and what else `vdm.programs.process` makes one line of.
     """
     define()
-    _parse(sys.argv, description, define.__module__, default_config, comparison)
+    _parse(sys.argv, description, define.__module__, default_config, comparison, own)
     try:
         program()
     except Stopped as stopped:
@@ -181,6 +197,7 @@ def _parse(
     module: str,
     default_config: str | None,
     comparison: Callable[[Given], type] | None,
+    own: Own | None = None,
 ) -> None:
     given = _given(argv[1:])
     modules = tuple(filter(None, given.get("import", "").split(",")))
@@ -191,12 +208,17 @@ def _parse(
     second = None if comparison is None else comparison(given)
     if any(argument in (*HELP, *HELP_FULL) for argument in argv[1:]):
         full = any(argument in HELP_FULL for argument in argv[1:])
-        print(_help(argv[0], description, module, default_config, second, full))
+        print(_help(argv[0], description, module, default_config, second, full, own))
         sys.exit(0)
     _check_paths_and_numbers(given)
-    _check_fields(given, "config", Config)
+    _check_fields(given, "config", Config if own is None else own.kind)
     folder = given.get("run", given.get("workdir", "runs/digits"))
-    if "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
+    if own is not None:
+        if "config" in given:
+            raise InputError("--config: is made of the run in --run; single fields are --config.FIELD=VALUE")
+        made, _default["workdir"] = own.make(given)
+        loaded = config_files.Loaded(made, None)
+    elif "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
         _default["workdir"], loaded = folder, config_files.Loaded(read_config(Path(folder)), None)
     else:
         file = config_files.find(given.get("config", default_config or ""))
@@ -299,7 +321,7 @@ def _is_flag(argument: str) -> bool:
 def _given(arguments: list[str]) -> dict[str, str]:
     """Flags by name, from --name=value and from --name value."""
     given = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if _is_flag(argument):
             name, equals, value = argument.lstrip("-").partition("=")
             given[name] = value if equals or _is_flag(following) else following
@@ -338,7 +360,13 @@ def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _help(
-    program: str, description: str | None, module: str, default_config: str | None, second: type | None, full: bool
+    program: str,
+    description: str | None,
+    module: str,
+    default_config: str | None,
+    second: type | None,
+    full: bool,
+    own: Own | None = None,
 ) -> str:
     """The flags with one example, or all there is to say, with the fields of the dataclasses."""
     called = program_name(program)
@@ -353,11 +381,14 @@ def _help(
         ("--workdir", "Folder of the run (default: runs/NAME for --config=configs/NAME.py)."),
         ("--import", "MODULE[,MODULE]: modules of your own that register parts, also from the current folder."),
     ]
+    if own is not None:
+        rows[:2] = [("--workdir", f"Folder that it is trained in (default: {own.workdir}).")]
     by_module = flags.FLAGS.flags_by_module_dict()
     # The program's own, and those of `define_processes`. What there is to choose from, a line each, is the fuller help.
-    own = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
-    rows += [(f"--{flag.name}", flag.help) for flag in own]
-    kinds = [(flag, kind) for flag, kind in (("config", Config), ("comparison", second)) if kind is not None]
+    defined = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
+    rows += [(f"--{flag.name}", flag.help) for flag in defined]
+    first_kind = Config if own is None else own.kind
+    kinds = [(flag, kind) for flag, kind in (("config", first_kind), ("comparison", second)) if kind is not None]
     if not full:
         fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
         rows = [(name, text.splitlines()[0]) for name, text in rows]

@@ -28,7 +28,7 @@ _OLD_DTYPE = re.compile("unexpected keyword argument 'dtype'|'NetworkConfig' obj
 class Loaded(NamedTuple):
     """What a config file makes."""
 
-    config: Config
+    config: Any
     comparison: Any
     """Of its `get_comparison()`; None if there is none."""
 

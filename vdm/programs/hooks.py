@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,11 +106,10 @@ class Log(Hook):
         peak = session.peak_images_per_second
         mfu = {} if peak is None else {"mfu": speed / peak}
         terms = {name: float(value) / num_steps for name, value in sums.bits_per_dim._asdict().items()}
-        total = sum(terms.values())
+        total, name, unit = sum(terms.values()), session.task.objective.total, session.task.objective.unit
         session.record(
             "train",
-            bits_per_dim=total,
-            **terms,
+            **({name: total} | terms),
             images_per_second=speed,
             **mfu,
             learning_rate=float(learning_rate(config.optimizer, config.training.steps)(step - 1)),
@@ -117,10 +117,10 @@ class Log(Hook):
         )
         left = (config.training.steps - step) * batch_size / speed
         session.console.print(
-            f"step {step:>{len(str(config.training.steps))}}  {total:.4f} bits/dim  "
+            f"step {step:>{len(str(config.training.steps))}}  {total:.4f} {unit}  "
             f"{speed:,.0f} images/s  {''.join(f'{share:.0%} MFU  ' for share in mfu.values())}{duration(left)} left"
         )
-        session.speed = f"{speed:,.0f} images/s, {total:.3f} bits/dim"
+        session.speed = f"{speed:,.0f} images/s, {total:.3f} {unit}"
         session.restart_metrics()
 
 
@@ -148,7 +148,7 @@ class Sample(Hook):
         key, num = session.key(Stream.SAMPLING), session.config.sampling.num
         try:
             condition = session.conditions(num)
-            with _heeding_progress(session, "sampling") as progress:
+            with heeding_progress(session, "sampling") as progress:
                 images, _ = session.sampler(session.variables, key, num, progress, condition=condition)
         except NonFiniteLatents as error:
             # A sampler may fail on a model that is young; training need not.
@@ -162,7 +162,10 @@ class Sample(Hook):
 
 
 class Evaluate(Hook):
-    """Bits/dim of the moving average on test images, every `evaluate_every` steps: `session.evaluation`."""
+    """The task's evaluation of the moving average, every `evaluate_every` steps: `session.evaluation`.
+
+    Of a model, bits/dim of test images.
+    """
 
     def due(self, session: Session) -> bool:
         return _rhythm(session.config.training.evaluate_every, session)
@@ -173,20 +176,23 @@ class Evaluate(Hook):
 
     def __call__(self, session: Session) -> None:
         settings = session.config.evaluation
-        evaluate(session, "evaluation", settings.training_draws, settings.max_images)
+        session.task.evaluate(session, "evaluation", settings.training_draws, settings.max_images)
 
     def finish(self, session: Session) -> None:
-        session.final = evaluate(session, "final", session.config.evaluation.draws)
+        session.final = session.task.evaluate(session, "final", session.config.evaluation.draws, 0)
 
 
 def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -> Evaluation:
-    """Of the moving average, as a line and a record of this kind. Raises `Stopped` if a request to stop has come."""
+    """Of a model's moving average, as a line and a record of this kind.
+
+    Raises `Stopped` if a request to stop has come.
+    """
     session.heed()
     num_steps = session.model.num_steps
     draws = exact_draws(num_steps, num_draws)
     key, images = session.key(Stream.EVALUATION), session.dataset.test
     what = "final evaluation" if kind == "final" else "evaluating"
-    with _heeding_progress(session, what) as progress:
+    with heeding_progress(session, what) as progress:
         result = session.evaluator(session.variables, images, key, draws, max_images, progress, num_steps)
     session.record(
         kind,
@@ -204,13 +210,13 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
     total = total_with_error(result.total, result.stderr)
     if session.model.condition:
         total += f" given {' and '.join(session.model.condition)}"
-    line = f"step {session.step}  {final}test {total} ({_extent(result, len(images))}; {result.accuracy})"
+    line = f"step {session.step}  {final}test {total} ({extent(result, len(images))}; {result.accuracy})"
     session.console.print(line, style="bold", soft_wrap=True)
     session.evaluation = result
     return result
 
 
-def _extent(result: Evaluation, available: int) -> str:
+def extent(result: Any, available: int) -> str:
     """What an evaluation was of: its images, of so many that there are, and the draws of each."""
     images = f"all {available}" if result.num_images == available else f"{result.num_images} of {available}"
     return f"{images} test images, {result.num_draws} draw{'s' * (result.num_draws > 1)} each"
@@ -261,7 +267,7 @@ class Save(Hook):
 
 
 @contextlib.contextmanager
-def _heeding_progress(session: Session, description: str) -> Iterator[Callable[[int, int], None]]:
+def heeding_progress(session: Session, description: str) -> Iterator[Callable[[int, int], None]]:
     """Shows how far it is, and raises `Stopped` if a request to stop has come."""
     with progress_of(session.console, description) as progress:
 

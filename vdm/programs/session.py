@@ -14,25 +14,26 @@ from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
 from vdm import memory, parallel, precisions, settings, speed
-from vdm.config import Config
+from vdm.config import RunConfig
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
-from vdm.evaluation.bound import Evaluation, Evaluator
+from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.conditions import Conditions
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
-from vdm.model import Model, Variables, at_precision
+from vdm.model import Model, at_precision
 from vdm.programs import stops
 from vdm.programs.progress import Stopwatch
 from vdm.programs.start import Start
+from vdm.programs.task import Task
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
 from vdm.runs.records import MetricsFile, checkpoint_steps, inexact_resume, read_record
-from vdm.training import objective as objective_lib
 from vdm.training.prefetch import Prefetched
-from vdm.training.state import TrainState, abstract_state, init_state, make_optimizer
-from vdm.training.step import FINITE_TERMS, Metrics, empty_metrics
+from vdm.training.state import TrainState, init_state, make_optimizer
+from vdm.training.step import Metrics, empty_metrics
+from vdm.training.task import Variables
 
 
 @runtime_checkable
@@ -60,9 +61,12 @@ class Session:
     """
 
     path: Path
-    config: Config
-    model: Model
-    """Computed in float32; steps, evaluation and sampling each have it in their own precision."""
+    config: Any
+    """A `Config`; of another task than a model, what has the same groups, as far as the loop goes (`RunConfig`)."""
+    model: Any
+    """A `Model`, or what else is trained; computed in float32: steps, evaluation and sampling have their precisions."""
+    task: Task
+    """What is trained: the model again, and its objective and evaluation."""
     mesh: Mesh
     dataset: Dataset
     console: Console
@@ -73,9 +77,9 @@ class Session:
     """Its arrays are gone after the next step, which reuses their memory: keep copies, `jax.device_get`."""
     metrics: Metrics
     """Sums over the steps since the last log line."""
-    evaluation: Evaluation | None = None
-    """Of the moving average on the test split at this very step, once it was made."""
-    final: Evaluation | None = None
+    evaluation: Any = None
+    """An `Evaluation`, or the task's own: of the moving average on the test split at this very step, once made."""
+    final: Any = None
     """The evaluation after the last step, once it was made."""
     speed: str = ""
     """What the progress bar shows beside the steps."""
@@ -132,6 +136,8 @@ class Session:
     @cached_property
     def peak_images_per_second(self) -> float | None:
         """Of training steps on devices that do nothing but the model's products, at their peak; None if not known."""
+        if not isinstance(self.model, Model):
+            return None
         peak = speed.peak_flops(self.mesh.devices.flat[0].device_kind, self.config.training.precision)
         return None if peak is None else peak * self.mesh.size / speed.step_flops(self.model, batch_size=1)
 
@@ -158,7 +164,7 @@ class Session:
 
     @cached_property
     def _no_metrics(self) -> Callable[[], Metrics]:
-        return jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))
+        return jax.jit(lambda: empty_metrics(self.task.objective.terms), out_shardings=parallel.replicated(self.mesh))
 
     def restart_metrics(self) -> None:
         """Sums and time start anew, after a log line."""
@@ -167,11 +173,10 @@ class Session:
 
     def check_finite(self) -> None:
         """Raises `NonFiniteError` if a loss term or gradient was not finite since the last log line."""
-        bad_step, bad_term = int(self.metrics.bad_step), int(self.metrics.bad_term)
-        if bad_step:
+        if bad_step := int(self.metrics.bad_step):
             kept = self.checkpoints.steps()
             raise NonFiniteError(
-                f"step {bad_step}: the {FINITE_TERMS[bad_term]} is not finite; stopped, "
+                f"step {bad_step}: the {self.metrics.bad} is not finite; stopped, "
                 f"{f'checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was made yet'}"
             )
 
@@ -207,10 +212,10 @@ class Session:
 
 @contextmanager
 def open_session(
-    config: Config,
+    config: Any,
     path: Path,
     dataset: Dataset,
-    model: Model,
+    task: Task,
     console: Console,
     given: Sequence[str],
     init_from: str | None = None,
@@ -222,7 +227,7 @@ def open_session(
     training, data = config.training, dataset.info.to_dict()
     mesh = parallel.make_mesh(training.batch_size, training.fsdp, training.accumulate)
     begun = not parallel.all_true(not checkpoint_steps(path))
-    own = model if "model" in given else None
+    own: Any = task.model if "model" in given else None
     start = None if init_from is None else Start.read(init_from, config, own, mesh, begun)
     iterator = train_iterator(
         dataset,
@@ -239,7 +244,7 @@ def open_session(
         Checkpoints(path / "checkpoints", training.keep_checkpoints) as checkpoints,
     ):
         with memory.guarded("the training state", memory.TRAINING):
-            state, metrics, origin = _restore_or_init(config, mesh, model, checkpoints, batches, start, console)
+            state, metrics, origin = _restore_or_init(config, mesh, task, checkpoints, batches, start, console)
             del start
             step = int(state.step)
         num_parameters = sum(x.size for x in jax.tree.leaves(state.variables["network"]))
@@ -251,11 +256,12 @@ def open_session(
             f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s), training in {precision}; {origin}"
         )
-        with stops.gracefully() as received, _sinks(path, step, config, console) as sinks:
+        with stops.gracefully() as received, _sinks(path, step, config, task, console) as sinks:
             session = Session(
                 path=path,
                 config=config,
-                model=model,
+                model=task.model,
+                task=task,
                 mesh=mesh,
                 dataset=dataset,
                 console=console,
@@ -273,26 +279,28 @@ def open_session(
 
 
 def _restore_or_init(
-    config: Config,
+    config: RunConfig,
     mesh: Mesh,
-    model: Model,
+    task: Task,
     checkpoints: Checkpoints,
     batches: Prefetched,
     start: Start | None,
     console: Console,
 ) -> tuple[TrainState, Metrics, str]:
     """State and metrics of the newest checkpoint, with the batches put in their place, or of no steps; and which."""
-    like = abstract_state(config, mesh, model)
-    restored = checkpoints.restore(like, parallel.abstract(empty_metrics, mesh), batches)
+    optimizer = make_optimizer(config)
+
+    def first() -> tuple[TrainState, Metrics]:
+        return init_state(task.model, task.objective, optimizer, config.seed), empty_metrics(task.objective.terms)
+
+    like, of_metrics = parallel.abstract(first, mesh)
+    restored = checkpoints.restore(like, of_metrics, batches)
     if restored is not None:
         state, metrics, warnings = restored
         _warn(console, warnings)
         return state, metrics, f"resuming at step {int(state.step)}"
-    objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
-    make = jax.jit(
-        lambda: init_state(model, objective, optimizer, config.seed), out_shardings=parallel.state_sharding(like, mesh)
-    )
-    state, metrics = make(), jax.jit(empty_metrics, out_shardings=parallel.replicated(mesh))()
+    make = jax.jit(lambda: first()[0], out_shardings=parallel.state_sharding(like, mesh))
+    state, metrics = make(), jax.jit(lambda: first()[1], out_shardings=parallel.replicated(mesh))()
     if start is None or start.variables is None:
         return state, metrics, "from scratch"
     # Two copies: a step reuses the memory of both.
@@ -303,7 +311,7 @@ def _restore_or_init(
 @contextmanager
 def _held(
     path: Path,
-    config: Config,
+    config: RunConfig,
     data: dict[str, Any],
     devices: dict[str, Any],
     given: Sequence[str],
@@ -331,12 +339,12 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 
 @contextmanager
-def _sinks(path: Path, step: int, config: Config, console: Console) -> Iterator[list[Sink]]:
+def _sinks(path: Path, step: int, config: RunConfig, task: Task, console: Console) -> Iterator[list[Sink]]:
     """Where records of later steps go: files of the first process."""
     if not parallel.is_main():
         yield []
         return
     metrics = MetricsFile(path / "metrics.jsonl", step)
     _warn(console, metrics.warnings)
-    with closing(EventFiles(path / "tensorboard", step, settings.flatten(config))) as events:
+    with closing(EventFiles(path / "tensorboard", step, settings.flatten(config), task.objective.total)) as events:
         yield [metrics, events]

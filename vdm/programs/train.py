@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from vdm import memory, parallel
 from vdm import model as model_lib
-from vdm.config import Config, validate
+from vdm.config import Config, RunConfig, validate
 from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
@@ -22,6 +23,7 @@ from vdm.programs import compilation, streams
 from vdm.programs.hooks import Hook, call, evaluate, standard
 from vdm.programs.profile import Profile
 from vdm.programs.session import Session, open_session
+from vdm.programs.task import Task
 from vdm.progress import progress_of
 from vdm.reading import is_whole
 from vdm.runs.open import model_of
@@ -81,6 +83,38 @@ def train(
         given.append("dataset")
         config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
+    result: Evaluation = run(
+        task_of(config, model), config, workdir, dataset, hooks, console, given, profile, init_from
+    )
+    return result
+
+
+def task_of(config: Config, model: Model | None = None) -> Task:
+    """That of a diffusion model: the one that the config describes, or the given one."""
+    return Task(
+        model=model_of(config, model),
+        for_training=model_lib.for_training(config, model),
+        objective=objective_lib.from_config(config),
+        evaluate=evaluate,
+    )
+
+
+def run(
+    task: Task,
+    config: RunConfig,
+    workdir: Path,
+    dataset: Dataset,
+    hooks: Sequence[Hook],
+    console: Console,
+    given: Sequence[str] = (),
+    profile: tuple[int, int] | None = None,
+    init_from: str | None = None,
+) -> Any:
+    """The training loop, of any task: trains, or goes on training, the run in `workdir`; see `train` for the arguments.
+
+    Config and data have been checked, and fit each other; `given` says which of them the caller made. Returns the final
+    evaluation: that of the hooks, `session.final`, or `task.evaluate`'s. Raises as `train` does.
+    """
     for note in dataset.info.notes:
         console.print(f"{dataset.info.name}: {note}", markup=False, soft_wrap=True)
     steps = config.training.steps
@@ -89,7 +123,7 @@ def train(
 
     with (
         _full_disk_in_one_line(workdir),
-        open_session(config, workdir, dataset, model_of(config, model), console, given, init_from) as session,
+        open_session(config, workdir, dataset, task, console, given, init_from) as session,
         Profile(workdir / "profile", profile, console) as profiler,
     ):
         # What a request to stop had cut short at the step that it saved.
@@ -99,7 +133,7 @@ def train(
 
         if session.step < steps:
             with memory.guarded("the training step", memory.TRAINING):
-                train_steps = _compile(session, model_lib.for_training(config, model))
+                train_steps = _compile(session, task)
         with memory.guarded("the training step", memory.TRAINING), progress_of(console, "training") as progress:
             progress(session.step, steps)
             session.watch.restart()
@@ -122,7 +156,7 @@ def train(
 
         for hook in hooks:
             hook.finish(session)
-        result = session.final or evaluate(session, "final", config.evaluation.draws)
+        result = session.final or task.evaluate(session, "final", config.evaluation.draws, 0)
         # Last: to compare.py it says that the run is done.
         if parallel.is_main():
             write_evaluation(workdir, result.to_dict(), dataset.info.to_dict(), session.step)
@@ -139,11 +173,11 @@ def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> in
     return most
 
 
-def _compile(session: Session, model: Model) -> Steps:
+def _compile(session: Session, task: Task) -> Steps:
     """One or more train steps, one with each batch, as one compiled program that reuses the memory of its arguments."""
     start, config, mesh = time.perf_counter(), session.config, session.mesh
     most = config.training.steps_per_call
-    parts = model, objective_lib.from_config(config), make_optimizer(config), config, mesh
+    parts = task.for_training, task.objective, make_optimizer(config), config, mesh
     arguments = session.state, session.metrics
     if most == 1:
         lowered = jit_train_step(*parts).lower(*arguments, *session.batches.peek())

@@ -25,14 +25,15 @@ class EventFiles:
     thread, which dies of a full disk, and the program waits for it forever.
     """
 
-    def __init__(self, folder: Path, step: int, config: Mapping[str, Any]):
-        """`step` is the one that the run goes on from; `config` has its fields by name. Raises OSError."""
+    def __init__(self, folder: Path, step: int, config: Mapping[str, Any], total: str = "bits_per_dim"):
+        """`step` is the one that the run goes on from; `config` has its fields by name; `total` is what tells runs of
+        different ones apart, a number of the final record. Raises OSError."""
         self._folder, self._step = folder, step
         self._writers: dict[str, EventsWriter] = {}
         folder.mkdir(exist_ok=True)
         for there in sorted(path.name for path in folder.iterdir() if path.is_dir()):
             self._start(there)
-        for value in (summary.text("config", _table(config)), *_hyperparameters(config)):
+        for value in (summary.text("config", _table(config)), *_hyperparameters(config, total)):
             self._write(CONFIG, step + 1, summary=value)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -78,10 +79,10 @@ def _table(config: Mapping[str, Any]) -> str:
     return "\n".join(["| field | value |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in config.items())])
 
 
-def _hyperparameters(config: Mapping[str, Any]) -> list[Summary]:
-    """For the table of TensorBoard that has a row for each run, with its final bound."""
+def _hyperparameters(config: Mapping[str, Any], total: str) -> list[Summary]:
+    """For the table of TensorBoard that has a row for each run, with its final bound, or what else is its total."""
     plain = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in config.items()}
-    experiment, start, _ = summary.hparams(plain, {"bits_per_dim": None})
+    experiment, start, _ = summary.hparams(plain, {total: None})
     content = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
     # The number is in a subfolder, which `hparams` cannot say.
     content.experiment.metric_infos[0].name.group = FINAL

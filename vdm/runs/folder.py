@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vdm import settings
-from vdm.config import Config, to_dict
+from vdm.config import Config, RunConfig, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.reading import shown
@@ -22,7 +22,7 @@ class RunDir:
     taken for it; `warnings` says so.
     """
 
-    def __init__(self, path: Path, config: Config, data: dict[str, Any], init_from: dict[str, Any] | None = None):
+    def __init__(self, path: Path, config: RunConfig, data: dict[str, Any], init_from: dict[str, Any] | None = None):
         """`data` is the data set's record, `DatasetInfo.to_dict()`; `init_from` says whose weights it starts from."""
         self.path, self._config, self._data, self._init_from = path, config, data, init_from
         self.warnings: list[str] = []
@@ -40,7 +40,7 @@ class RunDir:
         path, config, record = self.path, self._config, read_record(self.path)
         check_same_data(record, self._data, path)
         if (path / "config.json").exists() or "config" in record:
-            check_same(read_config(path), config, path)
+            check_same(read_config(path, type(config)), config, path)
         else:
             self.warnings.append(f"{path}: its config.json is lost: whether this is the run's config is not known")
         if config.training.steps < step:
@@ -84,17 +84,20 @@ def lock(path: Path) -> TextIO:
 
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
     """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
-    differing = [
-        f"{shown(name)[1:-1]} {shown(before)} there, {shown(data.get(name))} here"
-        for name, before in record.get("data", {}).items()
-        # Classes that were not known then may be known now.
-        if name not in ("name", "notes") and before is not None and data.get(name) != before
-    ]
-    if differing:
+    if differing := differing_data(record.get("data", {}), data):
         raise InputError(
             f"--workdir={path}: made with other data: {', '.join(differing)}; "
             "give those (run.json says which), or another --workdir"
         )
+
+
+def differing_data(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Where two records of data differ, in words; not their name, and what was not known there may be known here."""
+    return [
+        f"{shown(name)[1:-1]} {shown(before)} there, {shown(here.get(name))} here"
+        for name, before in there.items()
+        if name not in ("name", "notes") and before is not None and here.get(name) != before
+    ]
 
 
 def check_same_model(old: Config, new: Config, path: Path) -> None:
@@ -102,7 +105,7 @@ def check_same_model(old: Config, new: Config, path: Path) -> None:
     _refuse(settings.differing(old, new, "model"), path)
 
 
-def check_same(old: Config, new: Config, path: Path) -> None:
+def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
     """Raises `InputError` that lists the fields in which `new` would train something else than `old`."""
     found = settings.differing(old, new, "model", "training")
     if new.optimizer.decay == "constant":

@@ -1,5 +1,6 @@
 """What a run says of itself: config.json, run.json, metrics.jsonl, evaluation.json."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 
 from vdm import settings
-from vdm.config import Config, from_dict, validate
+from vdm.config import Config, RunConfig, from_dict, validate
 from vdm.errors import InputError
 from vdm.files import replace_text, write_json
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
@@ -31,8 +32,10 @@ def checkpoint_steps(path: Path) -> list[int]:
     return sorted(int(folder.name) for folder in (path / "checkpoints").glob("[0-9]*") if is_whole(folder.name))
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path, kind: type = Config) -> Any:
     """The config of the run in `path`, with its parts imported: of config.json, or without that of run.json.
+
+    `kind` is the dataclass that it is read as; one of another task than a model has a field `task` that says which.
 
     Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
     by hand in what decides the training.
@@ -46,7 +49,9 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
     if not values:
         raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
-    config = from_dict(values, f"{where}: ")
+    if (there := what(values)) != (wanted := what(dataclasses.asdict(kind()))):
+        raise InputError(f"{path}: is a {there}'s; must be the folder of a {wanted}")
+    config = from_dict(values, f"{where}: ", kind)
     try:
         validate(config)
     except InputError as error:
@@ -55,7 +60,12 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def _check_unchanged(config: Config, path: Path) -> None:
+def what(values: dict[str, Any]) -> str:
+    """What a config, as a table, is of: "model", or its task's name."""
+    return str(values.get("task", "model"))
+
+
+def _check_unchanged(config: RunConfig, path: Path) -> None:
     """Raises `InputError` if config.json was changed by hand where that gives checkpoints or results another meaning.
 
     run.json has the config again. That there are more steps to train may be known to config.json first.
@@ -63,7 +73,7 @@ def _check_unchanged(config: Config, path: Path) -> None:
     record = read_record(path)
     if "config" not in record:  # an earlier version's
         return
-    there = from_dict(record["config"], f"{path / 'run.json'}: config.")
+    there = from_dict(record["config"], f"{path / 'run.json'}: config.", type(config))
     differing = settings.differing(config, there, "model", "training")
     differing.pop("training.steps", None)
     for name, (value, before) in differing.items():
@@ -105,7 +115,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     return read_json(path / "evaluation.json", {})
 
 
-def session_record(config: Config, devices: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
+def session_record(config: RunConfig, devices: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
     """What run.json says of one session: command, devices, precision, versions, git revision.
 
     `given` names what the caller of `train` made and the config does not: "model", "dataset".
@@ -114,11 +124,11 @@ def session_record(config: Config, devices: dict[str, Any], given: Sequence[str]
         "command": sys.argv,
         "devices": devices,
         "precision": {
-            "training": config.training.precision,
-            "evaluation": config.evaluation.precision,
-            "sampling": config.sampling.precision,
-            "parameters": "float32",
-        },
+            group: getattr(config, group).precision
+            for group in ("training", "evaluation", "sampling")
+            if hasattr(config, group)
+        }
+        | {"parameters": "float32"},
         "deterministic": devices.get("platform") != GPU or config.training.deterministic,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "python": platform.python_version(),

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, PRNGKeyArray, Shaped
+from jaxtyping import Array, PRNGKeyArray
 
-from vdm import bounds, parallel, precisions, proposals, schedules, timesteps, weightings
+from vdm import bounds, precisions, proposals, schedules, timesteps, weightings
 from vdm.config import Config
 from vdm.model import Batch, Bound, Model, Variables
 from vdm.parts import make
 from vdm.proposals import NoiseLevels, Proposal
+from vdm.training.accumulation import in_parts
 from vdm.weightings import Weighting
 
 LEAST_SCALE = 2.0**-64
@@ -37,6 +38,29 @@ class Objective(NamedTuple):
     """Noise levels of a batch."""
     stratified: bool = True
     """Whether a batch shares one uniform offset of its times, or draws them independently."""
+
+    @property
+    def terms(self) -> type[Bound]:
+        """Those of the bound."""
+        return Bound
+
+    @property
+    def total(self) -> str:
+        """What logs call their sum."""
+        return "bits_per_dim"
+
+    @property
+    def unit(self) -> str:
+        """That of the terms."""
+        return "bits/dim"
+
+    def init(self) -> Any:
+        """The state of the proposal."""
+        return self.proposal.init()
+
+    def loss_and_gradients(self, model: Model, *arguments: Any) -> tuple[Bound, Variables, Any]:
+        """See `loss_and_gradients`."""
+        return loss_and_gradients(model, self, *arguments)
 
 
 def from_config(config: Config) -> Objective:
@@ -107,18 +131,8 @@ def loss_and_gradients(
             (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
         return gradients, (*by, bound)
 
-    def add(total: Variables, part: tuple[Array, Any]) -> tuple[Variables, tuple[Array, Array, Bound]]:
-        number, examples = part
-        gradients, one_by_one = backward(examples, jax.random.fold_in(dropout_key, number))
-        return jax.tree.map(jnp.add, total, gradients), one_by_one
-
     examples = (batch, draws, gamma_t, weight, scale)
-    if num_parts == 1:
-        gradients, (by_gamma, by_weight, bound) = backward(examples, dropout_key)
-    else:
-        parts = (jnp.arange(num_parts), jax.tree.map(lambda x: cut(x, num_parts, mesh), examples))
-        gradients, one_by_one = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, variables), parts)
-        by_gamma, by_weight, bound = jax.tree.map(joined, one_by_one)
+    gradients, (by_gamma, by_weight, bound) = in_parts(backward, variables, examples, dropout_key, num_parts, mesh)
     by_gamma, by_weight = by_gamma / scale, by_weight / scale
     (through_levels,) = pull_back((by_gamma, by_weight))
     of_schedule = jax.tree.map(jnp.add, gradients["schedule"], through_levels)
@@ -130,18 +144,3 @@ def loss_and_gradients(
     gradients = {**gradients, "schedule": of_schedule}
     proposal = objective.proposal.update(proposal, levels, w * bound.diffusion)
     return Bound(*(jnp.mean(term) for term in bound)), gradients, proposal
-
-
-def cut(x: Shaped[Array, "batch *rest"], num_parts: int, mesh: Mesh | None) -> Shaped[Array, "parts part *rest"]:
-    """Example j·num_parts + k as example j of part k: neighbours in the batch, so on the same device, go to all parts.
-
-    A device's block of rows is its block of each part, and nothing moves between devices. The times of a part are
-    stratified as well.
-    """
-    parts = jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
-    return parts if mesh is None else jax.lax.with_sharding_constraint(parts, parallel.parts_sharding(mesh))
-
-
-def joined(parts: Shaped[Array, "parts part *rest"]) -> Shaped[Array, "batch *rest"]:
-    """The inverse of `cut`."""
-    return jnp.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])

@@ -11,10 +11,11 @@ from jaxtyping import Array, Integer
 from vdm import config as config_lib
 from vdm import model as model_lib
 from vdm import parallel, parts
-from vdm.config import Config, OptimizerConfig
+from vdm.config import Config, OptimizerConfig, RunConfig
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, Variables
-from vdm.training.objective import Objective, from_config
+from vdm.training.objective import from_config
+from vdm.training.task import Objective, Trainable
 
 
 class TrainState(NamedTuple):
@@ -29,7 +30,8 @@ class TrainState(NamedTuple):
     key: Integer[Array, " words"]
     """Raw data of the key from which step n takes fold_in(key, n)."""
     proposal: Any
-    """State of the objective's proposal: the loss by noise level, of an adaptive one."""
+    """What the objective carries; of a model's, the state of its proposal: the loss by noise level, of an adaptive one.
+    """
 
 
 class Trained(NamedTuple):
@@ -40,7 +42,9 @@ class Trained(NamedTuple):
     proposal: Any
 
 
-def init_state(model: Model, objective: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """The state before the first step: the moving average starts at the variables themselves."""
     variables = model.init(stream_key(seed, Stream.INIT))
     return TrainState(
@@ -49,7 +53,7 @@ def init_state(model: Model, objective: Objective, optimizer: optax.GradientTran
         opt_state=optimizer.init(variables),
         ema=jax.tree.map(jnp.copy, variables),
         key=jax.random.key_data(stream_key(seed, Stream.TRAINING)),
-        proposal=objective.proposal.init(),
+        proposal=objective.init(),
     )
 
 
@@ -73,8 +77,8 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The config's optimiser on the network, gradients clipped, and Adam on the schedule and the likelihood.
+def make_optimizer(config: RunConfig) -> optax.GradientTransformation:
+    """The config's optimiser on the network, gradients clipped, and Adam on the rest: the schedule and the likelihood.
 
     The two share the course of the learning rate, each with its own peak.
     """
@@ -84,7 +88,10 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     clip = optax.clip_by_global_norm(c.clip_norm) if c.clip_norm > 0 else optax.identity()
     network = optax.chain(clip, parts.make("optimizer", c.name, rate=rate, **config_lib.optimizer_context(config)))
     other = optax.adam(lambda step: ratio * rate(step), b1=c.b1, b2=c.b2)
-    labels = {"network": "network", "schedule": "other", "likelihood": "other"}
+
+    def labels(variables: Variables) -> dict[str, str]:
+        return {name: "network" if name == "network" else "other" for name in variables}
+
     return optax.multi_transform({"network": network, "other": other}, labels)
 
 

@@ -10,31 +10,36 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Integer
 
 from vdm import parallel, precisions
-from vdm.config import Config
-from vdm.model import Batch, Bound, Model
-from vdm.training.objective import Objective, loss_and_gradients
+from vdm.config import RunConfig
+from vdm.model import Batch, Bound
 from vdm.training.state import TrainState, ema_decay, init_state, update_ema
-
-# The parts that a non-finite value is reported in.
-FINITE_TERMS = ("reconstruction", "prior", "diffusion", "gradient")
+from vdm.training.task import Objective, Terms, Trainable
 
 
 class Metrics(NamedTuple):
     """Sums over the steps since the last reset, kept on the device: no host round trip a step."""
 
     num_steps: Integer[Array, ""]
-    bits_per_dim: Bound
-    """Sums of batch means of each term, bits/dim."""
+    bits_per_dim: Terms
+    """Sums of batch means of each of the objective's terms, in its unit: those of another task than a model, too.
+
+    The name is that in checkpoints.
+    """
     grad_norm: Array
     """Sum of global norms of the network's gradient, before clipping."""
     bad_step: Integer[Array, ""]
     """First step with a non-finite term; 0 while there is none."""
     bad_term: Integer[Array, ""]
-    """Index of that term in `FINITE_TERMS`."""
+    """Index of that term, or of the gradient after all of them."""
+
+    @property
+    def bad(self) -> str:
+        """Which term that is, or "gradient"."""
+        return (*self.bits_per_dim._fields, "gradient")[int(self.bad_term)]
 
 
-def empty_metrics() -> Metrics:
-    """Metrics of no steps."""
+def empty_metrics(terms: type[Terms] = Bound) -> Metrics:
+    """Metrics of no steps, of an objective with these terms."""
 
     def zero() -> Array:
         return jnp.zeros(())
@@ -42,18 +47,19 @@ def empty_metrics() -> Metrics:
     def none() -> Array:
         return jnp.zeros((), jnp.int32)
 
-    return Metrics(none(), Bound(zero(), zero(), zero()), zero(), none(), none())
+    return Metrics(none(), terms(*(zero() for _ in terms._fields)), zero(), none(), none())
 
 
 def make_train_step(
-    model: Model,
+    model: Trainable,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    config: Config,
+    config: RunConfig,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]:
     """The pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it.
 
+    What is trained, and for what, is the pair of model and objective: see `vdm.training.task`.
     `mesh` is needed where the batch is on one and comes in parts, `training.accumulate`, or the state is cut: variables
     are made whole, to compute the loss with.
     """
@@ -62,7 +68,7 @@ def make_train_step(
     def train_step(state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         whole = state.variables if mesh is None else parallel.gathered(state.variables, mesh)
-        bound, gradients, proposal = loss_and_gradients(model, objective, whole, state.proposal, key, batch, *parts)
+        terms, gradients, proposal = objective.loss_and_gradients(model, whole, state.proposal, key, batch, *parts)
         grad_norm = optax.tree.norm(gradients["network"])
 
         # An optimiser may have products too, as muon.
@@ -72,11 +78,11 @@ def make_train_step(
         ema = update_ema(state.ema, variables, ema_decay(config.optimizer, state.step))
 
         step = state.step + 1
-        finite = jnp.isfinite(jnp.stack([*bound, optax.tree.norm(gradients)]))
+        finite = jnp.isfinite(jnp.stack([*terms, optax.tree.norm(gradients)]))
         newly_bad = (metrics.bad_step == 0) & ~jnp.all(finite)
         metrics = Metrics(
             num_steps=metrics.num_steps + 1,
-            bits_per_dim=Bound(*(a + b for a, b in zip(metrics.bits_per_dim, bound, strict=True))),
+            bits_per_dim=type(terms)(*(a + b for a, b in zip(metrics.bits_per_dim, terms, strict=True))),
             grad_norm=metrics.grad_norm + grad_norm,
             bad_step=jnp.where(newly_bad, step, metrics.bad_step),
             bad_term=jnp.where(newly_bad, jnp.argmin(finite), metrics.bad_term),
@@ -87,7 +93,7 @@ def make_train_step(
 
 
 def jit_train_step(
-    model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+    model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, config: RunConfig, mesh: Mesh
 ) -> jax.stages.Wrapped:
     """`make_train_step` as a program over the mesh that reuses the memory of its arguments.
 
@@ -98,7 +104,7 @@ def jit_train_step(
 
 
 def jit_train_steps(
-    model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+    model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, config: RunConfig, mesh: Mesh
 ) -> jax.stages.Wrapped:
     """As `jit_train_step`, of several steps: (state, metrics, num_steps, *batches) -> (state, metrics).
 
@@ -122,7 +128,7 @@ def jit_train_steps(
 
 
 def _shardings(
-    model: Model, objective: Objective, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh
+    model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, config: RunConfig, mesh: Mesh
 ) -> tuple[TrainState, NamedSharding]:
     shapes = jax.eval_shape(lambda: init_state(model, objective, optimizer, config.seed))
     return parallel.state_sharding(shapes, mesh), parallel.replicated(mesh)

@@ -50,9 +50,7 @@ def define() -> None:
         "How samples are led towards their labels, as classifier_free(1.5, interval=(-4, 3)) (default: "
         f"config.sampling.guidance).{listed_guidances}",
     )
-    flags.DEFINE_list(
-        "sweep_guidance", None, "Instead, a picture with a row for each of these scales, as 0,0.5,1,2,4."
-    )
+    flags.DEFINE_list("sweep_guidance", None, "Instead, a picture with a row for each of these scales, as 0,0.5,1,2,4.")
     flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string(
         "decode", None, "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode)."

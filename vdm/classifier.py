@@ -1,0 +1,204 @@
+"""A classifier of noisy images, p(c|z_t, γ): what guides a diffusion model towards a class, and judges its samples.
+
+Its config is a class of its own, with the groups of a model's that the training loop reads (`vdm.config.RunConfig`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vdm import gaussian, likelihoods, parts, precisions, timesteps
+from vdm import model as model_lib
+from vdm.config import (
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    check_part,
+    check_training,
+    of_model,
+    running,
+    validate,
+)
+from vdm.errors import InputError
+from vdm.model import Batch, Variables
+from vdm.settings import at_least, between, fraction, one_of, part, setting
+
+Schedule = Callable[[Array], Array]
+"""t -> γ(t)."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """p(c|z_t, γ) of integer images; stateless, its variables {"network": …} are passed in.
+
+    A batch is a dict with "image", integers 0 … levels−1 of shape (batch, *shape), and "label", integers below
+    `classes`.
+
+    >>> from vdm.networks.classifier import residual
+    >>> classifier = Classifier(residual(classes=3, channels=8, depth=1), (8, 8, 1), levels=17, classes=3)
+    >>> variables = classifier.init(jax.random.key(0))
+    >>> classifier.log_prob(variables, jnp.zeros((2, 8, 8, 1)), jnp.float32(0)).round(3).tolist()[0]
+    [-1.0989999771118164, -1.0989999771118164, -1.0989999771118164]
+    """
+
+    network: nn.Module
+    """Any Flax module with the call (z, γ, train=False) -> logits (batch, classes): z (batch, *shape), γ a scalar or
+    (batch,). With `train`, dropout draws from the stream "dropout"."""
+    shape: tuple[int, ...]
+    levels: int
+    classes: int
+    gamma_max: float = 5.0
+    """γ of the most noise that it was trained with: what the network is told where γ = ∞."""
+    precision: str = precisions.FLOAT32
+    """What the network computes in."""
+
+    def computed_in(self, precision: str) -> "Classifier":
+        """The same classifier, of the same variables, in another precision; raises as `Model.computed_in`."""
+        network = model_lib.in_dtype(self.network, precisions.dtype(precision))
+        return replace(self, network=network, precision=precision)
+
+    def init(self, key: PRNGKeyArray) -> Variables:
+        """Fresh variables."""
+        variables = dict(self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1)))
+        params = variables.pop("params", {})
+        if variables:
+            raise ValueError(f"network: has variables {', '.join(variables)}; must have parameters alone")
+        return {"network": params}
+
+    def log_prob(
+        self,
+        variables: Variables,
+        z: Float[Array, "batch *data"],
+        gamma: gaussian.Gamma,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch classes"]:
+        """log p(c|z, γ) of every class c, float32; γ a scalar or (batch,). Dropout is on when it gets a key."""
+        gamma = jnp.asarray(gamma, jnp.float32)
+        gamma = jnp.where(jnp.isinf(gamma), jnp.float32(self.gamma_max), gamma)
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        with precisions.products(self.precision):
+            logits = self.network.apply({"params": variables["network"]}, z, gamma, dropout_key is not None, rngs=rngs)
+        return jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
+
+    def loss(self, variables: Variables, key: PRNGKeyArray, batch: Batch, gamma: Schedule) -> Float[Array, " batch"]:
+        """Cross-entropy −log p(label|z_t, γ(t)) in nats, of each image at one noise level.
+
+        The times of a batch are stratified uniform, so noise levels are those that a sampler of the same γ(t) visits.
+        """
+        gamma_t, eps = self.draw(key, batch["image"].shape[0], gamma)
+        return self.loss_at(variables, batch, gamma_t, eps)
+
+    def draw(
+        self, key: PRNGKeyArray, batch_size: int, gamma: Schedule
+    ) -> tuple[Float[Array, " batch"], Float[Array, "batch *data"]]:
+        """Noise levels γ(t) and noise ε of a (global) batch."""
+        key_t, key_eps = jax.random.split(key)
+        times = timesteps.stratified(key_t, batch_size)
+        return gamma(times), jax.random.normal(key_eps, (batch_size, *self.shape))
+
+    def loss_at(
+        self,
+        variables: Variables,
+        batch: Batch,
+        gamma_t: Float[Array, " batch"],
+        eps: Float[Array, "batch *data"],
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Float[Array, " batch"]:
+        """The same at given noise levels, with given noise. Raises ValueError for a batch without labels."""
+        if "label" not in batch:
+            raise ValueError(f"batch has {', '.join(batch)}: must have 'label'")
+        z = gaussian.diffuse(likelihoods.encode(batch["image"], self.levels), eps, gamma_t)
+        log_prob = self.log_prob(variables, z, gamma_t, dropout_key)
+        return -jnp.take_along_axis(log_prob, batch["label"].astype(jnp.int32)[:, None], axis=1)[:, 0]
+
+
+@dataclass(slots=True)
+class OfConfig:
+    """The run whose noise the classifier is trained with; read from it."""
+
+    run: str = running("", "Folder of the run.")
+    step: int = running(0, "Steps that the run had been trained for.", at_least(0))
+    schedule: str = of_model("", "Noise schedule of the run's averaged variables: its name, and a digest of these.")
+    gamma_min: float = of_model(-13.3, "γ(0) of it.", between(-30, 30))
+    gamma_max: float = of_model(5.0, "γ(1) of it.", between(-30, 30))
+
+
+@dataclass(slots=True)
+class ClassifierNetworkConfig:
+    """The network; it takes of these fields what it has a parameter for."""
+
+    name: str = of_model("residual", "`residual`, or one of your own.", part("classifier", in_context=True))
+    channels: int = of_model(32, "Channels at the full resolution, and size of the embedding of γ.", between(1, 2**16))
+    depth: int = of_model(2, "Residual blocks at each resolution.", between(1, 1000))
+    groups: int | None = of_model(
+        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
+    )
+    dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(learning_rate=2e-3, weight_decay=0.05, decay="cosine", ema_decay=0.999)
+
+
+def _training() -> TrainingConfig:
+    return TrainingConfig(
+        steps=2000, batch_size=64, log_every=100, evaluate_every=500, checkpoint_every=250, sample_every=0
+    )
+
+
+@dataclass(slots=True)
+class ClassifierConfig:
+    """Everything that defines a classifier on noisy images."""
+
+    task: str = of_model("classifier", "What is trained.", one_of("classifier"))
+    seed: int = setting(0, "Seed of initialisation, data order, times, noise and dropout.", between(0, 2**32 - 1))
+    imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
+    of: OfConfig = field(default_factory=OfConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    network: ClassifierNetworkConfig = field(default_factory=ClassifierNetworkConfig)
+    optimizer: OptimizerConfig = field(default_factory=_optimizer)
+    training: TrainingConfig = field(default_factory=_training)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@validate.register
+def _validate_classifier(config: ClassifierConfig) -> None:
+    check_training(config)
+    # Else it is checked again when the data are known.
+    check_part(config, "classifier", "network", **network_context(config))
+
+
+def network_context(config: ClassifierConfig) -> dict[str, Any]:
+    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
+    data (2 while they are not known), the ends of γ, `dtype`, and all fields of `config.network`."""
+    data, ends = config.data, {"gamma_min": config.of.gamma_min, "gamma_max": config.of.gamma_max}
+    of_data = {"shape": data.shape, "levels": data.levels, "classes": data.classes or 2}
+    return dataclasses.asdict(config.network) | of_data | ends | {"dtype": precisions.FLOAT32}
+
+
+def from_config(config: ClassifierConfig) -> Classifier:
+    """The classifier that a config describes, float32.
+
+    Raises `InputError` for a bad field, or without data.shape, data.levels and data.classes.
+    """
+    validate(config)
+    data = config.data
+    if data.shape is None or data.levels is None or data.classes is None:
+        raise InputError("config.data: shape, levels and classes must be set (vdm classifier reads them of the data)")
+    network: nn.Module = parts.make("classifier", config.network.name, **network_context(config))
+    return Classifier(network, data.shape, data.levels, data.classes, config.of.gamma_max)
+
+
+def at_precision(classifier: Classifier, precision: str, group: str) -> Classifier:
+    """The classifier as `config.GROUP.precision` has it computed. Raises `InputError` where that cannot be."""
+    try:
+        return classifier.computed_in(precision)
+    except ValueError as error:
+        raise InputError(f"config.{group}.precision={precision!r}: {error}") from error

@@ -1,0 +1,113 @@
+"""The classifier on noisy images: a residual network on ever fewer pixels, which sees γ as the U-Net does."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vdm.networks.convolution import Conv
+from vdm.networks.embeddings import time_embedding
+from vdm.networks.normalization import Norm
+from vdm.networks.unet import ResidualBlock
+
+LEAST_PIXELS = 4
+"""Of the last resolution's shorter side, about."""
+MOST_DOUBLINGS = 2
+"""Of the channels, one at each lower resolution."""
+
+
+class ResidualClassifier(nn.Module):
+    """Logits of each class from a noisy image z and its γ: (batch, height, width, channels) in, (batch, classes) out.
+
+    `depth` residual blocks at each resolution (Dhariwal & Nichol 2021, §4, in small), then means over 2×2 pixels, until
+    the shorter side has about four; the channels double at the first two. After the last, means over all pixels and a
+    linear map, which starts at zero: all classes are equally likely at first. Any image size.
+
+    Parameters are float32. With dtype bfloat16 the blocks compute in it; γ's embedding, the first convolution, the last
+    normalisation and the logits stay float32.
+
+    >>> network = ResidualClassifier(classes=10, channels=8, depth=1, gamma_min=-7.5, gamma_max=5.0)
+    >>> z = jnp.ones((2, 8, 8, 1))
+    >>> logits, _ = network.init_with_output(jax.random.key(0), z, jnp.zeros(2))
+    >>> logits.shape
+    (2, 10)
+    """
+
+    classes: int
+    channels: int
+    depth: int
+    gamma_min: float
+    """γ that the embedding sees as time 0."""
+    gamma_max: float
+    """γ that the embedding sees as time 1."""
+    dropout: float = 0.0
+    groups: int | None = None
+    """Groups of every normalisation; None: see `num_groups`."""
+    dtype: DTypeLike = jnp.float32
+    """What blocks compute in."""
+
+    @nn.compact
+    def __call__(
+        self,
+        z: Float[Array, "batch height width channels"],
+        gamma: Float[Array, ""] | Float[Array, " batch"],
+        train: bool = False,
+    ) -> Float[Array, "batch classes"]:
+        """float32. With `train`, dropout draws from the stream "dropout"."""
+        time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
+        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
+        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(cond))
+
+        h = Conv(self.channels, name="conv_in")(z, train).astype(self.dtype)
+        for k in range(num_resolutions(min(z.shape[1:3]))):
+            if k > 0:
+                h = nn.avg_pool(h, (2, 2), (2, 2), "SAME", count_include_pad=False)
+            channels = self.channels * 2 ** min(k, MOST_DOUBLINGS)
+            for i in range(self.depth):
+                block = ResidualBlock(channels, self.dropout, self.groups, self.dtype, name=f"block_{k}_{i}")
+                h = block(h, cond, train)
+        h = jnp.mean(Norm(self.groups, name="norm_out")(h), axis=(1, 2))
+        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="out")(h)
+
+
+def num_resolutions(side: int) -> int:
+    """Of images whose shorter side has so many pixels: each has half those of the one before.
+
+    >>> [num_resolutions(side) for side in (1, 4, 8, 32)]
+    [1, 1, 2, 4]
+    """
+    return max(round(math.log2(side / LEAST_PIXELS)), 0) + 1
+
+
+def residual(
+    classes: int,
+    channels: int = 32,
+    depth: int = 2,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dropout: float = 0.0,
+    groups: int | None = None,
+    dtype: str = "float32",
+) -> ResidualClassifier:
+    """A residual network on ever fewer pixels, as a config names it: see `ResidualClassifier`.
+
+    Raises ValueError for sizes that do not go together.
+
+    >>> residual(classes=10, channels=16).depth
+    2
+    """
+    if groups is not None and (groups < 1 or channels % groups):
+        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")
+    return ResidualClassifier(
+        classes=classes,
+        channels=channels,
+        depth=depth,
+        gamma_min=gamma_min,
+        gamma_max=gamma_max,
+        dropout=dropout,
+        groups=groups,
+        dtype=jnp.dtype(dtype),
+    )
