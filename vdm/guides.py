@@ -152,21 +152,24 @@ def autoguidance(
 
 
 def classifier(
-    scale: float = 1.0, interval: tuple[float, float] = (-math.inf, math.inf), shifted: bool = False
+    scale: float = 1.0,
+    interval: tuple[float, float] = (-math.inf, math.inf),
+    shifted: bool = False,
+    folder: str = "",
 ) -> Guide:
     """Towards the label by the gradient of a classifier of noisy images (Dhariwal & Nichol 2021): s = `scale`.
 
     As a change of ε̂, for every sampler; or, `shifted`, of the mean of each step of a stochastic one (Strümke &
-    Langseth, Eq. 43). The denoiser is the one with the label, or, where that is dropped, the one without. Raises
-    ValueError for numbers out of range.
+    Langseth, Eq. 43). The classifier is in `folder`, by default the run's own, RUN/classifier. The denoiser is the one
+    with the label, or, where that is dropped, the one without. Raises ValueError for numbers out of range.
 
     >>> classifier(2.0, shifted=True).companion
     ('classifier', '')
     """
     numbers = _scaled(scale, interval)
     if shifted:
-        return Guide(numbers, _unguided, _shifted, ("classifier", ""))
-    return Guide(numbers, _classifier, companion=("classifier", ""))
+        return Guide(numbers, _unguided, _shifted, ("classifier", folder))
+    return Guide(numbers, _classifier, companion=("classifier", folder))
 
 
 def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> None:

@@ -23,6 +23,7 @@ from vdm.reading import field, read_json
 from vdm.runs.folder import check_same, check_same_data
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import git_revision, read_config, read_evaluation, read_record, versions
+from vdm.runs.shards import UNSAID
 
 Train = Callable[[Config, Path, Dataset, Callable[[int], None]], object]
 """Trains, or goes on training, the run in a folder on a data set; calls the last with the step after each log line."""
@@ -122,8 +123,8 @@ def _read_whole(path: Path) -> dict[str, Any]:
     # Earlier ones have none.
     if digest not in (None, _digest(saved)):
         return {}
-    # Nor do they say what samples were computed in, and of which labels: in this, of none.
-    unsaid = {"precision": "tf32", "labels": None}
+    # Nor do they say what samples were computed in, and how they were led to which labels.
+    unsaid = {**UNSAID, "labels": None, "guidance_batch": "auto"}
     return saved | {"settings": saved["settings"] | {"sampling": unsaid | sampling}} if sampling else saved
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vdm.errors import InputError
 from vdm.evaluation.conditions import TEST, conditions_of
 from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
+from vdm.guides import Companion
 from vdm.keys import Stream
 from vdm.plots import images as pictures
 from vdm.programs import captions
@@ -157,24 +159,25 @@ class Sample:
         `InputError` for a guidance without a scale.
         """
         texts = [with_scale(self.settings.guidance, scale) for scale in scales]
-        self.settings = replace(self.settings, guidance=texts[0], num=min(self.settings.num, COLUMNS))
-        sampler, num = self._sampler(), self.settings.num
-        condition, rows = self.conditions(num), []
+        settings = replace(self.settings, guidance=texts[0], num=min(self.settings.num, COLUMNS))
+        run, num, rows = self.run, settings.num, []
+        sampler = ImageSampler(run.model, run.mesh, settings, companions=open_companions(run, texts[0]))
+        condition = self.conditions(num)
         with progress_of(self.console, "sampling") as progress:
             for k, text in enumerate(texts):
 
                 def report(done: int, total: int, k: int = k) -> None:
                     progress(k * total + done, len(texts) * total)
 
-                images, _ = sampler(self.run.variables, self.key, num, report, condition=condition, guidance=text)
-                rows.append(images)
+                rows.append(sampler(run.variables, self.key, num, report, condition=condition, guidance=text)[0])
         # A column an image, a row a scale.
-        frames = np.swapaxes(to_frames(np.stack(rows), self.run.model.levels), 0, 1)
-        path = self.stem.with_name(f"{self.stem.name}_scales_{'_'.join(f'{scale:g}' for scale in scales)}.png")
+        frames = np.swapaxes(to_frames(np.stack(rows), run.model.levels), 0, 1)
+        path = self._path(f"_scales_{'_'.join(f'{scale:g}' for scale in scales)}.png")
         if parallel.is_main():
             names = self.conditions.rows
             columns = [names[k % len(names)] for k in range(num)] if names else ()
-            caption = self._caption("by scale, from the same latents")
+            family = parts.read("guidance", texts[0]).name if self.settings.guidance == "none" else ""
+            caption = self._caption(" ".join(filter(None, [family, "by scale w, from the same latents"])))
             pictures.strip(frames, path, caption, columns, [f"w = {scale:g}" for scale in scales])
         self._wrote([path])
         return path
@@ -183,7 +186,7 @@ class Sample:
         """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
         if num_frames < 2:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
-        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
+        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "interpolating") as progress:
             pairs = min(self.settings.num, ROWS)
             images = latents.interpolate(self.key, pairs, num_frames, progress, self.conditions(pairs))
@@ -208,7 +211,7 @@ class Sample:
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
         images = examples(dataset.test, order(len(dataset.test))[:num])["image"]
-        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables)
+        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "reconstructing") as progress:
             own = conditions_of(self.run.model, dataset.test, num)
             again = latents.reconstruct(images, progress, own)
@@ -229,8 +232,12 @@ class Sample:
 
     def _sampler(self, frames: Sequence[int] = ()) -> ImageSampler:
         run = self.run
-        companions = open_companions(run, self.settings.guidance)
-        return ImageSampler(run.model, run.mesh, self.settings, frames, companions)
+        return ImageSampler(run.model, run.mesh, self.settings, frames, self._companions)
+
+    @cached_property
+    def _companions(self) -> dict[str, Companion]:
+        """What guides beside the model."""
+        return open_companions(self.run, self.settings.guidance)
 
     def _caption(self, what: str = "") -> str:
         of_samples = captions.of_samples(self.run.path, self.run.step, self.seed, self.settings)
@@ -248,6 +255,8 @@ class Sample:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
+        if self._companions:
+            of_all |= {f"weights_{name}": weights_digest(each.variables) for name, each in self._companions.items()}
         if self.conditions.said != TEST:
             return of_all | {"labels": self.conditions.said}
         other = results.other_data(self.run)

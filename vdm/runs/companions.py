@@ -7,7 +7,9 @@ from vdm.errors import InputError
 from vdm.guides import Companion, Guide
 from vdm.reading import is_whole
 from vdm.runs.checkpoints import Checkpoints
+from vdm.runs.classifiers import open_classifier
 from vdm.runs.open import Run, open_run
+from vdm.runs.records import read_record
 
 
 def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
@@ -45,4 +47,12 @@ def _weak(run: Run, which: str) -> Companion:
     return Companion(weak.model, weak.variables)
 
 
-_OPENED = {"weak": _weak}
+def _classifier(run: Run, which: str) -> Companion:
+    """That in a folder, or in the run's own, as `vdm classifier` leaves it."""
+    folder = Path(which) if which else run.path / "classifier"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; vdm classifier --run={run.path} makes one")
+    return Companion(*open_classifier(folder, read_record(run.path).get("data"), mesh=run.mesh))
+
+
+_OPENED = {"weak": _weak, "classifier": _classifier}

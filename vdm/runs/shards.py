@@ -16,6 +16,9 @@ from vdm.reading import read_json, shown
 SHARD = 1024
 """Images in every shard but the last: what a kill costs at most, and what is held in memory."""
 
+UNSAID = {"precision": "tf32", "guidance": "none"}
+"""Settings of samples of earlier versions, which had no others."""
+
 Images = UInt8[np.ndarray, "num height width channels"]
 
 
@@ -65,7 +68,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
             raise InputError(f"{folder}: has samples without settings.json; move them away")
         return
     # Those of an earlier version say nothing of it.
-    there = {name: settings[name] for name in ("precision",) if settings.get(name) == "tf32"} | read_json(path)
+    there = {name: value for name, value in UNSAID.items() if settings.get(name) == value} | read_json(path)
     differing = [
         f"{shown(name)[1:-1]} {shown(there.get(name))} there, {shown(settings.get(name))} here"
         for name in sorted({*there, *settings})

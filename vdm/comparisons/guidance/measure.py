@@ -1,9 +1,8 @@
 """compare.py --by=guidance: one trained model with labels, and how good its samples are by every guidance."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer
@@ -54,7 +53,7 @@ def compare_guidance(
     if "label" not in trained.model.condition:
         raise InputError(f"--run={run}: was trained without labels; must be of a config such as digits_conditional")
     # Before hours of others.
-    samplers = {text: _sampler(trained, _sampling(config, settings, text)) for text in settings.guidances}
+    samplers = {text: _Led.open(trained, _sampling(config, settings, text)) for text in settings.guidances}
     classifier = Path(settings.classifier) if settings.classifier is not None else run / "classifier"
     judge = Judge(classifier, trained) if settings.classifier is not None or classifier.is_dir() else None
     quality = Quality(settings.metrics, trained.dataset, settings.samples)
@@ -66,9 +65,19 @@ def _sampling(config: Config, settings: GuidanceSettings, text: str) -> Sampling
     return replace(config.sampling, num=settings.samples, guidance=text)
 
 
-def _sampler(trained: Run, sampling: SamplingConfig) -> ImageSampler:
-    companions = open_companions(trained, sampling.guidance)
-    return ImageSampler(trained.model, trained.mesh, sampling, companions=companions)
+class _Led(NamedTuple):
+    """A sampler of one guidance."""
+
+    sampler: ImageSampler
+    digests: list[str]
+    """Of the weights of what guides beside the model."""
+
+    @classmethod
+    def open(cls, trained: Run, sampling: SamplingConfig) -> "_Led":
+        """Raises `InputError` for a guidance that the run cannot have."""
+        companions = open_companions(trained, sampling.guidance)
+        sampler = ImageSampler(trained.model, trained.mesh, sampling, companions=companions)
+        return cls(sampler, [weights_digest(each.variables) for each in companions.values()])
 
 
 class _Guidances:
@@ -78,7 +87,7 @@ class _Guidances:
         settings: GuidanceSettings,
         quality: Quality,
         judge: Judge | None,
-        samplers: dict[str, ImageSampler],
+        samplers: dict[str, _Led],
         workdir: Path,
         console: Console,
     ):
@@ -136,16 +145,12 @@ class _Guidances:
             "sampling": asdict(_sampling(self.config, self.settings, guidance)),
             "seed": self.config.seed,
             "weights": self.weights,
-            "companions": [weights_digest(each.variables) for each in self._companions(name)],
+            "companions": self.samplers[name].digests if name in self.samplers else [],
             "judge": None if self.judge is None else self.judge.digest,
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images.
             "choice": CHOICE,
         }
-
-    def _companions(self, name: str) -> Iterator[Any]:
-        if name in self.samplers:
-            yield from self.samplers[name].companions.values()
 
     def _measure(self, name: str) -> dict[str, Any]:
         """What the images of one guidance come to; every one has the same key, and so the same latents."""
@@ -167,13 +172,12 @@ class _Guidances:
     def _compiled(self, guidance: str) -> ImageSampler:
         """The first sampler of the guidances that one program serves."""
         guide: Guide = parts.make("guidance", guidance)
-        for text, sampler in self.samplers.items():
+        for text, led in self.samplers.items():
             other: Guide = parts.make("guidance", text)
             if other.program == guide.program:
-                return sampler
-        return self.samplers.setdefault(
-            guidance, _sampler(self.trained, _sampling(self.config, self.settings, guidance))
-        )
+                return led.sampler
+        sampling = _sampling(self.config, self.settings, guidance)
+        return self.samplers.setdefault(guidance, _Led.open(self.trained, sampling)).sampler
 
     def _write(self, rows: list[Row]) -> str:
         table = markdown(self.measures, rows)
