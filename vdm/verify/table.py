@@ -19,7 +19,11 @@ from vdm.programs.command_line import Parser
 from vdm.programs.streams import make_console
 from vdm.progress import progress_of
 from vdm.reading import whole
-from vdm.verify.checks import TOPICS, Check
+from vdm.verify import checks
+from vdm.verify.checks import Check
+from vdm.verify.guidance import guidance
+
+TOPICS = {**checks.TOPICS, "guidance": guidance}
 
 
 def verify(seed: int, scale: float = 1.0, only: Sequence[str] | None = None) -> list[Check]:
