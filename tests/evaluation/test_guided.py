@@ -16,7 +16,9 @@ from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler, make_grid
 from vdm.evaluation.latents import Latents
+from vdm.export import programs as export
 from vdm.guides import Companion
+from vdm.keys import Stream, stream_key
 
 KEY, STEPS = jax.random.key(3), 5
 LABELS = np.array([0, 2, 1, 1, 0, 2], np.int32)
@@ -227,3 +229,21 @@ def test_a_model_without_dropped_labels_can_be_led_away_from_one():
     images = ImageSampler(which, parallel.make_mesh(1), settings("classifier_free(2.0, negative=1)"), (0,))
     found = images(exact(), KEY, 6, condition={"label": LABELS})[1]
     np.testing.assert_allclose(found, guesses("classifier_free(2.0, negative=1)")[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_an_export_is_guided_and_its_denoiser_knows_dropped_labels():
+    """The sampler takes labels alone; the denoiser is the model's, with those that are dropped told."""
+    config = settings("classifier_free(2.0, interval=(-4, 3))")
+    lowered = export.programs(model(), config, ["cpu"])
+    weights, labels = export.to_weights(exact()), {"label": jnp.asarray(LABELS)}
+    images, _ = lowered["sampler.bin"].call(weights, np.uint32(5), np.arange(6, dtype=np.int32), labels)
+    one = ImageSampler(model(), parallel.make_mesh(1), config)
+    expected, _ = one(exact(), stream_key(5, Stream.SAMPLING), 6, condition={"label": LABELS})
+    assert np.mean(images != expected) < 0.02
+    z, gamma = jax.random.normal(KEY, (6, *SHAPE)), jnp.linspace(-3.0, 3.0, 6)
+    condition = labels | {"dropped": jnp.arange(6) % 2 == 0}
+    eps_hat = lowered["denoiser.bin"].call(weights, z, gamma, condition)
+    np.testing.assert_allclose(eps_hat, model().denoise(exact(), z, gamma, condition), rtol=1e-4, atol=1e-5)
+    described = export.calls(model())
+    assert described["sampler.bin"]["arguments"]["condition"] == {"label": "int32 (batch)"}
+    assert described["denoiser.bin"]["arguments"]["condition"] == {"label": "int32 (batch)", "dropped": "bool (batch)"}
