@@ -77,7 +77,7 @@ def of_network(**network: Any) -> Config:
         (of_network(channels=8, groups=3), "config.network.groups=3: must be a divisor of channels=8, or None"),
         (of_network(channels=8, groups=0), "config.network.groups=0: must be 1 or more, or None"),
         (of_network(name="unet(heads=3)"), "config.network.name='unet(heads=3)': heads=3 comes from the config: give"),
-        (of_network(name="dit"), "config.network.name='dit': must be one of unet"),
+        (of_network(name="uvit"), "config.network.name='uvit': must be one of unet, adm, dit"),
         (Config(imports=("no_such_module",)), "no module 'no_such_module' on Python's path"),
         (
             Config(schedule=ScheduleConfig(name="learned_monotone(hidden=0)")),

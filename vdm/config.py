@@ -81,9 +81,15 @@ class ScheduleConfig:
 class NetworkConfig:
     """The denoising network; a network takes of these fields what it has a parameter for."""
 
-    name: str = of_model("unet", "That of VDM, or one of your own (`imports`).", part("network", in_context=True))
+    name: str = of_model(
+        "unet",
+        "`unet`: VDM's, at full resolution; `adm`: a U-Net that halves it; `dit`: a transformer; or one of your own.",
+        part("network", in_context=True),
+    )
     channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", between(1, 2**16))
-    depth: int = of_model(32, "Residual blocks on the way down; the way up has one more.", between(1, 1000))
+    depth: int = of_model(
+        32, "Blocks: of `unet` on the way down, of `adm` too, at each resolution; of `dit` in all.", between(1, 1000)
+    )
     attention: str = of_model(
         "middle", "`middle`: one attention block between down and up; `everywhere`: after each residual block too."
     )

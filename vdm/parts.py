@@ -36,7 +36,11 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "learned_linear": "vdm.schedules:learned_linear",
         "learned_monotone": "vdm.schedules:learned_monotone",
     },
-    "network": {"unet": "vdm.networks.unet:unet"},
+    "network": {
+        "unet": "vdm.networks.unet:unet",
+        "adm": "vdm.networks.adm:adm",
+        "dit": "vdm.networks.dit:dit",
+    },
     "classifier": {"residual": "vdm.networks.classifier:residual"},
     "weighting": {
         "elbo": "vdm.weightings:elbo",

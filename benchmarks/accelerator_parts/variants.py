@@ -50,7 +50,7 @@ def _training(**changes: Any) -> Callable[[Config], Config]:
 VARIANTS = [
     Variant("no_dropout", _network(dropout=0.0)),
     Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
-    Variant("plain_attention", patch=("vdm.networks.unet", "largest_fused_head", lambda _: lambda: 0)),
+    Variant("plain_attention", patch=("vdm.networks.attention", "largest_fused_head", lambda _: lambda: 0)),
     # With `jax.checkpoint`, as on CPUs: the backward pass computes anew what is between normalisation and convolution.
     Variant("recomputed_swish", patch=("vdm.networks.normalization", "computed_anew", lambda _: lambda: True)),
     Variant("five_steps_a_call", _training(steps_per_call=5)),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from vdm.networks import UNet, unet
+from vdm.networks import UNet, attention
 
 F32, BF16 = jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)
 SHAPE = (2, 4, 4, 2)
@@ -126,7 +126,7 @@ class Device(NamedTuple):
 def test_heads_that_cudnn_takes(monkeypatch, backend, device, largest):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    assert unet.largest_fused_head() == largest
+    assert attention.largest_fused_head() == largest
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_heads_that_cudnn_takes(monkeypatch, backend, device, largest):
 def test_fused_attention_is_chosen_where_it_can_be(monkeypatch, dtype, channels, largest, fused):
     asked, plain = [], jax.nn.dot_product_attention
 
-    def attention(query, key, value, implementation=None):
+    def of_jax(query, key, value, implementation=None):
         asked.append(implementation)
         return plain(query, key, value)
 
-    monkeypatch.setattr(unet, "largest_fused_head", lambda: largest)
-    monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
+    monkeypatch.setattr(attention, "largest_fused_head", lambda: largest)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", of_jax)
     x = jax.ShapeDtypeStruct((1, 3, 1, channels), dtype)
     # A function of its own: what is traced is kept by function and shapes.
-    assert jax.eval_shape(lambda *qkv: unet.attend(*qkv), x, x, x).dtype == dtype  # noqa: PLW0108
+    assert jax.eval_shape(lambda *qkv: attention.attend(*qkv), x, x, x).dtype == dtype  # noqa: PLW0108
     assert ("cudnn" in asked) == fused

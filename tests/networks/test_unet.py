@@ -10,8 +10,8 @@ import tiny
 from oracle import EPS, f64
 
 from vdm.networks import UNet, fourier_exponents
+from vdm.networks.attention import SelfAttention, attend
 from vdm.networks.embeddings import fourier_features, time_embedding
-from vdm.networks.unet import SelfAttention, attend
 
 
 def unet(**kwargs) -> UNet:

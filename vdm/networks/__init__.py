@@ -1,6 +1,8 @@
 """Denoising networks: Flax modules that map (z, γ) to a prediction of the noise."""
 
+from vdm.networks.adm import ADM
+from vdm.networks.dit import DiT
 from vdm.networks.embeddings import fourier_exponents
 from vdm.networks.unet import UNet
 
-__all__ = ["UNet", "fourier_exponents"]
+__all__ = ["ADM", "DiT", "UNet", "fourier_exponents"]

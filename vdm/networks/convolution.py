@@ -27,23 +27,27 @@ class Conv(nn.Module):
     channels: int
     dtype: DTypeLike = jnp.float32
     kernel_init: Initializer = nn.initializers.lecun_normal()
+    stride: int = 1
+    """Every so many pixels; with another than 1, gradients are JAX's own."""
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width inputs"], train: bool = False
-    ) -> Float[Array, "batch height width channels"]:
+    ) -> Float[Array, "batch rows columns channels"]:
         """In `dtype`. With `train` it can be differentiated backwards only."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
-        return (convolve_in_training if train else convolve)(x, kernel) + bias[None, None, None, :]
+        in_training = train and self.stride == 1
+        y = convolve_in_training(x, kernel) if in_training else convolve(x, kernel, self.stride)
+        return y + bias[None, None, None, :]
 
 
 def convolve(
-    x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
-) -> Float[Array, "batch height width outputs"]:
-    """The convolution, x padded with zeros."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS)
+    x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], stride: int = 1
+) -> Float[Array, "batch rows columns outputs"]:
+    """The convolution, x padded with zeros; of every `stride`th pixel."""
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=DIMENSIONS)
 
 
 @jax.custom_vjp

@@ -53,6 +53,28 @@ class ConditionEmbedding(nn.Module):
         return jnp.where(dropped[:, None], self.param("none", init, (self.size,))[None, :], result)
 
 
+def embedded(
+    gamma: Float[Array, ""] | Float[Array, " batch"],
+    condition: Any,
+    batch: int,
+    *,
+    ends: tuple[float, float],
+    frequencies: int,
+    size: int,
+    classes: int | None,
+) -> Float[Array, "batch size"]:
+    """γ, and a condition if there is one, as a vector: what blocks are conditioned on; float32.
+
+    Linear maps "embed_0" and "embed_1" of the module that calls it, each with swish, of the time at which γ lies
+    between its `ends`, by `frequencies` sines and cosines; the embedding "condition" joins the first of them.
+    """
+    time = (gamma - ends[0]) / (ends[1] - ends[0])
+    hidden = nn.Dense(size, name="embed_0")(time_embedding(jnp.broadcast_to(time, (batch,)), frequencies))
+    if condition is not None:
+        hidden += ConditionEmbedding(size, classes, name="condition")(condition)
+    return nn.swish(nn.Dense(size, name="embed_1")(nn.swish(hidden)))
+
+
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
     """Sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, float32.
 

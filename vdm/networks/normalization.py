@@ -17,6 +17,9 @@ CHANCES = 256
 class Norm(nn.Module):
     """dropout(swish(GroupNorm(x + shift))), or without swish: statistics in float32, `dtype` out. Wu & He (2018).
 
+    With a modulation (a, b) it is (1 + a) GroupNorm(x) + b that swish is given: the adaptive group normalisation of
+    Dhariwal & Nichol (2021, §3.1).
+
     >>> norm = Norm()
     >>> x = jnp.ones((2, 4, 4, 8))
     >>> norm.apply(norm.init(jax.random.key(0), x), x).shape
@@ -36,6 +39,7 @@ class Norm(nn.Module):
         x: Float[Array, "batch height width channels"],
         shift: Float[Array, "batch channels"] | None = None,
         train: bool = False,
+        modulation: tuple[Float[Array, "batch channels"], Float[Array, "batch channels"]] | None = None,
     ) -> Float[Array, "batch height width channels"]:
         """Like x. `shift` is added to every pixel before all else."""
         channels = x.shape[-1]
@@ -53,7 +57,11 @@ class Norm(nn.Module):
             return y if keep is None else jnp.where(keep, CHANCES / max(CHANCES - dropped, 1) * y, jnp.zeros_like(y))
 
         apply = jax.checkpoint(activate) if computed_anew() else activate
-        return apply(x, *coefficients(x, shift, scale, bias, groups), keep)
+        slope, offset = coefficients(x, shift, scale, bias, groups)
+        if modulation is not None:
+            more, beside = (value.astype(jnp.float32) for value in modulation)
+            slope, offset = slope * (1 + more), offset * (1 + more) + beside
+        return apply(x, slope, offset, keep)
 
 
 def computed_anew() -> bool:
@@ -63,6 +71,14 @@ def computed_anew() -> bool:
     keep.
     """
     return jax.default_backend() == "cpu"
+
+
+def whole(x: Array) -> Array:
+    """x, which on a CPU is computed as a whole, and so is its gradient, before what comes next.
+
+    XLA would there compute a sum of block after block anew in each block.
+    """
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def num_groups(channels: int) -> int:

@@ -1,19 +1,17 @@
 """The VDM denoiser: a residual network at full resolution with skip concatenation (Kingma et al. 2021, §J)."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vdm.networks.attention import SelfAttention
 from vdm.networks.convolution import Conv
-from vdm.networks.embeddings import ConditionEmbedding, fourier_exponents, fourier_features, time_embedding
-from vdm.networks.normalization import Norm
-from vdm.precisions import AMPERE, HOPPER, compute_capability
+from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
+from vdm.networks.normalization import Norm, whole
 
 ATTENTION = ("middle", "everywhere")
 
@@ -28,6 +26,7 @@ class UNet(nn.Module):
     Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
     Fourier features, the first and the last convolution; and within the blocks statistics of normalisation and softmax.
 
+    >>> import jax
     >>> network = UNet(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
     >>> z = jnp.ones((2, 4, 4, 1))
     >>> params = network.init(jax.random.key(0), z, jnp.zeros(2))
@@ -69,12 +68,15 @@ class UNet(nn.Module):
 
         A condition joins the embedding of γ: see `ConditionEmbedding`.
         """
-        time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
-        cond = nn.Dense(4 * self.channels, name="embed_0")(embedding)
-        if condition is not None:
-            cond += ConditionEmbedding(4 * self.channels, self.classes, name="condition")(condition)
-        cond = nn.swish(nn.Dense(4 * self.channels, name="embed_1")(nn.swish(cond)))
+        cond = embedded(
+            gamma,
+            condition,
+            z.shape[0],
+            ends=(self.gamma_min, self.gamma_max),
+            frequencies=self.channels,
+            size=4 * self.channels,
+            classes=self.classes,
+        )
 
         # Argument 3 is `train`; 0 is self.
         residual_block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
@@ -125,80 +127,6 @@ class ResidualBlock(nn.Module):
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, dtype=dtype, name="shortcut")(x)
         return x + h
-
-
-class SelfAttention(nn.Module):
-    """x + linear(attention over all pixels of norm(x)), the last linear map zero at first."""
-
-    heads: int
-    groups: int | None = None
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = whole(x)
-        batch, height, width, channels = x.shape
-        h = Norm(self.groups, swish=False, dtype=self.dtype, name="norm")(x).reshape(batch, height * width, channels)
-        heads = (batch, height * width, self.heads, channels // self.heads)
-        query, key, value = (
-            nn.Dense(channels, dtype=self.dtype, name=name)(h).reshape(heads) for name in ("query", "key", "value")
-        )
-        h = attend(query, key, value).reshape(batch, height, width, channels)
-        return x + nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")(h)
-
-
-def whole(x: Array) -> Array:
-    """x, which on a CPU is computed as a whole, and so is its gradient, before what comes next.
-
-    XLA would there compute a sum of block after block anew in each block.
-    """
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
-
-
-def attend(
-    query: Float[Array, "batch pixels heads channels"],
-    key: Float[Array, "batch pixels heads channels"],
-    value: Float[Array, "batch pixels heads channels"],
-) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value, softmax in float32; in bfloat16 on a GPU fused, by cuDNN.
-
-    JAX itself never chooses the fused one, and can trace it only where there is a GPU for it; programs that are lowered
-    there for other platforms keep the other.
-    """
-    if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= largest_fused_head():
-        fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=plain_attention)
-    return plain_attention(query, key, value)
-
-
-def plain_attention(
-    query: Float[Array, "batch pixels heads channels"],
-    key: Float[Array, "batch pixels heads channels"],
-    value: Float[Array, "batch pixels heads channels"],
-) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value of each head, softmax in float32."""
-    batch, pixels, heads, channels = query.shape
-    # Passes over pixels² values, transposing ones above all, cost more on a CPU than the products do. So the products
-    # have one leading axis, and the softmax's division comes after the sum over keys, on `channels` values a pixel.
-    query, key, value = (x.swapaxes(1, 2).reshape(-1, pixels, channels) for x in (query, key, value))
-    scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    h = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    h = (h / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
-    return h.reshape(batch, heads, pixels, channels).swapaxes(1, 2)
-
-
-def largest_fused_head() -> int:
-    """Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on this process's GPUs; 0: none.
-
-    128 on NVIDIA's Ampere and Ada, 256 from Hopper on: the single head of the ImageNet configs.
-    """
-    if jax.default_backend() != "gpu":
-        return 0
-    capability = compute_capability(jax.local_devices()[0])
-    if capability < AMPERE:
-        return 0
-    return 256 if capability >= HOPPER else 128
 
 
 def unet(

@@ -1,0 +1,11 @@
+"""CIFAR-10 given its labels, a tenth of them dropped in training so that samples can be guided; the rest as cifar10."""
+
+from configs import cifar10
+from vdm.config import Config
+
+
+def get_config() -> Config:
+    config = cifar10.get_config()
+    config.network.condition = ("label",)
+    config.data.classes, config.data.entries = 10, ("label int32",)
+    return config

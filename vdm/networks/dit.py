@@ -1,0 +1,235 @@
+"""The diffusion transformer: attention among the patches of an image (Peebles & Xie 2023)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vdm.networks.attention import attended
+from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
+from vdm.networks.normalization import EPSILON, whole
+
+FREQUENCIES = 256
+"""Sines and cosines of the time, whatever the width."""
+LONGEST_WAVE = 10_000.0
+"""Of the positions' sines, over 2π, in patches."""
+
+ZEROS, XAVIER = nn.initializers.zeros, nn.initializers.xavier_uniform()
+
+
+class DiT(nn.Module):
+    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
+
+    A token is a patch of `patch` × `patch` pixels, features and all, mapped to `channels`, plus fixed sines and cosines
+    of its place. `depth` blocks of attention and a perceptron follow, each conditioned by scales, shifts and gates that
+    start at zero (adaLN-zero); a linear map, zero at first, makes patches again, so the result is z, or 0, at first.
+    Height and width must be multiples of `patch`: ValueError.
+
+    Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
+    Fourier features, the first and the last linear map; and within the blocks statistics of normalisation and softmax.
+
+    >>> import jax
+    >>> network = DiT(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
+    >>> z = jnp.ones((2, 4, 4, 1))
+    >>> params = network.init(jax.random.key(0), z, jnp.zeros(2))
+    >>> network.apply(params, z, jnp.zeros(2)).shape
+    (2, 4, 4, 1)
+    """
+
+    channels: int
+    """Of a token: a multiple of 4, for the sines of its place."""
+    depth: int
+    """Blocks."""
+    gamma_min: float
+    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    gamma_max: float
+    """γ that the embedding sees as time 1."""
+    patch: int = 2
+    heads: int = 1
+    mlp_ratio: float = 4.0
+    """Width of the perceptron's hidden layer, in `channels`."""
+    fourier: Sequence[int] = (7, 8)
+    """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz): (7, 8) for 8-bit data, see `fourier_exponents`."""
+    dropout: float = 0.0
+    residual: bool = True
+    """Whether z is added to the result."""
+    classes: int | None = None
+    """Number of labels, where it is conditioned on them."""
+    dtype: DTypeLike = jnp.float32
+    """What blocks compute in."""
+    remat: bool = False
+    """Whether the backward pass computes each block anew from its input, instead of keeping all that is inside."""
+
+    @nn.compact
+    def __call__(
+        self,
+        z: Float[Array, "batch height width channels"],
+        gamma: Float[Array, ""] | Float[Array, " batch"],
+        condition: Any = None,
+        train: bool = False,
+    ) -> Float[Array, "batch height width channels"]:
+        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+
+        A condition joins the embedding of γ: see `ConditionEmbedding`.
+        """
+        _check_sides(z.shape[1:3], self.patch)
+        cond = embedded(
+            gamma,
+            condition,
+            z.shape[0],
+            ends=(self.gamma_min, self.gamma_max),
+            frequencies=FREQUENCIES,
+            size=self.channels,
+            classes=self.classes,
+        )
+        tokens = patches(jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1), self.patch)
+        rows, columns = (side // self.patch for side in z.shape[1:3])
+        h = nn.Dense(self.channels, kernel_init=XAVIER, name="linear_in")(tokens)
+        h = (h + positions(rows, columns, self.channels)[None]).astype(self.dtype)
+
+        # Argument 3 is `train`; 0 is self.
+        transformer_block = nn.remat(TransformerBlock, static_argnums=(3,)) if self.remat else TransformerBlock
+        for i in range(self.depth):
+            block = transformer_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")
+            h = block(h, cond, train)
+
+        more, beside = modulations(cond, 2, self.channels, jnp.float32, "condition_out")
+        h = normalized(h, more, beside, jnp.float32)
+        h = nn.Dense(self.patch**2 * z.shape[-1], kernel_init=ZEROS, name="linear_out")(h)
+        h = image(h, z.shape[1:3], self.patch)
+        return z + h if self.residual else h
+
+
+class TransformerBlock(nn.Module):
+    """h = x + g₁ attention((1 + a₁) norm(x) + b₁), then h + g₂ perceptron((1 + a₂) norm(h) + b₂).
+
+    All of a, b and g are linear in cond, and zero at first: x is what comes out. Dropout is inside the perceptron.
+    """
+
+    heads: int
+    mlp_ratio: float
+    dropout: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens channels"], cond: Float[Array, "batch size"], train: bool
+    ) -> Float[Array, "batch tokens channels"]:
+        x = whole(x)
+        channels, dtype = x.shape[-1], self.dtype
+        a_1, b_1, g_1, a_2, b_2, g_2 = modulations(cond, 6, channels, dtype, "condition")
+        x = x + g_1[:, None] * attended(normalized(x, a_1, b_1, dtype), self.heads, dtype, XAVIER, XAVIER)
+        h = normalized(x, a_2, b_2, dtype)
+        h = nn.Dense(int(self.mlp_ratio * channels), kernel_init=XAVIER, dtype=dtype, name="hidden")(h)
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h))
+        return x + g_2[:, None] * nn.Dense(channels, kernel_init=XAVIER, dtype=dtype, name="perceptron")(h)
+
+
+def modulations(
+    cond: Float[Array, "batch size"], number: int, channels: int, dtype: DTypeLike, name: str
+) -> list[Float[Array, "batch channels"]]:
+    """Linear in cond and zero at first, by a layer `name` of the module that calls it."""
+    values = nn.Dense(number * channels, kernel_init=ZEROS, dtype=dtype, name=name)(cond)
+    return jnp.split(values, number, axis=-1)
+
+
+def normalized(
+    x: Float[Array, "batch tokens channels"],
+    more: Float[Array, "batch channels"],
+    beside: Float[Array, "batch channels"],
+    dtype: DTypeLike,
+) -> Float[Array, "batch tokens channels"]:
+    """(1 + more) x + beside, of x with mean 0 and variance 1 in each token; statistics in float32, `dtype` out."""
+    x = x.astype(jnp.float32)
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x / jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + EPSILON)
+    return ((1 + more.astype(jnp.float32)[:, None]) * x + beside.astype(jnp.float32)[:, None]).astype(dtype)
+
+
+def patches(x: Float[Array, "batch height width channels"], patch: int) -> Float[Array, "batch tokens features"]:
+    """The pixels of each patch, row by row, and patch by patch, row by row."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
+
+
+def image(
+    tokens: Float[Array, "batch tokens features"], sides: Sequence[int], patch: int
+) -> Float[Array, "batch height width channels"]:
+    """The image, of height and width `sides`, that `patches` takes apart."""
+    height, width = sides
+    x = tokens.reshape(len(tokens), height // patch, width // patch, patch, patch, -1)
+    return x.swapaxes(2, 3).reshape(len(tokens), height, width, -1)
+
+
+def positions(rows: int, columns: int, channels: int) -> Float[np.ndarray, "tokens channels"]:
+    """Sines and cosines of the place of each patch, of its column and then of its row, by `channels`/4 frequencies."""
+    frequencies = LONGEST_WAVE ** -(np.arange(channels // 4) / (channels // 4))
+
+    def along(places: np.ndarray) -> np.ndarray:
+        angles = places.reshape(-1, 1) * frequencies[None, :]
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+    row, column = np.mgrid[:rows, :columns]
+    return np.concatenate([along(column), along(row)], axis=1).astype(np.float32)
+
+
+def dit(
+    channels: int = 768,
+    depth: int = 12,
+    patch: int = 2,
+    heads: int = 1,
+    mlp_ratio: float = 4.0,
+    dropout: float = 0.0,
+    fourier: tuple[int, ...] | None = None,
+    residual: bool = True,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    shape: tuple[int, ...] = (64, 64, 3),
+    levels: int = 256,
+    classes: int | None = None,
+    dtype: str = "float32",
+    remat: bool = False,
+) -> DiT:
+    """The diffusion transformer of Peebles & Xie (2023), as a config names it: see `DiT`.
+
+    Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
+    for sizes that do not go together, or with those of the images.
+
+    >>> network = dit(channels=8, depth=1, patch=4, shape=(8, 8, 1), levels=17)
+    >>> network.patch, network.fourier
+    (4, (3, 4))
+    """
+    if channels % 4:
+        raise ValueError(f"channels={channels}: must be a multiple of 4, for sines and cosines of row and column")
+    if heads < 1 or channels % heads:
+        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")
+    if patch < 1:
+        raise ValueError(f"patch={patch}: must be 1 or more")
+    if not 1 <= mlp_ratio * channels < 2**20:
+        raise ValueError(f"mlp_ratio={mlp_ratio}: must be such that 1 ≤ mlp_ratio · channels < 2²⁰")
+    _check_sides(shape[:2], patch)
+    return DiT(
+        channels=channels,
+        depth=depth,
+        gamma_min=gamma_min,
+        gamma_max=gamma_max,
+        patch=patch,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        fourier=fourier_exponents(levels) if fourier is None else fourier,
+        dropout=dropout,
+        residual=residual,
+        classes=classes,
+        dtype=jnp.dtype(dtype),
+        remat=remat,
+    )
+
+
+def _check_sides(sides: Sequence[int], patch: int) -> None:
+    if any(side % patch for side in sides):
+        raise ValueError(f"patch={patch}: must divide the images' height and width, {'×'.join(map(str, sides))}")
