@@ -87,6 +87,10 @@ class Evaluation:
     """Mean one-draw diffusion loss in each bin of t, bits/dim; NaN where no time fell."""
     time_std: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
     """Its standard deviation over images and noise."""
+    by_image: Float[np.ndarray, " images"] = field(compare=False, repr=False)
+    """`total` of each image."""
+    groups: Groups | None = field(default=None, compare=False, repr=False)
+    """Their groups, where the data have an entry "group"."""
     stderr_over: str = "images"
     """What `stderr` takes as independent: "images", or "groups (3)" where the data say which images belong together."""
     num_available: int | None = None
@@ -228,8 +232,7 @@ class Evaluator:
         uniform = scheme is None or scheme.quantiles is None
         exact_sum = num_steps is not None and strata % num_steps == 0 and uniform
         if offsets is None and not in_pairs:
-            # The middle is away from the edges of the steps, where float32 could miss one.
-            offsets = _middle if exact_sum else functools.partial(_uniform, key)
+            offsets = own_offsets(key, exact_sum)
         if scheme is not None:
             scheme = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), scheme)
         terms, by_time, variances, groups, done = [], [], [], [], 0
@@ -341,10 +344,14 @@ def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *d
 
 
 def image_noise(
-    keys: Key[Array, " batch"], stream: Integer[Array, ""], shape: tuple[int, ...]
+    keys: Key[Array, " batch"], stream: Integer[Array, ""] | Integer[Array, " batch"], shape: tuple[int, ...]
 ) -> Float[Array, "batch *data"]:
     """Standard normal noise of an image's key in one of its streams; stream 0 is that of its time offset."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, stream), shape))(keys)
+
+    def one(key: PRNGKeyArray, stream: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, stream), shape)
+
+    return jax.vmap(one)(keys, jnp.broadcast_to(stream, keys.shape))
 
 
 def image_uniform(keys: Key[Array, " batch"], d: Integer[Array, ""]) -> Float[Array, " batch"]:
@@ -357,7 +364,9 @@ def image_uniform(keys: Key[Array, " batch"], d: Integer[Array, ""]) -> Float[Ar
 
 
 def stratum(
-    offsets: Float[Array, " batch"], d: Integer[Array, ""], num_draws: Integer[ArrayLike, ""]
+    offsets: Float[Array, " batch"],
+    d: Integer[Array, ""] | Integer[Array, " batch"],
+    num_draws: Integer[ArrayLike, ""],
 ) -> Float[Array, " batch"]:
     """The time (d + u)/num_draws < 1 of draw d = 0 … num_draws − 1, uniform in its stratum if u is."""
     t = (d.astype(jnp.float32) + offsets) / jnp.asarray(num_draws, jnp.float32)
@@ -408,10 +417,18 @@ def to_evaluation(estimates: Estimates, num_dims: int) -> Evaluation:
         estimates.exact_sum,
         time_mean=mean,
         time_std=np.sqrt(np.maximum(square - mean**2, 0)),
+        by_image=totals.mean(axis=0),
+        groups=estimates.groups,
         variance=float(second.sum() / count.sum() - (first.sum() / count.sum()) ** 2),
         stderr_over=stderr_over(estimates.groups),
         num_available=estimates.num_available,
     )
+
+
+def own_offsets(key: PRNGKeyArray, exact_sum: bool) -> Callable[[int, np.ndarray], ArrayLike]:
+    """(round, indices of images) -> the u of their stratified times: of each image's key, or ½ for exact sums."""
+    # The middle is away from the edges of the steps, where float32 could miss one.
+    return _middle if exact_sum else functools.partial(_uniform, key)
 
 
 @jax.jit

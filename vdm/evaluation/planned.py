@@ -187,12 +187,25 @@ def evaluate_to(
 
     The error comes out smaller where `MIN_PAIRS` are more than enough.
     """
-    pilot_key, key = jax.random.split(key)
+    pilot_key, _ = jax.random.split(key)
     levels = levels_table(lambda t: _gamma(evaluator, variables, t))
     pilot = run_pilot(evaluator, variables, source, pilot_key, levels, num_steps)
     plan = make_plan(pilot, levels, len(source), target, num_steps)
-    result = evaluator(variables, source, key, plan.calls, progress=progress, num_steps=num_steps, scheme=plan.scheme)
-    return result, plan
+    return evaluate_by(plan, evaluator, variables, source, key, num_steps, progress), plan
+
+
+def evaluate_by(
+    plan: Plan,
+    evaluator: Evaluator,
+    variables: Variables,
+    source: Source,
+    key: PRNGKeyArray,
+    num_steps: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """The bound on `source` with the draws of a plan: from the key of `evaluate_to`, its very times and noise."""
+    _, key = jax.random.split(key)
+    return evaluator(variables, source, key, plan.calls, progress=progress, num_steps=num_steps, scheme=plan.scheme)
 
 
 def _gamma(evaluator: Evaluator, variables: Variables, t: Float[np.ndarray, " num"]) -> np.ndarray:

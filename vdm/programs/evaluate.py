@@ -15,12 +15,13 @@ from vdm import parallel, plots, precisions
 from vdm.config import Config
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws, total_with_error
+from vdm.evaluation.conditional import Dropped, difference
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
-from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_to
+from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_by, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.files import write_json
 from vdm.keys import Stream
-from vdm.model import Model, Variables, at_precision
+from vdm.model import DROPPED, Model, Variables, at_precision
 from vdm.progress import progress_of
 from vdm.reading import whole
 from vdm.runs import results
@@ -66,6 +67,10 @@ class Evaluate:
         self.model = at_precision(self.run.model, self.precision, "evaluation")
         self.key = self.run.key(Stream.EVALUATION)
         self._weights = weights_digest(self.run.variables)
+        self._condition = " and ".join(self.model.condition)
+        """What the bounds are given, in words; "" for none."""
+        self._given = f" given {self._condition}" if self._condition else ""
+        self._title = f"{self.run.dataset.info.name}, test split, step {self.run.step}"
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
@@ -81,27 +86,37 @@ class Evaluate:
         evaluator = Evaluator(self.model, run.mesh, run.config.evaluation.batch_size)
         found = []
         for num_steps, name in names.items():
-            plan = None
+            plan, dropped = None, None
+            of_all = (run.variables, run.dataset.test, self.key)
             with progress_of(self.console, f"evaluating at T = {name}") as progress:
                 if stderr is None:
                     exact = exact_draws(num_steps, draws)
-                    result = evaluator(
-                        run.variables, run.dataset.test, self.key, exact, progress=progress, num_steps=num_steps
-                    )
+                    result = evaluator(*of_all, exact, progress=progress, num_steps=num_steps)
                 else:
-                    planned_to = (run.variables, run.dataset.test, self.key, stderr, num_steps, progress)
                     try:
-                        result, plan = evaluate_to(evaluator, *planned_to)
+                        result, plan = evaluate_to(evaluator, *of_all, stderr, num_steps, progress)
                     except TooManyDrawsError as error:
                         raise InputError(f"--stderr={stderr:g}: {error}") from error
-            found.append(result)
+            if DROPPED in self.model.conditions:
+                of_all = (run.variables, Dropped(run.dataset.test), self.key)
+                with progress_of(self.console, f"with {self._condition} dropped, at T = {name}") as progress:
+                    if plan is None:
+                        dropped = evaluator(*of_all, result.num_draws, progress=progress, num_steps=num_steps)
+                    else:
+                        dropped = evaluate_by(plan, evaluator, *of_all, num_steps, progress)
+            found.append((result, dropped))
             # Before the file: a disk may be full by now.
-            self.console.print(f"T = {name}: {result}")
+            self.console.print(f"T = {name}: {result}{self._given}")
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
-            self._write(paths[num_steps], result.to_dict() | ({} if plan is None else {"plan": plan.to_dict()}))
-        self.console.print(_table(found, f"{run.dataset.info.name}, test split, step {run.step}"), soft_wrap=False)
-        return found
+            numbers = result.to_dict() | ({} if plan is None else {"plan": plan.to_dict()})
+            if dropped is not None:
+                worth = difference(dropped, result)
+                self.console.print(f"T = {name}: {dropped} with {self._condition} dropped: {worth}, paired")
+                numbers["dropped"] = dropped.to_dict() | {"difference": worth.to_dict()}
+            self._write(paths[num_steps], numbers)
+        self.console.print(_table(found, self._title, self._condition), soft_wrap=False)
+        return [result for result, _ in found]
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
         """The bounds of `vdm.evaluation.ode` on all test images or so many of them: two lines, and a file.
@@ -133,7 +148,7 @@ class Evaluate:
                 max_images=images or 0,
                 progress=progress,
             )
-        self.console.print(_both(result), soft_wrap=True)
+        self.console.print(_both(result, self._given), soft_wrap=True)
         self._write(path, result.to_dict())
         return result
 
@@ -157,7 +172,7 @@ class Evaluate:
             )
         curves = _curves(run.model, run.variables)
         caption = (
-            f"continuous time, step {run.step}, {report.num_images} images with {rounds} draws each; "
+            f"continuous time{self._given and ', bound' + self._given}, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
         )
         table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
@@ -194,7 +209,9 @@ class Evaluate:
         if not parallel.is_main():
             return
         run = self.run
-        of = {"weights_digest": self._weights, "seed": run.config.seed}
+        of: dict[str, Any] = {"weights_digest": self._weights, "seed": run.config.seed}
+        if self.model.condition:
+            of["condition"] = list(self.model.condition)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, numbers | measured(run.dataset.info.to_dict(), run.step) | of)
         self.console.print(f"wrote {path}", soft_wrap=True)
@@ -217,8 +234,8 @@ def _account(result: Evaluation, plan: Plan, target: float) -> str:
     )
 
 
-def _both(result: OdeEvaluation) -> str:
-    """The ODE's bound and the variational bound, a line each."""
+def _both(result: OdeEvaluation, given: str) -> str:
+    """The ODE's bound and the variational bound, a line each; `given` says what both are given."""
     own, probes = result.variational, result.num_probes
     divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
     error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
@@ -228,26 +245,38 @@ def _both(result: OdeEvaluation) -> str:
         else f"solver's error at most {result.solver_error:.2g} ({result.num_checked} of the images solved again)"
     )
     return (
-        f"ODE {result}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
+        f"ODE {result}{given}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
         f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws an image: "
         f"{result.num_draws}, {divergence}, "
         f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls}), {solver}\n"
-        f"variational bound {own}, same images, draws an image: {own.num_draws}; ODE − bound "
+        f"variational bound {own}{given}, same images, draws an image: {own.num_draws}; ODE − bound "
         f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
     )
 
 
-def _table(results: Sequence[Evaluation], title: str) -> Table:
-    first = results[0]
+def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str, condition: str) -> Table:
+    """Bounds, a row each; of a bound with a `condition` one row given it and, if there is one, one with it dropped."""
+    first, _ = results[0]
     caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
-    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
+    table.add_column("T", justify="right")
+    if condition:
+        table.add_column(condition)
+    for column in ("total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
         table.add_column(column, justify="right")
-    for result in results:
+
+    def add(steps: str, what: str, result: Evaluation) -> None:
         table.add_row(
-            "∞" if result.num_steps is None else str(result.num_steps),
+            steps,
+            *([what] if condition else []),
             total_with_error(result.total, result.stderr).removesuffix(" bits/dim"),
             *(f"{getattr(result, name):.4f}" for name in ("reconstruction", "prior", "diffusion")),
             f"{result.num_draws}{', all terms' if result.exact_sum else ''}",
         )
+
+    for result, dropped in results:
+        add("∞" if result.num_steps is None else str(result.num_steps), "given", result)
+        if dropped is not None:
+            add("", "dropped", dropped)
+            table.add_row("", "worth", str(difference(dropped, result)))
     return table

@@ -202,6 +202,8 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
     )
     final = "final " if kind == "final" else ""
     total = total_with_error(result.total, result.stderr)
+    if session.model.condition:
+        total += f" given {' and '.join(session.model.condition)}"
     line = f"step {session.step}  {final}test {total} ({_extent(result, len(images))}; {result.accuracy})"
     session.console.print(line, style="bold", soft_wrap=True)
     session.evaluation = result
