@@ -42,6 +42,19 @@ def stderr_of_draws(values: Float[np.ndarray, "draws images"]) -> float | None:
     return float(np.sqrt(values.var(axis=0, ddof=1).sum() / draws) / num) if draws > 1 else None
 
 
+def wilson(successes: int, num: int, z: float = 1.959964) -> tuple[float, float]:
+    """The interval of a share, by default of 95 %, also where all or none are successes (Wilson 1927).
+
+    >>> low, high = wilson(10, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.722, 1.0)
+    """
+    share, extra = successes / num, z**2 / num
+    middle, half = share + extra / 2, z * np.sqrt(share * (1 - share) / num + extra / (4 * num))
+    low, high = (middle - half) / (1 + extra), (middle + half) / (1 + extra)
+    return float(max(low, 0.0)), float(min(high, 1.0))
+
+
 def jackknife(without: Float[np.ndarray, "n *values"]) -> Any:
     """Standard error of an estimate from its values with one of n independent examples left out (Tukey 1958).
 

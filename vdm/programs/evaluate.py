@@ -14,7 +14,9 @@ from rich.table import Table
 from vdm import parallel, plots, precisions
 from vdm.config import Config
 from vdm.errors import InputError
+from vdm.evaluation import race
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws, total_with_error
+from vdm.evaluation.classify import LABEL, Classification, Classifier
 from vdm.evaluation.conditional import Dropped, difference
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_by, evaluate_to
@@ -22,12 +24,16 @@ from vdm.evaluation.variance import Report, variance_report, with_equal_ends
 from vdm.files import write_json
 from vdm.keys import Stream
 from vdm.model import DROPPED, Model, Variables, at_precision
+from vdm.programs.classification import classification_lines, classification_table
 from vdm.progress import progress_of
 from vdm.reading import whole
 from vdm.runs import results
 from vdm.runs.open import open_run
 from vdm.runs.records import measured, weights_digest
 from vdm.settings import MAX_INT, MAX_STEPS
+
+PRIORS = ("uniform", "train")
+"""--prior: every class alike, or as often as among the training images."""
 
 ODE_TOLERANCE = 1e-4
 """--tolerance by default."""
@@ -172,7 +178,7 @@ class Evaluate:
             )
         curves = _curves(run.model, run.variables)
         caption = (
-            f"continuous time{self._given and ', bound' + self._given}, step {run.step}, {report.num_images} images with {rounds} draws each; "
+            f"continuous time{self._given}, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
         )
         table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
@@ -192,6 +198,62 @@ class Evaluate:
             plots.estimator_variance(path.with_suffix(".png"), report.to_dict()["lines"], *curves)
             self.console.print(f"wrote {path.with_suffix('.png')}", soft_wrap=True)
         return report
+
+    def classify(self, draws: int, error: float | None, prior: str, images: int | None) -> Classification:
+        """The classes of the test images by `vdm.evaluation.classify`: a line or two, a table, a file and a picture.
+
+        `prior` is one of `PRIORS`. Raises `InputError` for a flag out of its range, and a model without labels.
+        """
+        least = 1 if error is None else 2 * race.MIN_DRAWS
+        for flag, value, smallest in (("classify", draws, least), ("images", images, 1)):
+            if value is not None and not smallest <= value <= MAX_INT:
+                early = " with --drop_error" if smallest > 1 else ""
+                raise InputError(f"--{flag}={value}: must be from {smallest} to {MAX_INT}{early}")
+        if error is not None and not 0 < error < 1:
+            raise InputError(f"--drop_error={error:g}: must be between 0 and 1")
+        run, settings = self.run, self.run.config.evaluation
+        names = run.dataset.info.classes
+        if LABEL not in self.model.condition or names is None:
+            has = self._condition or "nothing"
+            raise InputError(
+                f"--classify: the model of {run.path} is given {has}; must be given labels of named classes"
+            )
+        given = {"drop_error": None if error is None else f"{error:g}", "images": images}
+        given |= {"prior": None if prior == PRIORS[0] else prior}
+        path = self._path(classify=draws, **{name: value for name, value in given.items() if value is not None})
+        classifier = Classifier(self.model, run.mesh, settings.batch_size, len(names))
+        shares = None if prior == PRIORS[0] else self._class_shares(len(names))
+        with progress_of(self.console, "classifying") as progress:
+            result = classifier(
+                run.variables,
+                run.dataset.test,
+                self.key,
+                draws,
+                log_prior=None if shares is None else np.log(shares),
+                error=error,
+                max_images=images or 0,
+                progress=progress,
+            )
+        self.console.print(classification_lines(result, prior), soft_wrap=True)
+        self.console.print(classification_table(result, names, self._title), soft_wrap=False)
+        probabilities = None if shares is None else shares.tolist()
+        self._write(
+            path, result.to_dict() | {"classes": list(names), "prior": {"kind": prior, "shares": probabilities}}
+        )
+        if parallel.is_main():
+            plots.confusion(path.with_suffix(".png"), result.confusion, names, f"{self._title}: accuracy {result}")
+            self.console.print(f"wrote {path.with_suffix('.png')}", soft_wrap=True)
+        return result
+
+    def _class_shares(self, num_classes: int) -> np.ndarray:
+        """Of the training images, by Laplace's rule: (n + 1)/(N + C), so that no class is ruled out."""
+        train = self.run.dataset.train
+        with progress_of(self.console, "counting the classes") as progress:
+            counts = np.ones(num_classes)
+            for k in range(len(train)):
+                counts[int(train[k][LABEL])] += 1
+                progress(k + 1, len(train))
+        return counts / counts.sum()
 
     def _path(self, *fields: str, **settings: Any) -> Path:
         """The file of what is measured with these settings; see `results.stem`. Another precision than float32 is one.

@@ -6,6 +6,7 @@ vdm evaluate --workdir=runs/digits --stderr=0.005
 vdm evaluate --workdir=runs/digits --config.evaluation.precision=bfloat16
 vdm evaluate --workdir=runs/digits --variance=100
 vdm evaluate --workdir=runs/digits --ode=2 --images=100
+vdm evaluate --workdir=runs/digits_conditional --classify=64 --drop_error=0.01
 """
 
 from absl import flags
@@ -45,7 +46,23 @@ def define() -> None:
         "With --ode: probes of the divergence, 0 for exact (default: exact up to 16 dimensions, else 8).",
     )
     flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step, for each dimension (default: 1e-4).")
-    flags.DEFINE_integer("images", None, "With --ode: so many test images from all over the split (default: all).")
+    flags.DEFINE_integer(
+        "images", None, "With --ode and --classify: so many test images from all over the split (default: all)."
+    )
+    flags.DEFINE_integer(
+        "classify",
+        None,
+        "Instead, the test images' classes by their bounds given each label, from so many draws of each class.",
+    )
+    flags.DEFINE_float(
+        "drop_error",
+        None,
+        "With --classify: drop classes early, where all draws would give an image another class with at most this "
+        "probability (default: all draws for all classes).",
+    )
+    flags.DEFINE_enum(
+        "prior", None, ["uniform", "train"], "With --classify: p(c), the training images' for train (default: uniform)."
+    )
     cli.define_out("evaluations")
 
 
@@ -59,16 +76,27 @@ def program() -> None:
     given = flags.FLAGS
     if given.variance is not None and (given.T is not None or given.stderr is not None):
         raise InputError("--variance: goes without --T and --stderr; it is of continuous time")
-    others = [name for name in ("T", "stderr", "variance") if given[name].value is not None]
-    of_ode = [name for name in ("probes", "tolerance", "images") if given[name].value is not None]
-    if given.ode is not None and others:
-        raise InputError(f"--ode: goes without --{others[0]}; it is of continuous time, with --ode=DRAWS draws")
-    if given.ode is None and of_ode:
-        raise InputError(f"--{of_ode[0]}: goes with --ode=DRAWS only")
+    modes = {
+        "ode": ("it is of continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
+        "classify": ("its bounds are the model's own, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
+    }
+    mode = next((name for name in modes if given[name].value is not None), None)
+    if mode is not None:
+        rivals = [
+            name for name in ("T", "stderr", "variance", *modes) if name != mode and given[name].value is not None
+        ]
+        if rivals:
+            raise InputError(f"--{mode}: goes without --{rivals[0]}; {modes[mode][0]}")
+    for name in dict.fromkeys(option for _, options in modes.values() for option in options):
+        of = [f"--{each}=DRAWS" for each, (_, options) in modes.items() if name in options]
+        if given[name].value is not None and (mode is None or name not in modes[mode][1]):
+            raise InputError(f"--{name}: goes with {' or '.join(of)} only")
     steps = None if given.T is None else parse_steps(given.T)
     evaluate = Evaluate(config, workdir, given.checkpoint, console, cli.out())
     if given.ode is not None:
         evaluate.ode(given.ode, given.probes, given.tolerance, given.images)
+    elif given.classify is not None:
+        evaluate.classify(given.classify, given.drop_error, given.prior or "uniform", given.images)
     elif given.variance is not None:
         evaluate.variance(given.variance)
     else:

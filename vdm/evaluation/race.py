@@ -1,0 +1,150 @@
+"""Which class has the least loss, an image each: with all draws for every class, or with early ends for the hopeless.
+
+A race knows numbers only, no model: `measure` gives it the losses of some draws of some classes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from scipy import stats
+
+MIN_DRAWS = 8
+"""Fewest draws after which a class may be dropped."""
+
+Measure = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
+"""(images, classes, first, last) -> the losses of draws first … last − 1 of these pairs, (pairs, last − first)."""
+
+
+class Race(NamedTuple):
+    """Losses of every image and class, in nats, as far as they were measured, and what they say."""
+
+    losses: Float[np.ndarray, "images classes draws"]
+    """NaN where not measured."""
+    margins: Float[np.ndarray, "images classes"]
+    """The mean of a class's loss less the winner's, over the draws that both have, less that of their log p(c)."""
+    checked: Bool[np.ndarray, " images"]
+    """Whose other draws were then made up for."""
+    complete: Float[np.ndarray, "checked classes"]
+    """The margins of those checked from all draws."""
+
+    @property
+    def winners(self) -> Integer[np.ndarray, " images"]:
+        """The class of each image."""
+        return np.argmin(self.margins, axis=1)
+
+    @property
+    def calls(self) -> Integer[np.ndarray, " images"]:
+        """Draws taken of each image, over all classes; without those of the check."""
+        return np.isfinite(self.losses).sum(axis=(1, 2))
+
+
+def rounds(num_draws: int, error: float | None) -> list[int]:
+    """Draws taken by the end of each round: all at once, or with an `error` 1/8, 1/4, 1/2 of them and then all.
+
+    >>> rounds(64, None), rounds(64, 0.01), rounds(20, 0.01)
+    ([64], [8, 16, 32, 64], [10, 20])
+    """
+    parts = [-(-num_draws // parts) for parts in (8, 4, 2)] if error is not None else []
+    return [*(num for num in parts if MIN_DRAWS <= num < num_draws), num_draws]
+
+
+def run(
+    measure: Measure,
+    log_prior: Float[np.ndarray, " classes"],
+    num_images: int,
+    num_draws: int,
+    error: float | None = None,
+    checked: Bool[np.ndarray, " images"] | None = None,
+) -> Race:
+    """The race of `num_images` images, the least mean loss − log p(c) winning.
+
+    Without `error`, every class gets `num_draws` draws. With it, classes are dropped in rounds, and an image is left
+    alone when one class remains. What a class is held against is the present leader, draw by draw on the same times and
+    noise: a class is dropped when the mean difference of the n draws so far is above Student's t of n − 1 degrees of
+    freedom times √((1 − n/N) s²/n). The population is the N draws of the whole race (Cochran 1977, ch. 2), so the
+    question is who would win with all of them. The level of each test is error/((C − 1)·(rounds with a decision)):
+    by Bonferroni's inequality over leaders and rounds, the winner of the whole race is dropped with a probability of at
+    most `error`, as far as such means of differences are t distributed. Losses have heavy tails, so that is an
+    assumption: those `checked` have the draws left out made up for, which tells what it is worth.
+
+    >>> constant = lambda images, classes, first, last: np.tile(1.0 * classes[:, None], last - first)
+    >>> run(constant, np.log([0.5, 0.5]), num_images=3, num_draws=4).winners
+    array([0, 0, 0])
+    """
+    num_classes, ends = len(log_prior), rounds(num_draws, error)
+    losses = np.full((num_images, num_classes, num_draws), np.nan)
+    running, done = np.ones((num_images, num_classes), bool), 0
+    for end in ends:
+        images, classes = np.nonzero(running)
+        if len(images):
+            losses[images, classes, done:end] = measure(images, classes, done, end)
+        if error is not None and end < num_draws:
+            level = error / (max(num_classes - 1, 1) * (len(ends) - 1))
+            running &= ~_behind(losses[:, :, :end], log_prior, level, num_draws)
+            running &= running.sum(axis=1, keepdims=True) > 1
+        done = end
+    margins = to_margins(losses, log_prior)
+    checked = np.zeros(num_images, bool) if checked is None else checked
+    complete = losses[checked]
+    taken = np.isfinite(complete).sum(axis=2)
+    for first in np.unique(taken[taken < num_draws]):
+        images, classes = np.nonzero(taken == first)
+        complete[images, classes, first:] = measure(np.nonzero(checked)[0][images], classes, int(first), num_draws)
+    return Race(losses, margins, checked, to_margins(complete, log_prior))
+
+
+def to_margins(
+    losses: Float[np.ndarray, "images classes draws"], log_prior: Float[np.ndarray, " classes"]
+) -> Float[np.ndarray, "images classes"]:
+    """Every class against the one that wins among those with most draws: 0 for that one, above 0 for those behind.
+
+    exp(−margins) is p(c|x) up to a factor.
+    """
+    taken = np.isfinite(losses).sum(axis=2)
+    with np.errstate(invalid="ignore"):
+        scores = np.where(taken == taken.max(axis=1, keepdims=True), _mean(losses) - log_prior[None, :], np.inf)
+    winner = np.argmin(scores, axis=1)
+    return _against(losses, winner)[0] - (log_prior[None, :] - log_prior[winner][:, None])
+
+
+def undecided(race: Race) -> Bool[np.ndarray, " images"]:
+    """Whose second class is behind by less than two standard errors of the draws that both have."""
+    images, winners = np.arange(len(race.margins)), race.winners
+    margins = race.margins.copy()
+    margins[images, winners] = np.inf
+    second = np.argmin(margins, axis=1)
+    stderr = _against(race.losses, winners)[1][images, second]
+    return ~(margins[images, second] >= 2 * stderr)
+
+
+def _behind(
+    losses: Float[np.ndarray, "images classes draws"], log_prior: Float[np.ndarray, " classes"], level: float, of: int
+) -> Bool[np.ndarray, "images classes"]:
+    num_draws = losses.shape[2]
+    running = np.isfinite(losses[:, :, -1])
+    scores = np.where(running, losses.mean(axis=2) - log_prior[None, :], np.inf)
+    leader = np.argmin(scores, axis=1)
+    mean, stderr = _against(losses, leader)
+    margin = mean - (log_prior[None, :] - log_prior[leader][:, None])
+    critical = stats.t.isf(level, num_draws - 1) * np.sqrt(1 - num_draws / of)
+    return running & (margin > critical * stderr)
+
+
+def _against(
+    losses: Float[np.ndarray, "images classes draws"], one: Integer[np.ndarray, " images"]
+) -> tuple[Float[np.ndarray, "images classes"], Float[np.ndarray, "images classes"]]:
+    """(mean, its standard error) of every class's loss less that of one, draw by draw; NaN and inf of too few."""
+    differences = losses - losses[np.arange(len(losses)), one][:, None, :]
+    num = np.isfinite(differences).sum(axis=2)
+    mean = _mean(differences)
+    squares = np.nansum(np.square(differences - mean[:, :, None]), axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return mean, np.where(num > 1, np.sqrt(squares / (num - 1) / num), np.inf)
+
+
+def _mean(values: Float[np.ndarray, "images classes draws"]) -> Float[np.ndarray, "images classes"]:
+    """Over the draws that there are; NaN of none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nansum(values, axis=2) / np.isfinite(values).sum(axis=2)
