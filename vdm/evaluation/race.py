@@ -116,7 +116,7 @@ def undecided(race: Race) -> Bool[np.ndarray, " images"]:
     margins[images, winners] = np.inf
     second = np.argmin(margins, axis=1)
     stderr = _against(race.losses, winners)[1][images, second]
-    return ~(margins[images, second] >= 2 * stderr)
+    return ~(margins[images, second] > 2 * stderr)
 
 
 def _behind(

@@ -1,0 +1,116 @@
+"""Races of losses that are drawn here: who wins, what it costs, and how often classes are dropped that should not be."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import special
+
+from vdm.evaluation import race
+
+UNIFORM = np.full(5, -np.log(5))
+
+
+def measure_of(losses: np.ndarray, calls: list[int] | None = None) -> race.Measure:
+    """Those of a table (images, classes, draws)."""
+
+    def measure(images: np.ndarray, classes: np.ndarray, first: int, last: int) -> np.ndarray:
+        if calls is not None:
+            calls.append(len(images) * (last - first))
+        return losses[images, classes, first:last]
+
+    return measure
+
+
+def normal(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    return random.normal(size=size)
+
+
+def heavy(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Lognormal, as squared errors at times of unequal weight are, about its mean."""
+    return random.lognormal(0, 1, size) - np.exp(0.5)
+
+
+def table(num: int, apart: float, noise: Callable[..., np.ndarray], draws: int = 64, seed: int = 0) -> np.ndarray:
+    """Classes whose mean losses differ by about `apart`, with noise that they share and noise of their own."""
+    random = np.random.default_rng(seed)
+    means = apart * random.normal(size=(num, 5, 1))
+    return means + 10 * noise(random, (num, 1, draws)) + noise(random, (num, 5, draws))
+
+
+def test_without_an_error_all_draws_count() -> None:
+    losses, calls = table(50, 0.1, normal), []
+    prior = np.log([0.4, 0.3, 0.1, 0.1, 0.1])
+    found = race.run(measure_of(losses, calls), prior, 50, 64)
+    scores = losses.mean(axis=2) - prior
+    np.testing.assert_array_equal(found.winners, scores.argmin(axis=1))
+    np.testing.assert_allclose(
+        special.softmax(-found.margins, axis=1), special.softmax(-scores, axis=1), rtol=1e-9, atol=1e-12
+    )
+    assert calls == [50 * 5 * 64]
+    assert (found.calls == 5 * 64).all()
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("error", [0.2, 0.02])
+def test_the_answer_changes_no_more_often_than_asked(noise: Callable[..., np.ndarray], error: float) -> None:
+    """Close races, where it is hardest: standard errors of 0.18 between classes that are 0.3 apart."""
+    num = 4000
+    losses = table(num, 0.3, noise)
+    found = race.run(measure_of(losses), UNIFORM, num, 64, error)
+    wrong = (found.winners != losses.mean(axis=2).argmin(axis=1)).mean()
+    assert wrong < error + 4 * np.sqrt(error * (1 - error) / num)
+    assert found.calls.mean() < 0.95 * 5 * 64
+
+
+def test_tests_without_bonferroni_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels that are no probabilities of one image, and a leader without a test at all, are told apart by the above."""
+    losses = table(4000, 0.3, normal)
+    monkeypatch.setattr(race.stats.t, "isf", lambda level, df: 0.0)
+    found = race.run(measure_of(losses), UNIFORM, 4000, 64, 0.02)
+    assert (found.winners != losses.mean(axis=2).argmin(axis=1)).mean() > 0.1
+
+
+def test_hopeless_classes_cost_one_round() -> None:
+    losses, calls = table(100, 30.0, normal), []
+    found = race.run(measure_of(losses, calls), UNIFORM, 100, 64, 0.01)
+    np.testing.assert_array_equal(found.winners, losses.mean(axis=2).argmin(axis=1))
+    assert found.calls.mean() < 0.2 * 5 * 64
+    assert sum(calls) == found.calls.sum()
+
+
+def test_classes_that_are_alike_get_all_draws() -> None:
+    losses = np.broadcast_to(table(20, 0.0, normal)[:, :1], (20, 5, 64))
+    found = race.run(measure_of(losses), UNIFORM, 20, 64, 0.5)
+    assert (found.calls == 5 * 64).all()
+    assert race.undecided(found).all()
+
+
+def test_the_check_makes_up_for_what_was_left_out() -> None:
+    losses, calls = table(60, 0.3, heavy), []
+    checked = np.arange(60) % 3 == 0
+    found = race.run(measure_of(losses, calls), UNIFORM, 60, 64, 0.3, checked)
+    scores = losses[checked].mean(axis=2)
+    np.testing.assert_allclose(found.complete, scores - scores.min(axis=1, keepdims=True), atol=1e-9)
+    assert sum(calls) == found.calls.sum() + 20 * 5 * 64 - found.calls[checked].sum()
+
+
+def test_a_dropped_class_keeps_the_difference_it_had() -> None:
+    losses = table(30, 30.0, normal)
+    found = race.run(measure_of(losses), UNIFORM, 30, 64, 0.01)
+    image = int(np.argmax(found.calls < 5 * 64))
+    taken, winner = np.isfinite(found.losses[image]).sum(axis=1), found.winners[image]
+    for c in range(5):
+        shared = slice(0, taken[c])
+        expected = (losses[image, c, shared] - losses[image, winner, shared]).mean()
+        assert found.margins[image, c] == pytest.approx(expected)
+
+
+def test_undecided_are_those_within_two_standard_errors() -> None:
+    losses = table(200, 0.2, normal)
+    found = race.run(measure_of(losses), UNIFORM, 200, 64)
+    for image in range(200):
+        first, second = np.argsort(losses[image].mean(axis=1))[:2]
+        difference = losses[image, second] - losses[image, first]
+        near = difference.mean() < 2 * difference.std(ddof=1) / 8
+        assert race.undecided(found)[image] == near
