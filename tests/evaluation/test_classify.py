@@ -11,7 +11,7 @@ from conditional import PATTERNS
 from overlapping import CLASSES, SHARES, draw, exact, model, source
 from scipy import special
 
-from vdm import bounds, parallel
+from vdm import parallel
 from vdm.data import Arrays
 from vdm.errors import InputError
 from vdm.evaluation import classify, race
@@ -152,4 +152,3 @@ def test_one_program_is_compiled_for_all_classes_and_rounds() -> None:
     classified(which, error=0.1)
     classified(which, error=0.2, max_images=40)
     assert which._losses._cache_size() == 1
-    assert bounds.bits_per_dim(np.log(2), 1) == pytest.approx(1)

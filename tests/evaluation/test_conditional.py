@@ -4,7 +4,6 @@ import functools
 
 import jax
 import numpy as np
-import overlapping
 import pytest
 from overlapping import SHARES, draw, exact, model, source
 
@@ -87,4 +86,3 @@ def test_a_dropped_source_is_the_source_with_one_entry_more() -> None:
     images = source(5)
     assert len(Dropped(images)) == 5
     assert Dropped(images)[3]["label"] == images[3]["label"]
-    assert overlapping.LABEL.keys() == {"label"}

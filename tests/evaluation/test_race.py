@@ -1,4 +1,4 @@
-"""Races of losses that are drawn here: who wins, what it costs, and how often classes are dropped that should not be."""
+"""Races of losses that are drawn here: who wins, what it costs, and how often a class is dropped that should win."""
 
 from collections.abc import Callable
 
@@ -63,8 +63,8 @@ def test_the_answer_changes_no_more_often_than_asked(noise: Callable[..., np.nda
     assert found.calls.mean() < 0.95 * 5 * 64
 
 
-def test_tests_without_bonferroni_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Levels that are no probabilities of one image, and a leader without a test at all, are told apart by the above."""
+def test_to_drop_whoever_is_behind_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above would notice: whoever is behind is dropped."""
     losses = table(4000, 0.3, normal)
     monkeypatch.setattr(race.stats.t, "isf", lambda level, df: 0.0)
     found = race.run(measure_of(losses), UNIFORM, 4000, 64, 0.02)
