@@ -278,11 +278,8 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
     for given, mentions in (
         (["--ode=1", "--T=2"], ["--ode", "--T"]),
         (["--images=3"], ["--images", "--ode", "--classify"]),
-        (["--classify=4", "--ode=1"], ["--classify", "--ode"]),
         (["--classify=4", "--T=2"], ["--classify", "--T"]),
-        (["--classify=4", "--probes=1"], ["--probes", "--ode=DRAWS only"]),
         (["--drop_error=0.1"], ["--drop_error", "--classify=DRAWS only"]),
-        (["--classify=4", "--prior=flat"], ["--prior", "uniform"]),
         (["--classify=4"], ["--classify", "no labels"]),
         (["--out="], ["--out=", "must name a folder"]),
         ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),

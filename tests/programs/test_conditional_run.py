@@ -151,9 +151,7 @@ def test_it_is_evaluated_reconstructed_and_interpolated(path: Path) -> None:
 
 def test_it_cannot_be_asked_for_classes(path: Path) -> None:
     evaluation = evaluate.Evaluate(read_config(path), path, "latest", CONSOLE)
-    with pytest.raises(
-        InputError, match=r"^--classify: the model of .*run is given one_hot; must be one that is given "
-    ):
+    with pytest.raises(InputError, match=r"^--classify: the model of .*run is given one_hot; must be given labels of "):
         evaluation.classify(4, None, "uniform", None)
 
 
