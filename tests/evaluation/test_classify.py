@@ -16,7 +16,7 @@ from vdm.data import Arrays
 from vdm.errors import InputError
 from vdm.evaluation import classify, race
 from vdm.evaluation.bound import Evaluator
-from vdm.evaluation.classify import Classification, Classifier, spread
+from vdm.evaluation.classify import Classification, Classifier
 
 KEY, NUM = jax.random.key(7), 60
 
@@ -127,7 +127,7 @@ def test_its_numbers_are_those_of_the_races() -> None:
 
 @pytest.mark.parametrize("num", [1, 2, 12, 64])
 def test_rounds_are_spread_over_all_strata(num: int) -> None:
-    order = spread(num)
+    order = race.spread(num)
     np.testing.assert_array_equal(np.sort(order), np.arange(num))
     for end in race.rounds(num, 0.1):
         assert np.diff(np.sort(order[:end])).max(initial=1) <= -(-num // end)

@@ -31,6 +31,16 @@ def heavy(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
     return random.lognormal(0, 1, size) - np.exp(0.5)
 
 
+def smooth(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """With a change over time, of a size that differs from class to class, that is 30 times the noise.
+
+    At the strata of a race's draws, from a random one on.
+    """
+    strata = (race.spread(size[2]) + random.integers(0, size[2], (size[0], 1, 1))) % size[2]
+    bump = np.exp(-0.5 * np.square((strata / size[2] - 0.6) / 0.15))
+    return random.normal(size=size) + 30 * random.normal(size=(*size[:2], 1)) * (bump - bump.mean())
+
+
 def table(num: int, apart: float, noise: Callable[..., np.ndarray], draws: int = 64, seed: int = 0) -> np.ndarray:
     """Classes whose mean losses differ by about `apart`, with noise that they share and noise of their own."""
     random = np.random.default_rng(seed)
@@ -51,7 +61,7 @@ def test_without_an_error_all_draws_count() -> None:
     assert (found.calls == 5 * 64).all()
 
 
-@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("noise", [normal, heavy, smooth])
 @pytest.mark.parametrize("error", [0.2, 0.02])
 def test_the_answer_changes_no_more_often_than_asked(noise: Callable[..., np.ndarray], error: float) -> None:
     """Close races, where it is hardest: standard errors of 0.18 between classes that are 0.3 apart."""
@@ -69,6 +79,14 @@ def test_to_drop_whoever_is_behind_would_not_do(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(race.stats.t, "isf", lambda level, df: 0.0)
     found = race.run(measure_of(losses), UNIFORM, 4000, 64, 0.02)
     assert (found.winners != losses.mean(axis=2).argmin(axis=1)).mean() > 0.1
+
+
+def test_what_changes_smoothly_with_time_is_no_noise() -> None:
+    """That is what times in strata are for: differences of 3, where those of single draws spread by 15."""
+    losses = table(500, 3.0, smooth)
+    found = race.run(measure_of(losses), UNIFORM, 500, 64, 0.05)
+    assert race.undecided(found).mean() < 0.3
+    assert found.calls.mean() < 0.6 * 5 * 64
 
 
 def test_hopeless_classes_cost_one_round() -> None:
@@ -112,5 +130,6 @@ def test_undecided_are_those_within_two_standard_errors() -> None:
     for image in range(200):
         first, second = np.argsort(losses[image].mean(axis=1))[:2]
         difference = losses[image, second] - losses[image, first]
-        near = difference.mean() < 2 * difference.std(ddof=1) / 8
+        in_time = difference[np.argsort(race.spread(64))]
+        near = difference.mean() < 2 * np.sqrt(np.mean((in_time - np.roll(in_time, -1)) ** 2) / 2) / 8
         assert race.undecided(found)[image] == near
