@@ -40,6 +40,7 @@ BUGS = [
     (bounds, "prior_loss", "jax.nn.softplus", "0.5 * jax.nn.softplus", "ends"),
     (bounds, "prior_loss", "jnp.square(x) - 1", "jnp.square(x)", "ends"),
     (bounds, "diffusion_loss_at", "0.5 * ", "", "diffusion"),
+    (bounds, "diffusion_loss_at", "0.5 * ", "", "conditional"),
     (bounds, "discrete_noise_levels", "jnp.expm1(gamma_t - gamma_s)", "(gamma_t - gamma_s)", "discrete"),
     (bounds, "discrete_noise_levels", "expm1(gamma_t", "exp(gamma_t", "discrete"),
     (bounds, "discrete_noise_levels", "(i - 1)", "(i + 1)", "discrete"),

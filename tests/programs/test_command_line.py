@@ -277,7 +277,10 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
     assert_refused(run("evaluate.py", f"--workdir={trained / 'run'}", "--T=2", "--variance=3"), "--variance", "--T")
     for given, mentions in (
         (["--ode=1", "--T=2"], ["--ode", "--T"]),
-        (["--images=3"], ["--images", "--ode"]),
+        (["--images=3"], ["--images", "--ode", "--classify"]),
+        (["--classify=4", "--T=2"], ["--classify", "--T"]),
+        (["--drop_error=0.1"], ["--drop_error", "--classify=DRAWS only"]),
+        (["--classify=4"], ["--classify", "no labels"]),
         (["--out="], ["--out=", "must name a folder"]),
         ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),
         (["--ode=0"], ["--ode=0", "from 1 to"]),

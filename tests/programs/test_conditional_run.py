@@ -3,6 +3,7 @@
 By a config, with the network that takes conditions as features; and by `vdm.train`, with a network of the caller's.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from plots.picture import assert_is_picture
 from rich.console import Console
 
 import vdm
@@ -29,6 +31,7 @@ from vdm.export import programs as export
 from vdm.export.load import draw, load
 from vdm.model import Variables
 from vdm.programs import evaluate, sample, train
+from vdm.reading import read_json
 from vdm.runs import open as open_module
 from vdm.runs import shards
 from vdm.runs.records import read_config, read_record
@@ -63,7 +66,7 @@ def _in_place_of_files() -> Iterator[None]:
 def make_config(folder: Path, steps: int, condition: tuple[str, ...] = ("one_hot",)) -> Config:
     config = tiny.run_config(folder, steps, sample_every=3, batch_size=16)
     config.data = DataConfig(name="patterns")
-    config.network.condition = condition
+    config.network.condition, config.network.condition_dropout = condition, 0.5
     config.evaluation.draws, config.evaluation.training_draws = 4, 1
     config.sampling = replace(config.sampling, num=11, steps=4, batch_size=8)
     return config
@@ -132,11 +135,73 @@ def test_it_is_evaluated_reconstructed_and_interpolated(path: Path) -> None:
     (bound,) = evaluation.bound(None, None)
     ode = evaluation.ode(1, 1, 1e-2, 2)
     assert bound.num_images == NUM_TEST
+    written = read_json(path / "evaluations" / f"step_{STEPS}_draws_4_T_inf.json")
+    assert written["condition"] == ["one_hot"]
+    both, worth = (written, written["dropped"]), written["dropped"]["difference"]
+    given, dropped = (each["bits_per_dim"]["total"] for each in both)
+    assert worth["mean"] == pytest.approx(dropped - given)
+    # On the same noise, its error is far below that of either.
+    assert 0 < worth["stderr"] < 0.5 * written["bits_per_dim"]["stderr"]
     assert np.isfinite([bound.total, ode.total]).all()
     config.sampling.sampler = "ddim"
     latents = sample.Sample(config, path, "latest", 0, CONSOLE)
     assert latents.reconstruction(3) < conditional.LEVELS
     assert latents.interpolation(2).exists()
+
+
+def test_it_cannot_be_asked_for_classes(path: Path) -> None:
+    evaluation = evaluate.Evaluate(read_config(path), path, "latest", CONSOLE)
+    with pytest.raises(InputError, match=r"^--classify: the model of .*run is given one_hot; must be given labels of "):
+        evaluation.classify(4, None, "uniform", None)
+
+
+@pytest.fixture
+def labelled(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[evaluate.Evaluate, io.StringIO]:
+    """The run as that of a network that knows each label's pattern, and what is printed."""
+    model, out = conditional.model(True), io.StringIO()
+    run = replace(vdm.open_run(path), model=model, variables=conditional.exact(model))
+    monkeypatch.setattr(evaluate, "open_run", lambda *args, **settings: run)
+    console = Console(file=out, width=120)
+    return evaluate.Evaluate(run.config, path, "latest", console, tmp_path), out
+
+
+@pytest.mark.parametrize(("draws", "error", "prior", "images"), [(2, None, "train", 7), (16, 0.1, "uniform", None)])
+def test_classes_are_printed_written_and_drawn(
+    labelled: tuple[evaluate.Evaluate, io.StringIO],
+    tmp_path: Path,
+    draws: int,
+    error: float | None,
+    prior: str,
+    images: int | None,
+) -> None:
+    evaluation, out = labelled
+    result = evaluation.classify(draws, error, prior, images)
+    settings = "images_7_prior_train" if images else "drop_error_0.1"
+    file = tmp_path / "evaluations" / f"step_{STEPS}_classify_{draws}_{settings}.json"
+    assert (result.accuracy, result.num_images) == (1, images or NUM_TEST)
+    written = read_json(file)
+    assert written["accuracy"]["mean"] == 1
+    assert written["classes"] == list("abcd")
+    assert np.trace(written["confusion"]) == result.num_images
+    assert written["calls_per_image"] <= 4 * draws
+    counts = np.bincount(conditional.labels(64), minlength=4) + 1
+    shares = (counts / counts.sum()).tolist() if prior == "train" else None
+    assert written["prior"] == {"kind": prior, "shares": shares}
+    assert (written["least_cost"] is None) == (error is None)
+    assert_is_picture(file.with_suffix(".png"))
+    assert f"accuracy 1.0000 ± 0.0000 (95 %: {result.interval[0]:.4f}" in out.getvalue()
+    assert ("classes dropped early" in out.getvalue()) == (error is not None)
+
+
+def test_draws_and_errors_out_of_range_are_refused(labelled: tuple[evaluate.Evaluate, io.StringIO]) -> None:
+    for settings, words in (
+        ((0, None, "uniform", None), "--classify=0: must be from 1 to"),
+        ((15, 0.1, "uniform", None), "--classify=15: must be from 16 to [0-9]* with --drop_error"),
+        ((16, 1.0, "uniform", None), "--drop_error=1: must be between 0 and 1"),
+        ((16, None, "uniform", 0), "--images=0: must be from 1 to"),
+    ):
+        with pytest.raises(InputError, match=f"^{words}"):
+            labelled[0].classify(*settings)
 
 
 def test_another_condition_is_another_model(path: Path) -> None:

@@ -243,7 +243,7 @@ class _Measure:
         self._of, self._variables, self._progress, self._done = classifier, variables, progress, 0
         model = classifier.model
         self._exact_sum = model.num_steps is not None and num_draws % model.num_steps == 0
-        self._key, self._order = jax.random.fold_in(key, 0), jnp.asarray(spread(num_draws))
+        self._key, self._order = jax.random.fold_in(key, 0), jnp.asarray(race.spread(num_draws))
         offset = np.asarray(own_offsets(key, self._exact_sum)(0, indices), np.float32)
         kept = {name: batch[name] for name in ("image", *model.condition)}
         self._batch = kept | {"index": indices.astype(np.int32), "offset": offset}
@@ -345,18 +345,6 @@ def _bound_of_draw(
     gamma_t, weight = bounds.noise_levels(functools.partial(model.gamma, variables), t, model.num_steps)
     draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
     return model.bound_at(variables, batch, draws, gamma_t, weight)
-
-
-def spread(num_draws: int) -> Integer[np.ndarray, " draws"]:
-    """An order of the strata of which 1/2ᵏ, from the first on, are 2ᵏ apart (van der Corput 1935).
-
-    >>> spread(8)
-    array([0, 4, 2, 6, 1, 5, 3, 7])
-    """
-    bits = max(num_draws - 1, 1).bit_length()
-    numbers = np.arange(2**bits)
-    reversed_ = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
-    return np.asarray(reversed_)[np.asarray(reversed_) < num_draws]
 
 
 def to_classification(

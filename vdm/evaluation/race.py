@@ -50,6 +50,18 @@ def rounds(num_draws: int, error: float | None) -> list[int]:
     return [*(num for num in parts if MIN_DRAWS <= num < num_draws), num_draws]
 
 
+def spread(num_draws: int) -> Integer[np.ndarray, " draws"]:
+    """An order of the strata of which 1/2ᵏ, from the first on, are 2ᵏ apart (van der Corput 1935).
+
+    >>> spread(8)
+    array([0, 4, 2, 6, 1, 5, 3, 7])
+    """
+    bits = max(num_draws - 1, 1).bit_length()
+    numbers = np.arange(2**bits)
+    reversed_ = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.asarray(reversed_)[np.asarray(reversed_) < num_draws]
+
+
 def run(
     measure: Measure,
     log_prior: Float[np.ndarray, " classes"],
@@ -62,12 +74,15 @@ def run(
 
     Without `error`, every class gets `num_draws` draws. With it, classes are dropped in rounds, and an image is left
     alone when one class remains. What a class is held against is the present leader, draw by draw on the same times and
-    noise: a class is dropped when the mean difference of the n draws so far is above Student's t of n − 1 degrees of
-    freedom times √((1 − n/N) s²/n). The population is the N draws of the whole race (Cochran 1977, ch. 2), so the
-    question is who would win with all of them. The level of each test is error/((C − 1)·(rounds with a decision)):
-    by Bonferroni's inequality over leaders and rounds, the winner of the whole race is dropped with a probability of at
-    most `error`, as far as such means of differences are t distributed. Losses have heavy tails, so that is an
-    assumption: those `checked` have the draws left out made up for, which tells what it is worth.
+    noise: a class is dropped when the mean difference of the n draws so far is above Student's t times
+    √((1 − n/N) s²/n). The population is the N draws of the whole race (Cochran 1977, ch. 2), so the question is who
+    would win with all of them. Draw j is at stratum `spread`(N)[j] of the times, up to a shift of the image's: the
+    draws so far are a systematic sample with a random start, and s² = Σ (next in time − this)²/2n is free of what
+    changes smoothly with time (Wolter 2007, ch. 8); it has about 2n/3 degrees of freedom. The level of each test is
+    error/((C − 1)·(rounds with a decision)): by Bonferroni's inequality over leaders and rounds, the winner of the
+    whole race is dropped with a probability of at most `error`, as far as such means of differences are t distributed.
+    Losses have heavy tails, so that is an assumption: those `checked` have the draws left out made up for, which tells
+    what it is worth.
 
     >>> constant = lambda images, classes, first, last: np.tile(1.0 * classes[:, None], last - first)
     >>> run(constant, np.log([0.5, 0.5]), num_images=3, num_draws=4).winners
@@ -106,7 +121,7 @@ def to_margins(
     with np.errstate(invalid="ignore"):
         scores = np.where(taken == taken.max(axis=1, keepdims=True), _mean(losses) - log_prior[None, :], np.inf)
     winner = np.argmin(scores, axis=1)
-    return _against(losses, winner)[0] - (log_prior[None, :] - log_prior[winner][:, None])
+    return _against(losses, winner, losses.shape[2])[0] - (log_prior[None, :] - log_prior[winner][:, None])
 
 
 def undecided(race: Race) -> Bool[np.ndarray, " images"]:
@@ -115,33 +130,35 @@ def undecided(race: Race) -> Bool[np.ndarray, " images"]:
     margins = race.margins.copy()
     margins[images, winners] = np.inf
     second = np.argmin(margins, axis=1)
-    stderr = _against(race.losses, winners)[1][images, second]
-    return ~(margins[images, second] >= 2 * stderr)
+    stderr = _against(race.losses, winners, race.losses.shape[2])[1][images, second]
+    return ~(margins[images, second] > 2 * stderr)
 
 
 def _behind(
     losses: Float[np.ndarray, "images classes draws"], log_prior: Float[np.ndarray, " classes"], level: float, of: int
 ) -> Bool[np.ndarray, "images classes"]:
-    num_draws = losses.shape[2]
+    num = losses.shape[2]
     running = np.isfinite(losses[:, :, -1])
     scores = np.where(running, losses.mean(axis=2) - log_prior[None, :], np.inf)
     leader = np.argmin(scores, axis=1)
-    mean, stderr = _against(losses, leader)
+    mean, stderr = _against(losses, leader, of)
     margin = mean - (log_prior[None, :] - log_prior[leader][:, None])
-    critical = stats.t.isf(level, num_draws - 1) * np.sqrt(1 - num_draws / of)
+    critical = stats.t.isf(level, 2 * num / 3) * np.sqrt(1 - num / of)
     return running & (margin > critical * stderr)
 
 
 def _against(
-    losses: Float[np.ndarray, "images classes draws"], one: Integer[np.ndarray, " images"]
+    losses: Float[np.ndarray, "images classes draws"], one: Integer[np.ndarray, " images"], of: int
 ) -> tuple[Float[np.ndarray, "images classes"], Float[np.ndarray, "images classes"]]:
-    """(mean, its standard error) of every class's loss less that of one, draw by draw; NaN and inf of too few."""
+    """(mean, its standard error) of every class's loss less that of one, over the draws that both have, of `of`."""
     differences = losses - losses[np.arange(len(losses)), one][:, None, :]
-    num = np.isfinite(differences).sum(axis=2)
-    mean = _mean(differences)
-    squares = np.nansum(np.square(differences - mean[:, :, None]), axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return mean, np.where(num > 1, np.sqrt(squares / (num - 1) / num), np.inf)
+    taken, stderr = np.isfinite(differences).sum(axis=2), np.full(differences.shape[:2], np.inf)
+    for num in np.unique(taken[taken > 1]):
+        # The first ones, in the order of their times; the last is a neighbour of the first, as the shift turns them.
+        in_order = differences[taken == num][:, np.argsort(spread(of)[:num])]
+        steps = np.roll(in_order, 1, axis=1) - in_order
+        stderr[taken == num] = np.sqrt(np.square(steps).mean(axis=1) / 2 / num)
+    return _mean(differences), stderr
 
 
 def _mean(values: Float[np.ndarray, "images classes draws"]) -> Float[np.ndarray, "images classes"]:

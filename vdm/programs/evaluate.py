@@ -121,7 +121,7 @@ class Evaluate:
                 self.console.print(f"T = {name}: {dropped} with {self._condition} dropped: {worth}, paired")
                 numbers["dropped"] = dropped.to_dict() | {"difference": worth.to_dict()}
             self._write(paths[num_steps], numbers)
-        self.console.print(_table(found, self._title, self._condition), soft_wrap=False)
+        self.console.print(_table(found, f"{self._title}{self._given and ',' + self._given}"), soft_wrap=False)
         return [result for result, _ in found]
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
@@ -316,29 +316,25 @@ def _both(result: OdeEvaluation, given: str) -> str:
     )
 
 
-def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str, condition: str) -> Table:
-    """Bounds, a row each; of a bound with a `condition` one row given it and, if there is one, one with it dropped."""
+def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str) -> Table:
+    """Bounds, a row each; of one with a condition another row has it dropped, and a third the paired difference."""
     first, _ = results[0]
     caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
-    table.add_column("T", justify="right")
-    if condition:
-        table.add_column(condition)
-    for column in ("total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
-        table.add_column(column, justify="right")
+    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
+        table.add_column(column, justify="right", no_wrap=column == "total, bits/dim")
 
-    def add(steps: str, what: str, result: Evaluation) -> None:
+    def add(row: str, result: Evaluation) -> None:
         table.add_row(
-            steps,
-            *([what] if condition else []),
+            row,
             total_with_error(result.total, result.stderr).removesuffix(" bits/dim"),
             *(f"{getattr(result, name):.4f}" for name in ("reconstruction", "prior", "diffusion")),
             f"{result.num_draws}{', all terms' if result.exact_sum else ''}",
         )
 
     for result, dropped in results:
-        add("∞" if result.num_steps is None else str(result.num_steps), "given", result)
+        add("∞" if result.num_steps is None else str(result.num_steps), result)
         if dropped is not None:
-            add("", "dropped", dropped)
-            table.add_row("", "worth", str(difference(dropped, result)))
+            add("dropped", dropped)
+            table.add_row("worth", str(difference(dropped, result)))
     return table

@@ -119,6 +119,47 @@ def diffusion(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         yield Check(f"diffusion loss at x = {x}, nats", exact, mean, stderr)
 
 
+def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
+    """The bound with the exact denoiser of p(x|c) is −log p(x|c), and classes by it are those of Bayes' rule.
+
+    Two classes share three images of two pixels, in other proportions. At γ₀ the images are 10 σ apart and at γ₁ next
+    to nothing is left of them, so no gap is worth counting. Both classes have the same times and noise: log-odds, by
+    −bound(x|1) + bound(x|0) and the classes' own p(c), are of their differences.
+    """
+    levels, gamma_0, gamma_1, prior = 17, -9.0, 12.0, np.array([0.7, 0.3])
+    shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
+    images = np.array([[3, 12], [4, 12], [9, 2]]).reshape(3, 1, 2, 1)
+    codes = (2 * images + 1) / levels - 1
+    classes = [oracles.mixture(each, codes, np.zeros(3)) for each in shares]
+    gamma, num = _gamma(schedules.linear(gamma_0, gamma_1)), _scaled(2**12, scale)
+    x = jnp.repeat(jnp.asarray(images), num, axis=0)
+
+    def draw(key: PRNGKeyArray) -> tuple[Array, ...]:
+        t_key, eps_key, eps_0_key = jax.random.split(key, 3)
+        t = jax.vmap(lambda key: timesteps.stratified(key, num))(jax.random.split(t_key, 3)).ravel()
+        return t, jax.random.normal(eps_key, x.shape), jax.random.normal(eps_0_key, x.shape)
+
+    def measure(t: Array, eps: Array, eps_0: Array) -> Array:
+        """Rows of an image each: the bound in nats given class 0, given class 1, and the log-odds of class 1."""
+        code = likelihoods.encode(x, levels)
+        ends = bounds.reconstruction_loss(x, jnp.float32(gamma_0), eps_0, levels)
+        ends += bounds.prior_loss(code, jnp.float32(gamma_1))
+        losses = [bounds.continuous_diffusion_loss(each.denoise, gamma, code, t, eps) for each in classes]
+        nats = [(ends + loss).reshape(3, num).mean(axis=1) for loss in losses]
+        return jnp.stack([*nats, jnp.float32(np.log(prior[1] / prior[0])) + nats[0] - nats[1]])
+
+    means, stderrs = _estimate(measure, jax.jit(jax.vmap(draw)), key)
+    for c, of_class in enumerate(shares):
+        # All images of the class, as often as it has them.
+        exact = -float(np.sum(of_class * np.log(of_class)))
+        stderr = float(np.linalg.norm(of_class * stderrs[c]))
+        yield Check(f"bound given class {c}, nats", exact, float(of_class @ means[c]), stderr, tolerance=1e-3)
+    for image in range(3):
+        exact = float(np.log(prior[1] * shares[1, image] / (prior[0] * shares[0, image])))
+        measured = float(means[2, image]), float(stderrs[2, image])
+        yield Check(f"log-odds of image {image}'s classes, Bayes' rule", exact, *measured, tolerance=1e-3)
+
+
 def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     """L_T = ½ Σ_i expm1(γ_t − γ_s) Var(ε|z_t), which falls with T to L_∞ = ½ ∫ Var(ε|z) dγ: Eq. A.38, 3.111.
 
@@ -313,7 +354,8 @@ def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 TOPICS = {
-    function.__name__: function for function in (bound, diffusion, discrete, invariance, ends, posterior, ancestral)
+    function.__name__: function
+    for function in (bound, diffusion, discrete, invariance, ends, posterior, ancestral, conditional)
 }
 
 
