@@ -71,7 +71,7 @@ def test_the_times_of_a_batch_cover_all_noise_evenly():
 
 def test_a_batch_without_labels_is_refused():
     classifier = classifying.linear()
-    with pytest.raises(ValueError, match="^batch has image: must have 'label'"):
+    with pytest.raises(ValueError, match=r"^batch has image: must have 'label'"):
         classifier.loss(classifier.init(KEY), KEY, {"image": jnp.asarray(IMAGES)}, gamma)
 
 
