@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,12 +48,12 @@ class Accuracy:
     clean: Share
     """At γ(0), the least noise."""
     by_gamma: list[Share | None] = field(repr=False)
-    """Accuracy in each of `GAMMA_BINS` equal bins from γ(0) to γ(1); None of one where no time fell."""
+    """Accuracy in each of `GAMMA_BINS` equal bins from γ(0) to γ(1), over uniform γ; None of one where none fell."""
     edges: Float[np.ndarray, " edges"] = field(repr=False, compare=False)
     """The ends of the bins."""
     num_images: int
     num_draws: int
-    """Noise levels of an image, beside the clean one."""
+    """Noise levels of an image at uniform times, and as many at uniform γ."""
     num_classes: int
     stderr_over: str = "images"
     num_available: int | None = None
@@ -98,9 +98,8 @@ class AccuracyEvaluator:
         low, high = np.asarray(gamma(jnp.asarray([0.0, 1.0])), np.float64)
         self.edges = np.linspace(low, high, GAMMA_BINS + 1)
 
-        def of_batch(variables: Variables, *rest: Any) -> tuple[Array, Array]:
-            whole = parallel.gathered(variables, mesh)
-            return image_accuracy(classifier, gamma, whole, *rest, edges=jnp.asarray(self.edges, jnp.float32))
+        def of_batch(variables: Variables, *rest: Any) -> Sums:
+            return image_sums(classifier, gamma, parallel.gathered(variables, mesh), *rest)
 
         self._of_batch = jax.jit(of_batch)
 
@@ -116,49 +115,53 @@ class AccuracyEvaluator:
         """Over every image of `source`, or `max_images` from all over it, at `num_draws` noise levels each."""
         total, done = num_evaluated(source, max_images), 0
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        by_bin, clean, groups = [], [], []
+        sums, groups = [], []
         for batch in evaluation_batches(source, self.batch_size, max_images=max_images, **processes):
             sharded = parallel.shard_batch(batch, self.mesh)
             with precisions.products(precisions.FLOAT32), memory.guarded("evaluation", memory.EVALUATION):
                 result = self._of_batch(variables, key, sharded, num_draws)
-                values, at_0, mask = parallel.to_host((*result, sharded["mask"]))
-            by_bin.append(values[mask].astype(np.float64))
-            clean.append(at_0[mask].astype(np.float64))
+                of_images, mask = parallel.to_host((result, sharded["mask"]))
+            sums.append(Sums(*(of[mask] for of in of_images)))
             if "group" in batch:
                 groups.append(parallel.to_host(sharded["group"])[mask])
             done += int(mask.sum())
             progress(done, total)
-        of_groups = np.concatenate(groups) if groups else None
         return to_accuracy(
-            np.concatenate(by_bin),
-            np.concatenate(clean),
+            jax.tree.map(lambda *parts: np.concatenate(parts), *sums),
+            num_draws,
             self.edges,
-            of_groups,
-            num_draws=num_draws,
+            np.concatenate(groups) if groups else None,
             num_classes=self.classifier.classes,
             num_available=len(source),
             precision=self.classifier.precision,
         )
 
 
-def image_accuracy(
+class Sums(NamedTuple):
+    """Of each image, over its draws."""
+
+    uniform: Float[Array, "batch 2"]
+    """At uniform times: how many are classified rightly, and the sum of the cross-entropies in nats."""
+    by_gamma: Float[Array, "batch bins 2"]
+    """At uniform γ, in each of the `GAMMA_BINS`: how many there are, and how many of them are classified rightly."""
+    clean: Float[Array, " batch"]
+    """Whether it is classified rightly at γ(0), of one draw."""
+
+
+def image_sums(
     classifier: Classifier,
     gamma: Schedule,
     variables: Variables,
     key: PRNGKeyArray,
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
-    *,
-    edges: Float[Array, " edges"],
-) -> tuple[Float[Array, "batch bins 3"], Float[Array, " batch"]]:
-    """Of each image, in each bin of γ: the number of its draws, of those that are classified rightly, and the sum of
-    their cross-entropies in nats; and whether it is right at γ(0), of one draw.
-
-    A batch has "image", "label" and "index".
-    """
+) -> Sums:
+    """Of each image of a batch with "image", "label" and "index"."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    offsets = image_uniform(keys, jnp.int32(0))
     x = likelihoods.encode(batch["image"], classifier.levels)
     label = batch["label"].astype(jnp.int32)
+    low, high = gamma(jnp.float32(0)), gamma(jnp.float32(1))
 
     def at(gamma_t: Array, stream: Array) -> tuple[Array, Array]:
         z = gaussian.diffuse(x, image_noise(keys, stream, classifier.shape), gamma_t)
@@ -166,27 +169,33 @@ def image_accuracy(
         loss = -jnp.take_along_axis(log_prob, label[:, None], axis=1)[:, 0]
         return (jnp.argmax(log_prob, axis=1) == label).astype(jnp.float32), loss
 
-    def add(d: Array, total: Array) -> Array:
-        gamma_t = gamma(stratum(image_uniform(keys, jnp.int32(0)), d, num_draws))
-        right, loss = at(gamma_t, d + 2)
-        k = jnp.searchsorted(edges, gamma_t, side="right") - 1
-        bins = jax.nn.one_hot(jnp.clip(k, 0, GAMMA_BINS - 1), GAMMA_BINS)
-        return total + bins[:, :, None] * jnp.stack([jnp.ones_like(loss), right, loss], axis=1)[:, None, :]
+    def add(d: Array, total: tuple[Array, Array]) -> tuple[Array, Array]:
+        uniform, by_gamma = total
+        u = stratum(offsets, d, num_draws)
+        uniform += jnp.stack(at(gamma(u), 2 * d + 2), axis=1)
+        # A schedule may spend little time at some γ, and none is left out here.
+        right, _ = at(low + (high - low) * u, 2 * d + 3)
+        bins = jax.nn.one_hot(jnp.floor(u * GAMMA_BINS).astype(jnp.int32), GAMMA_BINS)
+        by_gamma += bins[:, :, None] * jnp.stack([jnp.ones_like(right), right], axis=1)[:, None, :]
+        return uniform, by_gamma
 
-    sums = jax.lax.fori_loop(0, num_draws, add, jnp.zeros((*keys.shape, GAMMA_BINS, 3)))
-    clean, _ = at(jnp.broadcast_to(gamma(jnp.float32(0)), keys.shape), jnp.int32(1))
-    return sums, clean
+    start = jnp.zeros((*keys.shape, 2)), jnp.zeros((*keys.shape, GAMMA_BINS, 2))
+    uniform, by_gamma = jax.lax.fori_loop(0, num_draws, add, start)
+    return Sums(uniform, by_gamma, at(jnp.broadcast_to(low, keys.shape), jnp.int32(1))[0])
 
 
 def to_accuracy(
-    sums: Float[np.ndarray, "images bins 3"],
-    clean: Float[np.ndarray, " images"],
+    sums: Sums,
+    num_draws: int,
     edges: Float[np.ndarray, " edges"],
     groups: Groups | None = None,
     **rest: Any,
 ) -> Accuracy:
-    """Means and standard errors of what `image_accuracy` returned of all images, float64."""
-    count, right, loss = np.moveaxis(sums, -1, 0)
+    """Means and standard errors of the sums of all images."""
+    uniform, by_gamma, clean = (np.asarray(each, np.float64) for each in sums)
+
+    def mean(of: np.ndarray) -> Share:
+        return Share(float(of.mean()), stderr_over_images(of, groups))
 
     def share(of: np.ndarray, among: np.ndarray) -> Share | None:
         if not among.sum():
@@ -195,17 +204,14 @@ def to_accuracy(
         # Of a ratio of two sums over images, to first order.
         return Share(float(value), stderr_over_images((of - value * among) / among.mean(), groups))
 
-    def mean(of: np.ndarray) -> Share:
-        return Share(float(of.mean()), stderr_over_images(of, groups))
-
-    draws = count.sum(axis=1)
     return Accuracy(
-        cross_entropy=mean(loss.sum(axis=1) / draws),
-        accuracy=mean(right.sum(axis=1) / draws),
+        cross_entropy=mean(uniform[:, 1] / num_draws),
+        accuracy=mean(uniform[:, 0] / num_draws),
         clean=mean(clean),
-        by_gamma=[share(right[:, k], count[:, k]) for k in range(count.shape[1])],
+        by_gamma=[share(by_gamma[:, k, 1], by_gamma[:, k, 0]) for k in range(GAMMA_BINS)],
         edges=edges,
         num_images=len(clean),
+        num_draws=num_draws,
         stderr_over=stderr_over(groups),
         **rest,
     )

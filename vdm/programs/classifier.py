@@ -13,6 +13,7 @@ from vdm import parallel, parts, plots, settings
 from vdm.classifier import Classifier, ClassifierConfig, OfConfig, Schedule
 from vdm.config import validate
 from vdm.data import Dataset
+from vdm.data.dataset import NO_LABELS
 from vdm.data.selection import VERSION
 from vdm.errors import InputError
 from vdm.evaluation.accuracy import Accuracy, AccuracyEvaluator
@@ -103,13 +104,17 @@ def resolve(config: ClassifierConfig, source: Run, dataset: Dataset) -> Classifi
     """
     info = dataset.info
     if info.classes is None or any("label" not in split[0] for split in (dataset.train, dataset.test)):
-        raise InputError(f"--run={source.path}: its data, {info.name!r}, have no labels; needed is one for each image")
+        why = next(
+            (note for note in info.notes if note.startswith(NO_LABELS)), NO_LABELS + "needed is one for each image"
+        )
+        raise InputError(f"--run={source.path}: its data, {info.name!r}, have {why}")
     classes = len(info.classes)
     if config.data.classes not in (None, classes):
         raise InputError(f"config.data.classes={config.data.classes}: must be {classes}, as {info.name!r} has them")
     noise = noise_of(source)
-    if config.of != OfConfig() and (differing := settings.differing(config.of, noise, "model")):
-        name, (here, there) = next(iter(differing.items()))
+    given, differing = (settings.differing(config.of, other, "model") for other in (OfConfig(), noise))
+    for name in given.keys() & differing.keys():
+        here, there = differing[name]
         raise InputError(f"config.of.{name}={here!r}: must be {there!r}, as --run={source.path} has it")
     data = replace(config.data, shape=tuple(info.shape), levels=info.levels, classes=classes)
     return replace(config, data=data, of=noise)

@@ -176,7 +176,7 @@ class Session:
         if bad_step := int(self.metrics.bad_step):
             kept = self.checkpoints.steps()
             raise NonFiniteError(
-                f"step {bad_step}: the {self.metrics.bad} is not finite; stopped, "
+                f"step {bad_step}: the {self.metrics.bad.replace('_', ' ')} is not finite; stopped, "
                 f"{f'checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was made yet'}"
             )
 
