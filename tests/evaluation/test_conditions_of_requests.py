@@ -57,6 +57,7 @@ def test_those_of_test_images():
     other = dataclasses.replace(MODEL, condition={**MODEL.condition, "index": jax.ShapeDtypeStruct((), jnp.int32)})
     assert conditions(None, other, None).said == "test"
     assert conditions(None, conditional.model(False), None)(3) is None
+    assert conditions(None, MODEL, None).said == "test"
 
 
 @pytest.mark.parametrize(

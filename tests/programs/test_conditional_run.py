@@ -120,8 +120,8 @@ def test_its_exported_denoiser_heeds_the_condition(path: Path) -> None:
     denoise, weights = load("denoiser", out)
     z, gamma = jax.random.normal(jax.random.key(0), (2, *conditional.SHAPE)), jnp.zeros(2)
     first, second = (
-        np.asarray(denoise(weights, z, gamma, {"one_hot": jnp.asarray(one_hot(np.array(labels)))}))
-        for labels in ([0, 0], [1, 0])
+        np.asarray(denoise(weights, z, gamma, {"one_hot": jnp.asarray(one_hot(np.array(labels))), "dropped": dropped}))
+        for labels, dropped in (([0, 0], jnp.zeros(2, bool)), ([1, 0], jnp.zeros(2, bool)))
     )
     assert np.abs(first[0] - second[0]).max() > 1e-4
     np.testing.assert_array_equal(first[1], second[1])
@@ -226,6 +226,23 @@ def test_a_network_that_cannot_take_the_condition_says_so(tmp_path: Path) -> Non
     words = r"^config.network.condition=\('kind',\): condition 'kind' is int32 \(1,\): this network takes 'label', "
     with pytest.raises(InputError, match=words):
         train.train(make_config(tmp_path, STEPS, ("kind",)), tmp_path / "run", console=CONSOLE)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"labels": "a,e"}, "sampling.labels=a,e: the network is conditioned on 'one_hot', not on labels"),
+        ({"guidance": "classifier(2)"}, r"config.sampling.guidance='classifier\(2\)': "),
+    ],
+)
+def test_samples_that_could_not_be_drawn_are_refused_before_a_step(
+    tmp_path: Path, sampling: dict[str, str], words: str
+) -> None:
+    config = make_config(tmp_path, STEPS)
+    config.sampling = replace(config.sampling, **sampling)
+    with pytest.raises(InputError, match=words):
+        train.train(config, tmp_path / "run", console=CONSOLE)
+    assert not (tmp_path / "run").exists()
 
 
 def label_means(classes: int, shape: tuple[int, ...]) -> conditional.Means:

@@ -30,7 +30,7 @@ class Conditions:
     model: Model
     labels: str | None
     """`all` classes in turn, those listed in turn, as "3,7,cat", `random` ones, or `test`: the conditions of test
-    images. None: all, of a network that is conditioned on labels alone; of others those of test images."""
+    images. None: all, where labels with names are the whole condition, else those of test images."""
     classes: Sequence[str] | None
     """The labels' names."""
     test: Callable[[], Source]
@@ -67,7 +67,7 @@ class Conditions:
             raise InputError(f"sampling.labels={self.labels}: the network is conditioned on {names}, not on labels")
         if not self.model.condition:
             return None
-        return self.labels or (ALL if alone else TEST)
+        return self.labels or (ALL if alone and self.classes is not None else TEST)
 
     @cached_property
     def _turns(self) -> Integer[np.ndarray, " labels"] | None:

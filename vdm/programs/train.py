@@ -17,6 +17,8 @@ from vdm.config import Config, RunConfig, validate
 from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
+from vdm.evaluation.conditions import Conditions
+from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.files import check_writable
 from vdm.model import Batch, Model
 from vdm.programs import compilation, streams
@@ -83,10 +85,17 @@ def train(
         given.append("dataset")
         config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
-    result: Evaluation = run(
-        task_of(config, model), config, workdir, dataset, hooks, console, given, profile, init_from
-    )
+    task = task_of(config, model)
+    _check_sampling(config, task.model, dataset)
+    result: Evaluation = run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
     return result
+
+
+def _check_sampling(config: Config, model: Any, dataset: Dataset) -> None:
+    """Raises `InputError` for settings that samples could not be drawn with while training."""
+    sampling = with_steps_of(config.sampling, model.num_steps)
+    ModelSampling(model, None, sampling)
+    Conditions(model, sampling.labels, dataset.info.classes, lambda: dataset.test, config.seed)
 
 
 def task_of(config: Config, model: Model | None = None) -> Task:
