@@ -17,6 +17,7 @@ from vdm.config import Config, RunConfig, validate
 from vdm.data import Dataset, load, resolve
 from vdm.errors import InputError, WorkerDied, is_disk_full
 from vdm.evaluation.bound import Evaluation
+from vdm.evaluation.images import ModelSampling, with_steps_of
 from vdm.files import check_writable
 from vdm.model import Batch, Model
 from vdm.programs import compilation, streams
@@ -90,9 +91,15 @@ def train(
 
 
 def task_of(config: Config, model: Model | None = None) -> Task:
-    """That of a diffusion model: the one that the config describes, or the given one."""
+    """That of a diffusion model: the one that the config describes, or the given one.
+
+    Raises `InputError` as `model_of` does, and for a guidance of samples that it cannot have.
+    """
+    evaluated = model_of(config, model)
+    # The first samples are drawn when it has trained for long.
+    ModelSampling(evaluated, None, with_steps_of(config.sampling, evaluated.num_steps))
     return Task(
-        model=model_of(config, model),
+        model=evaluated,
         for_training=model_lib.for_training(config, model),
         objective=objective_lib.from_config(config),
         evaluate=evaluate,
