@@ -33,6 +33,18 @@ def test_sampler() -> None:
     assert counts["steps"] >= 2
 
 
+def test_guidance() -> None:
+    small = ("--channels=4", "--depth=1", "--steps=2", "--batch_size=2", "--repeats=1", "--devices=1")
+    result = run(*small, program="guidance.py")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)["cases"]["digits"]
+    assert set(figures["seconds"]) == {"unguided", "two_calls", "together", "apart"}
+    for how in ("together", "apart"):
+        of_seconds = figures["seconds"][how] / figures["seconds"]["unguided"]
+        assert figures[how]["over_unguided"] == pytest.approx(of_seconds)
+    assert figures["faster"] in ("together", "apart")
+
+
 def test_bad_options_are_one_line() -> None:
     for option, mention in (("--samplers=plms", "must be one of ancestral"), ("--cases=mnist", "'mnist'")):
         result = run(option)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vdm import bounds, gaussian, likelihoods, samplers, schedules, timesteps
+from vdm import bounds, gaussian, guidance, likelihoods, samplers, schedules, timesteps
 from vdm.verify import table as verify
 from vdm.verify.checks import Check
 
@@ -55,6 +55,9 @@ BUGS = [
     (timesteps, "stratified", "+ jnp.arange", "* jnp.arange", "diffusion"),
     (samplers.grids, "_times", "np.arange(num_steps, -1, -1", "np.arange(num_steps, 0, -1", "ancestral"),
     (samplers, "ancestral", "jnp.sqrt(var)", "var", "ancestral"),
+    (guidance, "classifier", "(jax.nn.sigmoid(at) / gaussian.alpha(at))", "gaussian.sigma(at)", "guidance"),
+    (guidance, "linear", "- w * other", "- w * one", "guidance"),
+    (samplers, "shifted", "jnp.square(std)", "0 * std", "guidance"),
 ]
 
 

@@ -361,6 +361,15 @@ def test_bad_input_found_late_leaves_no_folder(folder: Path) -> None:
     assert not (folder / "late").exists()
 
 
+@pytest.mark.parametrize(("text", "says"), [("apg(2.0)", "has no labels"), ("autoguidance", "a weaker model")])
+def test_samples_that_cannot_be_guided_are_refused_before_training(folder: Path, text: str, says: str) -> None:
+    config = tiny(folder)
+    config.sampling.guidance = text
+    with pytest.raises(InputError, match=rf"^config.sampling.guidance='{re.escape(text)}': .*{says}"):
+        run_here(config, folder / "unguided")
+    assert not (folder / "unguided").exists()
+
+
 def test_another_config_is_refused_before_anything_changes(folder: Path) -> None:
     before = (folder / "whole" / "run" / "config.json").read_text()
     with pytest.raises(InputError, match=r"optimizer\.b1"):
