@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +44,9 @@ WARMUP_STEPS = 2
 MATMUL_SIZE = 3072
 
 
-def digits() -> Config:
-    """The embedded default."""
-    config: Config = runpy.run_path(str(ROOT / "configs" / "digits.py"))["get_config"]()
-    return config
+def of_file(name: str) -> Callable[[], Config]:
+    """That of a file in configs/."""
+    return lambda: cast(Config, runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]())
 
 
 def rgb32() -> Config:
@@ -59,13 +58,9 @@ def rgb32() -> Config:
     )
 
 
-def cifar10() -> Config:
-    """The paper's."""
-    config: Config = runpy.run_path(str(ROOT / "configs" / "cifar10.py"))["get_config"]()
-    return config
-
-
-CASES: dict[str, Callable[[], Config]] = {"digits": digits, "rgb32": rgb32, "cifar10": cifar10}
+CASES: dict[str, Callable[[], Config]] = {"digits": of_file("digits"), "rgb32": rgb32, "cifar10": of_file("cifar10")}
+LABELLED = ("digits_conditional", "cifar10_conditional", "imagenet64_unet", "imagenet64_dit")
+CASES |= {name: of_file(name) for name in LABELLED}
 
 
 class CompiledStep(NamedTuple):
@@ -106,10 +101,11 @@ class CompiledStep(NamedTuple):
         return state, jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))()
 
     def batch(self) -> Batch:
-        """Random images."""
-        shape = (self.config.training.batch_size, *self.model.shape)
-        image = np.random.default_rng(0).integers(0, self.model.levels, shape).astype(np.uint8)
-        return parallel.shard_batch({"image": image}, self.mesh)
+        """Random images and, where the network is given them, labels."""
+        rng, size = np.random.default_rng(0), self.config.training.batch_size
+        batch = {"image": rng.integers(0, self.model.levels, (size, *self.model.shape)).astype(np.uint8)}
+        batch |= {name: rng.integers(0, self.config.data.classes, size, np.int32) for name in self.model.condition}
+        return parallel.shard_batch(batch, self.mesh)
 
     def times(self, num_calls: int) -> list[float]:
         """Seconds a step of calls that are each waited for, after `WARMUP_STEPS` more."""
@@ -129,10 +125,11 @@ def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None 
     objective, optimizer = objective_lib.from_config(config), make_optimizer(config)
     state = parallel.abstract(lambda: init_state(model, objective, optimizer, config.seed), mesh)
     metrics = parallel.abstract(empty_metrics, mesh)
-    shape = (config.training.batch_size, *model.shape)
-    images = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.batch_sharding(mesh))}
+    size, sharding = config.training.batch_size, parallel.batch_sharding(mesh)
+    examples = {"image": jax.ShapeDtypeStruct(model.shape, jnp.uint8), **model.condition}
+    batch = {name: jax.ShapeDtypeStruct((size, *x.shape), x.dtype, sharding=sharding) for name, x in examples.items()}
     num_steps = config.training.steps_per_call
-    batches = [images] if num_steps == 1 else [np.int32(num_steps), *[images] * num_steps]
+    batches = [batch] if num_steps == 1 else [np.int32(num_steps), *[batch] * num_steps]
     jitted = jit_train_step if num_steps == 1 else jit_train_steps
     start = time.perf_counter()
     traced = jitted(model, objective, optimizer, config, mesh).trace(state, metrics, *batches)
@@ -203,7 +200,8 @@ def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
     def residuals(params: Any, z: jax.Array) -> Any:
         gamma, key = jnp.zeros(batch_size), jax.random.key(0)
         apply = functools.partial(model.network.apply, train=True, rngs={"dropout": key})
-        return jax.vjp(lambda params, z: apply({"params": params}, z, gamma), params, z)[1]
+        given = {name: jnp.zeros((batch_size, *x.shape), x.dtype) for name, x in model.conditions.items()} or None
+        return jax.vjp(lambda params, z: apply({"params": params}, z, gamma, given), params, z)[1]
 
     params = variables["network"]
     kept = jax.eval_shape(residuals, params, jax.ShapeDtypeStruct((batch_size, *model.shape), jnp.float32))

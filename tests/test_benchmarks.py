@@ -74,6 +74,23 @@ def test_train_step_compiled_only() -> None:
     assert "training.fsdp=3: must divide the 2 devices" in refused.stderr
 
 
+@pytest.mark.slow
+def test_labelled_step() -> None:
+    small = ("--channels=4", "--depth=1", "--batch_size=4", "--steps=2", "--devices=1")
+    result = run(*small, program="labelled_step.py")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)["cases"]["digits_conditional"]
+    # A vector of 4 · 4 for each of ten classes, and one for those that are dropped.
+    counts = [figures[name]["num_parameters"] for name in ("labelled", "unlabelled")]
+    assert counts[0] - counts[1] == 11 * 16
+    assert figures["ratios"]["model_flops"] == 1
+    low, high = figures["ratio_quartiles"]
+    assert 0 < low <= figures["ratio"] <= high
+    refused = run("--cases=rgb32", program="labelled_step.py")
+    assert refused.returncode == 2
+    assert "'rgb32' has no labels; must be among digits_conditional" in refused.stderr
+
+
 def test_reference_step() -> None:
     small = ("--cases=digits", "--channels=4", "--depth=1", "--steps=1", "--devices=1")
     result = run(*small, program="reference_step.py")
