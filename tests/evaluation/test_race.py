@@ -73,6 +73,15 @@ def test_the_answer_changes_no_more_often_than_asked(noise: Callable[..., np.nda
     assert found.calls.mean() < 0.95 * 5 * 64
 
 
+def test_classes_are_dropped_by_loss_and_prior() -> None:
+    """A class of a smaller loss whose images are rare is behind, and one of a larger loss with many is not."""
+    losses = table(2000, 0.3, normal)
+    prior = np.log([0.9, 0.07, 0.01, 0.01, 0.01])
+    found = race.run(measure_of(losses), prior, 2000, 64, 0.1)
+    assert (found.winners != (losses.mean(axis=2) - prior).argmin(axis=1)).mean() < 0.1
+    assert found.calls.mean() < 0.5 * 5 * 64
+
+
 def test_to_drop_whoever_is_behind_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above would notice: whoever is behind is dropped."""
     losses = table(4000, 0.3, normal)
