@@ -1,6 +1,7 @@
 """`vdm classifier`: trained on a run's noise by the loop of all tasks, resumed to the bit, opened, and refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -157,6 +158,18 @@ def test_other_data_are_refused(trained, change, words):
     path, _ = trained
     with pytest.raises(InputError, match=f"^{path}: is a classifier of other data: {words}"):
         open_classifier(path, conditional.dataset().info.to_dict() | change)
+
+
+def test_a_run_that_learned_another_schedule_since_is_refused(run, trained, tmp_path):
+    """It may be had at the checkpoint that the classifier was begun with."""
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    config = read_config(run)
+    config.training.steps = 4
+    vdm.train(config, again, conditional.dataset(), model(), [Save()], CONSOLE)
+    with pytest.raises(InputError, match=r"belongs to another config: of\.schedule 'learned_linear sha256:"):
+        train_here(again, again / "classifier")
+    train_here(again, again / "classifier", checkpoint=2)
 
 
 def test_a_model_is_no_classifier_and_a_classifier_no_model(run, trained):
