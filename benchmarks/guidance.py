@@ -24,7 +24,7 @@ from jaxtyping import Array
 from train_step import CASES, chosen, machine
 
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, predictions
 from vdm.config import Config
 from vdm.evaluation.images import ModelSampling
 from vdm.keys import Stream, stream_key
@@ -61,17 +61,17 @@ def measure(config: Config, steps: int, batch_size: int, repeats: int) -> dict[s
     conditions = [{"label": label, DROPPED: jnp.full(batch_size, dropped)} for dropped in (False, True)]
 
     def two_calls(variables: Variables, z: Array, conditions: list[Condition]) -> Array:
-        denoisers = [unguided.denoiser(variables, condition) for condition in conditions]
+        denoisers = [predictions.both(unguided.denoiser(variables, condition)) for condition in conditions]
 
         def body(z: Array, gamma: Array) -> tuple[Array, None]:
             one, other = (denoise(z, gamma) for denoise in denoisers)
-            return jnp.asarray(one.eps + 0.1 * other.eps), None
+            return one.eps + 0.1 * other.eps, None
 
         return jax.lax.scan(body, z, unguided.gammas(variables)[:-1])[0]
 
     z = jax.device_put(np.zeros((batch_size, *model.shape), np.float32), parallel.batch_sharding(mesh))
     arguments = (variables, z, conditions)
-    programs = {
+    programs: dict[str, Callable[[], Any]] = {
         "unguided": sampler("none", "apart"),
         "two_calls": partial(jax.jit(two_calls).lower(*arguments).compile(), *arguments),
         "together": sampler(GUIDANCE, "together"),
