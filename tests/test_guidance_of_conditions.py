@@ -141,6 +141,15 @@ def test_at_no_scale_all_are_the_conditional_one(name):
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_does_nothing_costs_no_bit():
+    """No rescaling, and an interval without ends: the same as without them."""
+    pair = guidance.apart(CONDITIONAL, UNCONDITIONAL)
+    guided = guidance.guided(pair, guidance.rescaled(guidance.linear(2.0), 0.0))
+    limited = guidance.interval(guided, CONDITIONAL, -np.inf, np.inf)
+    for one, other in zip(limited(Z32, GAMMAS32), FAMILY["classifier_free"](2.0)(Z32, GAMMAS32), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_what_they_answer_fits_z_and_is_refused_by_the_bound(name):
     guided = FAMILY[name](2.0)
