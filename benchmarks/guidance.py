@@ -65,7 +65,7 @@ def measure(config: Config, steps: int, batch_size: int, repeats: int) -> dict[s
 
         def body(z: Array, gamma: Array) -> tuple[Array, None]:
             one, other = (denoise(z, gamma) for denoise in denoisers)
-            return jnp.asarray(one.eps + 0.1 * other.eps), None
+            return one.eps + 0.1 * other.eps, None
 
         return jax.lax.scan(body, z, unguided.gammas(variables)[:-1])[0]
 

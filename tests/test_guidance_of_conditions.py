@@ -16,6 +16,7 @@ ORACLE = oracles.mixture(WEIGHTS, MEANS, STDS)
 GAMMAS = np.array([-12.0, -4.0, -1.0, 0.0, 2.0, 7.0, 14.0])
 Z = np.random.default_rng(0).normal(size=(len(GAMMAS), 2))
 Z32, GAMMAS32 = jnp.asarray(Z, jnp.float32), jnp.asarray(GAMMAS, jnp.float32)
+KEY = jax.random.key(0)
 CONDITIONAL, UNCONDITIONAL = ORACLE.denoise_component(1), ORACLE.denoise
 
 
@@ -134,16 +135,25 @@ FAMILY = {
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_at_no_scale_all_are_the_conditional_one(name):
-    x, eps = predictions.both(CONDITIONAL)(Z32, GAMMAS32)
+    """To the bit, operation by operation: a compiler may round the two programs otherwise."""
     found = FAMILY[name](0.0)(Z32, GAMMAS32)
-    np.testing.assert_array_equal(found.eps, eps)
-    np.testing.assert_array_equal(found.x, x)
+    for one, other in zip(found, predictions.both(CONDITIONAL)(Z32, GAMMAS32), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_does_nothing_costs_no_bit():
+    """No rescaling, and an interval without ends: the same as without them."""
+    pair = guidance.apart(CONDITIONAL, UNCONDITIONAL)
+    guided = guidance.guided(pair, guidance.rescaled(guidance.linear(2.0), 0.0))
+    limited = guidance.interval(guided, CONDITIONAL, -np.inf, np.inf)
+    for one, other in zip(limited(Z32, GAMMAS32), FAMILY["classifier_free"](2.0)(Z32, GAMMAS32), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_what_they_answer_fits_z_and_is_refused_by_the_bound(name):
     guided = FAMILY[name](2.0)
-    x_hat, eps_hat = guided(Z32, GAMMAS32)
+    x_hat, eps_hat = jax.jit(guided)(Z32, GAMMAS32)
     gamma = gaussian.expand(GAMMAS32, Z32)
     assert np.abs(eps_hat - CONDITIONAL(Z32, GAMMAS32)).max() > 1e-3
     # α x̂ is at most 8 here, and x̂ of ε̂ off by rounding/α.
@@ -152,7 +162,6 @@ def test_what_they_answer_fits_z_and_is_refused_by_the_bound(name):
     for refused in (guided, predictions.both(guided), guidance.static_clipping()(CONDITIONAL)):
         with pytest.raises(ValueError, match="denoise: is guided or clipped, and a guided denoiser has no such bound"):
             bounds.continuous_diffusion_loss(refused, *arguments)
-    bounds.continuous_diffusion_loss(CONDITIONAL, *arguments)
 
 
 @pytest.mark.parametrize("scale", [0.5, 4.0])
@@ -265,15 +274,16 @@ def test_samplers_converge_to_the_ode_of_the_guided_field(name, order):
     guided, exact = guided_gaussian(1.5)
     z_1 = np.linspace(-2, 2, 9)
     errors = []
-    for num_steps in (20, 40, 80):
+    for num_steps in (40, 80):
         with jax.enable_x64(True):
             gammas = jnp.asarray(np.linspace(HIGH, LOW, num_steps + 1))
             sampler = getattr(samplers, name)()
-            z_0 = samplers.sample_from(jax.random.key(0), guided, sampler, gammas, jnp.asarray(z_1)[:, None])
+            run = jax.jit(lambda z, gammas, of=sampler: samplers.sample_from(KEY, guided, of, gammas, z))
+            z_0 = run(jnp.asarray(z_1)[:, None], gammas)
         errors.append(np.abs(np.asarray(z_0)[:, 0] - exact(z_1)).max())
     assert errors[-1] < 0.02
     ratios = np.divide(errors[:-1], errors[1:])
-    np.testing.assert_allclose(ratios, 2**order, rtol=0.15)
+    np.testing.assert_allclose(ratios, 2**order, rtol=0.1)
 
 
 def test_the_adaptive_solver_follows_the_guided_field():

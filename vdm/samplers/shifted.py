@@ -25,11 +25,11 @@ def shifted(sampler: Sampler, log_prob: Callable[[Array, Array], Array], scale: 
     Raises ValueError for a sampler whose steps are no draws of a Gaussian.
 
     >>> from vdm import samplers
-    >>> towards_1 = shifted(samplers.ancestral(), lambda z, gamma: -0.5 * jnp.sum((z - 1) ** 2, axis=1), 1.0)
+    >>> upwards = shifted(samplers.ancestral(), lambda z, gamma: jnp.sum(z, axis=1), scale=1.0)
     >>> draw = lambda sampler: samplers.sample(
     ...     jax.random.key(0), lambda z, gamma: 0.5 * z, sampler, jnp.linspace(5.0, -5.0, 11), (4, 2)
     ... )
-    >>> bool(jnp.all(draw(towards_1) > draw(samplers.ancestral())))
+    >>> bool(jnp.all(draw(upwards) > draw(samplers.ancestral())))
     True
     """
     check_sampler("sampler", sampler)
