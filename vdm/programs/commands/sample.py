@@ -60,7 +60,7 @@ def define() -> None:
     flags.DEFINE_integer(
         "reconstruct",
         None,
-        "Instead, invert so many test images by DDIM and sample from their latents; prints the error.",
+        "Instead, invert so many test images by DDIM, and back; prints the error.",
     )
 
     cli.define_out("samples")
