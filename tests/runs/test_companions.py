@@ -98,9 +98,12 @@ def test_a_run_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_trajectory_needs_no_other_companions(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(run.path, own)
+    write_json(own / "run.json", {"data": {"classes": ["a", "b", "c"]}})
     config = dataclasses.replace(run.config)
     config.sampling = dataclasses.replace(config.sampling, guidance="autoguidance(1.0, weak='3')", steps=2)
-    drawn = sample.Sample(config, run.path, "latest", 0, Console(quiet=True), tmp_path)
+    drawn = sample.Sample(config, own, "latest", 0, Console(quiet=True), tmp_path)
     assert len(drawn._gammas([0, 1])) == 2
 
 
