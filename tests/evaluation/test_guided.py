@@ -99,6 +99,23 @@ def test_the_exact_classifier_makes_a_model_without_labels_the_one_with_them(tex
     np.testing.assert_allclose(found, guesses(), rtol=1e-3, atol=1e-3)
 
 
+def test_labels_for_a_classifier_are_asked_for():
+    """Of a model without labels, too; reconstructions are led to the labels that they are given."""
+    without, config = model(condition={}), settings("classifier(1.0)", sampler="ddim")
+    one = ImageSampler(without, parallel.make_mesh(1), config, (), COMPANIONS)
+    latents = Latents(without, parallel.make_mesh(1), config, exact(), COMPANIONS)
+    images = np.zeros((6, *SHAPE), np.uint8)
+    for ask in (
+        lambda: one(exact(), KEY, 6),
+        lambda: latents.interpolate(KEY, 3, 2),
+        lambda: latents.reconstruct(images),
+    ):
+        with pytest.raises(ValueError, match=r"^condition: must have 'label', what the classifier is to lead to"):
+            ask()
+    first, second = (latents.reconstruct(images, condition={"label": np.full(6, k)}) for k in (0, 1))
+    assert np.any(first != second)
+
+
 def test_a_condition_that_the_model_does_not_name_still_reaches_its_network():
     without = ImageSampler(model(condition={}), parallel.make_mesh(1), settings(), tuple(range(STEPS)))
     found = without(exact(), KEY, 6, condition={"label": LABELS})[1]
