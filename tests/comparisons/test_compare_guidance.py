@@ -140,6 +140,7 @@ def test_a_table_has_errors_and_what_real_images_come_to() -> None:
         ({"guidances": ("autoguidance(1, weak='99')",)}, "99"),
         ({"classifier": "nowhere"}, "nowhere"),
         ({"samples": 2}, "comparison.samples=2: must be 3 or more"),
+        ({"samples": 10}, "comparison.samples=10: each is of another class; must be more"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(folder: Path, changes: dict[str, object], words: str) -> None:

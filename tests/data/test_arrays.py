@@ -89,6 +89,9 @@ def test_refusals_of_arrays(changes: dict[str, Any], words: str) -> None:
 def test_numbers_that_are_no_classes_are_not_counted_up_to() -> None:
     with pytest.raises(InputError, match="mine: 'label': values up to 1099511627778; must be below 65536"):
         in_memory(split(label=LABELS + 2**40), split(), levels=17, name="mine")
+    missing = split(label=np.full(6, -1))
+    with pytest.raises(InputError, match="mine: train 'label': values from -1 to -1; needed are numbers of classes"):
+        in_memory(missing, missing, levels=17, name="mine")
 
 
 def test_any_indexable_of_dicts_is_a_source() -> None:

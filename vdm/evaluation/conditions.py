@@ -67,7 +67,9 @@ class Conditions:
             raise InputError(f"sampling.labels={self.labels}: the network is conditioned on {names}, not on labels")
         if not self.model.condition:
             return None
-        return self.labels or (ALL if alone and self.classes is not None else TEST)
+        if self.labels is not None:
+            return self.labels
+        return ALL if alone and self.classes is not None else TEST
 
     @cached_property
     def _turns(self) -> Integer[np.ndarray, " labels"] | None:
