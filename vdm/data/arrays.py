@@ -94,6 +94,10 @@ def in_memory(
         classes=None if classes is None else tuple(classes),
         notes=tuple(notes),
     )
+    for source in made:
+        # Of whatever integers, they are labels of the same models.
+        if "label" in source.arrays:
+            source.arrays["label"] = source.arrays["label"].astype(np.int32)
     return Dataset(info, *made)
 
 
