@@ -1,7 +1,7 @@
 """ImageNet 64×64 given its labels, by the U-Net with downsampling of Dhariwal & Nichol (2021).
 
 192 channels, multipliers 1, 2, 3, 4 with 3 blocks each, attention at 32, 16 and 8 pixels in heads of 64 channels,
-BigGAN-style changes of resolution and dropout 0.1, 296M parameters, as in their Table 11. What a likelihood needs is as
+BigGAN-style changes of resolution and dropout 0.1, 296M parameters, as published. What a likelihood needs is as
 in imagenet64: Fourier features of the input, γ from −13.3 to 5 with learned ends, and the optimiser.
 
 The images are imagenet_resized/64x64 of TFDS, which have the 1000 labels of ImageNet (Chrabaszcz et al. 2017). Those of

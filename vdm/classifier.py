@@ -44,8 +44,8 @@ class Classifier:
     >>> from vdm.networks.classifier import residual
     >>> classifier = Classifier(residual(classes=3, channels=8, depth=1), (8, 8, 1), levels=17, classes=3)
     >>> variables = classifier.init(jax.random.key(0))
-    >>> classifier.log_prob(variables, jnp.zeros((2, 8, 8, 1)), jnp.float32(0)).round(3).tolist()[0]
-    [-1.0989999771118164, -1.0989999771118164, -1.0989999771118164]
+    >>> classifier.log_prob(variables, jnp.zeros((2, 8, 8, 1)), jnp.float32(0)).shape
+    (2, 3)
     """
 
     network: nn.Module

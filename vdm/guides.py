@@ -20,6 +20,8 @@ from vdm.model import DROPPED, Condition, Model, Variables
 from vdm.predictions import Denoise
 from vdm.samplers import Sampler, options
 
+CLASSIFIER = "classifier"
+"""The companion that has labels of its own."""
 LABEL = "label"
 """The entry of a condition that `negative` and classifiers are about."""
 NONE = -1
@@ -48,6 +50,8 @@ class Scene(NamedTuple):
     """The model's own, of a condition."""
     condition: Condition
     """That of the images."""
+    labelled: bool
+    """Whether the model is given it; else it is for a classifier alone."""
     drops: bool
     """Whether the model knows images whose condition is dropped."""
     together: bool
@@ -76,6 +80,11 @@ class Guide(NamedTuple):
     def moves_steps(self) -> bool:
         """Whether it is the steps of the sampler that are guided."""
         return self.sampler is not _as_it_is
+
+    @property
+    def by_classifier(self) -> bool:
+        """Whether labels are for a classifier, and the model may do without."""
+        return self.companion[0] == CLASSIFIER
 
     @property
     def program(self) -> "Guide":
@@ -155,30 +164,36 @@ def classifier(
     scale: float = 1.0,
     interval: tuple[float, float] = (-math.inf, math.inf),
     shifted: bool = False,
+    unconditional: bool = False,
     folder: str = "",
 ) -> Guide:
     """Towards the label by the gradient of a classifier of noisy images (Dhariwal & Nichol 2021): s = `scale`.
 
     As a change of ε̂, for every sampler; or, `shifted`, of the mean of each step of a stochastic one (Strümke &
-    Langseth, Eq. 43). The classifier is in `folder`, by default the run's own, RUN/classifier. The denoiser is the one
-    with the label, or, where that is dropped, the one without. Raises ValueError for numbers out of range.
+    Langseth, Eq. 43). The classifier is in `folder`, by default the run's own, RUN/classifier. The model may be one
+    without labels; one with labels is given them too (Wang, Eq. 8), unless `unconditional`. Raises ValueError for
+    numbers out of range.
 
     >>> classifier(2.0, shifted=True).companion
     ('classifier', '')
     """
     numbers = _scaled(scale, interval)
     if shifted:
-        return Guide(numbers, _unguided, _shifted, ("classifier", folder))
-    return Guide(numbers, _classifier, companion=("classifier", folder))
+        return Guide(numbers, _without if unconditional else _unguided, _shifted, (CLASSIFIER, folder))
+    return Guide(numbers, _classifier_without if unconditional else _classifier, companion=(CLASSIFIER, folder))
 
 
 def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> None:
     """Raises ValueError for a model that this cannot guide, or not with these companions."""
     numbers, condition = guide.numbers, model.condition
     needs, _ = guide.companion
-    if (NEGATIVE in numbers or needs == "classifier") and not condition:
+    if NEGATIVE in numbers and not condition:
         raise ValueError("the model has no labels; must be none, or of a run with config.network.condition=('label',)")
-    if needs == "classifier" or numbers.get(NEGATIVE, NONE) != NONE:
+    if guide.denoiser in (_without, _classifier_without) and condition and not model.condition_dropout:
+        raise ValueError(
+            "unconditional=True: the model always had its condition in training (config.network.condition_dropout=0)"
+        )
+    if (guide.by_classifier and condition) or numbers.get(NEGATIVE, NONE) != NONE:
         if LABEL not in condition:
             raise ValueError(f"the model is conditioned on {', '.join(condition)}; must be on {LABEL}")
     elif NEGATIVE in numbers and not model.condition_dropout:
@@ -193,11 +208,11 @@ def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> No
         return
     if needs not in companions:
         raise ValueError(f"needs {_COMPANIONS[needs]}, which is not to be had here")
-    {"weak": _check_weak, "classifier": _check_classifier}[needs](model, companions[needs])
+    {"weak": _check_weak, CLASSIFIER: _check_classifier}[needs](model, companions[needs])
 
 
 NEGATIVE = "negative"
-_COMPANIONS = {"weak": "a weaker model", "classifier": "a classifier of noisy images"}
+_COMPANIONS = {"weak": "a weaker model", CLASSIFIER: "a classifier of noisy images"}
 
 
 def _check_weak(model: Model, weak: Companion) -> None:
@@ -239,7 +254,14 @@ def _led_away(negative: int | None) -> Numbers:
 
 
 def _unguided(numbers: Numbers, scene: Scene) -> Denoise:
-    return scene.denoiser(scene.condition)
+    return scene.denoiser(scene.condition if scene.labelled else None)
+
+
+def _without(numbers: Numbers, scene: Scene) -> Denoise:
+    if not scene.drops:
+        return _unguided(numbers, scene)
+    condition = dict(scene.condition)
+    return scene.denoiser(condition | {DROPPED: jnp.ones(condition[LABEL].shape[:1], jnp.bool_)})
 
 
 def _classifier_free(numbers: Numbers, scene: Scene) -> Denoise:
@@ -258,8 +280,16 @@ def _autoguidance(numbers: Numbers, scene: Scene) -> Denoise:
 
 
 def _classifier(numbers: Numbers, scene: Scene) -> Denoise:
-    own, log_prob = _unguided(numbers, scene), _log_prob(scene)
-    return _in_interval(numbers, scene, guidance.classifier(own, log_prob, numbers["scale"], scene.gamma_1))
+    return _by_classifier(numbers, scene, _unguided(numbers, scene))
+
+
+def _classifier_without(numbers: Numbers, scene: Scene) -> Denoise:
+    return _by_classifier(numbers, scene, _without(numbers, scene))
+
+
+def _by_classifier(numbers: Numbers, scene: Scene, own: Denoise) -> Denoise:
+    guided = guidance.classifier(own, _log_prob(scene), numbers["scale"], scene.gamma_1)
+    return guidance.interval(guided, own, numbers["low"], numbers["high"])
 
 
 def _shifted(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
@@ -294,7 +324,7 @@ def _in_interval(numbers: Numbers, scene: Scene, guided: Denoise) -> Denoise:
 
 def _log_prob(scene: Scene) -> Callable[[Array, Gamma], Array]:
     """(z, γ) -> log p(c|z_γ) of the labels of the images."""
-    found, variables = scene.companions["classifier"]
+    found, variables = scene.companions[CLASSIFIER]
 
     def log_prob(z: Array, gamma: Gamma) -> Array:
         every = found.log_prob(variables, z, gamma)

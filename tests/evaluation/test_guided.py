@@ -83,6 +83,18 @@ def test_a_text_guides_as_the_functions_it_stands_for(text):
     assert np.abs(found - guesses()).max() > 0.02
 
 
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [("classifier(1.0)", {}), ("classifier(1.0, unconditional=True)", guided.LABEL)],
+)
+def test_the_exact_classifier_makes_a_model_without_labels_the_one_with_them(text, condition):
+    """Of a network that has none, and of one whose labels are dropped."""
+    without = model(condition=condition)
+    led = ImageSampler(without, parallel.make_mesh(1), settings(text), tuple(range(STEPS)), COMPANIONS)
+    found = led(exact(), KEY, 6, condition={"label": LABELS})[1]
+    np.testing.assert_allclose(found, guesses(), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("how", ["together", "apart"])
 def test_devices_and_calls_change_nothing(how):
     text = "classifier_free(2.0)"
@@ -173,7 +185,12 @@ CASES = [
         {},
         "the model has no labels; must be none, or of a run",
     ),
-    ("classifier(2.0)", model(condition={}), {}, "the model has no labels; must be none"),
+    (
+        "classifier(2.0, unconditional=True)",
+        model(0.0),
+        {},
+        "unconditional=True: the model always had its condition in training",
+    ),
     ("apg(2.0)", model(0.0), {}, "the model always had its condition in training (config.network.condition_dropout=0)"),
     ("classifier_free(negative=3)", model(), {}, "negative=3: must be a label from 0 to 2"),
     ("classifier_free(negative=1)", model(condition=TEXT), {}, "the model is conditioned on text; must be on label"),

@@ -280,7 +280,7 @@ def test_a_run_is_not_taken_for_another_model(trained: Path) -> None:
         (["--images=3"], ["--images", "--ode", "--classify"]),
         (["--classify=4", "--T=2"], ["--classify", "--T"]),
         (["--drop_error=0.1"], ["--drop_error", "--classify=DRAWS only"]),
-        (["--classify=4"], ["--classify", "no labels"]),
+        (["--classify=4"], ["--classify", "given nothing"]),
         (["--out="], ["--out=", "must name a folder"]),
         ([f"--out={trained / 'a.npz'}"], ["--out: cannot write to", "a.npz", "Not a directory"]),
         (["--ode=0"], ["--ode=0", "from 1 to"]),

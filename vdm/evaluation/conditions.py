@@ -36,6 +36,8 @@ class Conditions:
     test: Callable[[], Source]
     """The test images, called only where they are needed."""
     seed: int
+    by_classifier: bool = False
+    """Whether it is a classifier that leads to the labels: the model may be one without."""
 
     def __post_init__(self) -> None:
         _ = self._turns
@@ -61,12 +63,15 @@ class Conditions:
 
     @cached_property
     def _mode(self) -> str | None:
-        names = ", ".join(map(repr, self.model.condition)) or "nothing"
-        alone = set(self.model.condition) == {"label"}
-        if self.labels is not None and not (alone or (self.labels == TEST and self.model.condition)):
+        condition = list(self.model.condition) or ["label"] * self.by_classifier
+        names = ", ".join(map(repr, condition)) or "nothing"
+        alone = condition == ["label"]
+        if self.labels is not None and not (alone or (self.labels == TEST and condition)):
             raise InputError(f"sampling.labels={self.labels}: the network is conditioned on {names}, not on labels")
-        if not self.model.condition:
+        if not condition:
             return None
+        if not self.model.condition and self.labels == TEST:
+            raise InputError(f"sampling.labels={TEST}: the network has no conditions, only a classifier has labels")
         if self.labels is not None:
             return self.labels
         return ALL if alone and self.classes is not None else TEST

@@ -163,6 +163,7 @@ class ModelSampling:
         return Scene(
             denoiser=denoiser,
             condition=condition,
+            labelled=bool(self.model.condition),
             drops=bool(self.model.condition_dropout),
             together=together(self.config.guidance_batch),
             gamma_1=self.model.gamma(variables, jnp.float32(1)),
@@ -275,6 +276,8 @@ class ImageSampler:
         images, frames, config = [], [], self.config
         leading = self._of_model.leading if guidance is None else self._of_model.led_by(guidance)
         condition = self.model.condition_for(num, condition)
+        if self._of_model.guide.by_classifier and "label" not in (condition or {}):
+            raise ValueError("condition: must have 'label', what the classifier is to lead to")
         for done in range(0, num, self.batch_size):
             with memory.guarded("sampling", memory.SAMPLING):
                 part = padded(condition, done, self.batch_size)

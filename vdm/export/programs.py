@@ -105,6 +105,11 @@ def sampler(
     `InputError` as `ModelSampling` does.
     """
     of_model = ModelSampling(model, None, settings, companions)
+    if of_model.guide.by_classifier and not model.condition:
+        raise InputError(
+            f"config.sampling.guidance={settings.guidance!r}: exported samplers take the model's conditions alone, and "
+            "it has no labels; must be none"
+        )
 
     def sample(
         weights: Weights, seed: UInt32[Array, ""], numbers: Integer[Array, " batch"], condition: Condition = None

@@ -28,6 +28,7 @@ class ResidualClassifier(nn.Module):
     Parameters are float32. With dtype bfloat16 the blocks compute in it; γ's embedding, the first convolution, the last
     normalisation and the logits stay float32.
 
+    >>> import jax
     >>> network = ResidualClassifier(classes=10, channels=8, depth=1, gamma_min=-7.5, gamma_max=5.0)
     >>> z = jnp.ones((2, 8, 8, 1))
     >>> logits, _ = network.init_with_output(jax.random.key(0), z, jnp.zeros(2))

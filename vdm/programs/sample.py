@@ -103,7 +103,7 @@ class Sample:
         folder = results.folder_of(workdir, out, "samples")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.settings, self.seed, self.key = config.sampling, seed, self.run.key(Stream.SAMPLING, seed)
-        self.conditions = self.run.conditions(self.settings.labels, seed)
+        self.conditions = self.run.conditions(self.settings.labels, seed, self.settings.guidance)
         name = results.stem(self.run, data=self.conditions.said == TEST, seed=seed)
         self.stem = folder / f"{name}_{in_file_name(config.sampling)}"
 

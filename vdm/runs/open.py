@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from vdm import model as model_lib
-from vdm import parallel
+from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve
 from vdm.data.dataset import Progress
@@ -72,9 +72,13 @@ class Run:
         """Names of the labels of the data that it was trained on; None where these have none."""
         return field_of(read_record(self.path), "data.classes", list[str] | None, self.path, None)
 
-    def conditions(self, labels: str | None, seed: int) -> Conditions:
-        """The conditions of images of a seed, by `labels` as in `config.sampling`. Raises `InputError` for others."""
-        return Conditions(self.model, labels, self.classes, lambda: self.dataset.test, seed)
+    def conditions(self, labels: str | None, seed: int, guidance: str = "none") -> Conditions:
+        """The conditions of images of a seed, by `labels` and `guidance` as in `config.sampling`.
+
+        Raises `InputError` for others.
+        """
+        by_classifier = parts.make("guidance", guidance).by_classifier
+        return Conditions(self.model, labels, self.classes, lambda: self.dataset.test, seed, by_classifier)
 
     def key(self, stream: Stream, seed: int | None = None) -> PRNGKeyArray:
         """The key that a stream of the run's seed, or of another, starts from."""

@@ -138,7 +138,7 @@ class _Samplers:
         key = stream_key(self.config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"{cell.sampler}, {cell.calls} calls") as progress:
             trained, num = self.trained, sampling.num
-            condition = trained.conditions(sampling.labels, self.config.seed)(num)
+            condition = trained.conditions(sampling.labels, self.config.seed, sampling.guidance)(num)
             images, _ = sampler(trained.variables, key, num, progress, condition=condition)
         estimates = self.quality(images)
         return {"metrics": {name: {"value": e.value, "without": e.without.tolist()} for name, e in estimates.items()}}

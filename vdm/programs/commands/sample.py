@@ -25,11 +25,9 @@ def define() -> None:
         "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
     )
     flags.DEFINE_integer(
-        "num", None, "Number of images (default: config.sampling.num); images that are there are not drawn again."
+        "num", None, "Number of images; those there are not drawn again (default: config.sampling.num)."
     )
-    flags.DEFINE_integer(
-        "steps", None, "Steps of the sampler (default: config.sampling.steps, at most the steps that the model has)."
-    )
+    flags.DEFINE_integer("steps", None, "Steps of the sampler (default: config.sampling.steps, at most the model's).")
     flags.DEFINE_integer("seed", 0, "Seed; image k of a seed is always the same (default: 0).")
     flags.DEFINE_string(
         "sampler",
@@ -41,20 +39,17 @@ def define() -> None:
     flags.DEFINE_string(
         "labels",
         None,
-        "Labels of the images, in turn: all, some by name or number as 3,7,cat, or random; or test, the conditions of "
-        "test images (default: config.sampling.labels; that is all).",
+        "Labels of the images, in turn: all, or some as 3,7,cat; or random; or test, those of test images (default: "
+        "config.sampling.labels).",
     )
     flags.DEFINE_string(
         "guidance",
         None,
-        "How samples are led towards their labels, as classifier_free(1.5, interval=(-4, 3)) (default: "
-        f"config.sampling.guidance).{listed_guidances}",
+        f"Guidance to the labels, as classifier_free(1.5) (default: config.sampling.guidance).{listed_guidances}",
     )
     flags.DEFINE_list("sweep_guidance", None, "Instead, a picture with a row for each of these scales, as 0,0.5,1,2,4.")
     flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
-    flags.DEFINE_string(
-        "decode", None, "Which image of the last latent is taken, under p(x|z₀) (default: config.sampling.decode)."
-    )
+    flags.DEFINE_string("decode", None, "Which image of z₀, under p(x|z₀), is taken (default: config.sampling.decode).")
     flags.DEFINE_string("precision", None, "What the network computes in (default: config.sampling.precision).")
     flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
     flags.DEFINE_integer(
@@ -65,7 +60,7 @@ def define() -> None:
     flags.DEFINE_integer(
         "reconstruct",
         None,
-        "Instead, invert so many test images by DDIM and sample from their latents; prints the error.",
+        "Instead, invert so many test images by DDIM, and back; prints the error.",
     )
 
     cli.define_out("samples")
