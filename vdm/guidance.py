@@ -36,7 +36,7 @@ Rule = Callable[[Prediction, Prediction, gaussian.Gamma], Prediction]
 def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
     """Σ_k w_k of the predictions of each: x̂ and ε̂ alike. Weights are scalars, may be negative, and may be traced.
 
-    A mixture is a model of its own, which has a bound as any other has: it is not `Guided`.
+    A mixture is a model of its own, which has a bound as any other has: it is `Guided` only if a part is.
     With weights of sum 1, α x̂ + σ ε̂ = z holds as it does for each. Raises ValueError unless there is a scalar weight
     for each denoiser, and one or more of them.
 
@@ -58,7 +58,7 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
         x, eps = (sum(w * part for w, part in zip(scales, each, strict=True)) for each in zip(*parts, strict=True))
         return Prediction(jnp.asarray(x), jnp.asarray(eps))
 
-    return denoise
+    return Guided(denoise) if any(isinstance(each, Guided) for each in denoisers) else denoise
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: ArrayLike) -> Guided:

@@ -149,7 +149,7 @@ def autoguidance(
 ) -> Guide:
     """Away from a weaker model with the same label, in place of none (Karras et al. 2024, whose w is 1 + `scale`).
 
-    `weak` is a checkpoint of the same run (a step, or `oldest`, the first that it still has), or another run's:
+    `weak` is a checkpoint of the same run (a step, `best`, or `oldest`, the first that it still has), or another run's:
     RUN or RUN:CHECKPOINT. Raises ValueError for numbers out of range.
 
     >>> autoguidance(1.0, weak="1000").companion

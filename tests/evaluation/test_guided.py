@@ -85,7 +85,11 @@ def test_a_text_guides_as_the_functions_it_stands_for(text):
 
 @pytest.mark.parametrize(
     ("text", "condition"),
-    [("classifier(1.0)", {}), ("classifier(1.0, unconditional=True)", guided.LABEL)],
+    [
+        ("classifier(1.0)", {}),
+        ("classifier(1.0, unconditional=True)", {}),
+        ("classifier(1.0, unconditional=True)", guided.LABEL),
+    ],
 )
 def test_the_exact_classifier_makes_a_model_without_labels_the_one_with_them(text, condition):
     """Of a network that has none, and of one whose labels are dropped."""
@@ -93,6 +97,23 @@ def test_the_exact_classifier_makes_a_model_without_labels_the_one_with_them(tex
     led = ImageSampler(without, parallel.make_mesh(1), settings(text), tuple(range(STEPS)), COMPANIONS)
     found = led(exact(), KEY, 6, condition={"label": LABELS})[1]
     np.testing.assert_allclose(found, guesses(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_condition_that_the_model_does_not_name_still_reaches_its_network():
+    without = ImageSampler(model(condition={}), parallel.make_mesh(1), settings(), tuple(range(STEPS)))
+    found = without(exact(), KEY, 6, condition={"label": LABELS})[1]
+    np.testing.assert_allclose(found, guesses(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["classifier_free(2.0)", "apg(2.0)", "classifier(2.0)", "classifier(2.0, shifted=True)"]
+)
+def test_all_are_limited_to_an_interval(text):
+    """x̂ at γ = 6, 3.2, 0.4, −2.4 and −5.2: what is guided from γ = 1 on, or shifted in the step that ends at 0.4."""
+    limited = guesses(text, guidance=f"{text[:-1]}, interval=(-10, 1))")
+    still = guesses(text, guidance=text.replace("2.0", "0.0"))
+    moved = np.abs(limited - still).max(axis=(1, 2, 3, 4)) > 1e-4
+    assert moved.tolist() == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize("how", ["together", "apart"])
@@ -155,10 +176,10 @@ def test_x_is_clipped_after_guidance(clip):
 
 @pytest.mark.parametrize("text", ["classifier_free(2.0)", "classifier(2.0)", "apg(2.0, eta=0.2, norm=1.5)"])
 def test_from_pure_noise(text):
-    """At γ = ∞ the first x̂ is that of z of pure noise: (1 + w) m_c − w m for two conditions."""
+    """At γ = ∞ the first x̂ is that of z of pure noise: (1 + w) m_c − w m, by two conditions or a classifier."""
     found = guesses(text, zero_terminal_snr=True)
     assert np.isfinite(found).all()
-    if text == "classifier_free(2.0)":
+    if not text.startswith("apg"):
         expected = 3 * guided.MEANS[LABELS] - 2 * guided.MEANS.mean(axis=0)
         # The network is asked at γ₁ = 6, where α = 0.05.
         np.testing.assert_allclose(found[0], expected, atol=0.3)

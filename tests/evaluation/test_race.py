@@ -133,6 +133,21 @@ def test_a_dropped_class_keeps_the_difference_it_had() -> None:
         assert found.margins[image, c] == pytest.approx(expected)
 
 
+def test_no_dropped_class_wins() -> None:
+    """Class 1 is dropped for 0, and class 2, far behind both at first, wins in the end."""
+    losses = np.stack([np.zeros(64), np.ones(64), np.full(64, -3.0)])[None]
+    losses[0, 2, :8] = [10, -6, 12, -8, 9, -5, 11, -4]
+    found = race.run(measure_of(losses), np.log([0.3, 0.4, 0.3]), 1, 64, 0.02)
+    assert np.isfinite(found.losses).sum(axis=2).tolist() == [[64, 8, 64]]
+    own = -losses[0, 2].mean()
+    # Behind the leader of its time, which is behind the winner.
+    np.testing.assert_allclose(found.margins, [[own, own + 1 + np.log(0.3 / 0.4), 0]])
+    losses = table(4000, 0.3, heavy)
+    found = race.run(measure_of(losses), UNIFORM, 4000, 64, 0.2)
+    taken = np.isfinite(found.losses).sum(axis=2)
+    np.testing.assert_array_equal(taken[np.arange(4000), found.winners], taken.max(axis=1))
+
+
 def test_undecided_are_those_within_two_standard_errors() -> None:
     losses = table(200, 0.2, normal)
     found = race.run(measure_of(losses), UNIFORM, 200, 64)

@@ -202,6 +202,15 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(run, trained, tmp_
         train_here(run, path, change=lambda config: setattr(config.network, "name", "residual"))
 
 
+def test_more_steps_of_a_decaying_rate_are_refused_with_what_there_is_to_do(run, tmp_path):
+    def decaying(config):
+        config.optimizer.decay = "cosine"
+
+    train_here(run, tmp_path / "decaying", 2, change=decaying)
+    with pytest.raises(InputError, match=r"training\.steps 2 there, 4 here: .*; give another --workdir to train anew$"):
+        train_here(run, tmp_path / "decaying", 4, change=decaying)
+
+
 @pytest.mark.parametrize("notes", [(), ("no labels: test_label is missing",)])
 def test_data_without_labels_are_refused_with_their_reason(run, notes):
     image = conditional.source(64).arrays["image"]

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import conditional
 import jax
@@ -168,12 +169,21 @@ def labelled(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
 def test_classes_are_printed_written_and_drawn(
     labelled: tuple[evaluate.Evaluate, io.StringIO],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     draws: int,
     error: float | None,
     prior: str,
     images: int | None,
 ) -> None:
     evaluation, out = labelled
+    priors: list[Any] = []
+
+    class Recorded(evaluate.Classifier):
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            priors.append(settings["log_prior"])
+            return super().__call__(*args, **settings)
+
+    monkeypatch.setattr(evaluate, "Classifier", Recorded)
     result = evaluation.classify(draws, error, prior, images)
     settings = "images_7_prior_train" if images else "drop_error_0.1"
     file = tmp_path / "evaluations" / f"step_{STEPS}_classify_{draws}_{settings}.json"
@@ -186,6 +196,7 @@ def test_classes_are_printed_written_and_drawn(
     counts = np.bincount(conditional.labels(64), minlength=4) + 1
     shares = (counts / counts.sum()).tolist() if prior == "train" else None
     assert written["prior"] == {"kind": prior, "shares": shares}
+    assert [None if each is None else pytest.approx(np.exp(each)) for each in priors] == [shares]
     assert (written["least_cost"] is None) == (error is None)
     assert file.with_suffix(".png").exists()
     assert f"accuracy 1.0000 ± 0.0000 (95 %: {result.interval[0]:.4f}" in out.getvalue()

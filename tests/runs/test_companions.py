@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from rich.console import Console
 
 from vdm import model as model_lib
 from vdm.config import to_dict
@@ -19,6 +21,7 @@ from vdm.export import load
 from vdm.export import programs as export
 from vdm.files import write_json
 from vdm.keys import Stream, stream_key
+from vdm.programs import sample
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.companions import open_companions
 from vdm.runs.open import Run, open_run
@@ -67,6 +70,8 @@ def test_a_checkpoint_by_its_step_or_run(run: Run, which: str) -> None:
 
 @pytest.mark.parametrize(("text", "says"), [
     ("autoguidance(weak='12')", "weak='12' is step 12, the model itself; must be another checkpoint or run"),
+    ("autoguidance(weak='latest')", "weak='latest' is step 12, the model itself; must be another"),
+    ("autoguidance(weak='')", "weak='': must be oldest, latest, best, a step, RUN or RUN:CHECKPOINT"),
     ("autoguidance(weak='5')", "checkpoint '5': not latest, best or one of [3, 12]"),
     ("autoguidance(weak='nowhere')", "nowhere"),
     ("autoguidance(weak=3)", "weak=3: must be a string"),
@@ -77,6 +82,29 @@ def test_what_is_not_there_is_one_line(run: Run, text: str, says: str) -> None:
         open_companions(run, text)
     assert str(caught.value).startswith(f"guidance={text!r}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
+    """Its name may have a colon."""
+    text = f"autoguidance(weak='{tmp_path}/an:other:3')"
+    own, other = tmp_path / "own", tmp_path / "an:other"
+    for folder, classes in ((own, ["a", "b", "c"]), (other, ["a", "c", "b"])):
+        shutil.copytree(run.path, folder)
+        assert open_companions(run, text.replace(str(other), str(folder)))["weak"].what.condition == run.model.condition
+        write_json(folder / "run.json", {"data": {"classes": classes}})
+    run = open_run(own)
+    with pytest.raises(InputError, match=re.escape("was trained with the classes ['a', 'c', 'b']; must be ['a', ")):
+        open_companions(run, text)
+
+
+def test_a_trajectory_needs_no_other_companions(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(run.path, own)
+    write_json(own / "run.json", {"data": {"classes": ["a", "b", "c"]}})
+    config = dataclasses.replace(run.config)
+    config.sampling = dataclasses.replace(config.sampling, guidance="autoguidance(1.0, weak='3')", steps=2)
+    drawn = sample.Sample(config, own, "latest", 0, Console(quiet=True), tmp_path)
+    assert len(drawn._gammas([0, 1])) == 2
 
 
 @pytest.mark.slow

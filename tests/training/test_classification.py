@@ -64,6 +64,16 @@ def test_gradients_are_those_of_the_mean_loss(state):
     assert_close(found, by_autodiff)
 
 
+def test_dropout_is_on_and_each_parts_own(state):
+    """The loss is of the same draws, but for the masks."""
+    losses = [
+        float(OBJECTIVE.loss_and_gradients(which, state.variables, {}, KEY, BATCH, num_parts)[0].cross_entropy)
+        for which, num_parts in ((STILL, 1), (CLASSIFIER, 1), (CLASSIFIER, 2))
+    ]
+    assert len({round(loss, 4) for loss in losses}) == 3
+    np.testing.assert_allclose(losses, losses[0], rtol=0.3)
+
+
 def test_the_same_in_parts_and_on_eight_devices(state):
     whole = gradients()(state.variables, BATCH)
     assert_close(whole, gradients(num_parts=4)(state.variables, BATCH))

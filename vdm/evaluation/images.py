@@ -20,7 +20,7 @@ from vdm.errors import InputError
 from vdm.gaussian import Gamma
 from vdm.guides import Companion, Guide, Numbers, Scene
 from vdm.keys import folded, image_keys
-from vdm.model import Condition, Model, Variables, at_precision
+from vdm.model import DROPPED, Condition, Model, Variables, at_precision
 from vdm.predictions import Denoise, Prediction
 from vdm.samplers import Sampler
 from vdm.settings import check
@@ -141,6 +141,13 @@ class ModelSampling:
         self._check(text)
         return Leading(guide.numbers, {name: each.variables for name, each in self.companions.items()})
 
+    def condition_for(self, num: int, condition: Condition) -> Condition:
+        """As of the model; and labels for a classifier. Raises ValueError as that does, and without labels."""
+        condition = self.model.condition_for(num, condition)
+        if self.guide.by_classifier and guides.LABEL not in (condition or {}):
+            raise ValueError("condition: must have 'label', what the classifier is to lead to")
+        return condition
+
     def denoiser(self, variables: Variables, condition: Condition = None, leading: Leading | None = None) -> Denoise:
         """The batch and its condition are spread over the mesh. Clipped after it is guided."""
         leading = self.leading if leading is None else leading
@@ -163,8 +170,8 @@ class ModelSampling:
         return Scene(
             denoiser=denoiser,
             condition=condition,
-            labelled=bool(self.model.condition),
-            drops=bool(self.model.condition_dropout),
+            labelled=bool(self.model.condition) or not self.guide.by_classifier,
+            drops=DROPPED in self.model.conditions,
             together=together(self.config.guidance_batch),
             gamma_1=self.model.gamma(variables, jnp.float32(1)),
             companions={name: Companion(each.what, leading.companions[name]) for name, each in self.companions.items()},
@@ -275,9 +282,7 @@ class ImageSampler:
         """
         images, frames, config = [], [], self.config
         leading = self._of_model.leading if guidance is None else self._of_model.led_by(guidance)
-        condition = self.model.condition_for(num, condition)
-        if self._of_model.guide.by_classifier and "label" not in (condition or {}):
-            raise ValueError("condition: must have 'label', what the classifier is to lead to")
+        condition = self._of_model.condition_for(num, condition)
         for done in range(0, num, self.batch_size):
             with memory.guarded("sampling", memory.SAMPLING):
                 part = padded(condition, done, self.batch_size)

@@ -59,7 +59,7 @@ class Latents:
         condition that is not the model's.
         """
         batch = parallel.round_up(num_pairs, self.mesh)
-        condition = padded(self.model.condition_for(num_pairs, condition), 0, batch)
+        condition = padded(self._of_model.condition_for(num_pairs, condition), 0, batch)
         _, z_1 = samplers.initial_latents(key, (2 * batch, *self.model.shape))
         frames, slerp, decode = [], jax.jit(samplers.slerp), jax.jit(self._decode)
         for done, weight in enumerate(np.linspace(0, 1, num_frames, dtype=np.float32), 1):
@@ -83,7 +83,7 @@ class Latents:
         model's.
         """
         num = len(images)
-        condition = self.model.condition_for(num, condition)
+        condition = self._of_model.condition_for(num, condition)
         batch = parallel.round_up(min(self.config.batch_size, num), self.mesh)
         run, parts = jax.jit(self._there_and_back), []
         for done in range(0, num, batch):

@@ -23,7 +23,11 @@ class Race(NamedTuple):
     losses: Float[np.ndarray, "images classes draws"]
     """NaN where not measured."""
     margins: Float[np.ndarray, "images classes"]
-    """The mean of a class's loss less the winner's, over the draws that both have, less that of their log p(c)."""
+    """Mean loss − log p(c) of a class, less the winner's: exp(−margins) is p(c|x) up to a factor.
+
+    Of a class that was dropped: less that of the leader which it was dropped for, over the draws that it has, and with
+    the leader's own margin added. So it is above 0, and no dropped class wins.
+    """
     checked: Bool[np.ndarray, " images"]
     """Whose other draws were then made up for."""
     complete: Float[np.ndarray, "checked classes"]
@@ -90,38 +94,28 @@ def run(
     """
     num_classes, ends = len(log_prior), rounds(num_draws, error)
     losses = np.full((num_images, num_classes, num_draws), np.nan)
-    running, done = np.ones((num_images, num_classes), bool), 0
+    left, done, dropped = np.ones((num_images, num_classes), bool), 0, []
     for end in ends:
-        images, classes = np.nonzero(running)
+        images, classes = np.nonzero(left & (left.sum(axis=1, keepdims=True) > 1))
         if len(images):
             losses[images, classes, done:end] = measure(images, classes, done, end)
         if error is not None and end < num_draws:
             level = error / (max(num_classes - 1, 1) * (len(ends) - 1))
-            running &= ~_behind(losses[:, :, :end], log_prior, level, num_draws)
-            running &= running.sum(axis=1, keepdims=True) > 1
+            dropped.append(_behind(losses[:, :, :end], log_prior, level, num_draws))
+            left &= ~dropped[-1].which
         done = end
-    margins = to_margins(losses, log_prior)
+    margins = _margins(np.where(left, _mean(losses) - log_prior[None, :], np.inf))
+    # Leaders first: a leader may be dropped later, by another.
+    for which, leader, behind in reversed(dropped):
+        of_leader = np.take_along_axis(margins, leader[:, None], axis=1)
+        margins = np.where(which, behind + of_leader, margins)
     checked = np.zeros(num_images, bool) if checked is None else checked
     complete = losses[checked]
     taken = np.isfinite(complete).sum(axis=2)
     for first in np.unique(taken[taken < num_draws]):
         images, classes = np.nonzero(taken == first)
         complete[images, classes, first:] = measure(np.nonzero(checked)[0][images], classes, int(first), num_draws)
-    return Race(losses, margins, checked, to_margins(complete, log_prior))
-
-
-def to_margins(
-    losses: Float[np.ndarray, "images classes draws"], log_prior: Float[np.ndarray, " classes"]
-) -> Float[np.ndarray, "images classes"]:
-    """Every class against the one that wins among those with most draws: 0 for that one, above 0 for those behind.
-
-    exp(−margins) is p(c|x) up to a factor.
-    """
-    taken = np.isfinite(losses).sum(axis=2)
-    with np.errstate(invalid="ignore"):
-        scores = np.where(taken == taken.max(axis=1, keepdims=True), _mean(losses) - log_prior[None, :], np.inf)
-    winner = np.argmin(scores, axis=1)
-    return _against(losses, winner, losses.shape[2])[0] - (log_prior[None, :] - log_prior[winner][:, None])
+    return Race(losses, margins, checked, _margins(_mean(complete) - log_prior[None, :]))
 
 
 def undecided(race: Race) -> Bool[np.ndarray, " images"]:
@@ -134,9 +128,22 @@ def undecided(race: Race) -> Bool[np.ndarray, " images"]:
     return ~(margins[images, second] > 2 * stderr)
 
 
+class _Dropped(NamedTuple):
+    """Of a round."""
+
+    which: Bool[np.ndarray, "images classes"]
+    leader: Integer[np.ndarray, " images"]
+    behind: Float[np.ndarray, "images classes"]
+    """How far every class is behind the leader."""
+
+
+def _margins(scores: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, "images classes"]:
+    return scores - scores.min(axis=1, keepdims=True)
+
+
 def _behind(
     losses: Float[np.ndarray, "images classes draws"], log_prior: Float[np.ndarray, " classes"], level: float, of: int
-) -> Bool[np.ndarray, "images classes"]:
+) -> _Dropped:
     num = losses.shape[2]
     running = np.isfinite(losses[:, :, -1])
     scores = np.where(running, losses.mean(axis=2) - log_prior[None, :], np.inf)
@@ -144,7 +151,7 @@ def _behind(
     mean, stderr = _against(losses, leader, of)
     margin = mean - (log_prior[None, :] - log_prior[leader][:, None])
     critical = stats.t.isf(level, 2 * num / 3) * np.sqrt(1 - num / of)
-    return running & (margin > critical * stderr)
+    return _Dropped(running & (margin > critical * stderr), leader, margin)
 
 
 def _against(

@@ -322,7 +322,7 @@ def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str) 
     caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
     for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
-        table.add_column(column, justify="right", no_wrap=column == "total, bits/dim")
+        table.add_column(column, justify="right", no_wrap=column != "draws an image")
 
     def add(row: str, result: Evaluation) -> None:
         table.add_row(

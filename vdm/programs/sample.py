@@ -16,7 +16,7 @@ from vdm.config import Config, validate
 from vdm.data import examples
 from vdm.data.selection import CHOICE, order
 from vdm.errors import InputError
-from vdm.evaluation.conditions import TEST, conditions_of
+from vdm.evaluation.conditions import TEST
 from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, frame_steps
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.guides import Companion
@@ -215,10 +215,12 @@ class Sample:
         dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
-        images = examples(dataset.test, order(len(dataset.test))[:num])["image"]
+        batch = examples(dataset.test, order(len(dataset.test))[:num])
+        images, own = batch["image"], self.run.model.condition_of(batch)
+        if own is None and self.conditions.by_classifier:
+            own = {"label": batch["label"].astype(np.int32)}
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "reconstructing") as progress:
-            own = conditions_of(self.run.model, dataset.test, num)
             again = latents.reconstruct(images, progress, own)
         error = mean_absolute_error(images, again)
         rows = np.stack([images, again], axis=1)[:COLUMNS]
@@ -250,7 +252,7 @@ class Sample:
 
     def _gammas(self, steps: Sequence[int]) -> list[str]:
         """Of the z that each guess is of."""
-        of_model = ModelSampling(self.run.model, self.run.mesh, self.settings)
+        of_model = ModelSampling(self.run.model, self.run.mesh, self.settings, self._companions)
         return captions.of_gammas(np.asarray(jax.jit(of_model.gammas)(self.run.variables))[np.asarray(steps)])
 
     def _path(self, suffix: str) -> Path:

@@ -1,7 +1,6 @@
 """What a new run starts from: the averaged weights of another one, by `--init_from`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
@@ -10,7 +9,7 @@ from vdm import parallel, settings
 from vdm.config import Config
 from vdm.errors import InputError
 from vdm.model import Model, Variables
-from vdm.runs.open import open_run
+from vdm.runs.open import open_run, split_checkpoint
 from vdm.runs.records import weights_digest
 
 
@@ -29,10 +28,9 @@ class Start:
 
         Raises `InputError` if there is none, or it is of another model.
         """
-        run, colon, checkpoint = text.rpartition(":")
-        path, which = (Path(text), "latest") if not colon or Path(text).is_dir() else (Path(run), checkpoint)
         if not text:
             raise InputError("--init_from=: must be RUN or RUN:CHECKPOINT")
+        path, which = split_checkpoint(text)
         record = {"run": str(path.absolute()), "checkpoint": which}
         if begun:
             return cls(record, None)

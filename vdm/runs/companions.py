@@ -5,10 +5,10 @@ from pathlib import Path
 from vdm import parts
 from vdm.errors import InputError
 from vdm.guides import Companion, Guide
-from vdm.reading import is_whole
+from vdm.reading import is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.classifiers import open_classifier
-from vdm.runs.open import Run, open_run
+from vdm.runs.open import Run, open_run, split_checkpoint
 from vdm.runs.records import read_record
 
 
@@ -32,18 +32,24 @@ def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
 
 
 def _weak(run: Run, which: str) -> Companion:
-    """A checkpoint of the same run by its step, or the oldest; or that of another run: RUN or RUN:CHECKPOINT."""
-    if which == "oldest" or is_whole(which):
+    """A checkpoint of the same run, or its oldest; or that of another run: RUN or RUN:CHECKPOINT."""
+    if not which:
+        raise InputError("weak='': must be oldest, latest, best, a step, RUN or RUN:CHECKPOINT")
+    if which in ("oldest", "latest", "best") or is_whole(which):
         checkpoint = which
         if which == "oldest":
             with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
                 checkpoint = str(checkpoints.steps()[0])
-        if checkpoint == str(run.step):
-            raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
         weak = open_run(run.path, checkpoint, config=run.config, mesh=run.mesh, model=run.model)
+        if weak.step == run.step:
+            raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
     else:
-        folder, _, checkpoint = which.partition(":")
-        weak = open_run(Path(folder), checkpoint or "latest", mesh=run.mesh)
+        weak = open_run(*split_checkpoint(which), mesh=run.mesh)
+        # A record of an earlier version may not name them.
+        if None not in (weak.classes, run.classes) and weak.classes != run.classes:
+            raise InputError(
+                f"weak={which!r} was trained with the classes {shown(weak.classes)}; must be {shown(run.classes)}"
+            )
     return Companion(weak.model, weak.variables)
 
 

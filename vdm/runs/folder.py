@@ -113,10 +113,14 @@ def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
         found.pop("training.steps", None)
     elif found.keys() == {"training.steps"}:
         there, here = found["training.steps"]
+        instead = (
+            f"a new run may start from its weights: --init_from={path} --workdir=ANOTHER"
+            if isinstance(new, Config)
+            else "give another --workdir to train anew"
+        )
         raise InputError(
             f"--workdir={path}: training.steps {there} there, {here} here: with optimizer.decay={new.optimizer.decay} "
-            f"that is another learning rate from the first step on; a new run may start from its weights: "
-            f"--init_from={path} --workdir=ANOTHER"
+            f"that is another learning rate from the first step on; {instead}"
         )
     _refuse(found, path)
 

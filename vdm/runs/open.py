@@ -27,6 +27,16 @@ from vdm.training import objective
 from vdm.training.state import Trained
 
 
+def split_checkpoint(text: str) -> tuple[Path, str]:
+    """The folder and the checkpoint of RUN or RUN:CHECKPOINT; a folder's name may have a colon.
+
+    >>> split_checkpoint("runs/digits:1000")
+    (PosixPath('runs/digits'), '1000')
+    """
+    run, colon, checkpoint = text.rpartition(":")
+    return (Path(text), "latest") if not colon or Path(text).is_dir() else (Path(run), checkpoint)
+
+
 @dataclass(frozen=True)
 class Run:
     """A checkpoint of a run: what `open_run` returns."""

@@ -20,7 +20,7 @@ def shifted(sampler: Sampler, log_prob: Callable[[Array, Array], Array], scale: 
     It is p(z_s|z_t) p(c|z_s)ˢ with log p(c|z_s) made linear. For h = γ_t − γ_s → 0 the shift of `ancestral` and
     `ddpm("large")` is s σ² h ∇ log p(c|z), as is that of the score form, `guidance.classifier`; one step of the two
     differs by O(h²), and so the images of the same noise by O(h). `ddim(η)` shifts by η² σ² h s ∇ log p(c|z), its
-    score form by ½ (1 + η²) σ² h s ∇ log p(c|z): below η = 1 that of this form is too weak by 2 η²/(1 + η²).
+    score form by ½ (1 + η²) σ² h s ∇ log p(c|z): below η = 1 this form has only 2η²/(1 + η²) of the effect.
 
     Raises ValueError for a sampler whose steps are no draws of a Gaussian.
 

@@ -5,7 +5,7 @@ python -m vdm.verify --seed=1
 Every quantity is measured with the library's own functions and the exact denoiser of a distribution whose diffusion is
 known (`vdm.oracles`), in float32 on this machine's device, and compared with float64 quadrature or algebra. Exit
 status 1 if one misses. A random measurement may be 3 standard errors off. By chance about one in 300 is further, and of
-the 27 in the table one in every fourteen seeds or so: a miss that other seeds do not repeat is no bug.
+the 29 in the table one in every thirteen seeds or so: a miss that other seeds do not repeat is no bug.
 """
 
 import argparse
