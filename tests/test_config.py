@@ -209,6 +209,14 @@ def test_an_earlier_versions_dtype_is_the_precision_of_training(before: str, aft
         validate(from_dict({"network": {"dtype": "float16"}}))
 
 
+def test_an_earlier_versions_conditions_were_never_dropped() -> None:
+    dropout = [
+        from_dict({"network": network}).network.condition_dropout
+        for network in ({"condition": ["label"]}, {"condition": []}, {"condition": ["label"], "condition_dropout": 0.2})
+    ]
+    assert dropout == [0.0, 0.1, 0.2]
+
+
 def test_parts_of_one_meaning_do_not_differ() -> None:
     def config(schedule: str, sampler: str = "heun") -> Config:
         return Config(schedule=ScheduleConfig(name=schedule), sampling=SamplingConfig(sampler=sampler))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from vdm import settings as s
-from vdm.config import Config, TrainingConfig
+from vdm.config import Config, SamplingConfig, TrainingConfig
 from vdm.errors import InputError
 from vdm.programs import command_line
 from vdm.settings import InName, setting
@@ -76,6 +76,14 @@ def test_records_and_names_of_files() -> None:
     assert s.in_file_name(Outer()) == "N_3"
     value = Outer(num=4, flag=True, inner=Inner(sampler="heun(churn=0.1)"))
     assert s.in_file_name(value) == "N_4_flagged_with_heun_churn=0.1"
+
+
+def test_names_of_files_are_as_long_as_they_may_be() -> None:
+    long, longer = (SamplingConfig(labels=",".join(["数字"] * num)) for num in (100, 101))
+    names = [s.in_file_name(long), s.in_file_name(longer)]
+    assert names[0].startswith("T_250_ancestral_labels_数字_数字_")
+    assert names[0] != names[1]
+    assert all(150 <= len(name.encode()) <= s.LONGEST_NAME for name in names)
 
 
 def test_json() -> None:

@@ -8,6 +8,7 @@ Checks, refusals to resume, records, file names and help are all read off the fi
 """
 
 import dataclasses
+import hashlib
 import operator
 import re
 import typing
@@ -25,6 +26,9 @@ Affects = Literal["model", "training", "running"]
 
 # Beyond it float32 times i/T could no longer be told apart well.
 MAX_STEPS = 1_000_000
+
+LONGEST_NAME = 160
+"""Bytes of settings in a file's name: file systems take 255 bytes, for what stands around them too."""
 
 MAX_INT = 2**31 - 1
 """The largest int32."""
@@ -150,8 +154,16 @@ def in_words(config: Any) -> dict[str, str]:
 
 
 def in_file_name(config: Any) -> str:
-    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only."""
-    return "_".join(map(as_word, in_words(config).values()))
+    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only.
+
+    Of more than `LONGEST_NAME` bytes the last are a hash of all.
+    """
+    name = "_".join(map(as_word, in_words(config).values()))
+    content = name.encode()
+    if len(content) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: LONGEST_NAME - len(digest) - 1].decode(errors='ignore')}_{digest}"
 
 
 def as_word(text: str) -> str:

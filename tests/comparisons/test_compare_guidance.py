@@ -5,12 +5,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import guided
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from rich.console import Console
 
+from vdm import gaussian, likelihoods, parallel
 from vdm.comparisons.guidance import MODE, GuidanceSettings, judge
 from vdm.comparisons.guidance import measure as program
 from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, families, markdown
@@ -25,7 +28,7 @@ from vdm.keys import Stream, stream_key
 from vdm.model import DROPPED
 from vdm.programs.compare import compare
 from vdm.programs.train import train
-from vdm.runs.open import open_run
+from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config
 
 TEXTS = ("classifier_free(2)", "classifier_free(0.5)", "classifier_free(2, interval=(-3, 3))")
@@ -140,9 +143,24 @@ def test_a_table_has_errors_and_what_real_images_come_to() -> None:
         ({"guidances": ("autoguidance(1, weak='99')",)}, "99"),
         ({"classifier": "nowhere"}, "nowhere"),
         ({"samples": 2}, "comparison.samples=2: must be 3 or more"),
+        ({"samples": 10}, "comparison.samples=10: each is of another class; must be more"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(folder: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(folder, "refused", **changes)
     assert not (folder / "refused").exists()
+
+
+def test_the_judge_is_the_classifier_at_the_least_noise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches of which the last is filled up: log p(c|z) of z = α₀ x."""
+    model = guided.model()
+    opened = guided.Classifier(), guided.CLASSIFIER
+    monkeypatch.setattr(judge, "open_classifier", lambda path, data, mesh: opened)
+    monkeypatch.setattr(judge, "BATCH", 4)
+    trained = Run(folder / "run", read_config(folder / "run"), model, parallel.make_mesh(1), 4, guided.exact(), None)
+    images = np.random.default_rng(0).integers(0, guided.LEVELS, (10, *guided.SHAPE)).astype(np.uint8)
+    found = judge.Judge(folder, trained)(images)
+    z_0 = gaussian.alpha(jnp.float32(-8.0)) * likelihoods.encode(jnp.asarray(images), guided.LEVELS)
+    np.testing.assert_allclose(found, guided.ORACLE.log_posterior(z_0, jnp.float32(-8.0)), rtol=1e-3, atol=1e-3)
+    assert found.shape == (10, guided.NUM)

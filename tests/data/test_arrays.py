@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vdm.data import Dataset, DatasetInfo, examples, in_memory, train_iterator
+from vdm.data.dataset import described
 from vdm.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -89,6 +90,18 @@ def test_refusals_of_arrays(changes: dict[str, Any], words: str) -> None:
 def test_numbers_that_are_no_classes_are_not_counted_up_to() -> None:
     with pytest.raises(InputError, match="mine: 'label': values up to 1099511627778; must be below 65536"):
         in_memory(split(label=LABELS + 2**40), split(), levels=17, name="mine")
+    missing = split(label=np.full(6, -1))
+    with pytest.raises(InputError, match="mine: train 'label': values from -1 to -1; needed are numbers of classes"):
+        in_memory(missing, missing, levels=17, name="mine")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "uint64"])
+def test_labels_of_all_integers_are_of_one_type(dtype: str) -> None:
+    given = split(label=LABELS.astype(dtype))
+    dataset = in_memory(given, given, levels=17)
+    assert described(dataset, ["label"]) == ("label int32",)
+    np.testing.assert_array_equal(examples(dataset.test, range(6))["label"], LABELS)
+    assert given["label"].dtype == dtype
 
 
 def test_any_indexable_of_dicts_is_a_source() -> None:

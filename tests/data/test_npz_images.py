@@ -105,9 +105,13 @@ def test_labels_may_have_names(tmp_path):
     )
     for classes, words in (
         (["cat", "dog"], "'label': values from 0 to 2, outside 0 to 1"),
-        (["cat", "dog", "cat"], "array 'classes': <U3 (3,); needed are different texts"),
+        (["cat", "dog", "cat"], "array 'classes': has 'cat' twice; needed are different texts, one for each class"),
+        ([["cat", "dog", "hen"]], "array 'classes': <U3 (1, 3); needed are texts (classes,)"),
+        ([0, 1, 2], "array 'classes': is of dtype int64; needed are texts"),
     ):
         assert words in refusal(write_npz(tmp_path, **arrays, classes=np.array(classes)))
+    without = {name: array for name, array in arrays.items() if "label" not in name}
+    assert "left out: the arrays classes" in open_npz(tmp_path, **without, classes=np.array(["cat"])).info.notes
 
 
 def test_labels_of_one_split_alone_are_none_and_said_to_be(tmp_path):

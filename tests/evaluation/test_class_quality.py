@@ -23,14 +23,32 @@ def definition(images, labels, classes):
 
 
 def test_diversity_is_that_of_pairs_in_units_of_real_ones():
-    """Class 2 has one image: it says nothing, and of class 3 no more is left without one of its two."""
+    """Class 2 has one image: it says nothing, and nor does class 3 without one of its two."""
     found = diversity(IMAGES, LABELS, REAL, REAL_LABELS)
     of_real = definition(REAL, REAL_LABELS, [0, 1, 3])
     assert found.value == pytest.approx(definition(IMAGES, LABELS, [0, 1, 3]) / of_real)
     for k in (0, 3, 5):
         rest = np.delete(np.arange(10), k)
         assert found.without[k] == pytest.approx(definition(IMAGES[rest], LABELS[rest], [0, 1, 3]) / of_real)
-    np.testing.assert_allclose(found.without[8:], found.value)
+    others = definition(IMAGES, LABELS, [0, 1]) / definition(REAL, REAL_LABELS, [0, 1])
+    np.testing.assert_allclose(found.without[8:], others)
+    np.testing.assert_allclose(found.without[5], found.value)
+    # Of one class with two images nothing would be left.
+    alone = diversity(IMAGES[8:], LABELS[8:], REAL, REAL_LABELS)
+    np.testing.assert_allclose(alone.without, alone.value)
+
+
+@pytest.mark.parametrize(("of_class", "most"), [(2, 1.8), (3, 2.2), (20, 1.3)])
+def test_the_error_of_diversity_is_that_of_other_samples(of_class, most):
+    """Of few images a class it is rather too large: without one of two the whole class is away."""
+    labels = np.arange(60 * of_class) % 60
+    real, real_labels = RNG.integers(0, 17, (600, 3, 2, 1)).astype(np.uint8), np.arange(600) % 60
+    found = [
+        diversity(RNG.integers(0, 17, (len(labels), 3, 2, 1)).astype(np.uint8), labels, real, real_labels)
+        for _ in range(100)
+    ]
+    spread = np.std([each.value for each in found], ddof=1)
+    assert 0.75 < np.mean([each.stderr for each in found]) / spread < most
 
 
 def test_copies_have_none_and_data_have_one():

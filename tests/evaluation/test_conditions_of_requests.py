@@ -74,6 +74,7 @@ def test_a_classifier_has_labels_of_its_own():
         ("4", MODEL, CLASSES, "labels=4: no class '4'; the classes are"),
         ("-1", MODEL, CLASSES, "no class '-1'"),
         ("1,,2", MODEL, CLASSES, "no class ''"),
+        ("", MODEL, CLASSES, "no class ''"),
         ("x", MODEL, [f"c{k}" for k in range(30)], r"19 c19, … \(30\)$"),
         ("all", MODEL, None, "labels=all: the data do not name their classes; must be test"),
         ("all", conditional.model(False), CLASSES, "labels=all: the network is conditioned on nothing, not on labels"),

@@ -68,6 +68,15 @@ def test_rows_with_names_have_every_so_manyth_image(tmp_path):
     assert [int(cell[0, 0]) for cell in cells(read(tmp_path / "plain.png"), 2, 3)] == [0, 51, 102, 153, 204, 255]
 
 
+def test_a_row_that_is_too_long_goes_on_below(tmp_path):
+    """Of 39 images in two rows 20 and 19: two lines of ten each, of 16 at most."""
+    images = np.arange(39).reshape(39, 1, 1, 1).repeat(96, axis=1).repeat(96, axis=2)
+    pictures.grid(images, tmp_path / "rows.png", 256, rows=("even", "odd"))
+    left = pictures.layout((10 * 98 + 2, 4 * 98 + 2), 4, 10, rows=("even", "", "odd", "")).tiles[0]
+    found = [int(cell[0, 0]) for cell in cells(read(tmp_path / "rows.png")[:, left:], 4, 10)]
+    assert found == [*range(0, 40, 2), *range(1, 39, 2), GUTTER_VALUE]
+
+
 @pytest.mark.parametrize(("channels", "drawn"), [(1, 1), (2, 1), (3, 3), (5, 3)])
 def test_channels(channels, drawn):
     images = np.random.default_rng(0).integers(0, 256, (1, 600, 600, channels)).astype(np.uint8)

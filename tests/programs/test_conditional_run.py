@@ -273,8 +273,14 @@ def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path, monk
     batch = examples(dataset().test, range(NUM_TEST))
     bound = model.bound(conditional.exact(model), jax.random.key(0), jax.tree.map(jnp.asarray, batch))
     np.testing.assert_allclose(bound.diffusion, 0, atol=1e-4)
-    with pytest.raises(InputError, match=r"^data.classes: 4 was given, but 'more' has 5"):
+    remedy = "a new run takes what it has with --config.data.classes=None$"
+    with pytest.raises(InputError, match=rf"^data.classes: 4 was given, but 'more' has 5; {remedy}"):
         resolve(config, replace(dataset(), info=replace(dataset().info, name="more", classes=tuple("abcde"))))
+    config.data.entries = ("label int8",)
+    with pytest.raises(
+        InputError, match=r"^data.entries: \('label int8',\) was given, but 'patterns' has .*entries=None$"
+    ):
+        resolve(config, dataset())
 
 
 @pytest.mark.parametrize(

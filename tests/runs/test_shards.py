@@ -30,8 +30,10 @@ def test_what_is_there_is_kept_and_read(folder):
     np.testing.assert_array_equal(images, IMAGES)
 
 
-def test_samples_of_an_earlier_version_are_those_of_its_one_precision(folder):
-    assert shards.stream(folder, 3, {"seed": 1, "precision": "tf32"}, never, SHAPE, LEVELS) == 0
+def test_samples_of_an_earlier_version_are_those_of_its_one_precision_and_unguided(folder):
+    assert shards.stream(folder, 3, {"seed": 1, "precision": "tf32", "guidance": "none"}, never, SHAPE, LEVELS) == 0
+    with pytest.raises(InputError, match=r"other settings: guidance null there, \"classifier_free\" here|'classifier_"):
+        shards.stream(folder, 3, {"seed": 1, "guidance": "classifier_free"}, never, SHAPE, LEVELS)
     with pytest.raises(InputError, match=r"other settings: precision null there, \"bfloat16\" here|'bfloat16' here"):
         shards.stream(folder, 3, {"seed": 1, "precision": "bfloat16"}, never, SHAPE, LEVELS)
 

@@ -94,6 +94,10 @@ def in_memory(
         classes=None if classes is None else tuple(classes),
         notes=tuple(notes),
     )
+    for source in made:
+        # Of whatever integers, they are labels of the same models.
+        if "label" in source.arrays:
+            source.arrays["label"] = source.arrays["label"].astype(np.int32)
     return Dataset(info, *made)
 
 
@@ -156,6 +160,8 @@ def _check_integers(what: str, array: np.ndarray, num: int | None) -> None:
     """Of each image one, below `num` if that is known."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise InputError(f"{what}: {array.dtype} {array.shape}; needed are integers (N,)")
+    if num == 0:
+        raise InputError(f"{what}: values from {array.min()} to {array.max()}; needed are numbers of classes, from 0")
     if num is not None and (array.min() < 0 or array.max() >= num):
         raise InputError(f"{what}: values from {array.min()} to {array.max()}, outside 0 to {num - 1}")
 

@@ -1,6 +1,7 @@
 """Images from an npz file of the user's own, with what else there is of each: labels, groups, conditions."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,12 +43,14 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     try:
         names = array_names(file)
         found = _named(file, names, levels or 256) or _hashed(file, names, levels or 256)
+        classes = _class_names(file, names) if "label" in found.train else None
     except InputError as error:
         raise type(error)(f"{name}: {str(error).removeprefix(f'{printable(file)}: ')}") from None
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     notes = [f"training images: {found.splits[0]}; test images: {found.splits[1]}"]
-    if left_out := [each for each in names if each not in {*found.used, *CLASSES}]:
+    used = found.used if classes is None else {*found.used, *CLASSES}
+    if left_out := [each for each in names if each not in used]:
         notes.append(f"left out: the arrays {', '.join(left_out)}")
     if found.unpaired:
         notes.append(f"{NO_LABELS}array {found.unpaired[0]!r} is there, {found.unpaired[1]!r} is not")
@@ -61,7 +64,7 @@ def load_npz(path: str, levels: int | None) -> Dataset:
         name=name,
         version=f"sha256:{digest[:16]}",
         splits=found.splits,
-        classes=_class_names(file, names) if "label" in found.train else None,
+        classes=classes,
         preprocessing="values as stored",
         notes=notes,
     )
@@ -72,9 +75,14 @@ def _class_names(file: Path, names: Sequence[str]) -> list[str] | None:
     if not set(CLASSES) <= set(names):
         return None
     (array,) = read_npz(file, CLASSES, TEXT).values()
-    if array.ndim != 1 or len(set(array.tolist())) < len(array):
-        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; needed are different texts (classes,)")
-    return [str(name) for name in array]
+    if array.ndim != 1:
+        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; needed are texts (classes,)")
+    found: list[str] = array.tolist()
+    if twice := [name for name, times in Counter(found).items() if times > 1]:
+        raise InputError(
+            f"array {CLASSES[0]!r}: has {twice[0]!r} twice; needed are different texts, one for each class"
+        )
+    return found
 
 
 class Found(NamedTuple):
@@ -129,4 +137,4 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
     parts = hashed_split([str(key).encode() for key in keys.tolist()], labels, of)
     train, test = ({entry: array[part] for entry, array in arrays.items()} for part in parts)
     splits = ("the others", f"about a tenth of array {name}, each by a hash of its {by}")
-    return Found(train, test, splits, {*names})
+    return Found(train, test, splits, {*arrays.keys() & set(BESIDE), name})

@@ -1,6 +1,8 @@
 """`load`: from a data configuration to a data set, and the sources that it knows by name; `resolve`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from vdm import parts
 from vdm.config import Config, DataConfig
@@ -49,10 +51,8 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     if names:
         classes = len(info.classes) if "label" in names and info.classes is not None else None
         found = replace(data, entries=described(dataset, names), classes=classes)
-        for field in ("entries", "classes"):
-            wanted, there = getattr(data, field), getattr(found, field)
-            if wanted is not None and wanted != there:
-                raise InputError(f"data.{field}: {wanted} was given, but {info.name!r} has {there}")
+        pairs = ((field, getattr(data, field), getattr(found, field)) for field in ("entries", "classes"))
+        _refuse_others({name: pair for name, *pair in pairs}, info.name)
         data = found
     return replace(config, data=data, network=network)
 
@@ -60,16 +60,18 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def _check(config: DataConfig, dataset: Dataset) -> None:
     info = dataset.info
     shape = None if config.shape is None else tuple(config.shape)
-    pairs = (("shape", shape, tuple(info.shape)), ("levels", config.levels, info.levels))
-    wrong = {field: (wanted, found) for field, wanted, found in pairs if wanted not in (None, found)}
+    _refuse_others({"shape": (shape, tuple(info.shape)), "levels": (config.levels, info.levels)}, info.name)
+
+
+def _refuse_others(fields: Mapping[str, Sequence[Any]], name: str) -> None:
+    """Raises `InputError` where a field of `config.data` is given, (given, found), and the data have another value."""
+    wrong = {field: pair for field, pair in fields.items() if pair[0] not in (None, pair[1])}
     if wrong:
         given = " and ".join(f"data.{field}: {wanted}" for field, (wanted, _) in wrong.items())
         found = " and ".join(str(there) for _, there in wrong.values())
         flags = " ".join(f"--config.data.{field}=None" for field in wrong)
         were = "were" if len(wrong) > 1 else "was"
-        raise InputError(
-            f"{given} {were} given, but {info.name!r} has {found}; a new run takes what it has with {flags}"
-        )
+        raise InputError(f"{given} {were} given, but {name!r} has {found}; a new run takes what it has with {flags}")
 
 
 def digits(data_dir: str = "") -> Dataset:

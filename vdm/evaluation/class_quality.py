@@ -29,27 +29,32 @@ def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels)
     """How much images of a class differ, in units of how much real ones do: 1 for samples like data, 0 for copies.
 
     Σ_c V_c of the images over that of the real ones, with V_c the unbiased variance of pixels within class c, summed
-    over pixels. Of the classes with two images or more in both; the same without each image. Raises ValueError where
+    over pixels. Of the classes with two images or more in both; the same without each image, and so without the class
+    of one of two: where classes have few images its error is too large rather than too small. Raises ValueError where
     there is no such class, or its real images are all the same.
     """
     classes = [c for c in np.unique(labels) if np.sum(labels == c) > 1 and np.sum(real_labels == c) > 1]
-    of_real = sum(_spread(real[real_labels == c])[0] for c in classes)
-    if not of_real > 0:
+    of_real = {c: _spread(real[real_labels == c])[0] for c in classes}
+    total_of_real = sum(of_real.values())
+    if not total_of_real > 0:
         raise ValueError(f"labels: {len(classes)} classes with images that differ; must be 1 or more")
     spreads = {c: _spread(images[labels == c]) for c in classes}
     total = sum(spread for spread, _ in spreads.values())
-    without = np.full(len(labels), total)
+    without = np.full(len(labels), total / total_of_real)
     for c, (spread, others) in spreads.items():
-        without[labels == c] += others - spread
-    return Estimate(float(total / of_real), without / of_real)
+        if others is not None:
+            without[labels == c] = (total - spread + others) / total_of_real
+        elif total_of_real > of_real[c]:
+            without[labels == c] = (total - spread) / (total_of_real - of_real[c])
+    return Estimate(float(total / total_of_real), without)
 
 
-def _spread(images: Images) -> tuple[float, Float[np.ndarray, " images"]]:
-    """(Variance of the images of a class, summed over pixels; the same without each one, of two images with both)."""
+def _spread(images: Images) -> tuple[float, Float[np.ndarray, " images"] | None]:
+    """(Variance of the images of a class, summed over pixels; the same without each one, None where one is left)."""
     x = images.reshape(len(images), -1).astype(np.float64)
     n, squares = len(x), np.sum(np.square(x - x.mean(axis=0)), axis=1)
-    spread = squares.sum() / (n - 1)
+    spread = float(squares.sum() / (n - 1))
     if n == 2:
-        return float(spread), np.full(2, spread)
+        return spread, None
     # Without image i: Σ (x − x̄₋ᵢ)² = Σ (x − x̄)² − n/(n−1) (xᵢ − x̄)².
-    return float(spread), (squares.sum() - n / (n - 1) * squares) / (n - 2)
+    return spread, (squares.sum() - n / (n - 1) * squares) / (n - 2)

@@ -72,7 +72,9 @@ class Conditions:
             return None
         if not self.model.condition and self.labels == TEST:
             raise InputError(f"sampling.labels={TEST}: the network has no conditions, only a classifier has labels")
-        return self.labels or (ALL if alone and self.classes is not None else TEST)
+        if self.labels is not None:
+            return self.labels
+        return ALL if alone and self.classes is not None else TEST
 
     @cached_property
     def _turns(self) -> Integer[np.ndarray, " labels"] | None:

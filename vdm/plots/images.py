@@ -28,7 +28,7 @@ TILE = 96
 LONGEST_TILE = 384
 """… unless the longer one would then have more than this."""
 MAX_COLUMNS = 16
-"""Of a strip; of more frames it shows so many, evenly spaced."""
+"""Of a strip; of more frames it shows so many, evenly spaced. And of a grid whose rows have names."""
 MAX_ROWS = 20
 """With names, of a grid."""
 FRAME_MILLISECONDS = 120
@@ -64,8 +64,8 @@ def grid(
 ) -> None:
     """Writes one PNG: the images row by row in a near-square grid, values 0 … levels−1 scaled to 0 … 255.
 
-    With names of `rows`, at most `MAX_ROWS`, image k is in row k modulo their number. Raises ValueError where `images`
-    is not such an array or is empty.
+    With names of `rows`, at most `MAX_ROWS`, image k is in row k modulo their number; a row of more than `MAX_COLUMNS`
+    images goes on in lines below. Raises ValueError where `images` is not such an array or is empty.
     """
     _check_images("images", images, 4)
     if images.min() < 0 or images.max() >= levels:
@@ -73,10 +73,13 @@ def grid(
     values = np.rint(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
     columns, names = columns_of(images.shape), tuple[str, ...]()
     if 1 <= len(rows) <= min(MAX_ROWS, len(images)):
-        names, columns = tuple(rows), -(-len(images) // len(rows))
+        of_row = -(-len(images) // len(rows))
+        lines = -(-of_row // MAX_COLUMNS)
+        columns = -(-of_row // lines)
+        names = tuple(text for name in rows for text in (name, *[""] * (lines - 1)))
         # Places left over look like gutter.
-        blank = np.full((len(rows) * columns - len(images), *values.shape[1:]), GUTTER_VALUE, np.uint8)
-        by_column = np.concatenate([values, blank]).reshape(columns, len(rows), *values.shape[1:])
+        blank = np.full((len(names) * columns - len(images), *values.shape[1:]), GUTTER_VALUE, np.uint8)
+        by_column = np.concatenate([values, blank]).reshape(lines * columns, len(rows), *values.shape[1:])
         values = np.swapaxes(by_column, 0, 1).reshape(-1, *values.shape[1:])
     _write_png(path, framed(tile(values, columns), -(-len(values) // columns), columns, caption, rows=names))
 

@@ -65,7 +65,7 @@ def scales_of(words: Sequence[str]) -> list[float]:
 def with_scale(guidance: str, scale: float) -> str:
     """A config's guidance with another scale; of `none`, that of `classifier_free`.
 
-    Raises `InputError` for one without a scale.
+    Raises `InputError` for one without a scale, and for a scale that it cannot have.
 
     >>> with_scale("classifier_free(2, rescale=0.7)", 0.5), with_scale("none", 3.0)
     ('classifier_free(scale=0.5, rescale=0.7)', 'classifier_free(scale=3.0)')
@@ -77,7 +77,12 @@ def with_scale(guidance: str, scale: float) -> str:
     if "scale" not in call.signature.parameters:
         raise InputError(f"guidance={guidance}: {call.name} has no scale")
     given = call.arguments | {"scale": scale}
-    return str(call._replace(arguments={name: given[name] for name in call.signature.parameters if name in given}))
+    text = str(call._replace(arguments={name: given[name] for name in call.signature.parameters if name in given}))
+    try:
+        parts.check("guidance", text)
+    except parts.PartError as error:
+        raise InputError(f"--sweep_guidance: {error}") from error
+    return text
 
 
 class Sample:

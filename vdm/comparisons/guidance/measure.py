@@ -1,6 +1,7 @@
 """compare.py --by=guidance: one trained model with labels, and how good its samples are by every guidance."""
 
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,12 @@ def compare_guidance(
     samplers = {text: _Led.open(trained, _sampling(config, settings, text)) for text in settings.guidances}
     classifier = Path(settings.classifier) if settings.classifier is not None else run / "classifier"
     judge = Judge(classifier, trained) if settings.classifier is not None or classifier.is_dir() else None
+    labels = trained.conditions(config.sampling.labels, config.seed)(settings.samples)["label"]
+    if np.bincount(labels).max() < 2:
+        raise InputError(
+            f"comparison.samples={settings.samples}: each is of another class; must be more, "
+            "so that a class has two samples to compare"
+        )
     quality = Quality(settings.metrics, trained.dataset, settings.samples)
     with lock(workdir):
         return _Guidances(trained, settings, quality, judge, samplers, workdir, console).run()
@@ -132,6 +139,10 @@ class _Guidances:
             measures[ACCURACY] = Measure("class accuracy", "class accuracy, %", of_data, factor=100.0, digits=1)
         return measures
 
+    @cached_property
+    def _training(self) -> tuple[Images, Integer[np.ndarray, " images"]]:
+        return self._real("train")
+
     def _real(self, split: str) -> tuple[Images, Integer[np.ndarray, " images"]]:
         source = getattr(self.trained.dataset, split)
         batch = examples(source, range(len(source)))
@@ -164,7 +175,7 @@ class _Guidances:
         with progress_of(self.console, name) as progress:
             images, _ = sampler(self.trained.variables, key, num, progress, condition=condition, guidance=guidance)
         estimates = self.quality(images)
-        estimates[DIVERSITY] = diversity(images, labels, *self._real("train"))
+        estimates[DIVERSITY] = diversity(images, labels, *self._training)
         if self.judge is not None:
             estimates[ACCURACY] = accuracy(self.judge, images, labels)
         return {"metrics": {each: {"value": e.value, "without": e.without.tolist()} for each, e in estimates.items()}}
