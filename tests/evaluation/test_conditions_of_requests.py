@@ -77,8 +77,13 @@ def test_a_classifier_has_labels_of_its_own():
         ("", MODEL, CLASSES, "no class ''"),
         ("x", MODEL, [f"c{k}" for k in range(30)], r"19 c19, … \(30\)$"),
         ("all", MODEL, None, "labels=all: the data do not name their classes; must be test"),
-        ("all", conditional.model(False), CLASSES, "labels=all: the network is conditioned on nothing, not on labels"),
-        ("test", conditional.model(False), CLASSES, "labels=test: the network is conditioned on nothing"),
+        (
+            "all",
+            conditional.model(False),
+            CLASSES,
+            "labels=all: the network has no conditions; must be conditioned on labels",
+        ),
+        ("test", conditional.model(False), CLASSES, "labels=test: the network has no conditions"),
     ],
 )
 def test_what_is_no_label_is_one_line(labels, model, classes, words):

@@ -241,7 +241,10 @@ def test_a_network_that_cannot_take_the_condition_says_so(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("sampling", "words"),
     [
-        ({"labels": "a,e"}, "sampling.labels=a,e: the network is conditioned on 'one_hot', not on labels"),
+        (
+            {"labels": "a,e"},
+            "sampling.labels=a,e: the network is conditioned on 'one_hot'; must be conditioned on labels",
+        ),
         ({"guidance": "classifier(2)"}, r"config.sampling.guidance='classifier\(2\)': "),
     ],
 )

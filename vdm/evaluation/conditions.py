@@ -64,10 +64,10 @@ class Conditions:
     @cached_property
     def _mode(self) -> str | None:
         condition = list(self.model.condition) or ["label"] * self.by_classifier
-        names = ", ".join(map(repr, condition)) or "nothing"
+        names = "has no conditions" if not condition else f"is conditioned on {', '.join(map(repr, condition))}"
         alone = condition == ["label"]
         if self.labels is not None and not (alone or (self.labels == TEST and condition)):
-            raise InputError(f"sampling.labels={self.labels}: the network is conditioned on {names}, not on labels")
+            raise InputError(f"sampling.labels={self.labels}: the network {names}; must be conditioned on labels")
         if not condition:
             return None
         if not self.model.condition and self.labels == TEST:

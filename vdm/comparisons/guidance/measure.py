@@ -18,7 +18,7 @@ from vdm.comparisons.quality import Quality
 from vdm.comparisons.work import Work, file_name, provenance, read_measured, write_measured
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data import examples
-from vdm.data.selection import CHOICE
+from vdm.data.selection import CHOICE, selected
 from vdm.errors import InputError
 from vdm.evaluation.class_quality import accuracy, diversity
 from vdm.evaluation.images import ImageSampler, check_steps
@@ -37,6 +37,8 @@ from vdm.settings import check
 
 DIVERSITY, ACCURACY = "diversity", "accuracy"
 UNGUIDED = "none"
+MOST_REAL = 20_000
+"""Real images that diversity and accuracy are held against: of more, a random sample."""
 
 
 def compare_guidance(
@@ -145,7 +147,7 @@ class _Guidances:
 
     def _real(self, split: str) -> tuple[Images, Integer[np.ndarray, " images"]]:
         source = getattr(self.trained.dataset, split)
-        batch = examples(source, range(len(source)))
+        batch = examples(source, selected(len(source), MOST_REAL))
         return batch["image"], batch["label"]
 
     def _settings(self, name: str) -> dict[str, Any]:
