@@ -76,8 +76,8 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
 
 
 NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
-TOGETHER = {"cpu": True, "gpu": True, "tpu": True}
-"""Whether one call of twice the batch is faster than two, by platform: see benchmarks/guidance.py."""
+TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
+"""Whether one call of twice the batch is faster than two, by platform: measured on CPUs alone (docs/guidance.md)."""
 
 
 def together(guidance_batch: str) -> bool:
