@@ -23,15 +23,17 @@ def test_what_was_measured_with_other_settings_is_kept_and_found(tmp_path: Path)
     assert again["metrics"]["mmd"] == 7
 
 
-def test_samples_of_an_earlier_version_are_those_of_its_one_precision(tmp_path: Path) -> None:
+def test_samples_of_an_earlier_version_are_those_of_its_one_precision_and_no_guidance(tmp_path: Path) -> None:
     path, before = tmp_path / "heun-10.json", {"sampling": {"num": 8}, "seed": 0}
     write_measured(path, {"metrics": {"mmd": 1.5}}, before)
 
-    def settings(precision: str) -> dict:
-        return before | {"sampling": {"num": 8, "precision": precision}}
+    def settings(**now: str) -> dict:
+        of_then = {"precision": "tf32", "labels": None, "guidance": "none", "guidance_batch": "auto"}
+        return before | {"sampling": {"num": 8} | of_then | now}
 
-    assert read_measured(path, settings("bfloat16"), ["mmd"]) is None
-    assert read_measured(path, settings("tf32"), ["mmd"]) is not None
+    assert read_measured(path, settings(precision="bfloat16"), ["mmd"]) is None
+    assert read_measured(path, settings(guidance="apg"), ["mmd"]) is None
+    assert read_measured(path, settings(), ["mmd"]) is not None
 
 
 def test_a_damaged_record_is_measured_again(tmp_path: Path) -> None:
