@@ -50,7 +50,7 @@ def sampled(model: Model) -> Any:
     settings = SamplingConfig(num=BATCH, steps=2, precision=model.precision)
     # Made in float32, as a run's model is: the settings decide.
     sampler = ImageSampler(model.computed_in("float32"), parallel.make_mesh(1), settings)
-    return sampler._run.lower(abstract(model), jax.random.key(0), jnp.asarray(0), None)
+    return sampler._run.lower(abstract(model), sampler._of_model.leading, jax.random.key(0), jnp.asarray(0), None)
 
 
 def trained(model: Model, optimizer_name: str = "adamw") -> Any:
