@@ -5,11 +5,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from vdm import parallel
 from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
+from vdm.evaluation.metrics import Estimate
 from vdm.files import write_json
 from vdm.progress import duration
 from vdm.reading import field, read_json
@@ -109,6 +111,17 @@ def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any
         path.rename(_aside(path, there))
     values = {**measured, "settings": settings, "revision": git_revision()}
     write_json(path, values | {"digest": _digest(values)})
+
+
+def record_of(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """What `write_measured` is given of estimates by the names of their metrics; `estimate_of` reads them back."""
+    return {"metrics": {name: {"value": e.value, "without": e.without.tolist()} for name, e in estimates.items()}}
+
+
+def estimate_of(measured: dict[str, Any], name: str, path: Path) -> Estimate:
+    """What a metric said, in the record of `path`. Raises `InputError` if there is no such thing."""
+    without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
+    return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))
 
 
 def _read_whole(path: Path) -> dict[str, Any]:

@@ -124,7 +124,6 @@ class ModelSampling:
             for name, each in companions.items()
             if name == self.guide.companion[0]
         }
-        self._check(config.guidance)
         self.leading = self.led_by(config.guidance)
 
     def led_by(self, text: str) -> Leading:
@@ -138,7 +137,7 @@ class ModelSampling:
             raise InputError(str(error)) from error
         if guide.program != self.guide.program:
             raise InputError(f"guidance={text!r}: must be {self.config.guidance!r}, with other numbers if need be")
-        self._check(text)
+        self._check(guide, text)
         return Leading(guide.numbers, {name: each.variables for name, each in self.companions.items()})
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
@@ -177,8 +176,7 @@ class ModelSampling:
             companions={name: Companion(each.what, leading.companions[name]) for name, each in self.companions.items()},
         )
 
-    def _check(self, text: str) -> None:
-        guide: Guide = parts.make("guidance", text)
+    def _check(self, guide: Guide, text: str) -> None:
         try:
             guides.check(guide, self.model, self.companions)
             if guide.moves_steps:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vdm.networks.attention import SelfAttention
+from vdm.networks.attention import SelfAttention, check_heads
 from vdm.networks.convolution import Conv
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
-from vdm.networks.normalization import Norm, whole
+from vdm.networks.normalization import Norm, check_groups, whole
 
 LARGEST_ATTENDED = 32
 """Pixels of a side: attention costs the square of an image's pixels, so larger ones go without unless told."""
@@ -218,10 +218,8 @@ def adm(
         attention_at = tuple(side for side in sides if side <= LARGEST_ATTENDED)
     if not set(attention_at) <= set(sides):
         raise ValueError(f"attention_at={attention_at}: must be among the sides of the levels, {sides}")
-    if heads < 1 or channels % heads:
-        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")
-    if groups is not None and (groups < 1 or channels % groups):
-        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")
+    check_heads(heads, channels)
+    check_groups(groups, channels)
     return ADM(
         channels=channels,
         depth=depth,

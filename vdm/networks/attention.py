@@ -91,3 +91,9 @@ def largest_fused_head() -> int:
     if capability < AMPERE:
         return 0
     return 256 if capability >= HOPPER else 128
+
+
+def check_heads(heads: int, channels: int) -> None:
+    """Raises ValueError for heads of which not all have as many of the channels."""
+    if heads < 1 or channels % heads:
+        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")

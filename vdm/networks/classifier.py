@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from vdm.networks.convolution import Conv
 from vdm.networks.embeddings import time_embedding
-from vdm.networks.normalization import Norm
+from vdm.networks.normalization import Norm, check_groups
 from vdm.networks.unet import ResidualBlock
 
 LEAST_PIXELS = 4
@@ -111,8 +111,7 @@ def residual(
     >>> residual(classes=10, channels=16).depth
     2
     """
-    if groups is not None and (groups < 1 or channels % groups):
-        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")
+    check_groups(groups, channels)
     return ResidualClassifier(
         classes=classes,
         channels=channels,

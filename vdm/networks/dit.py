@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vdm.networks.attention import attended
+from vdm.networks.attention import attended, check_heads
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
 from vdm.networks.normalization import EPSILON, whole
 
@@ -206,8 +206,7 @@ def dit(
     """
     if channels % 4:
         raise ValueError(f"channels={channels}: must be a multiple of 4, for sines and cosines of row and column")
-    if heads < 1 or channels % heads:
-        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")
+    check_heads(heads, channels)
     if patch < 1:
         raise ValueError(f"patch={patch}: must be 1 or more")
     if not 1 <= mlp_ratio * channels < 2**20:

@@ -152,3 +152,9 @@ def kept(key: PRNGKeyArray, shape: tuple[int, ...], dropped: int) -> Bool[Array,
     values = jax.lax.bitcast_convert_type(bits, jnp.uint8).reshape(*leading, -1)
     # 256 is no value of 8 bits.
     return values[..., :channels].astype(jnp.int32) >= dropped
+
+
+def check_groups(groups: int | None, channels: int) -> None:
+    """Raises ValueError for groups of which not all have as many of the channels; None is any."""
+    if groups is not None and (groups < 1 or channels % groups):
+        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vdm.networks.attention import SelfAttention
+from vdm.networks.attention import SelfAttention, check_heads
 from vdm.networks.convolution import Conv
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
-from vdm.networks.normalization import Norm, whole
+from vdm.networks.normalization import Norm, check_groups, whole
 
 ATTENTION = ("middle", "everywhere")
 
@@ -156,10 +156,8 @@ def unet(
     """
     if attention not in ATTENTION:
         raise ValueError(f"attention={attention!r}: must be one of {', '.join(ATTENTION)}")
-    if heads < 1 or channels % heads:
-        raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")
-    if groups is not None and (groups < 1 or channels % groups):
-        raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")
+    check_heads(heads, channels)
+    check_groups(groups, channels)
     return UNet(
         channels=channels,
         depth=depth,

@@ -166,7 +166,7 @@ class Sample:
         texts = [with_scale(self.settings.guidance, scale) for scale in scales]
         settings = replace(self.settings, guidance=texts[0], num=min(self.settings.num, COLUMNS))
         run, num, rows = self.run, settings.num, []
-        sampler = ImageSampler(run.model, run.mesh, settings, companions=open_companions(run, texts[0]))
+        sampler = ImageSampler(run.model, run.mesh, settings, companions=self._companions)
         condition = self.conditions(num)
         with progress_of(self.console, "sampling") as progress:
             for k, text in enumerate(texts):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from vdm import gaussian, likelihoods
 from vdm.evaluation.images import padded
 from vdm.evaluation.metrics import Images
+from vdm.model import Variables
 from vdm.runs.classifiers import open_classifier
 from vdm.runs.open import Run
 from vdm.runs.records import read_record, weights_digest
@@ -27,13 +28,14 @@ class Judge:
         self.digest = weights_digest(self._variables)
         gamma_0 = run.model.gamma(run.variables, jnp.float32(0))
 
-        def log_prob(images: Array) -> Array:
+        def log_prob(variables: Variables, images: Array) -> Array:
             x = likelihoods.encode(images, run.model.levels)
-            return classifier.log_prob(self._variables, gaussian.alpha(gamma_0) * x, gamma_0)
+            return classifier.log_prob(variables, gaussian.alpha(gamma_0) * x, gamma_0)
 
         self._log_prob = jax.jit(log_prob)
 
     def __call__(self, images: Images) -> Float[np.ndarray, "images classes"]:
         """log p(c|x) of every class."""
-        parts = [self._log_prob(padded(images, start, BATCH)) for start in range(0, len(images), BATCH)]
+        starts = range(0, len(images), BATCH)
+        parts = [self._log_prob(self._variables, padded(images, start, BATCH)) for start in starts]
         return np.concatenate(parts)[: len(images)]

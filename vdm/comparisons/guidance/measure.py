@@ -15,20 +15,19 @@ from vdm.comparisons.guidance.plot import plot
 from vdm.comparisons.guidance.settings import GuidanceSettings
 from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, markdown
 from vdm.comparisons.quality import Quality
-from vdm.comparisons.work import Work, file_name, provenance, read_measured, write_measured
+from vdm.comparisons.work import Work, estimate_of, file_name, provenance, read_measured, record_of, write_measured
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data import examples
 from vdm.data.selection import CHOICE, selected
 from vdm.errors import InputError
 from vdm.evaluation.class_quality import accuracy, diversity
 from vdm.evaluation.images import ImageSampler, check_steps
-from vdm.evaluation.metrics import Estimate, Images
+from vdm.evaluation.metrics import Images
 from vdm.files import replace_text, write_json
 from vdm.guides import Guide
 from vdm.keys import Stream, stream_key
 from vdm.model import DROPPED
 from vdm.progress import progress_of
-from vdm.reading import field
 from vdm.runs.companions import open_companions
 from vdm.runs.folder import lock
 from vdm.runs.open import Run, open_run
@@ -121,7 +120,7 @@ class _Guidances:
             if measured is None:
                 measured = self._measure(name)
                 write_measured(path, measured, self._settings(name))
-            rows.append(Row(name, {each: _estimate(measured, each, path) for each in self.measures}))
+            rows.append(Row(name, {each: estimate_of(measured, each, path) for each in self.measures}))
             said = ", ".join(
                 f"{each.heading} {each.show(rows[-1].estimates[measure].value)}"
                 for measure, each in self.measures.items()
@@ -180,7 +179,7 @@ class _Guidances:
         estimates[DIVERSITY] = diversity(images, labels, *self._training)
         if self.judge is not None:
             estimates[ACCURACY] = accuracy(self.judge, images, labels)
-        return {"metrics": {each: {"value": e.value, "without": e.without.tolist()} for each, e in estimates.items()}}
+        return record_of(estimates)
 
     def _compiled(self, guidance: str) -> ImageSampler:
         """The first sampler of the guidances that one program serves."""
@@ -208,9 +207,3 @@ class _Guidances:
         replace_text(self.workdir / "guidance.md", table + "\n")
         plot(self.workdir / "guidance.png", self.measures, rows)
         return table
-
-
-def _estimate(measured: dict[str, Any], name: str, path: Path) -> Estimate:
-    """What a measure said, in the record of a row. Raises `InputError` if there is no such thing."""
-    without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
-    return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
 from vdm import parts
@@ -19,7 +18,7 @@ from vdm.comparisons.samplers.table import (
     calls_markdown,
     noises_markdown,
 )
-from vdm.comparisons.work import Work, file_name, provenance, read_measured, write_measured
+from vdm.comparisons.work import Work, estimate_of, file_name, provenance, read_measured, record_of, write_measured
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data.selection import CHOICE
 from vdm.errors import InputError
@@ -28,7 +27,6 @@ from vdm.evaluation.metrics import Estimate
 from vdm.files import replace_text, write_json
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
-from vdm.reading import field
 from vdm.runs.folder import lock
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import weights_digest
@@ -110,7 +108,7 @@ class _Samplers:
             if measured is None:
                 measured = self._measure(cell)
                 write_measured(path, measured, self._settings(cell))
-            estimates[cell] = {name: _estimate(measured, name, path) for name in self.quality.metrics}
+            estimates[cell] = {name: estimate_of(measured, name, path) for name in self.quality.metrics}
             quality = ", ".join(
                 f"{metric.title} {estimates[cell][name].value:.2e} ± {estimates[cell][name].stderr:.1e}"
                 for name, metric in self.quality.metrics.items()
@@ -141,7 +139,7 @@ class _Samplers:
             condition = trained.conditions(sampling.labels, self.config.seed, sampling.guidance)(num)
             images, _ = sampler(trained.variables, key, num, progress, condition=condition)
         estimates = self.quality(images)
-        return {"metrics": {name: {"value": e.value, "without": e.without.tolist()} for name, e in estimates.items()}}
+        return record_of(estimates)
 
     def _measured(self, estimates: Mapping[Cell, Mapping[str, Estimate]]) -> dict[str, Measured]:
         """What each metric says of the samplers so far."""
@@ -181,9 +179,3 @@ class _Samplers:
         if all(one.outcomes for one in drawn):
             plot(self.workdir / "samplers.png", drawn)
         return table
-
-
-def _estimate(measured: dict[str, Any], name: str, path: Path) -> Estimate:
-    """What the metric of this name said, in the record of a cell. Raises `InputError` if there is no such thing."""
-    without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
-    return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))
