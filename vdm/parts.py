@@ -100,6 +100,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "tfds": "vdm.data.sources:tfds",
     },
     "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
+    "extractor": {"pixels": "vdm.evaluation.metrics.extractors.pixels:pixels"},
 }
 
 
