@@ -18,7 +18,7 @@ from vdm.errors import InputError
 from vdm.runs.records import read_config
 
 CONTEXT = PART_CONTEXT | {"dropout": 0.0, "b1": 0.9, "b2": 0.99, "weight_decay": 0.01}
-KINDS = [kind for kind in parts.PARTS if kind != "source"]
+KINDS = [kind for kind in parts.PARTS if kind not in ("source", "extractor")]
 NAMES = sorted({name for kind in KINDS for name in parts.names(kind)})
 INFINITE = ("s_min", "s_max", "norm")
 """Where an infinite number means something: no end, no limit."""

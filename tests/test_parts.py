@@ -13,8 +13,8 @@ from tiny import PART_CONTEXT
 from vdm import parts
 from vdm.errors import InputError
 
-# Sources read data: they have tests of their own.
-EVERY = [(kind, name) for kind in parts.PARTS if kind != "source" for name in parts.names(kind)]
+# Sources read data, extractors weights: they have tests of their own.
+EVERY = [(kind, name) for kind in parts.PARTS if kind not in ("source", "extractor") for name in parts.names(kind)]
 
 
 class Pair(tuple):

@@ -13,6 +13,7 @@ TRAINING = (
 )
 EVALUATION = "lower config.evaluation.batch_size"
 SAMPLING = "lower config.sampling.batch_size"
+FEATURES = "lower config.evaluation.batch_size (--batch_size of vdm metrics)"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from grey import grey
+from grey import grey, of_pixels
 from rich.console import Console
 
 from vdm import parts
@@ -91,7 +91,7 @@ def test_what_it_leaves(folder: Path) -> None:
         assert outcome["bits_per_dim"] == evaluation["bits_per_dim"]["total"]
         assert [step for step, _ in outcome["curve"]] == [3, 6]
         assert outcome["gradient_noise"] is None or outcome["gradient_noise"] > 0
-    mmd = Mmd(load(small(folder).data).train, 17)
+    mmd = Mmd(of_pixels(load(small(folder).data).train, 17))
     np.testing.assert_allclose(record["noise_floors"]["mmd"], mmd.noise_floor(8), rtol=1e-6)
     # Hardly trained: far from data.
     assert all(outcome["metrics"]["mmd"] > 3 * mmd.noise_floor(8) for outcome in record["outcomes"])

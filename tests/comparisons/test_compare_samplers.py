@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from grey import grey
+from grey import grey, of_pixels, pixels_of
 from rich.console import Console
 
 from vdm import parts
@@ -119,9 +119,9 @@ def test_what_it_leaves(folder: Path) -> None:
     images, _ = ImageSampler(trained.model, trained.mesh, sampling)(
         trained.variables, stream_key(3, Stream.SAMPLING), 10
     )
-    mmd = Mmd(trained.dataset.train, 17)
+    mmd = Mmd(of_pixels(trained.dataset.train, 17))
     measured = found["heun@karras", 2]["metrics"]["mmd"]
-    np.testing.assert_allclose(measured["value"], mmd.estimate([images]).value, atol=1e-6)
+    np.testing.assert_allclose(measured["value"], mmd.estimate(pixels_of(images, 17)).value, atol=1e-6)
     np.testing.assert_allclose(record["noise_floors"]["mmd"], mmd.noise_floor(10), rtol=1e-6)
     assert record["calls_needed"]["mmd"]["ancestral"] == 4
 

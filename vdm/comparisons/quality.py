@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from vdm import parts
 from vdm.data import Dataset
 from vdm.errors import InputError
-from vdm.evaluation.metrics import Estimate, Images, Metric
+from vdm.evaluation.metrics import Estimate, Images, Labels
+from vdm.evaluation.metrics.scoring import Real, Scorer
 
 
 class Quality:
@@ -13,15 +13,18 @@ class Quality:
 
     def __init__(self, names: Sequence[str], dataset: Dataset, samples: int):
         """`samples` is the number of images that will be measured. Raises `InputError` if a metric refuses the data."""
-        self.metrics: dict[str, Metric] = {name: parts.make("metric", name) for name in names}
+        self._setting = f"comparison.metrics={tuple(names)}"
+        info = dataset.info
         try:
-            self._measures = {
-                name: metric.prepare(dataset.train, dataset.info.levels) for name, metric in self.metrics.items()
-            }
-            self.floors = {name: measure.noise_floor(samples) for name, measure in self._measures.items()}
+            self._scorer = Scorer(names, Real.of(dataset), info.levels, info.shape)
+            self.metrics = self._scorer.metrics
+            self.floors = self._scorer.floors(samples)
         except ValueError as error:
-            raise InputError(f"comparison.metrics={tuple(names)}: {error}") from error
+            raise InputError(f"{self._setting}: {error}") from error
 
-    def __call__(self, images: Images) -> dict[str, Estimate]:
+    def __call__(self, images: Images, labels: Labels | None = None) -> dict[str, Estimate]:
         """What each metric says of them, by its name."""
-        return {name: measure.estimate([images]) for name, measure in self._measures.items()}
+        try:
+            return self._scorer(images, labels)
+        except ValueError as error:
+            raise InputError(f"{self._setting}: {error}") from error

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vdm.data import Arrays
+from vdm.evaluation.metrics import Reference
 from vdm.evaluation.metrics.mmd import SCALES, Mmd, mmd
 from vdm.evaluation.statistics import jackknife
 
@@ -15,8 +15,12 @@ def images(num: int, seed: int, mean: float = 128.0, std: float = 30.0) -> np.nd
     return np.clip(np.round(pixels), 0, LEVELS - 1).astype(np.uint8)
 
 
+def features(images: np.ndarray) -> np.ndarray:
+    return vectors(images).astype(np.float32)
+
+
 def of(real: np.ndarray) -> Mmd:
-    return Mmd(Arrays({"image": real}), LEVELS)
+    return Mmd(Reference.of(features(real)))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_it_is_the_unbiased_estimate_of_its_definition(quality: Mmd) -> None:
     few = of(real[:30])
     few.median = quality.median
     expected = mean_pairs(x) + mean_pairs(y[:30]) - 2 * np.mean([kernel(a, b) for a in x for b in y[:30]])
-    np.testing.assert_allclose(few.estimate([samples[:10], samples[10:]]).value, expected, atol=1e-6)
+    np.testing.assert_allclose(few.estimate(features(samples)).value, expected, atol=1e-6)
 
 
 def test_the_median_is_that_of_distances_between_different_images(quality: Mmd) -> None:
@@ -63,7 +67,7 @@ def test_gaussians_of_other_means_come_out_at_the_closed_form() -> None:
         return float(np.mean((widths / total) ** (dims / 2) * np.exp(-dims * distance**2 / (2 * total))))
 
     exact = 2 * mean_kernel(0) - 2 * mean_kernel(shift)
-    estimates = [quality.estimate([images(500, seed, mean=138.0)]).value for seed in range(1, 9)]
+    estimates = [quality.estimate(features(images(500, seed, mean=138.0))).value for seed in range(1, 9)]
     stderr = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
     # The real images are the same each time: their noise is added.
     assert abs(np.mean(estimates) - exact) < 4 * stderr + 3 * quality.noise_floor(1000)
@@ -74,8 +78,8 @@ def test_real_images_are_at_the_noise_floor_and_worse_ones_are_not() -> None:
     quality = of(images(600, 0))
     floor = quality.noise_floor(200)
     assert floor > 0
-    assert abs(quality.estimate([images(200, 5)]).value) < 4 * floor
-    assert quality.estimate([images(200, 5, std=45.0)]).value > 4 * floor
+    assert abs(quality.estimate(features(images(200, 5))).value) < 4 * floor
+    assert quality.estimate(features(images(200, 5, std=45.0))).value > 4 * floor
     # More images, less noise.
     assert quality.noise_floor(300) < quality.noise_floor(30)
 
@@ -89,7 +93,7 @@ def test_the_reference_is_from_all_over_the_source(monkeypatch: pytest.MonkeyPat
     quality = of(real)
     assert len(quality.real) == 300
     for seed in range(3):
-        some = quality.estimate([real[np.random.default_rng(seed).choice(1000, 150, replace=False)]])
+        some = quality.estimate(features(real[np.random.default_rng(seed).choice(1000, 150, replace=False)]))
         assert abs(some.value) < 3 * some.stderr
         assert abs(some.value) < 4 * quality.noise_floor(150)
 
@@ -104,20 +108,20 @@ def test_the_noise_floor_is_that_of_other_images(quality: Mmd, monkeypatch: pyte
         assert (len(x), len(y)) == (100, 200)
         assert len(np.unique(np.concatenate([x, y]), axis=0)) == 300
     # Of 200 fresh ones; splits of 300 images have less to differ by, and are 20.
-    fresh = [quality.estimate([images(100, seed)]).value for seed in range(1, 201)]
+    fresh = [quality.estimate(features(images(100, seed))).value for seed in range(1, 201)]
     assert 0.5 < floor / np.sqrt(np.mean(np.square(fresh))) < 1.7
 
 
 @pytest.mark.parametrize("num", [1, 20])
 def test_images_without_distances_are_refused(num: int) -> None:
-    with pytest.raises(ValueError, match=f"source: of {num} of its images most pairs are equal"):
+    with pytest.raises(ValueError, match=f"real images: of {num} most pairs are equal"):
         of(np.zeros((num, *SHAPE), np.uint8))
 
 
 def test_the_estimate_leaves_each_image_out(quality: Mmd) -> None:
     samples = images(12, 1, mean=140.0)
-    estimate = quality.estimate([samples])
-    expected = [quality.estimate([np.delete(samples, i, axis=0)]).value for i in range(12)]
+    estimate = quality.estimate(features(samples))
+    expected = [quality.estimate(features(np.delete(samples, i, axis=0))).value for i in range(12)]
     # Float32 means of kernels, up to 1 each.
     np.testing.assert_allclose(estimate.without, expected, atol=1e-6)
 
@@ -131,7 +135,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 @pytest.mark.parametrize(("mean", "std", "most"), [(150.0, 30.0, 1.15), (128.0, 30.0, 1.6)])
 def test_the_standard_error_is_that_of_replicates(quality: Mmd, mean: float, std: float, most: float) -> None:
     """Of worse images to a tenth or so; of images as good as data, where the jackknife is high, by up to √2."""
-    estimates = [quality.estimate([images(100, seed, mean, std)]) for seed in range(1, 201)]
+    estimates = [quality.estimate(features(images(100, seed, mean, std))) for seed in range(1, 201)]
     spread = np.std([e.value for e in estimates], ddof=1)
     stated = np.sqrt(np.mean([e.stderr**2 for e in estimates]))
     # A deviation from 200 draws is known to 1/√398: within three of them.
@@ -140,7 +144,7 @@ def test_the_standard_error_is_that_of_replicates(quality: Mmd, mean: float, std
 
 def test_paired_images_have_differences_known_better(quality: Mmd) -> None:
     """The same draws a little brighter: the difference varies less than independent errors say, and as stated."""
-    pairs = [[quality.estimate([images(60, seed, mean)]) for mean in (140.0, 145.0)] for seed in range(1, 201)]
+    pairs = [[quality.estimate(features(images(60, seed, mean))) for mean in (140.0, 145.0)] for seed in range(1, 201)]
     spread = np.std([b.value - a.value for a, b in pairs], ddof=1)
     stated = np.sqrt(np.mean([jackknife(b.without - a.without) ** 2 for a, b in pairs]))
     independent = np.sqrt(np.mean([a.stderr**2 + b.stderr**2 for a, b in pairs]))
@@ -151,11 +155,11 @@ def test_paired_images_have_differences_known_better(quality: Mmd) -> None:
 @pytest.mark.parametrize("num", [1, 2])
 def test_too_few_images_for_an_error_are_refused(quality: Mmd, num: int) -> None:
     with pytest.raises(ValueError, match=f"images: {num} of them; must be 3 or more"):
-        quality.estimate([images(num, 0)])
+        quality.estimate(features(images(num, 0)))
 
 
 def test_it_is_shown_a_thousandfold(quality: Mmd) -> None:
     metric = mmd()
     assert metric.heading() == "1000 MMD²"
     assert metric.show(0.0125) == "12.50"
-    assert metric.prepare(Arrays({"image": images(300, 0)}), LEVELS).noise_floor(30) == quality.noise_floor(30)
+    assert metric.prepare(Reference.of(features(images(300, 0)))).noise_floor(30) == quality.noise_floor(30)

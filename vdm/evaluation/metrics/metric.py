@@ -1,17 +1,23 @@
-"""What a metric of samples is: a number that says how good images are, with its standard error and its noise floor."""
+"""What a metric of samples is: a number that says how good images are by their features, with its standard error."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Integer
 
-from vdm.data.dataset import Source, examples
 from vdm.data.selection import selected
+from vdm.evaluation.metrics.moments import Moments, moments
 from vdm.evaluation.statistics import jackknife
 
 Images = Integer[np.ndarray, "_ height width channels"]
 """Integer values 0 … levels − 1."""
+
+Features = Float32[np.ndarray, "images dims"]
+"""A row an image; it may be a memory map."""
+
+Labels = Integer[np.ndarray, " images"]
 
 
 class Estimate(NamedTuple):
@@ -34,43 +40,95 @@ class Estimate(NamedTuple):
         return self.value - other.value, float(jackknife(self.without - other.without))
 
 
-def reference(source: Source, limit: int = 0) -> Images:
-    """All images of a source; or `limit`, if positive, which `vdm.data.selection` chooses from all over it.
+class Reference:
+    """The real images, by their features; what a metric does not ask for is never computed.
 
-    A metric that cannot take all that there are begins with this.
-
-    >>> source = [{"image": np.full((2, 2, 1), k, np.uint8)} for k in range(100)]
-    >>> reference(source, 10).shape, int(reference(source, 10).max()) > 50
-    ((10, 2, 2, 1), True)
+    >>> real = Reference.of(np.eye(3, dtype=np.float32))
+    >>> real.num, real.dims, real.moments.mean.round(3).tolist()
+    (3, 3, [0.333, 0.333, 0.333])
     """
-    images: Images = examples(source, selected(len(source), limit))["image"]
-    return images
+
+    def __init__(
+        self,
+        num: int,
+        dims: int,
+        rows: Callable[[int], Features] | None = None,
+        others: Callable[[], Features] | None = None,
+        known: Callable[[], Moments] | None = None,
+    ):
+        """`rows(limit)` are the features of all of `num` images, or of a sample of at most `limit`, if positive.
+
+        `others()` are those of real images of the other split. `known()` are mean and covariance where they need not
+        be computed of the rows; where nothing else is known, there are no `rows`.
+        """
+        self.num, self.dims = num, dims
+        self._rows, self._others, self._known = rows, others, known
+
+    @classmethod
+    def of(cls, features: Features, others: Features | None = None) -> "Reference":
+        """Of arrays."""
+        num, dims = features.shape
+
+        def rows(limit: int) -> Features:
+            return features[selected(num, limit)] if 0 < limit < num else features
+
+        return cls(num, dims, rows, None if others is None else lambda: others)
+
+    def sample(self, limit: int) -> Features:
+        """Features of at most `limit` images, from all over those that there are (`vdm.data.selection`).
+
+        A metric that cannot take all of them begins with this. ValueError where mean and covariance alone are known.
+        """
+        if self._rows is None:
+            raise ValueError("real images: only their mean and covariance are known; this needs the images")
+        return self._rows(limit)
+
+    @cached_property
+    def features(self) -> Features:
+        """Of all real images. ValueError as of `sample`."""
+        return self.sample(0)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the features of all real images."""
+        return moments(self.features) if self._known is None else self._known()
+
+    @cached_property
+    def others(self) -> Features:
+        """Of real images that no model was trained on. ValueError where there are none."""
+        if self._others is None:
+            raise ValueError("real images: there is no test split; this needs one")
+        return self._others()
 
 
 class Measure(Protocol):
     """A metric that has seen the real images."""
 
-    def estimate(self, batches: Iterable[Images]) -> Estimate:
-        """Of the images in all batches, which are read once and in order: a metric of sums needs no two at a time.
-
-        Raises ValueError for too few images.
-        """
+    def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
+        """Of images by their features; by their labels too, for a metric that needs them. ValueError for too few."""
 
     def noise_floor(self, num: int) -> float:
         """What `num` real images come to by chance: samples can be no better."""
+
+    def cautions(self, num: int) -> tuple[str, ...]:
+        """What to know of the estimate from `num` images, a line each: that they are few, for example. Mostly none."""
 
 
 class Metric(NamedTuple):
     """A metric, and how tables and plots show it.
 
-    A constructor of it, registered as a part of kind "metric", is all that a new one takes: comparisons measure by
-    the metrics that their settings name.
+    A constructor of it, registered as a part of kind "metric", is all that a new one takes: comparisons, evaluate.py
+    and `vdm metrics score` measure by the metrics that are named to them.
     """
 
     title: str
     """As in a heading: "MMD²"."""
-    prepare: Callable[[Source, int], Measure]
-    """From all real images and their number of levels; see `reference`. ValueError if it can make nothing of them."""
+    prepare: Callable[[Reference], Measure]
+    """From the real images. ValueError if it can make nothing of them."""
+    extractor: str = "pixels"
+    """Whose features it sees, as a text of kind "extractor"."""
+    output: str = "values"
+    """Which output of it."""
     unit: str = ""
     factor: float = 1.0
     """Tables show the value times this, …"""
@@ -78,6 +136,8 @@ class Metric(NamedTuple):
     """… to so many digits."""
     lower_is_better: bool = True
     """Whether it is a distance from the real images, or else a score."""
+    labels: bool = False
+    """Whether it needs the labels of the images."""
 
     def heading(self, of: str = "") -> str:
         """ "1000 MMD² of samples", for `of` = "of samples"; with the unit if there is one."""

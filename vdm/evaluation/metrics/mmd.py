@@ -4,7 +4,7 @@ MMD² of two distributions is the squared distance of their mean embeddings by a
 Gaussian kernel it is 0 only if they are equal. It needs no classifier and no Gaussian assumption.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,8 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from vdm.data.dataset import Source
-from vdm.evaluation.metrics.metric import Estimate, Images, Metric, reference
+from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, Reference
 
 SCALES = (1 / 16, 1 / 8, 1 / 4)
 """Squared widths of the Gaussian kernels, in units of the median squared distance of two real images.
@@ -37,33 +36,34 @@ def mmd() -> Metric:
 
 
 class Mmd:
-    """MMD² of images from those of a source, or a sample of `MAX_REFERENCE` of them; integer values 0 … levels−1."""
+    """MMD² of images from the real ones, or a sample of `MAX_REFERENCE` of them, by their pixels in [−1, 1]."""
 
-    def __init__(self, source: Source, levels: int):
-        """Raises ValueError if most of the source's images are equal."""
-        real = reference(source, MAX_REFERENCE)
-        num = len(real)
-        self.levels = levels
-        self.real = self._vectors(real)
+    def __init__(self, reference: Reference):
+        """Raises ValueError if most of the real images are equal."""
+        self.real = reference.sample(MAX_REFERENCE)
+        num = len(self.real)
         # Neighbours may belong together (crops of one photograph): pairs from all over.
         order = np.random.default_rng(0).permutation(num)
         distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
         self.median = float(np.median(distances)) if distances.size else 0.0
         if not self.median > 0:
-            raise ValueError(f"source: of {num} of its images most pairs are equal; MMD needs images that differ")
+            raise ValueError(f"real images: of {num} most pairs are equal; MMD needs images that differ")
 
-    def estimate(self, batches: Iterable[Images]) -> Estimate:
+    def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
         """The unbiased estimate (it may be negative), and that without each image. ValueError for fewer than three.
 
         Its standard error is too large by up to √2 where the images are as good as data.
         """
-        x = self._vectors(np.concatenate(list(batches)))
-        n = len(x)
+        n = len(features)
         if n < 3:
             raise ValueError(f"images: {n} of them; must be 3 or more")
-        others, between, within_real = _kernel_sums(x, self.real, self.median)
+        others, between, within_real = _kernel_sums(features, self.real, self.median)
         without = _mmd(others.sum() - 2 * others, between.sum() - between, within_real, n - 1)
         return Estimate(float(_mmd(others.sum(), between.sum(), within_real, n)), np.asarray(without))
+
+    def cautions(self, num: int) -> tuple[str, ...]:
+        """None: it is unbiased, whatever the number."""
+        return ()
 
     def noise_floor(self, num: int, repeats: int = 20) -> float:
         """Root mean square of the estimate for `num` real images against the rest, whose true MMD² is 0.
@@ -78,10 +78,6 @@ class Mmd:
     def _orders(self, repeats: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(1)
         return (rng.permutation(len(self.real)) for _ in range(repeats))
-
-    def _vectors(self, images: np.ndarray) -> np.ndarray:
-        """Pixels in [−1, 1], an image a row."""
-        return ((2 * images.reshape(len(images), -1).astype(np.float32) + 1) / self.levels) - 1
 
     def _mmd(self, x: np.ndarray, y: np.ndarray) -> float:
         others, between, within_y = _kernel_sums(x, y, self.median)

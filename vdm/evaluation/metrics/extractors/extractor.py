@@ -32,6 +32,8 @@ class Extractor:
     apply: Apply
     """(variables, images, outputs) -> features by output, float32 (batch, features). Pure, and jitted by the caller;
     images are uint8 (batch, height, width, channels), `outputs` the names of those wanted, a static tuple."""
+    shape: tuple[int, ...] | None = None
+    """The only (height, width, channels) that it takes; None: any."""
 
 
 def eight_bit(images: UInt8[ArrayLike, "batch height width channels"], levels: int) -> Float[Array, "batch _ _ 3"]:

@@ -21,4 +21,4 @@ def pixels(shape: Sequence[int], levels: int = 256) -> Extractor:
         values = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return dict.fromkeys(outputs, (2 * values + 1) / levels - 1)
 
-    return Extractor("pixels", f"pixels of {levels} levels", {"values": math.prod(shape)}, {}, apply)
+    return Extractor("pixels", f"pixels of {levels} levels", {"values": math.prod(shape)}, {}, apply, tuple(shape))

@@ -1,0 +1,163 @@
+"""Features of many images: the extractor as one program over the mesh, in batches, into memory or a file that grows."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Integer
+
+from vdm import memory, parallel
+from vdm.data.dataset import Source, examples
+from vdm.errors import InputError
+from vdm.evaluation.images import padded
+from vdm.evaluation.metrics.extractors import Extractor
+from vdm.evaluation.metrics.metric import Features
+from vdm.files import write_json
+from vdm.reading import read_json
+
+BATCH = 64
+"""Images a call, over all devices."""
+
+RECORD = "features.json"
+
+
+class Extraction:
+    """An extractor's outputs for the images of any source, with one compilation for each size of images."""
+
+    def __init__(self, extractor: Extractor, outputs: Sequence[str], mesh: Mesh, batch_size: int = BATCH):
+        """Raises ValueError for an output that the extractor does not have."""
+        for name in outputs:
+            if name not in extractor.outputs:
+                raise ValueError(f"output={name!r}: {extractor.title} has {', '.join(extractor.outputs)}")
+        self.extractor, self.outputs = extractor, tuple(dict.fromkeys(outputs))
+        self.batch_size = parallel.round_up(batch_size, mesh)
+        self._variables = jax.device_put(extractor.variables, parallel.replicated(mesh))
+        sharding = parallel.batch_sharding(mesh)
+
+        def run(variables: object, images: Array, wanted: tuple[str, ...]) -> dict[str, Array]:
+            return extractor.apply(variables, jax.lax.with_sharding_constraint(images, sharding), wanted)
+
+        self._run = jax.jit(run, static_argnames="wanted")
+
+    def __call__(
+        self,
+        source: Source,
+        indices: Integer[np.ndarray, " images"] | None = None,
+        folder: Path | None = None,
+        of: str = "",
+        progress: Callable[[int, int], object] = lambda done, total: None,
+    ) -> dict[str, Features]:
+        """Features of these images of the source, or of all, by output: rows in their order.
+
+        With a `folder` they are kept there, each output in a file of its own that grows batch by batch, and come back
+        as memory maps: what was computed before of `of`, which says what images they are, is not computed again, and
+        a run that was killed goes on. Of several processes each keeps all in memory. Raises ValueError for images of
+        another shape than the extractor takes, and for features that are not finite.
+        """
+        indices = np.arange(len(source)) if indices is None else indices
+        if not len(indices):
+            raise ValueError("images: there are none")
+        if folder is None or jax.process_count() > 1:
+            found = list(self._batches(source, indices, self.outputs, progress))
+            return {name: np.concatenate([batch[name] for batch in found]) for name in self.outputs}
+        self._open(folder, of)
+        files = {name: _File(folder / f"{name}.f32", self.extractor.outputs[name]) for name in self.outputs}
+        missing = tuple(name for name, file in files.items() if file.rows < len(indices))
+        if missing:
+            done = min(files[name].rows for name in missing)
+            for name in missing:
+                files[name].cut(done)
+            for batch in self._batches(source, indices, missing, progress, done):
+                for name in missing:
+                    files[name].append(batch[name])
+        return {name: file.read(len(indices)) for name, file in files.items()}
+
+    def _open(self, folder: Path, of: str) -> None:
+        """Makes it a folder of these images' features, without those of others that it may have."""
+        record = {"extractor": self.extractor.identity, "images": of}
+        try:
+            there = read_json(folder / RECORD, {})
+        except InputError:
+            there = {}
+        if there != record:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.f32"):
+                path.unlink()
+            write_json(folder / RECORD, record)
+
+    def _batches(
+        self,
+        source: Source,
+        indices: np.ndarray,
+        wanted: tuple[str, ...],
+        progress: Callable[[int, int], object],
+        done: int = 0,
+    ) -> Iterator[dict[str, Features]]:
+        """From image `done` on. While a device computes one batch, the next is read."""
+        pending: list[tuple[int, int, dict[str, Array]]] = []
+
+        def finished() -> dict[str, Features]:
+            start, stop, arrays = pending.pop(0)
+            with memory.guarded("features", memory.FEATURES):
+                features = {name: rows[: stop - start] for name, rows in parallel.to_host(arrays).items()}
+            for name, rows in features.items():
+                finite = np.isfinite(rows).all(axis=1)
+                if not finite.all():
+                    raise ValueError(
+                        f"{self.extractor.title}: {name} of image {start + int(np.argmin(finite))} is not finite"
+                    )
+            progress(stop, len(indices))
+            return features
+
+        for start in range(done, len(indices), self.batch_size):
+            stop = min(start + self.batch_size, len(indices))
+            images = examples(source, indices[start:stop])["image"]
+            self._check(images)
+            with memory.guarded("features", memory.FEATURES):
+                batch = jnp.asarray(padded(images, 0, self.batch_size))
+                pending.append((start, stop, self._run(self._variables, batch, wanted=wanted)))
+                if len(pending) > 1:
+                    yield finished()
+        while pending:
+            yield finished()
+
+    def _check(self, images: np.ndarray) -> None:
+        shape = self.extractor.shape
+        if images.dtype != np.uint8 or shape not in (None, images.shape[1:]):
+            wanted = "(height, width, channels)" if shape is None else shape
+            raise ValueError(
+                f"images: are {images.dtype} {images.shape[1:]}; {self.extractor.title} needs uint8 {wanted}"
+            )
+
+
+class _File:
+    """Rows of float32 in a file, with nothing before or between them."""
+
+    def __init__(self, path: Path, dims: int):
+        self.path, self.dims = path, dims
+
+    @property
+    def rows(self) -> int:
+        """Whole ones."""
+        return self.path.stat().st_size // (4 * self.dims) if self.path.exists() else 0
+
+    def cut(self, rows: int) -> None:
+        """Keeps so many: what a kill had left of another, and what other outputs lack, goes."""
+        with self.path.open("ab") as file:
+            file.truncate(4 * self.dims * rows)
+
+    def append(self, rows: Features) -> None:
+        with self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+
+    def read(self, rows: int) -> Features:
+        return np.memmap(self.path, "<f4", "r", shape=(rows, self.dims))
+
+
+def short(identity: str) -> str:
+    """A digest of what features are of, for names of folders."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]

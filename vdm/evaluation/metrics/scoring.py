@@ -1,0 +1,191 @@
+"""`Scorer`: metrics by their names, held against real images; each extractor sees each image once."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from vdm import parallel, parts
+from vdm.data import Arrays, Dataset, selected
+from vdm.data.dataset import Source
+from vdm.evaluation.metrics.extractors import Extractor
+from vdm.evaluation.metrics.features import BATCH, Extraction, short
+from vdm.evaluation.metrics.metric import Estimate, Features, Images, Labels, Measure, Metric, Reference
+from vdm.evaluation.metrics.moments import Moments, moments
+from vdm.evaluation.metrics.statistics import Statistics, read_statistics
+
+REAL, OTHERS = "real images", "real images of the other split"
+
+Report = Callable[[str, int, int], object]
+"""What is done, how much of it, and how much there is: ("features of samples by Inception-v3", 64, 1000)."""
+
+
+@dataclass(frozen=True)
+class Real:
+    """The images that samples are held against."""
+
+    source: Source | None
+    """None where `statistics` are all that is known."""
+    others: Source | None
+    """Those that no model was trained on, for the metrics that need such."""
+    name: str
+    """What they are, with their version: features that are kept are of it."""
+    statistics: Statistics | None = None
+    """Mean and covariance that another program had computed."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: str = "train") -> "Real":
+        """A split of a data set."""
+        info, others = dataset.info, dataset.test if split == "train" else None
+        return cls(getattr(dataset, split), others, f"{info.name} {info.version} {split} {info.preprocessing}")
+
+
+class Group(NamedTuple):
+    """The metrics that see features of one extractor."""
+
+    extractor: Extractor
+    extraction: Extraction
+    names: list[str]
+
+
+class Scorer:
+    """Metrics by their names, ready to measure images.
+
+        scorer = Scorer(["mmd"], Real.of(dataset), dataset.info.levels, dataset.info.shape)
+        scorer(images)["mmd"].value
+
+    Real images are seen once for each extractor, and with a `cache` once for all time: their features are kept there.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        real: Real,
+        levels: int,
+        shape: Sequence[int],
+        mesh: Mesh | None = None,
+        cache: Path | None = None,
+        batch_size: int = BATCH,
+        progress: Report = lambda what, done, total: None,
+        **context: Any,
+    ):
+        """`levels` and `shape` are those of the images; `context` is what extractors are given beside them.
+
+        Raises `parts.PartError` for what is no metric, and ValueError for one that can make nothing of the real images.
+        """
+        self.metrics: dict[str, Metric] = {name: parts.make("metric", name) for name in names}
+        self._real, self._cache, self._report = real, cache, progress
+        mesh = parallel.make_mesh() if mesh is None else mesh
+        outputs = defaultdict(list)
+        for name, metric in self.metrics.items():
+            outputs[metric.extractor].append(name)
+        context |= {"levels": levels, "shape": tuple(shape)}
+        self.groups: list[Group] = []
+        self.measures: dict[str, Measure] = {}
+        for text, members in outputs.items():
+            extractor: Extractor = parts.make("extractor", text, **context)
+            extraction = Extraction(extractor, [self.metrics[name].output for name in members], mesh, batch_size)
+            self.groups.append(Group(extractor, extraction, members))
+            references = {output: self._reference(self.groups[-1], output) for output in extraction.outputs}
+            for name in members:
+                metric = self.metrics[name]
+                try:
+                    self.measures[name] = metric.prepare(references[metric.output])
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+
+    def __call__(
+        self, images: Source | Images, labels: Labels | None = None, folder: Path | None = None, of: str = ""
+    ) -> dict[str, Estimate]:
+        """What each metric says of them, by its name.
+
+        With a `folder` their features are kept there, as those of `of`: see `Extraction`. Raises ValueError for too few
+        images, for those of another shape than an extractor takes, and for a metric of labels without them.
+        """
+        source = Arrays({"image": images}) if isinstance(images, np.ndarray) else images
+        for name, metric in self.metrics.items():
+            if metric.labels and labels is None:
+                raise ValueError(f"{name}: needs the labels of the images, and there are none")
+        found = {}
+        for group in self.groups:
+            kept = None if folder is None else folder / short(group.extractor.identity)
+            features = self._features(group, source, "samples", kept, of)
+            for name in group.names:
+                try:
+                    found[name] = self.measures[name].estimate(features[self.metrics[name].output], labels)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return {name: found[name] for name in self.metrics}
+
+    def floors(self, num: int) -> dict[str, float]:
+        """What so many real images come to by chance, by metric."""
+        return {name: measure.noise_floor(num) for name, measure in self.measures.items()}
+
+    def cautions(self, num: int) -> dict[str, tuple[str, ...]]:
+        """What to know of estimates from so many images, by metric."""
+        return {name: measure.cautions(num) for name, measure in self.measures.items()}
+
+    def extractors(self) -> Mapping[str, Extractor]:
+        """Of each metric."""
+        return {name: group.extractor for group in self.groups for name in group.names}
+
+    def _reference(self, group: Group, output: str) -> Reference:
+        extractor, real = group.extractor, self._real
+        dims, given = extractor.outputs[output], real.statistics
+        if given is not None:
+            given.check(extractor, output)
+        source, others = real.source, real.others
+        if source is None:
+            assert given is not None
+            return Reference(given.moments.num, dims, known=lambda: given.moments)
+
+        def rows(limit: int) -> Features:
+            # Of what a cache keeps, all; where a sample is all that any metric wants, pixels need none.
+            if 0 < limit < len(source) and (self._cache is None or extractor.shape is not None):
+                return self._features(group, source, REAL, indices=selected(len(source), limit))[output]
+            features = self._features(group, source, REAL, self._folder(extractor, REAL), self._of(REAL))[output]
+            return features if limit == 0 else features[selected(len(source), limit)]
+
+        def of_others() -> Features:
+            assert others is not None
+            return self._features(group, others, OTHERS, self._folder(extractor, OTHERS), self._of(OTHERS))[output]
+
+        def known() -> Moments:
+            if given is not None:
+                return given.moments
+            folder = self._folder(extractor, REAL)
+            if folder is None:
+                return moments(rows(0))
+            path = folder / f"{output}.npz"
+            if not path.exists():
+                Statistics(moments(rows(0)), extractor.identity, output, self._of(REAL), path).write()
+            there = read_statistics(path)
+            there.check(extractor, output)
+            return there.moments
+
+        return Reference(len(source), dims, rows, None if others is None else of_others, known)
+
+    def _of(self, what: str) -> str:
+        return f"{self._real.name}: {what}"
+
+    def _folder(self, extractor: Extractor, what: str) -> Path | None:
+        """Where features of real images are kept."""
+        return None if self._cache is None else self._cache / short(extractor.identity) / short(self._of(what))
+
+    def _features(
+        self,
+        group: Group,
+        source: Source,
+        what: str,
+        folder: Path | None = None,
+        of: str = "",
+        indices: np.ndarray | None = None,
+    ) -> dict[str, Features]:
+        def progress(done: int, total: int) -> None:
+            self._report(f"features of {what} by {group.extractor.title}", done, total)
+
+        return group.extraction(source, indices, folder, of, progress)
