@@ -224,6 +224,22 @@ def canonical(kind: str, text: str) -> str:
     return str(read(kind, text))
 
 
+def texts(several: str) -> list[str]:
+    """The texts of a list with commas between them, of which those in brackets are none.
+
+    >>> texts("fid, precision(3, extractor='classifier')")
+    ['fid', "precision(3, extractor='classifier')"]
+    """
+    found, depth = [""], 0
+    for character in several:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += character
+    return [text.strip() for text in found]
+
+
 def read(kind: str, text: str) -> Call:
     """The text as a call with converted arguments. Raises `PartError` unless it is one."""
     if len(text) > LONGEST:

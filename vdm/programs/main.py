@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("vdm.programs.commands.evaluate", "Measure bits/dim of the test images, with a standard error."),
     "sample": ("vdm.programs.commands.sample", "Draw images from a trained model with any sampler."),
     "compare": ("vdm.programs.commands.compare", "Compare models by time steps or objective, or samplers on a model."),
+    "metrics": ("vdm.programs.commands.metrics", "Score any images by FID, KID and others; convert weights for them."),
     "classifier": ("vdm.programs.commands.classifier", "Train a classifier on the noisy images of a run."),
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),

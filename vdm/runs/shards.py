@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vdm import parallel
+from vdm.data.dataset import Element
 from vdm.errors import InputError
-from vdm.files import replacing, write_json
+from vdm.files import printable, replacing, write_json
 from vdm.npz import read_npz
 from vdm.reading import read_json, shown
 
@@ -59,6 +60,36 @@ def read(folder: Path) -> Iterator[Images]:
         images = _read(path, shape)
         shape = images.shape[1:]
         yield images
+
+
+class Shards:
+    """The first `num` images of a folder as a source of elements {"image": …}; one shard at a time is in memory."""
+
+    def __init__(self, folder: Path, num: int | None = None):
+        """All images if `num` is None. Raises `InputError` if there are none, or fewer, and for a broken shard."""
+        self._paths = sorted(folder.glob("shard_*.npz"))
+        if not self._paths:
+            raise InputError(f"{printable(folder)}: has no shard_*.npz, as vdm sample leaves them")
+        self._number, self._images = 0, _read(self._paths[0])
+        last = self._images if len(self._paths) == 1 else _read(self._paths[-1], self._images.shape[1:])
+        there = SHARD * (len(self._paths) - 1) + len(last)
+        if num is not None and num > there:
+            raise InputError(f"{printable(folder)}: has {there} images; must be {num} or more")
+        self._num = there if num is None else num
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __getitem__(self, index: int) -> Element:
+        number = index // SHARD
+        if number != self._number:
+            self._number, self._images = number, _read(self._paths[number], self._images.shape[1:])
+        return {"image": self._images[index % SHARD]}
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """All that the images of a folder depend on, as `stream` wrote it. Raises `InputError` if it is not there."""
+    return read_json(folder / "settings.json")
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

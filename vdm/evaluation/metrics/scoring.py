@@ -170,11 +170,10 @@ class Scorer:
         return Reference(len(source), dims, rows, None if others is None else of_others, known)
 
     def _of(self, what: str) -> str:
-        return f"{self._real.name}: {what}"
+        return self._real.name if what == REAL else f"{self._real.name}: {what}"
 
     def _folder(self, extractor: Extractor, what: str) -> Path | None:
-        """Where features of real images are kept."""
-        return None if self._cache is None else self._cache / short(extractor.identity) / short(self._of(what))
+        return None if self._cache is None else folder_of(self._cache, extractor, self._of(what))
 
     def _features(
         self,
@@ -189,3 +188,8 @@ class Scorer:
             self._report(f"features of {what} by {group.extractor.title}", done, total)
 
         return group.extraction(source, indices, folder, of, progress)
+
+
+def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:
+    """Where features of real images are kept; `of` says of which."""
+    return cache / short(extractor.identity) / short(of)

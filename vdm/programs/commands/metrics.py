@@ -1,0 +1,105 @@
+"""Scores images against real ones, in the numbers of the field; makes reference statistics; converts weights.
+
+vdm metrics score runs/digits/samples/step_2000_seed_0_T_250_ancestral digits --metrics=mmd
+vdm metrics score pictures/ cifar10 --metrics=fid,kid,recall --weights=weights/
+vdm metrics score pictures/ cifar10_statistics.npz --metrics=fid --weights=weights/
+vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
+
+SAMPLES and REAL are each a folder of samples as vdm sample leaves them, a folder of pictures, an npz file of images, or
+the name of data, as digits or cifar10@test; REAL may be an npz file of statistics (mu, sigma), too.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vdm import parts
+from vdm.errors import InputError
+from vdm.evaluation.metrics.features import BATCH
+from vdm.files import cache_folder, check_writable
+from vdm.programs import compilation, scores, streams
+from vdm.programs.command_line import Parser
+from vdm.programs.named_images import real_of, samples_of
+from vdm.programs.scores import Asked, Scores, names_of
+
+MAX_BATCH = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Does what the first argument says; bad input is one line on stderr and exit status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    actions = {"score": _score, "statistics": _statistics}
+    if words[:1] and words[0] in actions:
+        actions[words[0]](words[1:])
+        return
+    parser = Parser("vdm metrics", f"{__doc__}\n\nThe metrics:\n{_listed()}")
+    parser.add_argument("action", choices=list(actions), help="`vdm metrics ACTION --help` has its arguments")
+    parser.parse_args(words)
+
+
+def _listed() -> str:
+    described = parts.describe("metric")
+    width = max(map(len, described))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in described.items())
+
+
+def _common(parser: Parser) -> None:
+    parser.add_argument("--weights", type=Path, help="file or folder of extractors' weights (default: VDM_WEIGHTS)")
+    parser.add_argument("--classifier", type=Path, help="folder of a classifier (default: one of the data's own)")
+    parser.add_argument("--levels", type=int, help="values that a pixel can take (default: the data's, 256)")
+    parser.add_argument("--batch_size", type=int, default=BATCH, help=f"images a network call (default: {BATCH})")
+
+
+def _score(argv: Sequence[str]) -> None:
+    parser = Parser("vdm metrics score", f"{__doc__}\n\nThe metrics:\n{_listed()}")
+    parser.add_argument("samples", help="images to be measured")
+    parser.add_argument("real", help="what they are held against")
+    parser.add_argument("--metrics", required=True, help=f"some of {', '.join(parts.names('metric'))}")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json and metrics.md (default: none)")
+    _common(parser)
+    given = parser.parse_args(argv)
+    with parser.one_line():
+        asked = _asked(given, names_of(given.metrics))
+        if given.out is not None:
+            check_writable(given.out, "--out")
+        console = streams.make_console()
+        real, dataset = real_of(given.real, given.levels, console)
+        levels = given.levels or (256 if dataset is None else dataset.info.levels)
+        samples = samples_of(given.samples, levels, console)
+        shape = samples.shape if dataset is None else dataset.info.shape
+        measured = Scores(asked, real, levels, shape, console, dataset)(samples.source, samples.labels)
+        console.print(scores.table(measured, f"{given.samples}: {len(samples.source)} images"), soft_wrap=False)
+        if given.out is not None:
+            of = {"samples": samples.of, "num": len(samples.source), "real": real.name}
+            scores.write(given.out, measured, given.samples, of)
+            console.print(f"wrote {given.out}/metrics.json and metrics.md", soft_wrap=True)
+
+
+def _statistics(argv: Sequence[str]) -> None:
+    parser = Parser("vdm metrics statistics", __doc__)
+    parser.add_argument("data", help="the images: DATA@SPLIT, a folder or an npz file")
+    parser.add_argument("--extractor", default="inception", help="whose features (default: inception)")
+    parser.add_argument("--output", help="which of its outputs (default: its first)")
+    parser.add_argument("--out", type=Path, required=True, help="npz file to write")
+    _common(parser)
+    given = parser.parse_args(argv)
+    with parser.one_line():
+        if given.out.suffix != ".npz":
+            raise InputError(f"--out={given.out}: must end in .npz")
+        check_writable(given.out.parent, "--out")
+        console = streams.make_console()
+        made = scores.statistics(_asked(given, ()), given.data, given.levels, given.extractor, given.output, console)
+        made._replace(path=given.out).write()
+        console.print(
+            f"wrote {given.out}: {len(made.moments.mean)} features ({made.output} of {made.extractor}) of "
+            f"{made.moments.num} images ({made.of})",
+            soft_wrap=True,
+        )
+
+
+def _asked(given: argparse.Namespace, names: Sequence[str]) -> Asked:
+    if not 1 <= given.batch_size <= MAX_BATCH:
+        raise InputError(f"--batch_size={given.batch_size}: must be from 1 to {MAX_BATCH}")
+    compilation.keep()
+    return Asked(names, given.weights, given.classifier, cache_folder("features"), given.batch_size)

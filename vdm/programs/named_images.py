@@ -1,0 +1,104 @@
+"""Images that a command line names: a folder of samples or of pictures, an npz file, or DATA@SPLIT."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from vdm.config import DataConfig
+from vdm.data import Dataset, load
+from vdm.data.dataset import Element, Source
+from vdm.errors import InputError
+from vdm.evaluation.metrics import Labels
+from vdm.evaluation.metrics.features import short
+from vdm.evaluation.metrics.scoring import Real
+from vdm.evaluation.metrics.statistics import SOURCES, read_statistics
+from vdm.npz import array_names
+from vdm.progress import progress_of
+from vdm.reading import read_json
+from vdm.runs.shards import Shards
+
+SPLITS = ("train", "test")
+
+
+class Samples(NamedTuple):
+    """Images to be measured."""
+
+    source: Source
+    labels: Labels | None
+    of: str
+    """What they are, with a version."""
+    shape: Sequence[int]
+
+
+class RealImages(NamedTuple):
+    """What they are held against."""
+
+    real: Real
+    dataset: Dataset | None
+    """None for statistics."""
+
+
+class Both:
+    """Both splits of a data set as one source."""
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset.train) + len(self._dataset.test)
+
+    def __getitem__(self, index: int) -> Element:
+        train = self._dataset.train
+        return train[index] if index < len(train) else self._dataset.test[index - len(train)]
+
+
+def samples_of(text: str, levels: int, console: Console) -> Samples:
+    """The images that `text` names; of pictures and of npz files those of both splits, unless it says which.
+
+    Raises `InputError` for what names none, and for images of other levels.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir() and any(path.glob("shard_*.npz")):
+        shards = Shards(path)
+        settings = json.dumps(read_json(path / "settings.json", {}), sort_keys=True)
+        return Samples(shards, None, f"samples {short(settings)}", shards[0]["image"].shape)
+    dataset, split = _read(text, None if path.is_dir() else levels, console)
+    info = dataset.info
+    if info.levels != levels:
+        raise InputError(f"{text}: has images of {info.levels} levels; must be of {levels}, as the real ones")
+    source: Source = getattr(dataset, split) if split else Both(dataset)
+    labels = None if info.classes is None else np.array([int(source[k]["label"]) for k in range(len(source))])
+    return Samples(source, labels, f"{info.name} {info.version} {split}", info.shape)
+
+
+def real_of(text: str, levels: int | None, console: Console) -> RealImages:
+    """The images, or the statistics of an npz file with `mu` and `sigma`; of a data set's name, the train split.
+
+    Raises `InputError` for what names none.
+    """
+    path = Path(text).expanduser()
+    if path.suffix == ".npz" and path.is_file() and set(SOURCES) <= set(array_names(path)):
+        return RealImages(Real(None, None, text, read_statistics(path)), None)
+    dataset, split = _read(text, levels, console)
+    if split or not path.exists():
+        return RealImages(Real.of(dataset, split or "train"), dataset)
+    info = dataset.info
+    return RealImages(Real(Both(dataset), None, f"{info.name} {info.version} {info.preprocessing}"), dataset)
+
+
+def _read(text: str, levels: int | None, console: Console) -> tuple[Dataset, str]:
+    """The data set of DATA or DATA@SPLIT, or of a path; and which split, "" if it does not say."""
+    name, _, split = text.rpartition("@")
+    if split not in SPLITS:
+        name, split = text, ""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        name = f"folder:{name}"
+    elif path.suffix == ".npz" and path.is_file():
+        name = f"npz:{name}"
+    with progress_of(console, f"reading {name}") as progress:
+        return load(DataConfig(name=name, levels=levels), progress), split

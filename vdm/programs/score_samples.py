@@ -1,0 +1,82 @@
+"""evaluate.py --metrics: how good a run's samples are, by any metrics; those that are not there are drawn first."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from vdm.config import Config
+from vdm.errors import InputError
+from vdm.evaluation.metrics import Labels
+from vdm.evaluation.metrics.features import short
+from vdm.evaluation.metrics.scoring import Real
+from vdm.programs import scores
+from vdm.programs.named_images import real_of
+from vdm.programs.sample import Sample
+from vdm.programs.scores import Asked, Score, Scores
+from vdm.reading import field
+from vdm.runs.open import Run
+from vdm.runs.shards import Shards, settings_of
+
+
+def score_samples(
+    config: Config,
+    workdir: Path,
+    checkpoint: str,
+    asked: Asked,
+    console: Console,
+    samples: str | None = None,
+    real: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Score]:
+    """Scores `config.sampling.num` samples of a run: a table, and metrics.json and metrics.md in the samples' folder.
+
+    `samples` is the name of a folder in WORKDIR/samples, whose images are all taken; without one, they are those that
+    `vdm sample` draws with the same settings, and what is missing of them is drawn. `real` names the real images, the
+    run's training images by default. Raises `InputError` for bad input, before anything is drawn.
+    """
+    sample = Sample(config, workdir, checkpoint, 0, console, out)
+    run = sample.run
+    dataset = run.dataset
+    held, others = (Real.of(dataset), None) if real is None else real_of(real, run.model.levels, console)
+    if others is not None and others.info.levels != run.model.levels:
+        raise InputError(
+            f"--real={real}: has images of {others.info.levels} levels; must be of {run.model.levels}, as samples are"
+        )
+    folder = sample.stem if samples is None else sample.stem.parent / samples
+    there = None if samples is None else Shards(folder)
+    measure = Scores(asked, held, run.model.levels, run.model.shape, console, dataset, run.mesh)
+    needed = [name for name, metric in measure.scorer.metrics.items() if metric.labels]
+    num = config.sampling.num if there is None else len(there)
+    labels = None
+    if needed:
+        labels = _labels(sample, num) if there is None else _labels_of(run, folder, num)
+        if labels is None:
+            raise InputError(f"--metrics={needed[0]}: needs labels, and samples of {run.path} have none")
+    if there is None:
+        sample.images()
+        there = Shards(folder, num)
+    settings = settings_of(folder)
+    found = measure(there, labels, folder / "features", short(json.dumps(settings, sort_keys=True)))
+    console.print(scores.table(found, f"{folder.name}: {num} images"), soft_wrap=False)
+    scores.write(folder, found, folder.name, {"samples": settings, "num": num, "real": held.name})
+    console.print(f"wrote {folder}/metrics.json and metrics.md", soft_wrap=True)
+    return found
+
+
+def _labels(sample: Sample, num: int) -> Labels | None:
+    """Those that the samples are drawn with."""
+    condition = sample.conditions(num)
+    return None if condition is None or "label" not in condition else np.asarray(condition["label"])
+
+
+def _labels_of(run: Run, folder: Path, num: int) -> Labels | None:
+    """Those that samples on disk were drawn with, by their settings."""
+    path, settings = folder / "settings.json", settings_of(folder)
+    said = field(settings, "labels", str | None, path, None)
+    if said is None:
+        return None
+    seed, guidance = field(settings, "seed", int, path), field(settings, "guidance", str, path, "none")
+    condition = run.conditions(said, seed, guidance)(num)
+    return None if condition is None or "label" not in condition else np.asarray(condition["label"])
