@@ -13,6 +13,10 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# What else is kept is of this session: no test finds what another left in a user's folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _KEPT = tempfile.TemporaryDirectory()
+    os.environ["VDM_CACHE"] = _KEPT.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel). The rest makes compiling, which is

@@ -45,6 +45,26 @@ def check_writable(folder: Path, flag: str, hint: str = "") -> None:
         raise InputError(f"{flag}: cannot write to {folder}: {error.strerror}{hint}") from error
 
 
+def cache_folder(name: str) -> Path | None:
+    """The user's own folder of this name for what can be made again, made; None if it cannot be written.
+
+    VDM_CACHE says where such folders are; else they are in `vdm` of the system's place for caches (XDG_CACHE_HOME).
+    """
+    root = os.environ.get("VDM_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vdm"
+    )
+    folder = Path(root, name)
+    if not folder.is_absolute():  # as without a home
+        return None
+    try:
+        # Who writes there decides what is run: nobody else may.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None
+
+
 def replace_text(path: Path, text: str) -> None:
     """Writes `text` so that a kill leaves either the old file or the new one."""
     with replacing(path) as partial:

@@ -16,6 +16,7 @@ NAMES = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_ena
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if there were a GPU, and no folder was named."""
     before = {name: jax.config.values[name] for name in NAMES}
+    monkeypatch.delenv("VDM_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -45,6 +46,13 @@ def test_in_the_cache_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.M
     jax.config.update("jax_compilation_cache_max_size", 1000)
     assert kept() == str(tmp_path / "vdm" / "programs")
     assert jax.config.values["jax_compilation_cache_max_size"] == 1000
+
+
+def test_in_the_folder_of_all_that_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("VDM_CACHE", str(tmp_path))
+    assert kept() == str(tmp_path / "programs")
+    assert not (tmp_path / "other").exists()
 
 
 def test_where_jax_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,12 @@
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import jax
+
+from vdm.files import cache_folder
 
 MAX_BYTES = 4 << 30
 """Of the folder; what was used last longest ago goes first."""
@@ -25,27 +25,13 @@ def keep() -> None:
     given = settings["jax_compilation_cache_dir"] is not None or not settings["jax_enable_compilation_cache"]
     if given or jax.default_backend() == "cpu":
         return
-    folder = _folder()
+    folder = cache_folder("programs")
     # jax needs filelock for a limit.
     if folder is None or importlib.util.find_spec("filelock") is None:
         return
     if "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ:
         jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def _folder() -> Path | None:
-    """The user's own folder for them, made; None if it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vdm", "programs")
-    if not folder.is_absolute():  # as without a home
-        return None
-    try:
-        # Who writes there decides what is run: nobody else may.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return None
 
 
 @contextmanager
