@@ -78,7 +78,7 @@ def checked(arrays: Mapping[str, np.ndarray], network: Network, where: str) -> d
     """The tensors that a network needs. Raises `InputError` for one that is missing, of another shape or not finite."""
     for name, shape in network.tensors.items():
         if name not in arrays:
-            raise InputError(f"{where}: has no tensor {name!r}")
+            raise InputError(f"{where}: no tensor {name!r}")
         array = arrays[name]
         if array.shape != shape or array.dtype != np.float32:
             found = f"{array.dtype} {list(array.shape)}"
