@@ -11,7 +11,7 @@ ROOT = Path(vdm.__file__).parent
 
 # From the bottom up. A room may import those below it and its neighbours in its own line, but no circle may close.
 ROOMS = [
-    {"errors", "files", "annotations", "parts", "settings", "reading", "npz", "progress"},
+    {"errors", "files", "annotations", "parts", "settings", "reading", "npz", "safetensors", "progress"},
     {"gaussian", "schedules", "predictions", "weightings", "timesteps", "proposals", "likelihoods", "bounds",
      "processes", "oracles", "keys", "decodings", "precisions"},
     {"guidance", "samplers", "probability_flow"},
