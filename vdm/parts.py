@@ -100,7 +100,10 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "tfds": "vdm.data.sources:tfds",
     },
     "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
-    "extractor": {"pixels": "vdm.evaluation.metrics.extractors.pixels:pixels"},
+    "extractor": {
+        "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",
+        "inception": "vdm.evaluation.metrics.extractors.inception:inception",
+    },
 }
 
 

@@ -1,0 +1,99 @@
+"""FID's Inception-v3: the features that most published numbers of sample quality are computed from."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from vdm import precisions
+from vdm.evaluation.metrics import weights as weights_lib
+from vdm.evaluation.metrics.extractors.extractor import Extractor, eight_bit
+from vdm.evaluation.metrics.extractors.inception_layers import InceptionV3
+from vdm.evaluation.metrics.extractors.resize import tf1_bilinear
+
+SIDE = 299
+"""Pixels of the images that the network sees."""
+
+OUTPUTS = {"pool": 2048, "logits": 1008, "logits_unbiased": 1008, "spatial": 17 * 17 * 7}
+
+EPS = 0.001
+"""Added to the variances of its batch normalisations."""
+
+
+def inception(weights: Path | None = None, levels: int = 256) -> Extractor:
+    """FID's Inception-v3 (Heusel et al., 2017), with the weights that TensorFlow published on 2015-12-05.
+
+    "pool" is what FID and KID compare, "logits_unbiased" (without the last layer's bias) what the Inception Score does,
+    "spatial" what sFID does (Nash et al., 2021). Raises as `weights.load` does, and ValueError for weights of another
+    network.
+    """
+    state, digest = weights_lib.load("inception", weights)
+    title = "Inception-v3"
+    identity = f"{title} of FID, weights {digest}, resized by TensorFlow 1's bilinear rule from {levels} levels"
+    return Extractor(title, identity, OUTPUTS, variables(state), functools.partial(apply, levels=levels))
+
+
+def apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int = 256) -> dict[str, Array]:
+    """As `Extractor.apply`; images are of any size, and of one channel or three."""
+    return features(variables, seen(images, levels), outputs)
+
+
+def seen(images: Array, levels: int = 256) -> Float[Array, "batch 299 299 3"]:
+    """What the network sees of images: values in [−1, 1)."""
+    return (tf1_bilinear(eight_bit(images, levels), SIDE, SIDE) - 128) / 128
+
+
+@functools.partial(jax.jit, static_argnames="outputs")
+def features(variables: Any, x: Float[Array, "batch 299 299 3"], outputs: tuple[str, ...]) -> dict[str, Array]:
+    """The network's; compiled once for images of all sizes, where the caller does not compile."""
+    with precisions.products(precisions.FLOAT32):
+        found = InceptionV3().apply(variables, x)
+    return {name: found[name] for name in outputs}
+
+
+def variables(state: Mapping[str, np.ndarray]) -> Any:
+    """The network's variables, from the tensors of its PyTorch port by name, each normalisation in its convolution.
+
+    A convolution's output y becomes w (y − mean) / √(variance + 0.001) + b. Raises ValueError for a tensor that is not
+    there or of another shape.
+    """
+    blank = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), blank)["params"]
+    made = {}
+    for name, array in traverse_util.flatten_dict(shapes, sep=".").items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "kernel":
+            make = _linear if len(array.shape) == 2 else _convolution
+            kernel, bias = make(state, layer, array.shape)
+            made |= {f"{layer}.kernel": kernel, f"{layer}.bias": bias}
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in made.items()}
+    return {"params": traverse_util.unflatten_dict(arrays, sep=".")}
+
+
+def _linear(state: Mapping[str, np.ndarray], layer: str, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    weight = _tensor(state, f"{layer}.weight", shape[::-1])
+    return weight.T, _tensor(state, f"{layer}.bias", shape[1:])
+
+
+def _convolution(state: Mapping[str, np.ndarray], layer: str, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns, inputs, outputs = shape
+    weight = _tensor(state, f"{layer}.conv.weight", (outputs, inputs, rows, columns))
+    statistics = ("weight", "bias", "running_mean", "running_var")
+    scale, shift, mean, variance = (_tensor(state, f"{layer}.bn.{name}", (outputs,)) for name in statistics)
+    factor = scale / np.sqrt(variance + EPS)
+    return weight.transpose(2, 3, 1, 0) * factor, shift - factor * mean
+
+
+def _tensor(state: Mapping[str, np.ndarray], name: str, shape: Sequence[int]) -> np.ndarray:
+    """In float64."""
+    if name not in state:
+        raise ValueError(f"no tensor {name}: these are not the weights of FID's Inception-v3")
+    if state[name].shape != tuple(shape):
+        raise ValueError(f"{name}: is of shape {state[name].shape}; must be {tuple(shape)}")
+    return state[name].astype(np.float64)
