@@ -1,7 +1,8 @@
 """Metrics of samples in words and files: evaluate.py --metrics, and `vdm metrics`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vdm.evaluation.metrics.scoring import Real, Scorer, folder_of
 from vdm.evaluation.metrics.statistics import Statistics
 from vdm.files import replace_text, write_json
 from vdm.programs.named_images import real_of
-from vdm.progress import progress_of
+from vdm.progress import Report, progress_of
 from vdm.reading import read_json
 from vdm.runs.records import versions
 
@@ -98,33 +99,29 @@ class Scores:
 
         Raises `InputError` for a metric that is none, that lacks weights, or that can make nothing of the real images.
         """
-        self.console = console
-        with progress_of(console, "real images") as progress:
-            try:
-                self.scorer = Scorer(
-                    asked.metrics,
-                    real,
-                    levels,
-                    shape,
-                    mesh,
-                    asked.cache,
-                    asked.batch_size,
-                    lambda what, done, total: progress(done, total),
-                    weights=asked.weights,
-                )
-            except ValueError as error:
-                raise InputError(f"--metrics: {error}") from error
+        self.console, self._shown = console, ExitStack()
+        self._report: Report | None = None
+        with self._shown, _named():
+            self.scorer = Scorer(
+                asked.metrics,
+                real,
+                levels,
+                shape,
+                mesh,
+                asked.cache,
+                asked.batch_size,
+                self._show,
+                weights=asked.weights,
+            )
 
     def __call__(
         self, samples: Source, labels: Labels | None = None, folder: Path | None = None, of: str = ""
     ) -> dict[str, Score]:
         """What each metric says of the samples; what to know of it is printed."""
         num = len(samples)
-        try:
+        with self._shown, _named():
             estimates = self.scorer(samples, labels, folder, of)
             floors = self.scorer.floors(num)
-        except ValueError as error:
-            raise InputError(f"--metrics: {error}") from error
         cautions, extractors = self.scorer.cautions(num), self.scorer.extractors()
         for line in dict.fromkeys(line for each in cautions.values() for line in each):
             self.console.print(f"note: {line}", style="yellow", soft_wrap=True)
@@ -132,6 +129,24 @@ class Scores:
             name: Score(metric, estimates[name], floors[name], extractors[name].identity, cautions[name])
             for name, metric in self.scorer.metrics.items()
         }
+
+    def _show(self, what: str, done: int, total: int) -> None:
+        """One line of progress for each pass over images."""
+        if self._report is None:
+            self._report = self._shown.enter_context(progress_of(self.console, what))
+        self._report(done, total)
+        if done == total:
+            self._shown.close()
+            self._report = None
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What a metric or its extractor refuses, with the flag."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"--metrics: {error}") from error
 
 
 def table(scores: Mapping[str, Score], title: str) -> Table:

@@ -7,10 +7,18 @@ vdm evaluate --workdir=runs/digits --config.evaluation.precision=bfloat16
 vdm evaluate --workdir=runs/digits --variance=100
 vdm evaluate --workdir=runs/digits --ode=2 --images=100
 vdm evaluate --workdir=runs/digits_conditional --classify=64 --drop_error=0.01
+vdm evaluate --workdir=runs/digits --metrics=mmd --num=1000
+vdm evaluate --workdir=runs/cifar10 --metrics=fid,kid,recall --num=50000 --weights=weights/
 """
 
-from absl import flags
+from pathlib import Path
 
+from absl import flags
+from rich.console import Console
+
+from vdm import parts
+from vdm.config import Config
+from vdm.errors import InputError
 from vdm.programs import command_line as cli
 
 
@@ -63,14 +71,33 @@ def define() -> None:
     flags.DEFINE_enum(
         "prior", None, ["uniform", "train"], "With --classify: p(c), the training images' for train (default: uniform)."
     )
-    cli.define_out("evaluations")
+    listed = "".join(f"\n{name}: {line}" for name, line in parts.describe("metric").items())
+    flags.DEFINE_string(
+        "metrics",
+        None,
+        f"Instead, how good samples are by these metrics, as fid,kid,recall; those missing are drawn first.{listed}",
+    )
+    flags.DEFINE_string(
+        "samples", None, "With --metrics: the folder of these samples in WORKDIR/samples (default: by the settings)."
+    )
+    flags.DEFINE_integer("num", None, "With --metrics: so many samples (default: config.sampling.num).")
+    flags.DEFINE_string(
+        "real",
+        None,
+        "With --metrics: the real images, as cifar10@test, a folder, or an npz file of images or of statistics "
+        "(default: the run's training images).",
+    )
+    flags.DEFINE_string(
+        "weights", None, "With --metrics: file or folder of extractors' weights (default: VDM_WEIGHTS)."
+    )
+    flags.DEFINE_string("classifier", None, "With --metrics: folder of a classifier (default: one of the data's own).")
+    cli.define_out("evaluations, or samples with --metrics,")
 
 
 def program() -> None:
     """What the command does."""
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
-    from vdm.errors import InputError
     from vdm.programs.evaluate import Evaluate, parse_steps
 
     given = flags.FLAGS
@@ -79,6 +106,7 @@ def program() -> None:
     modes = {
         "ode": ("it is of continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
         "classify": ("its bounds are the model's own, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
+        "metrics": ("it is of samples, not of bounds", ("samples", "num", "real", "weights", "classifier")),
     }
     mode = next((name for name in modes if given[name].value is not None), None)
     if mode is not None:
@@ -88,9 +116,16 @@ def program() -> None:
         if rivals:
             raise InputError(f"--{mode}: goes without --{rivals[0]}; {modes[mode][0]}")
     for name in dict.fromkeys(option for _, options in modes.values() for option in options):
-        of = [f"--{each}=DRAWS" for each, (_, options) in modes.items() if name in options]
+        of = [
+            f"--{each}={'NAMES' if each == 'metrics' else 'DRAWS'}"
+            for each, (_, options) in modes.items()
+            if name in options
+        ]
         if given[name].value is not None and (mode is None or name not in modes[mode][1]):
             raise InputError(f"--{name}: goes with {' or '.join(of)} only")
+    if given.metrics is not None:
+        _score(config, workdir, console)
+        return
     steps = None if given.T is None else parse_steps(given.T)
     evaluate = Evaluate(config, workdir, given.checkpoint, console, cli.out())
     if given.ode is not None:
@@ -101,6 +136,28 @@ def program() -> None:
         evaluate.variance(given.variance)
     else:
         evaluate.bound(steps, given.stderr)
+
+
+def _score(config: Config, workdir: Path, console: Console) -> None:
+    from vdm.evaluation.images import with_steps_of
+    from vdm.files import cache_folder
+    from vdm.programs.score_samples import score_samples
+    from vdm.programs.scores import Asked, names_of
+
+    given = flags.FLAGS
+    if given.samples is not None and given.num is not None:
+        raise InputError("--samples: goes without --num; all images of the folder are measured")
+    if given.num is not None:
+        config.sampling.num = given.num
+    config.sampling = with_steps_of(config.sampling, config.objective.num_steps)
+    asked = Asked(
+        names_of(given.metrics),
+        None if given.weights is None else Path(given.weights),
+        None if given.classifier is None else Path(given.classifier),
+        cache_folder("features"),
+        config.evaluation.batch_size,
+    )
+    score_samples(config, workdir, given.checkpoint, asked, console, given.samples, given.real, cli.out())
 
 
 def main() -> int:
