@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from vdm.config import Config
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
@@ -21,23 +19,15 @@ from vdm.runs.shards import Shards, settings_of
 
 
 def score_samples(
-    config: Config,
-    workdir: Path,
-    checkpoint: str,
-    asked: Asked,
-    console: Console,
-    samples: str | None = None,
-    real: str | None = None,
-    out: Path | None = None,
+    sample: Sample, asked: Asked, samples: str | None = None, real: str | None = None
 ) -> dict[str, Score]:
-    """Scores `config.sampling.num` samples of a run: a table, and metrics.json and metrics.md in the samples' folder.
+    """Scores what a `Sample` draws: a table, and metrics.json and metrics.md in the images' folder.
 
-    `samples` is the name of a folder in WORKDIR/samples, whose images are all taken; without one, they are those that
-    `vdm sample` draws with the same settings, and what is missing of them is drawn. `real` names the real images, the
-    run's training images by default. Raises `InputError` for bad input, before anything is drawn.
+    What is missing of its images is drawn first. `samples` is the name of another folder of the run's samples, whose
+    images are all taken. `real` names the real images, the run's training images by default. Raises `InputError` for
+    bad input, before anything is drawn.
     """
-    sample = Sample(config, workdir, checkpoint, 0, console, out)
-    run = sample.run
+    run, console = sample.run, sample.console
     dataset = run.dataset
     held, others = (Real.of(dataset), None) if real is None else real_of(real, run.model.levels, console)
     if others is not None and others.info.levels != run.model.levels:
@@ -48,7 +38,7 @@ def score_samples(
     there = None if samples is None else Shards(folder)
     measure = Scores(asked, held, run.model.levels, run.model.shape, console, dataset, run.mesh)
     needed = [name for name, metric in measure.scorer.metrics.items() if metric.labels]
-    num = config.sampling.num if there is None else len(there)
+    num = sample.settings.num if there is None else len(there)
     labels = None
     if needed:
         labels = _labels(sample, num) if there is None else _labels_of(run, folder, num)

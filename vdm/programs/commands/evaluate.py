@@ -141,6 +141,7 @@ def program() -> None:
 def _score(config: Config, workdir: Path, console: Console) -> None:
     from vdm.evaluation.images import with_steps_of
     from vdm.files import cache_folder
+    from vdm.programs.sample import Sample
     from vdm.programs.score_samples import score_samples
     from vdm.programs.scores import Asked, names_of
 
@@ -157,7 +158,8 @@ def _score(config: Config, workdir: Path, console: Console) -> None:
         cache_folder("features"),
         config.evaluation.batch_size,
     )
-    score_samples(config, workdir, given.checkpoint, asked, console, given.samples, given.real, cli.out())
+    sample = Sample(config, workdir, given.checkpoint, 0, console, cli.out())
+    score_samples(sample, asked, given.samples, given.real)
 
 
 def main() -> int:
