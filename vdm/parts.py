@@ -100,7 +100,10 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "tfds": "vdm.data.sources:tfds",
     },
     "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
-    "extractor": {"pixels": "vdm.evaluation.metrics.extractors.pixels:pixels"},
+    "extractor": {
+        "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",
+        "dinov2": "vdm.evaluation.metrics.extractors.dinov2:dinov2",
+    },
 }
 
 
