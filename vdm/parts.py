@@ -103,6 +103,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
     "extractor": {
         "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",
         "inception": "vdm.evaluation.metrics.extractors.inception:inception",
+        "dinov2": "vdm.evaluation.metrics.extractors.dinov2:dinov2",
     },
 }
 

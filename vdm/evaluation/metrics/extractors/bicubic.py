@@ -1,0 +1,49 @@
+"""Bicubic resizing as PyTorch does it, along one axis: a matrix. An image is resized by one on each side of it."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def cubic(x: Float[np.ndarray, "*shape"], slope: float) -> Float[np.ndarray, "*shape"]:
+    """The piecewise cubic kernel of Keys (1981, Eq. 4), with the derivative `slope` at 1; 0 beyond 2."""
+    x = np.abs(x)
+    inside = ((slope + 2) * x - (slope + 3)) * x * x + 1
+    outside = slope * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, inside, np.where(x < 2, outside, 0.0))
+
+
+def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
+    """Weights of the `before` values in each of `after`, evenly spaced over the same length, each row of sum 1.
+
+    Of `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`, as of Pillow's BICUBIC before it rounds: a
+    kernel of slope −½, wider where there are fewer values after than before, and cut off at the ends.
+
+    >>> antialiased(2, 4).round(3).tolist()[0]
+    [1.07, -0.07]
+    """
+    scale = before / after
+    width = max(scale, 1.0)
+    centers = scale * (np.arange(after)[:, None] + 0.5)
+    at = np.arange(before)[None]
+    # Which values a row has is decided by whole numbers there: one at the very end of the kernel has no weight.
+    first = np.maximum(np.trunc(centers - 2 * width + 0.5), 0)
+    behind = np.minimum(np.trunc(centers + 2 * width + 0.5), before)
+    weights = cubic((at - centers + 0.5) / width, -0.5) * ((at >= first) & (at < behind))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def interpolated(before: int, after: int, step: float) -> Float[np.ndarray, "after before"]:
+    """Weights of the `before` values in each of `after`, which are `step` apart, each row of sum 1.
+
+    Of `torch.nn.functional.interpolate(mode="bicubic", scale_factor=1 / step)`: a kernel of slope −¾ between four
+    values, the last one repeated beyond the ends.
+
+    >>> interpolated(3, 2, 1.5).round(3).tolist()[0]
+    [0.879, 0.147, -0.026]
+    """
+    centers = step * (np.arange(after) + 0.5) - 0.5
+    weights = np.zeros((after, before))
+    for offset in range(-1, 3):
+        at = np.floor(centers) + offset
+        np.add.at(weights, (np.arange(after), np.clip(at, 0, before - 1).astype(int)), cubic(centers - at, -0.75))
+    return weights

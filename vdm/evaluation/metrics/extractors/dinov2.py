@@ -1,0 +1,144 @@
+"""DINOv2's vision transformers (Oquab et al., 2023): the features of FD-DINOv2 (Stein et al., 2023)."""
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vdm.evaluation.metrics import weights as weights_lib
+from vdm.evaluation.metrics.extractors.bicubic import antialiased, interpolated
+from vdm.evaluation.metrics.extractors.extractor import Extractor, eight_bit
+from vdm.networks.attention import plain_attention
+from vdm.precisions import FLOAT32, products
+
+SIZE, PATCH = 224, 14
+"""Pixels on a side of an image, as the network sees it, and of a patch: 16 × 16 patches."""
+
+HEAD = 64
+"""Channels of a head of attention."""
+
+OFFSET = 0.1
+"""Of the positions' spacing: as if there were so much more than 16 patches on a side."""
+
+EPSILON = 1e-6
+"""Of layer normalization."""
+
+# Of ImageNet's pixels in [0, 1].
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+NAMES = {"b": "ViT-B/14", "l": "ViT-L/14"}
+
+
+def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> Extractor:
+    """The normalized class token of DINOv2's ViT-B/14 ("b", 768 features) or ViT-L/14 ("l", 1024), without registers.
+
+    Images are prepared as Karras et al. (2024) do for FD-DINOv2: resized to 224 × 224, bicubic and antialiased, neither
+    rounded nor clipped, then to mean 0 and variance 1 of ImageNet's. Stein et al. resize by Pillow, which rounds.
+
+    Raises ValueError for another size, and as `weights.load` does.
+    """
+    if size not in NAMES:
+        raise ValueError(f"size={size!r}: must be one of {', '.join(NAMES)}")
+    state, digest = weights_lib.load(f"dinov2_vit{size}14", weights)
+    variables = variables_of(state)
+    title = f"DINOv2 {NAMES[size]}"
+    return Extractor(
+        title=title,
+        identity=f"{title}, weights {digest}, class token, bicubic antialiased to {SIZE}",
+        outputs={"cls": variables["class_token"].size},
+        variables=variables,
+        apply=functools.partial(_apply, levels=levels),
+    )
+
+
+def _apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int) -> dict[str, Array]:
+    with products(FLOAT32):
+        return dict.fromkeys(outputs, class_token(variables, prepared(images, levels)))
+
+
+def prepared(images: Array, levels: int = 256) -> Float[Array, "batch 224 224 3"]:
+    """uint8 images of any size as the network sees them."""
+    rows, columns = (np.float32(antialiased(side, SIZE)) for side in images.shape[1:3])
+    pixels = jnp.einsum("oh,bhwc->bowc", rows, eight_bit(images, levels))
+    pixels = jnp.einsum("pw,bowc->bopc", columns, pixels)
+    mean, std = (jnp.array(three, jnp.float32).reshape(1, 1, 1, 3) for three in (MEAN, STD))
+    return (pixels / 255 - mean) / std
+
+
+def variables_of(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The variables of `class_token` from the tensors of the published file, of any width and depth.
+
+    Blocks are stacked along a leading axis. The position embeddings, learned for 37 × 37 patches, become those of 16 ×
+    16 as in the authors' code for PyTorch Hub, with its spacing of 37 / 16.1. Others have 37 / 16 (Hugging Face), or
+    antialias (timm): features of theirs differ.
+    """
+    patches = SIZE // PATCH
+    grid = math.isqrt(state["pos_embed"].shape[1] - 1)
+    positions = state["pos_embed"][0, 1:].reshape(grid, grid, -1)
+    resize = interpolated(grid, patches, grid / (patches + OFFSET)) if grid != patches else np.eye(grid)
+    depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+    block = [name.removeprefix("blocks.0.") for name in state if name.startswith("blocks.0.")]
+    tree = {
+        "patch": np.transpose(state["patch_embed.proj.weight"], (2, 3, 1, 0)),
+        "patch_bias": _along_last(state["patch_embed.proj.bias"]),
+        "class_token": state["cls_token"] + state["pos_embed"][:, :1],
+        "positions": np.einsum("oh,pw,hwc->opc", resize, resize, positions).reshape(1, patches**2, -1),
+        "blocks": {name: np.stack([_along_last(state[f"blocks.{k}.{name}"]) for k in range(depth)]) for name in block},
+        "norm.weight": _along_last(state["norm.weight"]),
+        "norm.bias": _along_last(state["norm.bias"]),
+    }
+    return jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), tree)
+
+
+def _along_last(array: np.ndarray) -> np.ndarray:
+    """A vector, one number a channel, as (1, 1, channels); matrices as they are."""
+    return array[None, None] if array.ndim == 1 else array
+
+
+def class_token(
+    variables: Mapping[str, Any], pixels: Float[Array, "batch size size 3"], heads: int | None = None
+) -> Float[Array, "batch width"]:
+    """The class token after all blocks, normalized; `heads` of attention, width / 64 unless given."""
+    width = variables["class_token"].size
+    patches = jnp.einsum("byuxvc,uvcd->byxd", _cut(pixels, PATCH), variables["patch"])
+    tokens = patches.reshape(len(pixels), -1, width) + variables["patch_bias"] + variables["positions"]
+    first = jnp.tile(variables["class_token"], (len(pixels), 1, 1))
+    tokens = jnp.concatenate([first, tokens], axis=1)
+    step = functools.partial(_block, heads=heads or width // HEAD)
+    tokens, _ = jax.lax.scan(step, tokens, variables["blocks"])
+    return _normalized(variables, "norm", tokens[:, :1])[:, 0]
+
+
+def _cut(pixels: Array, patch: int) -> Float[Array, "batch rows patch columns patch channels"]:
+    batch, height, width, channels = pixels.shape
+    return pixels.reshape(batch, height // patch, patch, width // patch, patch, channels)
+
+
+def _block(
+    tokens: Float[Array, "batch tokens width"], block: Mapping[str, Any], heads: int
+) -> tuple[Float[Array, "batch tokens width"], None]:
+    """Attention and two layers on each token, each added to the tokens times a learned scale of each channel."""
+    batch, count, width = tokens.shape
+    qkv = _linear(block, "attn.qkv", _normalized(block, "norm1", tokens))
+    query, key, value = jnp.moveaxis(qkv.reshape(batch, count, 3, heads, width // heads), 2, 0)
+    attended = plain_attention(query, key, value).reshape(tokens.shape)
+    tokens = tokens + block["ls1.gamma"] * _linear(block, "attn.proj", attended)
+    hidden = jax.nn.gelu(_linear(block, "mlp.fc1", _normalized(block, "norm2", tokens)), approximate=False)
+    return tokens + block["ls2.gamma"] * _linear(block, "mlp.fc2", hidden), None
+
+
+def _linear(variables: Mapping[str, Any], name: str, x: Array) -> Array:
+    return jnp.einsum("...i,oi->...o", x, variables[f"{name}.weight"]) + variables[f"{name}.bias"]
+
+
+def _normalized(variables: Mapping[str, Any], name: str, x: Array) -> Array:
+    """Layer normalization."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + EPSILON)
+    return x * variables[f"{name}.weight"] + variables[f"{name}.bias"]
