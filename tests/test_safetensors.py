@@ -11,7 +11,7 @@ import pytest
 from vdm import safetensors
 from vdm.errors import InputError
 
-# Of safetensors 0.8.0: save({"slope": float32 [[1, 2]], "count": int64 3, "none": float16 (0, 2)}, {"network": "line"}).
+# What safetensors.numpy.save of safetensors 0.8.0 makes of `ARRAYS` and {"network": "line"}.
 THEIRS = (
     b'\xd8\x00\x00\x00\x00\x00\x00\x00{"__metadata__":{"network":"line"},"count":{"dtype":"I64","shape":[],'
     b'"data_offsets":[0,8]},"slope":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]},"none":{"dtype":"F16",'
