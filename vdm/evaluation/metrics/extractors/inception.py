@@ -53,7 +53,7 @@ def seen(images: Array, levels: int = 256) -> Float[Array, "batch 299 299 3"]:
 def features(variables: Any, x: Float[Array, "batch 299 299 3"], outputs: tuple[str, ...]) -> dict[str, Array]:
     """The network's; compiled once for images of all sizes, where the caller does not compile."""
     with precisions.products(precisions.FLOAT32):
-        found = InceptionV3().apply(variables, x)
+        found: Any = InceptionV3().apply(variables, x)
     return {name: found[name] for name in outputs}
 
 
@@ -63,7 +63,7 @@ def variables(state: Mapping[str, np.ndarray]) -> Any:
     A convolution's output y becomes w (y − mean) / √(variance + 0.001) + b. Raises ValueError for a tensor that is not
     there or of another shape.
     """
-    made = {}
+    made: dict[str, np.ndarray] = {}
     for name, array in traverse_util.flatten_dict(shapes()["params"], sep=".").items():
         layer, _, kind = name.rpartition(".")
         if kind == "kernel":
