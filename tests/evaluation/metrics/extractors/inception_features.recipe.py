@@ -1,10 +1,10 @@
-"""Writes inception_features.npz: what torch-fidelity's `inception-v3-compat` makes of the weights of inception_state.py.
+"""Writes inception_features.npz: what torch-fidelity's `inception-v3-compat` makes of inception_state.py's weights.
 
     python inception_features.recipe.py
 
-Recorded with Python 3.11, torch 2.14.1, torchvision 0.29.1, torch-fidelity 0.4.0 and numpy 2.4.6, on a CPU. "tensors" is
-the text of its state dict's names and shapes, a line each. "spatial" is the output of Mixed_6d.branch1x1, which is
-TensorFlow's mixed_6/conv, of which the first seven channels are taken, by rows, columns and channels.
+Recorded with Python 3.11, torch 2.14.1, torchvision 0.29.1, torch-fidelity 0.4.0 and numpy 2.4.6, on a CPU.
+"tensors" is the text of its state dict's names and shapes, a line each. "spatial" is the output of Mixed_6d.branch1x1,
+which is TensorFlow's mixed_6/conv, of which the first seven channels are taken, by rows, columns and channels.
 """
 
 import tempfile
@@ -42,6 +42,6 @@ np.savez_compressed(
     spatial=torch.cat(spatial).flatten(1).numpy(),
     tensors=np.frombuffer("\n".join(f"{name} {shape}" for name, shape in shapes.items()).encode(), np.uint8),
 )
-for name, each in dict(pool=pool, logits=logits, spatial=torch.cat(spatial).numpy()).items():
+for name, each in {"pool": pool, "logits": logits, "spatial": torch.cat(spatial).numpy()}.items():
     print(name, each.shape, "rms", np.sqrt((each**2).mean()), "share of 0", (each == 0).mean())
     print("  of one image to another", np.sqrt(((each[:1] - each) ** 2).mean(axis=tuple(range(1, each.ndim)))))

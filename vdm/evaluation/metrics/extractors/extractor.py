@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
@@ -39,8 +40,13 @@ class Extractor:
 def eight_bit(images: UInt8[ArrayLike, "batch height width channels"], levels: int) -> Float[Array, "batch _ _ 3"]:
     """Values of 0 … levels − 1 as whole numbers of 0 … 255, as a PNG file has them; grey images in three channels.
 
+    ValueError for images of another number of channels than one or three.
+
     >>> eight_bit(jnp.array([0, 8, 16], jnp.uint8).reshape(1, 1, 3, 1), levels=17)[0, 0, :, 0].tolist()
     [0.0, 128.0, 255.0]
     """
+    channels = np.shape(images)[-1]
+    if channels not in (1, 3):
+        raise ValueError(f"images: have {channels} channels; must have 1 (grey) or 3 (colour)")
     values = jnp.round(jnp.asarray(images).astype(jnp.float32) * jnp.float32(255 / (levels - 1)))
-    return jnp.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
+    return jnp.repeat(values, 3, axis=-1) if channels == 1 else values

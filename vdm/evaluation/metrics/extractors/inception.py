@@ -53,7 +53,7 @@ def seen(images: Array, levels: int = 256) -> Float[Array, "batch 299 299 3"]:
 def features(variables: Any, x: Float[Array, "batch 299 299 3"], outputs: tuple[str, ...]) -> dict[str, Array]:
     """The network's; compiled once for images of all sizes, where the caller does not compile."""
     with precisions.products(precisions.FLOAT32):
-        found = InceptionV3().apply(variables, x)
+        found: Any = InceptionV3().apply(variables, x)
     return {name: found[name] for name in outputs}
 
 
@@ -63,10 +63,8 @@ def variables(state: Mapping[str, np.ndarray]) -> Any:
     A convolution's output y becomes w (y − mean) / √(variance + 0.001) + b. Raises ValueError for a tensor that is not
     there or of another shape.
     """
-    blank = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-    shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), blank)["params"]
-    made = {}
-    for name, array in traverse_util.flatten_dict(shapes, sep=".").items():
+    made: dict[str, np.ndarray] = {}
+    for name, array in traverse_util.flatten_dict(shapes()["params"], sep=".").items():
         layer, _, kind = name.rpartition(".")
         if kind == "kernel":
             make = _linear if len(array.shape) == 2 else _convolution
@@ -74,6 +72,12 @@ def variables(state: Mapping[str, np.ndarray]) -> Any:
             made |= {f"{layer}.kernel": kernel, f"{layer}.bias": bias}
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in made.items()}
     return {"params": traverse_util.unflatten_dict(arrays, sep=".")}
+
+
+def shapes() -> Any:
+    """Shapes and types of the variables."""
+    blank = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    return jax.eval_shape(InceptionV3().init, jax.random.key(0), blank)
 
 
 def _linear(state: Mapping[str, np.ndarray], layer: str, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
