@@ -99,7 +99,22 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "folder": "vdm.data.sources:folder",
         "tfds": "vdm.data.sources:tfds",
     },
-    "metric": {"mmd": "vdm.evaluation.metrics.mmd:mmd"},
+    "metric": {
+        "mmd": "vdm.evaluation.metrics.mmd:mmd",
+        "fid": "vdm.evaluation.metrics.frechet:fid",
+        "sfid": "vdm.evaluation.metrics.frechet:sfid",
+        "fd_dinov2": "vdm.evaluation.metrics.frechet:fd_dinov2",
+        "fd_classifier": "vdm.evaluation.metrics.frechet:fd_classifier",
+        "fid_infinity": "vdm.evaluation.metrics.frechet_infinity:fid_infinity",
+        "inception_score": "vdm.evaluation.metrics.inception_score:inception_score",
+        "kid": "vdm.evaluation.metrics.kid:kid",
+        "precision": "vdm.evaluation.metrics.manifold:precision",
+        "recall": "vdm.evaluation.metrics.manifold:recall",
+        "density": "vdm.evaluation.metrics.manifold:density",
+        "coverage": "vdm.evaluation.metrics.manifold:coverage",
+        "memorization": "vdm.evaluation.metrics.memorization:memorization",
+        "copies": "vdm.evaluation.metrics.memorization:copies",
+    },
     "extractor": {"pixels": "vdm.evaluation.metrics.extractors.pixels:pixels"},
 }
 
