@@ -1,6 +1,7 @@
 """Metrics of samples in words and files: evaluate.py --metrics, and `vdm metrics`."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Score:
         return {
             "value": self.estimate.value,
             "stderr": self.estimate.stderr,
-            "noise_floor": self.floor,
+            "noise_floor": self.floor if math.isfinite(self.floor) else None,
             "title": self.metric.title,
             "unit": self.metric.unit,
             "lower_is_better": self.metric.lower_is_better,
@@ -170,7 +171,7 @@ def markdown(scores: Mapping[str, Score], name: str) -> str:
 def _cells(score: Score) -> tuple[str, str, str]:
     metric, estimate = score.metric, score.estimate
     value = f"{metric.show(estimate.value)} ± {metric.show(estimate.stderr)}"
-    return metric.heading(), value, metric.show(score.floor)
+    return metric.heading(), value, metric.show(score.floor) if math.isfinite(score.floor) else "unknown"
 
 
 def write(folder: Path, scores: Mapping[str, Score], name: str, of: Mapping[str, Any]) -> None:

@@ -17,6 +17,9 @@ Images = Integer[np.ndarray, "_ height width channels"]
 Features = Float32[np.ndarray, "images dims"]
 """A row an image; it may be a memory map."""
 
+RealFeatures = Float32[np.ndarray, "real dims"]
+"""Of real images, beside `Features` of as many others as there are."""
+
 Labels = Integer[np.ndarray, " images"]
 
 
@@ -65,7 +68,7 @@ class Reference:
         self._rows, self._others, self._known = rows, others, known
 
     @classmethod
-    def of(cls, features: Features, others: Features | None = None) -> "Reference":
+    def of(cls, features: Features, others: RealFeatures | None = None) -> "Reference":
         """Of arrays."""
         num, dims = features.shape
 
@@ -127,8 +130,8 @@ class Metric(NamedTuple):
     """From the real images. ValueError if it can make nothing of them."""
     extractor: str = "pixels"
     """Whose features it sees, as a text of kind "extractor"."""
-    output: str = "values"
-    """Which output of it."""
+    output: str = ""
+    """Which output of it; the first, if none is named."""
     unit: str = ""
     factor: float = 1.0
     """Tables show the value times this, …"""

@@ -1,5 +1,6 @@
 """`Scorer`: metrics by their names, held against real images; each extractor sees each image once."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ class Scorer:
         self.measures: dict[str, Measure] = {}
         for text, members in outputs.items():
             extractor: Extractor = parts.make("extractor", text, **context)
+            for name in members:
+                output = self.metrics[name].output or next(iter(extractor.outputs))
+                self.metrics[name] = self.metrics[name]._replace(output=output)
             extraction = Extraction(extractor, [self.metrics[name].output for name in members], mesh, batch_size)
             self.groups.append(Group(extractor, extraction, members))
             references = {output: self._reference(self.groups[-1], output) for output in extraction.outputs}
@@ -122,8 +126,15 @@ class Scorer:
         return {name: found[name] for name in self.metrics}
 
     def floors(self, num: int) -> dict[str, float]:
-        """What so many real images come to by chance, by metric."""
-        return {name: measure.noise_floor(num) for name, measure in self.measures.items()}
+        """What so many real images come to by chance, by metric; nan where there are no real images to tell it."""
+
+        def floor(measure: Measure) -> float:
+            try:
+                return measure.noise_floor(num)
+            except ValueError:
+                return math.nan
+
+        return {name: floor(measure) for name, measure in self.measures.items()}
 
     def cautions(self, num: int) -> dict[str, tuple[str, ...]]:
         """What to know of estimates from so many images, by metric."""

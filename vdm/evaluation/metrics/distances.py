@@ -1,0 +1,94 @@
+"""Squared distances between two sets of features, a block of rows against all columns at a time."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+from vdm.evaluation.metrics.metric import Features
+
+BLOCK = 256
+"""Rows: with 50 000 columns, 51 MB."""
+
+TIE = 8 * float(np.finfo(np.float32).eps)
+"""Distances that differ by less than this share of the squared norms are equal but for rounding."""
+
+Center = Float32[np.ndarray, " dims"]
+
+
+def center(features: Features) -> Center:
+    """Their mean: about it, squared norms are of the size of squared distances, and cancel least."""
+    mean: Center = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def columns(features: Features, about: Center) -> Float32[Array, "n dims"]:
+    """On the device, all of them."""
+    return jnp.asarray(features - about)
+
+
+def blocks(features: Features, about: Center) -> Iterator[tuple[slice, Float32[np.ndarray, "block dims"]]]:
+    """(which rows, these less the mean, and rows of 0 below them so that all blocks are of one size)."""
+    size = min(BLOCK, len(features))
+    for start in range(0, len(features), size):
+        rows = features[start : start + size] - about
+        yield slice(start, start + len(rows)), np.pad(rows, ((0, size - len(rows)), (0, 0)))
+
+
+def squared(
+    x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"]
+) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+    """(squared distances, what rounding may be of them)."""
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    norms = jnp.sum(jnp.square(x), axis=1)[:, None] + jnp.sum(jnp.square(y), axis=1)[None, :]
+    return jnp.maximum(norms - 2 * jnp.matmul(x, y.T, precision="highest"), 0), TIE * norms
+
+
+@jax.jit
+def inside(x: Array, y: Array, radii: Array) -> Bool[Array, "n m"]:
+    """Whether y is at no more than the squared radii, which broadcast to (n, m), from x."""
+    distances, rounding = squared(x, y)
+    return distances <= jnp.broadcast_to(radii, distances.shape) + rounding
+
+
+@jax.jit
+def counts_in_balls(x: Array, y: Array, radii: Array) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """(how many y are `inside`, of each x; the first such y)."""
+    those = inside(x, y, radii)
+    return those.sum(axis=1), those.argmax(axis=1)
+
+
+@jax.jit
+def _neighbours(x: Array, y: Array, start: Array, like: Array) -> tuple[Array, Array]:
+    distances, _ = squared(x, y)
+    # An image is the nearest to itself, whatever the rounding.
+    own = (start + jnp.arange(len(x)))[:, None] == jnp.arange(len(y))[None, :]
+    values, indices = jax.lax.top_k(-jnp.where(own, -1.0, distances), len(like) + 1)
+    return -values[:, 1:], indices[:, 1:]
+
+
+def neighbours(
+    features: Features, count: int, about: Center
+) -> tuple[Float32[np.ndarray, "n count"], Int[np.ndarray, "n count"]]:
+    """(squared distances of each image from the `count` others next to it, nearest first; which these are).
+
+    ValueError for `count` images or fewer.
+    """
+    if len(features) <= count:
+        raise ValueError(f"images: {len(features)} of them; must be {count + 1} or more")
+    all_of_them, like = columns(features, about), np.zeros(count, bool)
+    found = [
+        [array[: rows.stop - rows.start] for array in jax.device_get(_neighbours(x, all_of_them, rows.start, like))]
+        for rows, x in blocks(features, about)
+    ]
+    distances, indices = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return distances, indices
+
+
+@jax.jit
+def nearest_column(x: Array, y: Array) -> Int[Array, " n"]:
+    """The y that is nearest to each x."""
+    return squared(x, y)[0].argmin(axis=1)

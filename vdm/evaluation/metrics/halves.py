@@ -1,0 +1,18 @@
+"""Two parts of the real images without an image in common: what metrics say of them is their noise floor."""
+
+import numpy as np
+from jaxtyping import Integer
+
+Indices = Integer[np.ndarray, " _"]
+
+
+def disjoint(total: int, num: int, seed: int = 0) -> tuple[Indices, Indices]:
+    """(`num` of `total` images chosen at random, or half of them if that is fewer; the others), both in order.
+
+    >>> part, rest = disjoint(10, 3)
+    >>> len(part), sorted([*part.tolist(), *rest.tolist()]) == list(range(10))
+    (3, True)
+    """
+    order = np.random.default_rng(seed).permutation(total)
+    count = min(num, total // 2)
+    return np.sort(order[:count]), np.sort(order[count:])
