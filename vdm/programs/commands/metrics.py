@@ -3,6 +3,7 @@
 vdm metrics score runs/digits/samples/step_2000_seed_0_T_250_ancestral digits --metrics=mmd
 vdm metrics score pictures/ cifar10 --metrics=fid,kid,recall --weights=weights/
 vdm metrics score pictures/ cifar10_statistics.npz --metrics=fid --weights=weights/
+vdm metrics convert pt_inception-2015-12-05-6726825d.pth --out=weights/
 vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
 
 SAMPLES and REAL are each a folder of samples as vdm sample leaves them, a folder of pictures, an npz file of images, or
@@ -16,12 +17,22 @@ from pathlib import Path
 
 from vdm import parts
 from vdm.errors import InputError
+from vdm.evaluation.metrics.convert import convert
 from vdm.evaluation.metrics.features import BATCH
+from vdm.evaluation.metrics.published import NETWORKS
 from vdm.files import cache_folder, check_writable
 from vdm.programs import compilation, scores, streams
 from vdm.programs.command_line import Parser
 from vdm.programs.named_images import real_of, samples_of
 from vdm.programs.scores import Asked, Scores, names_of
+
+CONVERT = f"""Makes of the published weights of an extractor a file that --weights and VDM_WEIGHTS take.
+
+vdm metrics convert pt_inception-2015-12-05-6726825d.pth --out=weights/ --python=/usr/bin/python3
+
+Known are {", ".join(f"{network.file} ({name})" for name, network in NETWORKS.items())}. PyTorch, which reads a .pth, is
+needed only here, in any interpreter of the machine.
+"""
 
 MAX_BATCH = 1 << 20
 
@@ -29,7 +40,7 @@ MAX_BATCH = 1 << 20
 def main(argv: Sequence[str] | None = None) -> None:
     """Does what the first argument says; bad input is one line on stderr and exit status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    actions = {"score": _score, "statistics": _statistics}
+    actions = {"score": _score, "statistics": _statistics, "convert": _convert}
     if words[:1] and words[0] in actions:
         actions[words[0]](words[1:])
         return
@@ -96,6 +107,16 @@ def _statistics(argv: Sequence[str]) -> None:
             f"{made.moments.num} images ({made.of})",
             soft_wrap=True,
         )
+
+
+def _convert(argv: Sequence[str]) -> None:
+    parser = Parser("vdm metrics convert", CONVERT)
+    parser.add_argument("source", type=Path, help=".pth or .safetensors file of published weights")
+    parser.add_argument("--out", type=Path, help="file or folder to write to (default: beside the source)")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch (default: this one)")
+    given = parser.parse_args(argv)
+    with parser.one_line():
+        print(convert(given.source, given.out, given.python).report)
 
 
 def _asked(given: argparse.Namespace, names: Sequence[str]) -> Asked:
