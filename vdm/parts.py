@@ -119,6 +119,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",
         "inception": "vdm.evaluation.metrics.extractors.inception:inception",
         "dinov2": "vdm.evaluation.metrics.extractors.dinov2:dinov2",
+        "classifier": "vdm.evaluation.metrics.extractors.classifier:classifier",
     },
 }
 
