@@ -114,6 +114,7 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "coverage": "vdm.evaluation.metrics.manifold:coverage",
         "memorization": "vdm.evaluation.metrics.memorization:memorization",
         "copies": "vdm.evaluation.metrics.memorization:copies",
+        "class_accuracy": "vdm.evaluation.metrics.class_accuracy:class_accuracy",
     },
     "extractor": {
         "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",

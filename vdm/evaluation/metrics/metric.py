@@ -58,14 +58,15 @@ class Reference:
         rows: Callable[[int], Features] | None = None,
         others: Callable[[], Features] | None = None,
         known: Callable[[], Moments] | None = None,
+        other_labels: Callable[[], Labels] | None = None,
     ):
         """`rows(limit)` are the features of all of `num` images, or of a sample of at most `limit`, if positive.
 
-        `others()` are those of real images of the other split. `known()` are mean and covariance where they need not
-        be computed of the rows; where nothing else is known, there are no `rows`.
+        `others()` are those of real images of the other split, `other_labels()` the labels of these. `known()` are mean
+        and covariance where they need not be computed of the rows; where nothing else is known, there are no `rows`.
         """
         self.num, self.dims = num, dims
-        self._rows, self._others, self._known = rows, others, known
+        self._rows, self._others, self._known, self._other_labels = rows, others, known, other_labels
 
     @classmethod
     def of(cls, features: Features, others: RealFeatures | None = None) -> "Reference":
@@ -102,6 +103,13 @@ class Reference:
         if self._others is None:
             raise ValueError("real images: there is no test split; this needs one")
         return self._others()
+
+    @cached_property
+    def other_labels(self) -> Labels:
+        """Of `others`. ValueError where there are none."""
+        if self._other_labels is None:
+            raise ValueError("real images: the test split has no labels; this needs them")
+        return self._other_labels()
 
 
 class Measure(Protocol):

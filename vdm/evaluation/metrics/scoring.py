@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vdm import parallel, parts
-from vdm.data import Arrays, Dataset, selected
+from vdm.data import Arrays, Dataset, examples, selected
 from vdm.data.dataset import Source
 from vdm.evaluation.metrics.extractors import Extractor
 from vdm.evaluation.metrics.features import BATCH, Extraction, short
@@ -165,6 +165,10 @@ class Scorer:
             assert others is not None
             return self._features(group, others, OTHERS, self._folder(extractor, OTHERS), self._of(OTHERS))[output]
 
+        def labels() -> Labels:
+            assert others is not None
+            return examples(others, range(len(others)))["label"]
+
         def known() -> Moments:
             if given is not None:
                 return given.moments
@@ -178,7 +182,9 @@ class Scorer:
             there.check(extractor, output)
             return there.moments
 
-        return Reference(len(source), dims, rows, None if others is None else of_others, known)
+        if others is None:
+            return Reference(len(source), dims, rows, None, known)
+        return Reference(len(source), dims, rows, of_others, known, labels if "label" in others[0] else None)
 
     def _of(self, what: str) -> str:
         return self._real.name if what == REAL else f"{self._real.name}: {what}"
