@@ -1,7 +1,7 @@
 """The metrics that a comparison names, ready to measure its samples."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -17,6 +17,7 @@ from vdm.files import cache_folder
 from vdm.progress import Passes
 
 
+@runtime_checkable
 class Wanted(Protocol):
     """What settings say of it."""
 

@@ -28,7 +28,7 @@ CACHE = "classifiers"
 """Its folder's name, for `vdm.files.cache_folder`."""
 
 LEAST_STEPS, MOST_STEPS = 250, 2000
-PIXEL_STEPS = 2**20
+PIXEL_STEPS = 2**19
 """Steps times pixels: what makes it a matter of a minute or two on two cores."""
 
 

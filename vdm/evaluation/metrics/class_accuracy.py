@@ -28,8 +28,7 @@ class ClassAccuracy:
     """Of images by log p(c|x) of every class, in per cent."""
 
     def __init__(self, reference: Reference):
-        """Of the real images, those of the other split are what samples are held against: the classifier learned by
-        those of its own."""
+        """Real images of the other split are what samples are held against: by those of its own a classifier learns."""
         self.reference = reference
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
@@ -48,12 +47,14 @@ class ClassAccuracy:
         return Estimate(float(hits.mean()), (hits.sum() - hits) / (len(hits) - 1))
 
     def noise_floor(self, num: int) -> float:
-        """That of the real images of the other split, however many samples there are; nan where there are none."""
+        """That of the real images of the other split, or if there is none of all, however many samples there are.
+
+        ValueError if these have no labels, or nothing but their mean and covariance is known.
+        """
         try:
-            others, labels = self.reference.others, self.reference.other_labels
+            return self.estimate(self.reference.others, self.reference.other_labels).value
         except ValueError:
-            return float("nan")
-        return self.estimate(others, labels).value
+            return self.estimate(self.reference.features, self.reference.labels).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
         """None."""

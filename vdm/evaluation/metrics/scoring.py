@@ -165,10 +165,6 @@ class Scorer:
             assert others is not None
             return self._features(group, others, OTHERS, self._folder(extractor, OTHERS), self._of(OTHERS))[output]
 
-        def labels() -> Labels:
-            assert others is not None
-            return examples(others, range(len(others)))["label"]
-
         def known() -> Moments:
             if given is not None:
                 return given.moments
@@ -182,9 +178,9 @@ class Scorer:
             there.check(extractor, output)
             return there.moments
 
-        if others is None:
-            return Reference(len(source), dims, rows, None, known)
-        return Reference(len(source), dims, rows, of_others, known, labels if "label" in others[0] else None)
+        return Reference(
+            len(source), dims, rows, None if others is None else of_others, known, _labels(source), _labels(others)
+        )
 
     def _of(self, what: str) -> str:
         return self._real.name if what == REAL else f"{self._real.name}: {what}"
@@ -210,3 +206,10 @@ class Scorer:
 def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:
     """Where features of real images are kept; `of` says of which."""
     return cache / short(extractor.identity) / short(of)
+
+
+def _labels(source: Source | None) -> Callable[[], Labels] | None:
+    """What reads those of a source that has some."""
+    if source is None or "label" not in source[0]:
+        return None
+    return lambda: examples(source, range(len(source)))["label"]
