@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -122,6 +122,7 @@ class Reference:
         return self._other_labels()
 
 
+@runtime_checkable
 class Measure(Protocol):
     """A metric that has seen the real images."""
 
