@@ -199,6 +199,8 @@ class ClassifierConfig:
 @validate.register
 def _validate_classifier(config: ClassifierConfig) -> None:
     check_training(config)
+    if config.evaluation.metrics:
+        raise InputError(f"config.evaluation.metrics={config.evaluation.metrics}: a classifier draws no samples")
     # Else it is checked again when the data are known.
     check_part(config, "classifier", "network", **network_context(config))
 

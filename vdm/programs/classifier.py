@@ -23,9 +23,9 @@ from vdm.model import Model
 from vdm.plots import classifiers as figures
 from vdm.programs import streams
 from vdm.programs.hooks import Evaluate, Hook, Log, Plot, Save, extent, heeding_progress
+from vdm.programs.loop import run
 from vdm.programs.session import Session
 from vdm.programs.task import Task
-from vdm.programs.train import run
 from vdm.progress import progress_of
 from vdm.runs.folder import differing_data
 from vdm.runs.open import Run, open_run

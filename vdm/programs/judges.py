@@ -63,13 +63,13 @@ def _open(dataset: Dataset | None, folder: Path | None, cache: Path | None, cons
     if folder is not None:
         return _opened(folder, dataset)
     if dataset is None:
-        raise InputError("metrics by a classifier: of these real images none is known; --classifier=FOLDER names one")
-    try:
-        check_labels(dataset, "metrics by a classifier")
-    except InputError as error:
         raise InputError(
-            f"{error}; --classifier=FOLDER names one that knows others, and mmd, or fid with weights, needs none"
-        ) from error
+            "a classifier: these real images are no data set to train one on; --classifier=FOLDER names one"
+        )
+    try:
+        check_labels(dataset, "a classifier")
+    except InputError as error:
+        raise InputError(f"{error}; mmd needs none, nor does fid, with weights") from error
     if cache is not None:
         return _own(dataset, cache, console)
     with tempfile.TemporaryDirectory() as temporary:
