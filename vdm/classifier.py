@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import gaussian, likelihoods, parts, precisions, timesteps
 from vdm import model as model_lib
@@ -56,6 +56,8 @@ class Classifier:
     classes: int
     gamma_max: float = 5.0
     """γ of the most noise that it was trained with: what the network is told where γ = ∞."""
+    gamma_min: float = -13.3
+    """γ of the least: what clean images are shown with."""
     precision: str = precisions.FLOAT32
     """What the network computes in."""
 
@@ -86,6 +88,32 @@ class Classifier:
         with precisions.products(self.precision):
             logits = self.network.apply({"params": variables["network"]}, z, gamma, dropout_key is not None, rngs=rngs)
         return jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
+
+    def features(
+        self, variables: Variables, images: Integer[Array, "batch height width channels"]
+    ) -> tuple[Float[Array, "batch features"], Float[Array, "batch classes"]]:
+        """(what the network's last `nn.Dense` makes the logits of, log p(c|x) of every class c), float32.
+
+        Of clean images: z = α x at the least noise that it knows, `gamma_min`, and none is drawn. Raises ValueError
+        for a network whose logits are of no `nn.Dense`.
+        """
+        seen: list[tuple[Array, Array]] = []
+
+        def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+            result = call(*args, **kwargs)
+            if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
+                seen.append((args[0], result))
+            return result
+
+        gamma = jnp.float32(self.gamma_min)
+        with nn.intercept_methods(watch):
+            x = likelihoods.encode(images, self.levels)
+            log_prob = self.log_prob(variables, gaussian.alpha(gamma) * x, gamma)
+        if not seen or seen[-1][1].shape != log_prob.shape or seen[-1][0].ndim != 2:
+            raise ValueError(
+                "the classifier's network has no features: its logits must be what an nn.Dense makes of a vector"
+            )
+        return seen[-1][0].astype(jnp.float32), log_prob
 
     def loss(self, variables: Variables, key: PRNGKeyArray, batch: Batch, gamma: Schedule) -> Float[Array, " batch"]:
         """Cross-entropy −log p(label|z_t, γ(t)) in nats, of each image at one noise level.
@@ -171,6 +199,8 @@ class ClassifierConfig:
 @validate.register
 def _validate_classifier(config: ClassifierConfig) -> None:
     check_training(config)
+    if config.evaluation.metrics:
+        raise InputError(f"config.evaluation.metrics={config.evaluation.metrics}: a classifier draws no samples")
     # Else it is checked again when the data are known.
     check_part(config, "classifier", "network", **network_context(config))
 
@@ -193,7 +223,7 @@ def from_config(config: ClassifierConfig) -> Classifier:
     if data.shape is None or data.levels is None or data.classes is None:
         raise InputError("config.data: shape, levels and classes must be set (vdm classifier reads them of the data)")
     network: nn.Module = parts.make("classifier", config.network.name, **network_context(config))
-    return Classifier(network, data.shape, data.levels, data.classes, config.of.gamma_max)
+    return Classifier(network, data.shape, data.levels, data.classes, config.of.gamma_max, config.of.gamma_min)
 
 
 def at_precision(classifier: Classifier, precision: str, group: str) -> Classifier:

@@ -21,6 +21,7 @@ from vdm.settings import (
     image_shape,
     one_of,
     part,
+    parts_of,
     positive,
     setting,
     some_of,
@@ -215,6 +216,10 @@ class EvaluationConfig:
         "What the network computes in; of others than float32, what that does to bits/dim is measured and said.",
         one_of(*precisions.PRECISIONS),
     )
+    metrics: tuple[str, ...] = running(
+        (), "What samples are measured by, with every evaluation during training.", parts_of("metric")
+    )
+    samples: int = running(1000, "Samples that are drawn for these metrics.", at_least(3))
 
 
 @dataclass(slots=True)

@@ -114,11 +114,13 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "coverage": "vdm.evaluation.metrics.manifold:coverage",
         "memorization": "vdm.evaluation.metrics.memorization:memorization",
         "copies": "vdm.evaluation.metrics.memorization:copies",
+        "class_accuracy": "vdm.evaluation.metrics.class_accuracy:class_accuracy",
     },
     "extractor": {
         "pixels": "vdm.evaluation.metrics.extractors.pixels:pixels",
         "inception": "vdm.evaluation.metrics.extractors.inception:inception",
         "dinov2": "vdm.evaluation.metrics.extractors.dinov2:dinov2",
+        "classifier": "vdm.evaluation.metrics.extractors.classifier:classifier",
     },
 }
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -35,6 +35,35 @@ def progress_of(console: Console, description: str) -> Iterator[Report]:
     """
     with (_bar if console.is_terminal else _lines)(console, description) as report:
         yield report
+
+
+class Passes:
+    """Several passes over images, of which each says what it does: a line of progress for one after the other.
+
+        with Passes(console) as passes:
+            passes("features of samples", 64, 1000)
+
+    May be entered again.
+    """
+
+    def __init__(self, console: Console):
+        self._console, self._shown = console, ExitStack()
+        self._what = ""
+        self._report: Report | None = None
+
+    def __enter__(self) -> "Passes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+        self._report = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` images of the pass `what`."""
+        if self._report is None or what != self._what:
+            self._shown.close()
+            self._what, self._report = what, self._shown.enter_context(progress_of(self._console, what))
+        self._report(done, total)
 
 
 @contextmanager

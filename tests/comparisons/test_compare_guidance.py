@@ -5,16 +5,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import guided
 import jax
-import jax.numpy as jnp
+import judging
 import numpy as np
 import pytest
 import tiny
 from rich.console import Console
 
-from vdm import gaussian, likelihoods, parallel
-from vdm.comparisons.guidance import MODE, GuidanceSettings, judge
+from vdm.comparisons.guidance import MODE, GuidanceSettings
 from vdm.comparisons.guidance import measure as program
 from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, families, markdown
 from vdm.comparisons.work import file_name
@@ -26,24 +24,15 @@ from vdm.evaluation.images import ImageSampler
 from vdm.evaluation.metrics import Estimate
 from vdm.keys import Stream, stream_key
 from vdm.model import DROPPED
+from vdm.programs import judges
 from vdm.programs.compare import compare
 from vdm.programs.train import train
-from vdm.runs.open import Run, open_run
+from vdm.runs.open import open_run
 from vdm.runs.records import read_config
 
 TEXTS = ("classifier_free(2)", "classifier_free(0.5)", "classifier_free(2, interval=(-3, 3))")
-SETTINGS = GuidanceSettings(guidances=TEXTS, samples=20)
+SETTINGS = GuidanceSettings(guidances=TEXTS, metrics=("mmd",), samples=20)
 QUIET = Console(file=io.StringIO())
-
-
-class Judge(judge.Judge):
-    """Says of every image the class that its number of dark pixels gives."""
-
-    def __init__(self, path: Path, run: object):
-        self.digest = "of no weights"
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        return np.eye(10)[np.sum(images == 0, axis=(1, 2, 3)) % 10]
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +75,9 @@ def test_a_comparison_cut_off_ends_as_one_that_was_not(folder: Path, monkeypatch
 
 
 def test_what_it_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "Judge", Judge)
-    table = run(folder, "judged", classifier="anywhere")
+    judge = judging.opened()
+    monkeypatch.setattr(judges, "opener", lambda *_: lambda: judge)
+    table = run(folder, "judged", metrics=("mmd", "class_accuracy"))
     names = [NO_LABELS, LABELS, *TEXTS]
     cells = folder / "judged" / "cells"
     assert {path.name for path in cells.iterdir()} == {f"{file_name(name)}.json" for name in names}
@@ -95,7 +85,7 @@ def test_what_it_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder / "judged" / "guidance.png").stat().st_size > 0
     record = json.loads((folder / "judged" / "guidance.json").read_text())
     found = {outcome["guidance"]: outcome["metrics"] for outcome in record["outcomes"]}
-    assert {frozenset(metrics) for metrics in found.values()} == {frozenset({"mmd", "diversity", "accuracy"})}
+    assert {frozenset(metrics) for metrics in found.values()} == {frozenset({"mmd", "diversity", "class_accuracy"})}
     # Two rows by hand: the guidance, labels in turn, latents and key that the config says; labels dropped.
     config, trained = read_config(folder / "run"), open_run(folder / "run")
     real = examples(trained.dataset.train, range(len(trained.dataset.train)))
@@ -108,10 +98,25 @@ def test_what_it_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         expected = diversity(images, labels, real["image"], real["label"])
         assert found[name]["diversity"]["value"] == pytest.approx(expected.value)
-        guesses = np.sum(images == 0, axis=(1, 2, 3)) % 10
-        assert found[name]["accuracy"]["value"] == pytest.approx(np.mean(guesses == labels))
+        accuracy = 100 * np.mean(judging.guesses(judge, images) == labels)
+        assert found[name]["class_accuracy"]["value"] == pytest.approx(accuracy)
     # w = 0 is LABELS; there are others.
     assert found[TEXTS[0]] != found[LABELS] != found[NO_LABELS]
+    test = examples(trained.dataset.test, range(len(trained.dataset.test)))
+    of_data = 100 * np.mean(judging.guesses(judge, test["image"]) == test["label"])
+    assert record["of_real_images"]["class_accuracy"] == pytest.approx(of_data)
+    # By another classifier, all is measured anew, and what this one said is kept.
+    other = judging.opened(seed=1)
+    monkeypatch.setattr(judges, "opener", lambda *_: lambda: other)
+    run(folder, "judged", metrics=("mmd", "class_accuracy"))
+    changed = json.loads((folder / "judged" / "guidance.json").read_text())
+    for before, after in zip(record["outcomes"], changed["outcomes"], strict=True):
+        assert before["metrics"]["mmd"] == after["metrics"]["mmd"]
+    assert record["outcomes"] != changed["outcomes"]
+    assert len(list(cells.iterdir())) == 2 * len(names)
+    monkeypatch.setattr(program._Guidances, "_measure", None)
+    monkeypatch.setattr(judges, "opener", lambda *_: lambda: judge)
+    assert run(folder, "judged", metrics=("mmd", "class_accuracy")) == table
 
 
 def test_families_go_by_scale() -> None:
@@ -141,7 +146,7 @@ def test_a_table_has_errors_and_what_real_images_come_to() -> None:
     [
         ({"guidances": ("classifier_free(x=1)",)}, "comparison.guidances"),
         ({"guidances": ("autoguidance(1, weak='99')",)}, "99"),
-        ({"classifier": "nowhere"}, "nowhere"),
+        ({"metrics": ("class_accuracy",), "classifier": "nowhere"}, "nowhere"),
         ({"samples": 2}, "comparison.samples=2: must be 3 or more"),
         ({"samples": 10}, "comparison.samples=10: each is of another class; must be more"),
     ],
@@ -150,17 +155,3 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path, changes: dict[st
     with pytest.raises(InputError, match=words):
         run(folder, "refused", **changes)
     assert not (folder / "refused").exists()
-
-
-def test_the_judge_is_the_classifier_at_the_least_noise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In batches of which the last is filled up: log p(c|z) of z = α₀ x."""
-    model = guided.model()
-    opened = guided.Classifier(), guided.CLASSIFIER
-    monkeypatch.setattr(judge, "open_classifier", lambda path, data, mesh: opened)
-    monkeypatch.setattr(judge, "BATCH", 4)
-    trained = Run(folder / "run", read_config(folder / "run"), model, parallel.make_mesh(1), 4, guided.exact(), None)
-    images = np.random.default_rng(0).integers(0, guided.LEVELS, (10, *guided.SHAPE)).astype(np.uint8)
-    found = judge.Judge(folder, trained)(images)
-    z_0 = gaussian.alpha(jnp.float32(-8.0)) * likelihoods.encode(jnp.asarray(images), guided.LEVELS)
-    np.testing.assert_allclose(found, guided.ORACLE.log_posterior(z_0, jnp.float32(-8.0)), rtol=1e-3, atol=1e-3)
-    assert found.shape == (10, guided.NUM)

@@ -43,12 +43,12 @@ from vdm.errors import InputError, NonFiniteError, Stopped, WorkerDied
 from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents
 from vdm.keys import Stream
-from vdm.programs import train as loop
+from vdm.programs import loop
 from vdm.programs.hooks import every, standard
 from vdm.programs.session import open_session
-from vdm.programs.train import task_of, train, write_evaluation
+from vdm.programs.train import task_of, train
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.records import MetricsFile, read_metrics, weights_digest
+from vdm.runs.records import MetricsFile, read_metrics, weights_digest, write_evaluation
 from vdm.training.state import Trained, make_optimizer
 
 ROOT = Path(__file__).parent.parent.parent

@@ -18,7 +18,8 @@ from vdm.data import Arrays
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator
 from vdm.evaluation.images import ImageSampler
-from vdm.programs import train as loop
+from vdm.programs import loop
+from vdm.programs.train import train
 
 ERROR = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 72810199648 bytes."
 
@@ -40,7 +41,7 @@ def test_the_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(loop, "jit_train_step", jit_train_step)
     with pytest.raises(InputError, match="the training step does not fit into the memory of a device") as caught:
-        loop.train(config, tmp_path / "run", console=Console(file=io.StringIO()))
+        train(config, tmp_path / "run", console=Console(file=io.StringIO()))
     message = str(caught.value)
     for mention in ("72810199648 bytes", "training.batch_size", "accumulate", "remat", "fsdp"):
         assert mention in message

@@ -21,8 +21,8 @@ class Mode(NamedTuple):
     compare: Callable[..., str]
     """Measures what is not measured yet, writes it to a folder, and returns the Markdown tables.
 
-    compare(config, settings, workdir, console, train) trains what it compares, by a `vdm.comparisons.work.Train`;
-    one of a trained run is compare(config, settings, workdir, console, run, checkpoint).
+    compare(config, settings, workdir, console, programs) trains what it compares, by a `vdm.comparisons.work.Programs`;
+    one of a trained run is compare(config, settings, workdir, console, programs, run, checkpoint).
     """
     of_a_run: str | None = None
     """Where it compares things on one trained run: the folder in that run that it writes to by default."""

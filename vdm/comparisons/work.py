@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -19,6 +19,7 @@ from vdm.config import Config, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Estimate
+from vdm.evaluation.metrics.extractors.classifier import Opened
 from vdm.files import write_json
 from vdm.progress import duration
 from vdm.reading import field, read_json
@@ -29,6 +30,16 @@ from vdm.runs.shards import UNSAID
 
 Train = Callable[[Config, Path, Dataset, Callable[[int], None]], object]
 """Trains, or goes on training, the run in a folder on a data set; calls the last with the step after each log line."""
+
+OpenClassifier = Callable[[Dataset, Path | None], Callable[[], Opened]]
+"""Of a data set, (dataset, folder) -> what opens the classifier in the folder, or for None the data's own."""
+
+
+class Programs(NamedTuple):
+    """What comparisons have done by the programs above them."""
+
+    train: Train
+    classifier: OpenClassifier
 
 
 class Work:

@@ -1,6 +1,4 @@
-"""Of samples with labels: how many a classifier takes for what they should be, and how much those of a class differ."""
-
-from collections.abc import Callable
+"""Of samples with labels: how much those of a class differ."""
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -8,21 +6,6 @@ from jaxtyping import Float, Integer
 from vdm.evaluation.metrics import Estimate, Images
 
 Labels = Integer[np.ndarray, " _"]
-
-Judge = Callable[[Images], Float[np.ndarray, "images classes"]]
-"""A classifier of clean images: log p(c|x), or anything that is greatest at the most likely class."""
-
-
-def accuracy(judge: Judge, images: Images, labels: Labels) -> Estimate:
-    """The share of images whose most likely class is their label; and the same without each image.
-
-    >>> judge, images = lambda images: np.eye(3)[[0, 1, 1, 2]], np.zeros((4, 2, 2, 1), np.uint8)
-    >>> estimate = accuracy(judge, images, np.array([0, 1, 2, 2]))
-    >>> estimate.value, estimate.without.round(3).tolist()
-    (0.75, [0.667, 0.667, 1.0, 0.667])
-    """
-    hits = (judge(images).argmax(axis=1) == labels).astype(np.float64)
-    return Estimate(float(hits.mean()), (hits.sum() - hits) / (len(hits) - 1))
 
 
 def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels) -> Estimate:

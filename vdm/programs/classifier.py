@@ -23,9 +23,9 @@ from vdm.model import Model
 from vdm.plots import classifiers as figures
 from vdm.programs import streams
 from vdm.programs.hooks import Evaluate, Hook, Log, Plot, Save, extent, heeding_progress
+from vdm.programs.loop import run
 from vdm.programs.session import Session
 from vdm.programs.task import Task
-from vdm.programs.train import run
 from vdm.progress import progress_of
 from vdm.runs.folder import differing_data
 from vdm.runs.open import Run, open_run
@@ -79,8 +79,23 @@ def train_classifier(
         dataset = source.load(progress)
     if differing := differing_data(read_record(path).get("data", {}), dataset.info.to_dict()):
         raise InputError(f"--run={path}: was trained on other data: {', '.join(differing)}")
-    config = resolve(config, source, dataset)
-    gamma = gamma_of(source)
+    config = resolve(config, f"--run={path}", dataset, noise_of(source))
+    return train_on(config, gamma_of(source), folder, dataset, hooks, console, given)
+
+
+def train_on(
+    config: ClassifierConfig,
+    gamma: Schedule,
+    folder: Path,
+    dataset: Dataset,
+    hooks: Sequence[Hook] | None,
+    console: Console,
+    given: Sequence[str] = (),
+) -> Accuracy:
+    """Trains, or goes on training, a classifier on the noisy images of any data and γ(t).
+
+    The config is what `resolve` returns for them; the rest and what it raises are as of `train_classifier`.
+    """
     classifier = classifier_lib.from_config(config)
     task = Task(
         model=classifier,
@@ -97,27 +112,33 @@ def standard() -> list[Hook]:
     return [Log(), Evaluate(), PlotAccuracy(), Save()]
 
 
-def resolve(config: ClassifierConfig, source: Run, dataset: Dataset) -> ClassifierConfig:
-    """The config with what the data and the run are: shape, levels, classes and noise.
+def resolve(config: ClassifierConfig, where: str, dataset: Dataset, noise: OfConfig) -> ClassifierConfig:
+    """The config with what the data and the noise are: shape, levels, classes and γ.
 
-    Raises `InputError` for data without labels, and for a config that asks for others.
+    Raises `InputError`, which names the data's place by `where`, for data without labels, and for a config that asks
+    for others.
     """
+    info = dataset.info
+    check_labels(dataset, where)
+    classes = len(info.classes or ())
+    if config.data.classes not in (None, classes):
+        raise InputError(f"config.data.classes={config.data.classes}: must be {classes}, as {info.name!r} has them")
+    given, differing = (settings.differing(config.of, other, "model") for other in (OfConfig(), noise))
+    for name in given.keys() & differing.keys():
+        here, there = differing[name]
+        raise InputError(f"config.of.{name}={here!r}: must be {there!r}, as {where} has it")
+    data = replace(config.data, shape=tuple(info.shape), levels=info.levels, classes=classes)
+    return replace(config, data=data, of=noise)
+
+
+def check_labels(dataset: Dataset, where: str) -> None:
+    """Raises `InputError`, which begins with `where`, for data without labels, of which there is no classifier."""
     info = dataset.info
     if info.classes is None or any("label" not in split[0] for split in (dataset.train, dataset.test)):
         why = next(
             (note for note in info.notes if note.startswith(NO_LABELS)), NO_LABELS + "needed is one for each image"
         )
-        raise InputError(f"--run={source.path}: its data, {info.name!r}, have {why}")
-    classes = len(info.classes)
-    if config.data.classes not in (None, classes):
-        raise InputError(f"config.data.classes={config.data.classes}: must be {classes}, as {info.name!r} has them")
-    noise = noise_of(source)
-    given, differing = (settings.differing(config.of, other, "model") for other in (OfConfig(), noise))
-    for name in given.keys() & differing.keys():
-        here, there = differing[name]
-        raise InputError(f"config.of.{name}={here!r}: must be {there!r}, as --run={source.path} has it")
-    data = replace(config.data, shape=tuple(info.shape), levels=info.levels, classes=classes)
-    return replace(config, data=data, of=noise)
+        raise InputError(f"{where}: its data, {info.name!r}, have {why}")
 
 
 def noise_of(source: Run) -> OfConfig:

@@ -7,8 +7,12 @@ from typing import Any
 from rich.console import Console
 
 from vdm.comparisons.modes import Mode
+from vdm.comparisons.work import Programs
 from vdm.config import Config
 from vdm.data import Dataset
+from vdm.evaluation.metrics.extractors.classifier import Opened
+from vdm.files import cache_folder
+from vdm.programs import judges
 from vdm.programs.hooks import every, standard
 from vdm.programs.train import train
 
@@ -26,12 +30,14 @@ def compare(
 
     `run` and `checkpoint` are for a mode of a trained run alone. Raises `InputError` for bad input.
     """
-    if mode.of_a_run is not None:
-        return mode.compare(config, settings, workdir, console, run, checkpoint)
 
     def train_one(config: Config, folder: Path, dataset: Dataset, on_log: Callable[[int], None]) -> None:
         log, *others = standard()
         of_work = every(config.training.log_every, lambda session: on_log(session.step))
         train(config, folder, dataset, hooks=[log, of_work, *others], console=console)
 
-    return mode.compare(config, settings, workdir, console, train_one)
+    def classifier(dataset: Dataset, folder: Path | None) -> Callable[[], Opened]:
+        return judges.opener(dataset, folder, cache_folder(judges.CACHE), console)
+
+    of_a_run = () if mode.of_a_run is None else (run, checkpoint)
+    return mode.compare(config, settings, workdir, console, Programs(train_one, classifier), *of_a_run)

@@ -72,7 +72,7 @@ class _Every(Hook):
         self.num_steps, self.function = num_steps, function
 
     def due(self, session: Session) -> bool:
-        return _rhythm(self.num_steps, session)
+        return rhythm(self.num_steps, session)
 
     def __call__(self, session: Session) -> None:
         self.function(session)
@@ -95,7 +95,7 @@ class Log(Hook):
     """A line on the console and a record, every `log_every` steps: means since the line before."""
 
     def due(self, session: Session) -> bool:
-        return _rhythm(session.config.training.log_every, session)
+        return rhythm(session.config.training.log_every, session)
 
     def __call__(self, session: Session) -> None:
         config, step, seconds = session.config, session.step, session.watch.seconds()
@@ -128,7 +128,7 @@ class Sample(Hook):
     """samples/step_00001000.png, every `sample_every` steps, and samples/final.png."""
 
     def due(self, session: Session) -> bool:
-        return _rhythm(session.config.training.sample_every, session) and not session.is_last
+        return rhythm(session.config.training.sample_every, session) and not session.is_last
 
     def missing(self, session: Session) -> bool:
         # A process may see the folder later than another.
@@ -168,7 +168,7 @@ class Evaluate(Hook):
     """
 
     def due(self, session: Session) -> bool:
-        return _rhythm(session.config.training.evaluate_every, session)
+        return rhythm(session.config.training.evaluate_every, session)
 
     def missing(self, session: Session) -> bool:
         made = ((record["kind"], record["step"]) for record in read_metrics(session.path / "metrics.jsonl"))
@@ -256,7 +256,7 @@ class Save(Hook):
     def due(self, session: Session) -> bool:
         training = session.config.training
         rhythms = (training.checkpoint_every, training.evaluate_every)
-        return session.is_last or any(_rhythm(rhythm, session) for rhythm in rhythms)
+        return session.is_last or any(rhythm(num_steps, session) for num_steps in rhythms)
 
     def missing(self, session: Session) -> bool:
         """A checkpoint of a stop was saved before the evaluation that is now made: its bits/dim are added."""
@@ -278,6 +278,6 @@ def heeding_progress(session: Session, description: str) -> Iterator[Callable[[i
         yield report
 
 
-def _rhythm(num_steps: int, session: Session) -> bool:
+def rhythm(num_steps: int, session: Session) -> bool:
     """Every so many steps and at the end; never for 0."""
     return num_steps > 0 and (session.step % num_steps == 0 or session.is_last)

@@ -7,7 +7,7 @@ from vdm.training.task import Objective, Trainable
 
 
 class Task(NamedTuple):
-    """A model and what is minimised of it; `vdm.programs.train.run` is the loop that trains any."""
+    """A model and what is minimised of it; `vdm.programs.loop.run` is the loop that trains any."""
 
     model: Trainable
     """Computed in float32, as it is evaluated."""

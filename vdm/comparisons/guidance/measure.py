@@ -6,25 +6,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
 from rich.console import Console
 
 from vdm import parts
-from vdm.comparisons.guidance.judge import Judge
 from vdm.comparisons.guidance.plot import plot
 from vdm.comparisons.guidance.settings import GuidanceSettings
 from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, markdown
 from vdm.comparisons.quality import Quality
-from vdm.comparisons.work import Work, estimate_of, file_name, provenance, read_measured, record_of, write_measured
+from vdm.comparisons.work import (
+    Programs,
+    Work,
+    estimate_of,
+    file_name,
+    provenance,
+    read_measured,
+    record_of,
+    write_measured,
+)
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data import examples
 from vdm.data.selection import CHOICE, selected
 from vdm.errors import InputError
-from vdm.evaluation.class_quality import accuracy, diversity
+from vdm.evaluation.class_quality import diversity
 from vdm.evaluation.images import ImageSampler, check_steps
-from vdm.evaluation.metrics import Images
+from vdm.evaluation.metrics import Images, Labels
 from vdm.files import replace_text, write_json
-from vdm.guides import Guide
+from vdm.guides import LABEL, Guide
 from vdm.keys import Stream, stream_key
 from vdm.model import DROPPED
 from vdm.progress import progress_of
@@ -34,14 +41,20 @@ from vdm.runs.open import Run, open_run
 from vdm.runs.records import weights_digest
 from vdm.settings import check
 
-DIVERSITY, ACCURACY = "diversity", "accuracy"
+DIVERSITY = "diversity"
 UNGUIDED = "none"
 MOST_REAL = 20_000
-"""Real images that diversity and accuracy are held against: of more, a random sample."""
+"""Real images that diversity is held against: of more, a random sample."""
 
 
 def compare_guidance(
-    config: Config, settings: GuidanceSettings, workdir: Path, console: Console, run: Path, checkpoint: str
+    config: Config,
+    settings: GuidanceSettings,
+    workdir: Path,
+    console: Console,
+    programs: Programs,
+    run: Path,
+    checkpoint: str,
 ) -> str:
     """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown table.
 
@@ -52,21 +65,19 @@ def compare_guidance(
     check(settings, "comparison")
     check_steps(config.sampling, config.objective.num_steps)
     trained = open_run(run, checkpoint, config=config)
-    if "label" not in trained.model.condition:
+    if LABEL not in trained.model.condition:
         raise InputError(f"--run={run}: was trained without labels; must be of a config such as digits_conditional")
     # Before hours of others.
     samplers = {text: _Led.open(trained, _sampling(config, settings, text)) for text in settings.guidances}
-    classifier = Path(settings.classifier) if settings.classifier is not None else run / "classifier"
-    judge = Judge(classifier, trained) if settings.classifier is not None or classifier.is_dir() else None
-    labels = trained.conditions(config.sampling.labels, config.seed)(settings.samples)["label"]
+    labels = trained.conditions(config.sampling.labels, config.seed)(settings.samples)[LABEL]
     if np.bincount(labels).max() < 2:
         raise InputError(
             f"comparison.samples={settings.samples}: each is of another class; must be more, "
             "so that a class has two samples to compare"
         )
-    quality = Quality(settings.metrics, trained.dataset, settings.samples)
+    quality = Quality(settings, trained.dataset, True, trained.mesh, programs.classifier, console)
     with lock(workdir):
-        return _Guidances(trained, settings, quality, judge, samplers, workdir, console).run()
+        return _Guidances(trained, settings, quality, samplers, workdir, console).run()
 
 
 def _sampling(config: Config, settings: GuidanceSettings, text: str) -> SamplingConfig:
@@ -94,13 +105,12 @@ class _Guidances:
         trained: Run,
         settings: GuidanceSettings,
         quality: Quality,
-        judge: Judge | None,
         samplers: dict[str, _Led],
         workdir: Path,
         console: Console,
     ):
         self.trained, self.config, self.settings = trained, trained.config, settings
-        self.quality, self.judge, self.samplers = quality, judge, samplers
+        self.quality, self.samplers = quality, samplers
         self.workdir, self.console = workdir, console
         self.weights = weights_digest(trained.variables)
         self.conditions = trained.conditions(self.config.sampling.labels, self.config.seed)
@@ -134,20 +144,13 @@ class _Guidances:
         floors, metrics = self.quality.floors, self.quality.metrics
         measures = {name: Measure.of_metric(metric, floors[name]) for name, metric in metrics.items()}
         measures[DIVERSITY] = Measure("diversity within a class", "diversity within a class", 1.0)
-        if self.judge is not None:
-            images, labels = self._real("test")
-            of_data = accuracy(self.judge, images, labels).value
-            measures[ACCURACY] = Measure("class accuracy", "class accuracy, %", of_data, factor=100.0, digits=1)
         return measures
 
     @cached_property
-    def _training(self) -> tuple[Images, Integer[np.ndarray, " images"]]:
-        return self._real("train")
-
-    def _real(self, split: str) -> tuple[Images, Integer[np.ndarray, " images"]]:
-        source = getattr(self.trained.dataset, split)
+    def _training(self) -> tuple[Images, Labels]:
+        source = self.trained.dataset.train
         batch = examples(source, selected(len(source), MOST_REAL))
-        return batch["image"], batch["label"]
+        return batch["image"], batch[LABEL]
 
     def _settings(self, name: str) -> dict[str, Any]:
         """All that the numbers of a row depend on."""
@@ -158,27 +161,24 @@ class _Guidances:
             "seed": self.config.seed,
             "weights": self.weights,
             "companions": self.samplers[name].digests if name in self.samplers else [],
-            "judge": None if self.judge is None else self.judge.digest,
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images.
             "choice": CHOICE,
-        }
+        } | self.quality.settings
 
     def _measure(self, name: str) -> dict[str, Any]:
         """What the images of one guidance come to; every one has the same key, and so the same latents."""
         num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
         condition = self.conditions(num)
-        labels = condition["label"]
+        labels = condition[LABEL]
         if name == NO_LABELS:
             condition = condition | {DROPPED: np.ones(num, bool)}
         guidance = UNGUIDED if name in (LABELS, NO_LABELS) else name
         sampler = self._compiled(guidance)
         with progress_of(self.console, name) as progress:
             images, _ = sampler(self.trained.variables, key, num, progress, condition=condition, guidance=guidance)
-        estimates = self.quality(images)
+        estimates = self.quality(images, labels)
         estimates[DIVERSITY] = diversity(images, labels, *self._training)
-        if self.judge is not None:
-            estimates[ACCURACY] = accuracy(self.judge, images, labels)
         return record_of(estimates)
 
     def _compiled(self, guidance: str) -> ImageSampler:

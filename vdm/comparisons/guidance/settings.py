@@ -18,8 +18,10 @@ class GuidanceSettings:
         "Guidances, beside the model with labels and without.",
         parts_of("guidance"),
     )  # fmt: skip
-    metrics: tuple[str, ...] = setting(("mmd",), "What their images are measured by.", parts_of("metric"))
+    metrics: tuple[str, ...] = setting(
+        ("mmd", "class_accuracy"), "What their images are measured by.", parts_of("metric")
+    )
     classifier: str | None = setting(
-        None, "Folder of the classifier that says which class an image is of; None: RUN/classifier, where it is there."
+        None, "Folder of the classifier that metrics by one use; None: the data's own, trained if need be."
     )
     samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))

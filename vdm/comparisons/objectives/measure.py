@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from rich.console import Console
 
 from vdm import model as model_lib
@@ -15,6 +16,7 @@ from vdm.comparisons.objectives.table import Choice, ObjectiveOutcome, markdown,
 from vdm.comparisons.quality import Quality
 from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.work import (
+    Programs,
     Train,
     Work,
     cost_of_training,
@@ -32,6 +34,7 @@ from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.files import replace_text, write_json
+from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
 from vdm.reading import field
@@ -44,7 +47,7 @@ from vdm.training.gradient_noise import gradient_noise
 
 
 def compare_objectives(
-    config: Config, settings: ObjectivesSettings, workdir: Path, console: Console, train: Train
+    config: Config, settings: ObjectivesSettings, workdir: Path, console: Console, programs: Programs
 ) -> str:
     """Runs the parts that are not done yet; returns the Markdown tables.
 
@@ -76,9 +79,11 @@ def compare_objectives(
         raise InputError("comparison: predictions, weightings and proposals must each have different ones")
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
-    quality = Quality(settings.metrics, dataset, settings.samples)
+    mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
+    labelled = LABEL in config.network.condition
+    quality = Quality(settings, dataset, labelled, mesh, programs.classifier, console)
     with lock(workdir):
-        return _Objectives(config, settings, quality, dataset, workdir, console, train).run(runs)
+        return _Objectives(config, settings, quality, dataset, mesh, workdir, console, programs.train).run(runs)
 
 
 class _Objectives:
@@ -88,13 +93,14 @@ class _Objectives:
         settings: ObjectivesSettings,
         quality: Quality,
         dataset: Dataset,
+        mesh: Mesh,
         workdir: Path,
         console: Console,
         train: Train,
     ):
         self.config, self.settings, self.quality, self.dataset = config, settings, quality, dataset
         self.workdir, self.console, self.train = workdir, console, train
-        self.mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
+        self.mesh = mesh
         sampling = replace(config.sampling, num=settings.samples)
         self.sampling = with_steps_of(sampling, config.objective.num_steps)
 
@@ -146,7 +152,7 @@ class _Objectives:
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
         # Of the metrics' real images, and the conditions.
-        return {"sampling": sampling, "choice": CHOICE} | rest
+        return {"sampling": sampling, "choice": CHOICE} | rest | self.quality.settings
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         trained = open_last(config, folder, self.mesh)
@@ -171,7 +177,8 @@ class _Objectives:
             *batches,
         )
         bound = self._bound(trained)
-        metrics = {name: estimate.value for name, estimate in self.quality(images).items()}
+        estimates = self.quality(images, (condition or {}).get(LABEL))
+        metrics = {name: estimate.value for name, estimate in estimates.items()}
         measured = {"bits_per_dim": bound, "metrics": metrics, "gradient_noise": _finite(noise)}
         write_measured(folder / "outcome.json", measured, self._settings())
         return measured

@@ -18,13 +18,23 @@ from vdm.comparisons.samplers.table import (
     calls_markdown,
     noises_markdown,
 )
-from vdm.comparisons.work import Work, estimate_of, file_name, provenance, read_measured, record_of, write_measured
+from vdm.comparisons.work import (
+    Programs,
+    Work,
+    estimate_of,
+    file_name,
+    provenance,
+    read_measured,
+    record_of,
+    write_measured,
+)
 from vdm.config import Config, SamplingConfig, validate
 from vdm.data.selection import CHOICE
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics import Estimate
 from vdm.files import replace_text, write_json
+from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
 from vdm.runs.folder import lock
@@ -46,7 +56,13 @@ class Cell(NamedTuple):
 
 
 def compare_samplers(
-    config: Config, settings: SamplersSettings, workdir: Path, console: Console, run: Path, checkpoint: str
+    config: Config,
+    settings: SamplersSettings,
+    workdir: Path,
+    console: Console,
+    programs: Programs,
+    run: Path,
+    checkpoint: str,
 ) -> str:
     """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown tables.
 
@@ -67,7 +83,10 @@ def compare_samplers(
                 f"noise_steps and reference_calls must be at most {model_steps} on grids of its own steps"
             )
     trained = open_run(run, checkpoint, config=config)
-    quality = Quality(settings.metrics, trained.dataset, settings.samples)
+    sampling = config.sampling
+    condition = trained.conditions(sampling.labels, config.seed, sampling.guidance)(settings.samples)
+    labelled = LABEL in (condition or {})
+    quality = Quality(settings, trained.dataset, labelled, trained.mesh, programs.classifier, console)
     with lock(workdir):
         return _Samplers(trained, settings, quality, workdir, console).run(wanted)
 
@@ -127,7 +146,7 @@ class _Samplers:
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images, and the conditions.
             "choice": CHOICE,
-        }
+        } | self.quality.settings
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         """The quality of the images of one sampler; every sampler has the same key, and so the same z₁."""
@@ -138,7 +157,7 @@ class _Samplers:
             trained, num = self.trained, sampling.num
             condition = trained.conditions(sampling.labels, self.config.seed, sampling.guidance)(num)
             images, _ = sampler(trained.variables, key, num, progress, condition=condition)
-        estimates = self.quality(images)
+        estimates = self.quality(images, (condition or {}).get(LABEL))
         return record_of(estimates)
 
     def _measured(self, estimates: Mapping[Cell, Mapping[str, Estimate]]) -> dict[str, Measured]:

@@ -57,4 +57,7 @@ class SamplersSettings:
     )
     noise_steps: tuple[int, ...] = setting((10, 20, 50, 1000), "The steps in that table.", increasing_steps())
     metrics: tuple[str, ...] = setting(("mmd",), "What their images are measured by.", parts_of("metric"))
+    classifier: str | None = setting(
+        None, "Folder of the classifier that metrics by one use; None: the data's own, trained if need be."
+    )
     samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))

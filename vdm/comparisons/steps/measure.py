@@ -14,7 +14,7 @@ from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.steps.plot import plot
 from vdm.comparisons.steps.settings import StepsSettings
 from vdm.comparisons.steps.table import Measurement, T, markdown, rows
-from vdm.comparisons.work import Train, Work, cost_of_training, file_name, open_last, provenance, train_once
+from vdm.comparisons.work import Programs, Train, Work, cost_of_training, file_name, open_last, provenance, train_once
 from vdm.config import Config, validate
 from vdm.data import Dataset, load, resolve, selected, selection
 from vdm.errors import InputError
@@ -31,7 +31,7 @@ from vdm.settings import check
 ANY = NUMBERS + TEXT
 
 
-def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, train: Train) -> str:
+def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, programs: Programs) -> str:
     """Runs the parts of the comparison that are not done yet; returns its Markdown table.
 
     WORKDIR/inf-seed_0, WORKDIR/T_10-seed_0, … are ordinary runs with the same budget, those of a seed with the same
@@ -47,7 +47,7 @@ def compare_steps(config: Config, settings: StepsSettings, workdir: Path, consol
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     with lock(workdir):
-        return _Steps(resolve(config, dataset), settings, dataset, workdir, console, train).run()
+        return _Steps(resolve(config, dataset), settings, dataset, workdir, console, programs.train).run()
 
 
 class _Steps:

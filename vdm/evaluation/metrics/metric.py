@@ -58,14 +58,18 @@ class Reference:
         rows: Callable[[int], Features] | None = None,
         others: Callable[[], Features] | None = None,
         known: Callable[[], Moments] | None = None,
+        labels: Callable[[], Labels] | None = None,
+        other_labels: Callable[[], Labels] | None = None,
     ):
         """`rows(limit)` are the features of all of `num` images, or of a sample of at most `limit`, if positive.
 
         `others()` are those of real images of the other split. `known()` are mean and covariance where they need not
-        be computed of the rows; where nothing else is known, there are no `rows`.
+        be computed of the rows; where nothing else is known, there are no `rows`. `labels()` and `other_labels()` are
+        those of the images, where they have any.
         """
         self.num, self.dims = num, dims
         self._rows, self._others, self._known = rows, others, known
+        self._labels, self._other_labels = labels, other_labels
 
     @classmethod
     def of(cls, features: Features, others: RealFeatures | None = None) -> "Reference":
@@ -102,6 +106,20 @@ class Reference:
         if self._others is None:
             raise ValueError("real images: there is no test split; this needs one")
         return self._others()
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Of all real images. ValueError where they have none."""
+        if self._labels is None:
+            raise ValueError("real images: they have no labels; this needs them")
+        return self._labels()
+
+    @cached_property
+    def other_labels(self) -> Labels:
+        """Of `others`. ValueError where they have none."""
+        if self._other_labels is None:
+            raise ValueError("real images: the test split has no labels; this needs them")
+        return self._other_labels()
 
 
 @runtime_checkable

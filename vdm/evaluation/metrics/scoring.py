@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vdm import parallel, parts
-from vdm.data import Arrays, Dataset, selected
+from vdm.data import Arrays, Dataset, examples, selected
 from vdm.data.dataset import Source
 from vdm.evaluation.metrics.extractors import Extractor
 from vdm.evaluation.metrics.features import BATCH, Extraction, short
@@ -178,7 +178,9 @@ class Scorer:
             there.check(extractor, output)
             return there.moments
 
-        return Reference(len(source), dims, rows, None if others is None else of_others, known)
+        return Reference(
+            len(source), dims, rows, None if others is None else of_others, known, _labels(source), _labels(others)
+        )
 
     def _of(self, what: str) -> str:
         return self._real.name if what == REAL else f"{self._real.name}: {what}"
@@ -204,3 +206,10 @@ class Scorer:
 def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:
     """Where features of real images are kept; `of` says of which."""
     return cache / short(extractor.identity) / short(of)
+
+
+def _labels(source: Source | None) -> Callable[[], Labels] | None:
+    """What reads those of a source that has some."""
+    if source is None or "label" not in source[0]:
+        return None
+    return lambda: examples(source, range(len(source)))["label"]

@@ -1,0 +1,93 @@
+"""`config.evaluation.metrics`: how good samples are, measured while a model is trained."""
+
+from typing import Any
+
+from rich.console import Console
+
+from vdm import parallel, parts
+from vdm.config import Config
+from vdm.data import Dataset
+from vdm.errors import InputError
+from vdm.evaluation.images import NonFiniteLatents
+from vdm.evaluation.metrics import Estimate
+from vdm.evaluation.metrics.scoring import Real, Scorer
+from vdm.files import cache_folder
+from vdm.guides import LABEL
+from vdm.keys import Stream
+from vdm.programs import judges
+from vdm.programs.hooks import Hook, heeding_progress, rhythm
+from vdm.programs.session import Session
+from vdm.progress import Passes
+from vdm.runs.records import read_metrics
+
+KIND = "metrics"
+"""Of its records."""
+
+
+class MeasureSamples(Hook):
+    """Samples of the moving average by each of `config.evaluation.metrics`, at every evaluation and at the end.
+
+    `config.evaluation.samples` of them, with the settings of `config.sampling`, always from the same latents: what
+    changes from one time to the next is the model. A record "metrics" has each value and its standard error.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, model: Any, console: Console):
+        """Features of the real images are computed here, and the data's own classifier is trained if need be.
+
+        Raises `InputError` for a metric that needs what is not there, or can make nothing of the data.
+        """
+        settings, info = config.evaluation, dataset.info
+        where = f"config.evaluation.metrics={settings.metrics}"
+        for name in settings.metrics:
+            if parts.make("metric", name).labels and LABEL not in model.condition:
+                raise InputError(f"{where}: {name}: needs labels, which samples of this model have not")
+        try:
+            with Passes(console) as passes:
+                self._scorer = Scorer(
+                    settings.metrics,
+                    Real.of(dataset),
+                    info.levels,
+                    info.shape,
+                    cache=cache_folder("features"),
+                    progress=passes,
+                    classifier=judges.opener(dataset, None, cache_folder(judges.CACHE), console),
+                )
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+        cautions = self._scorer.cautions(settings.samples)
+        for line in dict.fromkeys(line for lines in cautions.values() for line in lines):
+            console.print(f"note: {line}", style="yellow", markup=False, soft_wrap=True)
+
+    def due(self, session: Session) -> bool:
+        return session.is_last or rhythm(session.config.training.evaluate_every, session)
+
+    def missing(self, session: Session) -> bool:
+        made = ((record["kind"], record["step"]) for record in read_metrics(session.path / "metrics.jsonl"))
+        return not parallel.all_true((KIND, session.step) in made)
+
+    def __call__(self, session: Session) -> None:
+        session.heed()
+        num = session.config.evaluation.samples
+        try:
+            estimates = self._measured(session, num)
+        except (NonFiniteLatents, ValueError) as error:
+            # Of a model that is young; training need not stop.
+            session.console.print(f"warning: step {session.step}: samples are not measured: {error}", style="yellow")
+            return
+        numbers = {name: each.value for name, each in estimates.items()}
+        errors = {f"{name}_stderr": each.stderr for name, each in estimates.items()}
+        session.record(KIND, **numbers, **errors)
+        metrics = self._scorer.metrics
+        said = ", ".join(
+            f"{metrics[name].heading()} {metrics[name].show(each.value)} ± {metrics[name].show(each.stderr)}"
+            for name, each in estimates.items()
+        )
+        session.console.print(f"step {session.step}  {said} ({num} samples)", style="bold", soft_wrap=True)
+
+    def _measured(self, session: Session, num: int) -> dict[str, Estimate]:
+        condition = session.conditions(num)
+        with heeding_progress(session, "sampling to measure") as progress:
+            images, _ = session.sampler(
+                session.variables, session.key(Stream.SAMPLING), num, progress, condition=condition
+            )
+        return self._scorer(images, (condition or {}).get(LABEL))
