@@ -75,7 +75,7 @@ def test_values_of_other_levels_are_those_of_8_bits(extractor: Extractor, monkey
     table = np.array([round(255 * k / 16) for k in range(17)], np.uint8)
     seen = extractor.apply(extractor.variables, jnp.asarray(image), OUTPUTS)["seen"]
     np.testing.assert_array_equal(seen, inception.seen(jnp.asarray(table[image])))
-    assert np.asarray(seen).min() == -1
+    assert np.asarray(seen).max() > 0.5
 
 
 def test_only_what_is_asked_for_in_float32() -> None:
