@@ -45,6 +45,13 @@ def test_guidance() -> None:
     assert figures["faster"] in ("together", "apart")
 
 
+@pytest.mark.slow
+def test_inception() -> None:
+    result = run("--images=2", "--batch_sizes=2", "--repeats=1", "--devices=2", program="inception.py")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["batch_sizes"]["2"]["images_per_second"] > 0
+
+
 def test_bad_options_are_one_line() -> None:
     for option, mention in (("--samplers=plms", "must be one of ancestral"), ("--cases=mnist", "'mnist'")):
         result = run(option)

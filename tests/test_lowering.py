@@ -22,6 +22,7 @@ from vdm import parts, predictions
 from vdm.config import Config
 from vdm.evaluation.bound import image_bounds
 from vdm.evaluation.images import ModelSampling
+from vdm.evaluation.metrics.extractors import inception
 from vdm.model import Model
 from vdm.training.objective import Objective
 from vdm.training.state import init_state, make_optimizer
@@ -94,6 +95,14 @@ class Traced(Model):
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(model: Model, variables: Any, z: jax.Array, gamma: jax.Array) -> predictions.Prediction:
     return Model.denoiser(model, variables)(z, gamma)
+
+
+def test_inception() -> None:
+    """Features of images that are not of the network's size."""
+    images = ShapeDtypeStruct((BATCH, 32, 32, 1), jnp.uint8)
+    outputs = tuple(inception.OUTPUTS)
+    found: Any = assert_lowers(functools.partial(inception.apply, outputs=outputs), inception.shapes(), images)
+    assert {name: x.shape for name, x in found.items()} == {k: (BATCH, n) for k, n in inception.OUTPUTS.items()}
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])

@@ -74,6 +74,7 @@ def variables(state: Mapping[str, np.ndarray]) -> Any:
     return {"params": traverse_util.unflatten_dict(arrays, sep=".")}
 
 
+@functools.cache
 def shapes() -> Any:
     """Shapes and types of the variables."""
     blank = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
