@@ -136,3 +136,13 @@ def test_convergence(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "its 'adamw' has another config" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_metrics() -> None:
+    result = run("--metrics=fid;coverage", "--num=40", "--dims=8", program="metrics.py")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["metrics"]
+    assert set(found) == {"fid", "coverage"}
+    for figures in found.values():
+        assert set(figures["seconds"]) == {"prepare", "estimate", "again"}
+        assert figures["peak_mb"] >= figures["start_mb"] > 0

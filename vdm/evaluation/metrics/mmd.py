@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from vdm.evaluation.metrics import distances
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, Reference
 
 SCALES = (1 / 16, 1 / 8, 1 / 4)
@@ -44,8 +45,8 @@ class Mmd:
         num = len(self.real)
         # Neighbours may belong together (crops of one photograph): pairs from all over.
         order = np.random.default_rng(0).permutation(num)
-        distances = np.asarray(_squared_distances(self.real[order[: num // 2]], self.real[order[num // 2 :]]))
-        self.median = float(np.median(distances)) if distances.size else 0.0
+        apart = np.asarray(distances.squared(self.real[order[: num // 2]], self.real[order[num // 2 :]])[0])
+        self.median = float(np.median(apart)) if apart.size else 0.0
         if not self.median > 0:
             raise ValueError(f"real images: of {num} most pairs are equal; MMD needs images that differ")
 
@@ -100,21 +101,18 @@ def _kernel_sums(
     return others, _mean_kernels(x, y, median), float(within_y)
 
 
-def _squared_distances(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"]) -> Array:
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    inner = jnp.matmul(x, y.T, precision="highest")
-    norms = jnp.sum(jnp.square(x), axis=1)[:, None] + jnp.sum(jnp.square(y), axis=1)[None, :]
-    return jnp.maximum(norms - 2 * inner, 0)
-
-
 def _mean_kernels(
     x: Float[np.ndarray, "n dims"], y: Float[np.ndarray, "m dims"], median: float
 ) -> Float[np.ndarray, " n"]:
     """Mean over y of the kernel with each x, in float64: what is summed from here on cancels."""
-    return np.asarray(_jitted_mean_kernels(x, y, median), np.float64)
+    about = distances.center(y)
+    columns, means = distances.columns(y, about), np.zeros(len(x))
+    for rows, block in distances.blocks(x, about):
+        means[rows] = np.asarray(_jitted_mean_kernels(block, columns, median))[: rows.stop - rows.start]
+    return means
 
 
 @jax.jit
 def _jitted_mean_kernels(x: Float[ArrayLike, "n dims"], y: Float[ArrayLike, "m dims"], median: ArrayLike) -> Array:
-    distances = _squared_distances(x, y) / median
-    return jnp.mean(sum(jnp.exp(-distances / (2 * scale)) for scale in SCALES) / len(SCALES), axis=1)
+    apart = distances.squared(x, y)[0] / median
+    return jnp.mean(sum(jnp.exp(-apart / (2 * scale)) for scale in SCALES) / len(SCALES), axis=1)
