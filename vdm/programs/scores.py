@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from vdm.evaluation.metrics.features import BATCH, Extraction
 from vdm.evaluation.metrics.moments import moments
 from vdm.evaluation.metrics.scoring import Real, Scorer, folder_of
 from vdm.evaluation.metrics.statistics import Statistics
-from vdm.files import replace_text, write_json
+from vdm.files import cache_folder, replace_text, write_json
+from vdm.programs import judges
 from vdm.programs.named_images import real_of
-from vdm.progress import Report, progress_of
+from vdm.progress import Passes, progress_of
 from vdm.reading import read_json
 from vdm.runs.records import versions
 
@@ -100,9 +101,8 @@ class Scores:
 
         Raises `InputError` for a metric that is none, that lacks weights, or that can make nothing of the real images.
         """
-        self.console, self._shown = console, ExitStack()
-        self._report: Report | None = None
-        with self._shown, _named():
+        self.console, self._passes = console, Passes(console)
+        with self._passes as passes, _named():
             self.scorer = Scorer(
                 asked.metrics,
                 real,
@@ -111,8 +111,9 @@ class Scores:
                 mesh,
                 asked.cache,
                 asked.batch_size,
-                self._show,
+                passes,
                 weights=asked.weights,
+                classifier=judges.opener(dataset, asked.classifier, cache_folder(judges.CACHE), console),
             )
 
     def __call__(
@@ -120,7 +121,7 @@ class Scores:
     ) -> dict[str, Score]:
         """What each metric says of the samples; what to know of it is printed."""
         num = len(samples)
-        with self._shown, _named():
+        with self._passes, _named():
             estimates = self.scorer(samples, labels, folder, of)
             floors = self.scorer.floors(num)
         cautions, extractors = self.scorer.cautions(num), self.scorer.extractors()
@@ -130,15 +131,6 @@ class Scores:
             name: Score(metric, estimates[name], floors[name], extractors[name].identity, cautions[name])
             for name, metric in self.scorer.metrics.items()
         }
-
-    def _show(self, what: str, done: int, total: int) -> None:
-        """One line of progress for each pass over images."""
-        if self._report is None:
-            self._report = self._shown.enter_context(progress_of(self.console, what))
-        self._report(done, total)
-        if done == total:
-            self._shown.close()
-            self._report = None
 
 
 @contextmanager
