@@ -29,7 +29,7 @@ from vdm.evaluation.metrics.features import Extraction
 from vdm.evaluation.metrics.published import NETWORKS
 
 
-def random_state() -> dict[str, np.ndarray]:
+def random_state() -> dict[str, Any]:
     """Weights under which features are about as large from layer to layer."""
     rng = np.random.default_rng(0)
     state = {}
@@ -37,7 +37,7 @@ def random_state() -> dict[str, np.ndarray]:
         kernel = len(shape) > 1
         scale = (2 / np.prod(shape[1:])) ** 0.5 if kernel else 0.1
         center = 0.0 if kernel or name.endswith(("bias", "mean")) else 1.0
-        state[name] = (center + scale * rng.standard_normal(shape)).astype(np.float32).clip(None if kernel else -1)
+        state[name] = (center + scale * rng.standard_normal(shape)).astype(np.float32)
     return state
 
 

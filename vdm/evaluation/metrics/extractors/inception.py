@@ -30,8 +30,12 @@ def inception(weights: Path | None = None, levels: int = 256) -> Extractor:
     """FID's Inception-v3 (Heusel et al., 2017), with the weights that TensorFlow published on 2015-12-05.
 
     "pool" is what FID and KID compare, "logits_unbiased" (without the last layer's bias) what the Inception Score does,
-    "spatial" what sFID does (Nash et al., 2021). Raises as `weights.load` does, and ValueError for weights of another
-    network.
+    "spatial" what sFID does (Nash et al., 2021). Raises as `weights.load` does.
+
+    >>> extractor = inception(Path("inception.safetensors"))  # doctest: +SKIP
+    >>> images = jnp.zeros((64, 32, 32, 3), jnp.uint8)
+    >>> extractor.apply(extractor.variables, images, ("pool",))["pool"].shape  # doctest: +SKIP
+    (64, 2048)
     """
     state, digest = weights_lib.load("inception", weights)
     title = "Inception-v3"
