@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
+from scipy.special import gammaln
 
 from vdm.evaluation.metrics import Reference, frechet
 from vdm.evaluation.metrics.frechet import Frechet, Target, bias, estimate, frechet_distance, target
@@ -119,13 +120,15 @@ def test_the_standard_error_is_that_of_replicates(num: int, shift: float, other:
 
 
 def test_the_bias_is_that_of_gaussians() -> None:
-    """Of their own distribution's samples, to first order in 1/n; and half as much of twice as many."""
-    rng = np.random.default_rng(0)
-    real = exactly(gaussian(12, 0))
-    values = np.array([estimate(draws(200, gaussian(12, 0), rng), target(real)).value for _ in range(REPEATS)])
-    stderr = values.std(ddof=1) / np.sqrt(REPEATS)
-    assert abs(values.mean() - bias(200, real)) < 4 * stderr + bias(200, real) * 12 / 200
-    assert bias(400, real) == pytest.approx(bias(200, real) / 2)
+    """Of their own distribution's samples, to first order in 1/n; of one feature by the mean of a χ distribution."""
+    num = 500
+    mean_std = np.sqrt(2 / (num - 1)) * np.exp(gammaln(num / 2) - gammaln((num - 1) / 2))
+    assert bias(num, Moments(9, np.zeros(1), np.eye(1))) == pytest.approx(1 / num + 2 * (1 - mean_std), rel=2 / num)
+    rng, repeats = np.random.default_rng(0), 400
+    real, of = exactly(gaussian(3, 0)), target(exactly(gaussian(3, 0)))
+    values = np.array([estimate(draws(300, gaussian(3, 0), rng), of).value for _ in range(repeats)])
+    assert abs(values.mean() - bias(300, real)) < 4 * values.std(ddof=1) / np.sqrt(repeats)
+    assert bias(600, real) == pytest.approx(bias(300, real) / 2)
 
 
 def test_the_noise_floor_is_what_real_images_come_to() -> None:
