@@ -47,18 +47,25 @@ def squared(
     return jnp.maximum(norms - 2 * jnp.matmul(x, y.T, precision="highest"), 0), TIE * norms
 
 
-@jax.jit
-def inside(x: Array, y: Array, radii: Array) -> Bool[Array, "n m"]:
-    """Whether y is at no more than the squared radii, which broadcast to (n, m), from x."""
-    distances, rounding = squared(x, y)
-    return distances <= jnp.broadcast_to(radii, distances.shape) + rounding
+def _inside(apart: Array, rounding: Array, radii: Array) -> Bool[Array, "n m"]:
+    return apart <= jnp.broadcast_to(radii, apart.shape) + rounding
 
 
 @jax.jit
 def counts_in_balls(x: Array, y: Array, radii: Array) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """(how many y are `inside`, of each x; the first such y)."""
-    those = inside(x, y, radii)
-    return those.sum(axis=1), those.argmax(axis=1)
+    """(how many y are at no more than the squared radii, which broadcast to (n, m), from each x; the first such y)."""
+    inside = _inside(*squared(x, y), radii)
+    return inside.sum(axis=1), inside.argmax(axis=1)
+
+
+@jax.jit
+def in_two_balls(
+    x: Array, y: Array, radii: Array, larger: Array
+) -> tuple[Int[Array, " n"], Int[Array, " n"], Bool[Array, "n m"]]:
+    """(the two of `counts_in_balls`; which y are at no more than the larger radii)."""
+    apart, rounding = squared(x, y)
+    inside = _inside(apart, rounding, radii)
+    return inside.sum(axis=1), inside.argmax(axis=1), _inside(apart, rounding, larger)
 
 
 @jax.jit

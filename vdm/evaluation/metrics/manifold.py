@@ -157,14 +157,12 @@ def recalled(features: Features, real: RealFeatures, k: int, about: distances.Ce
     lost, gained, found, y = np.zeros(len(features)), np.zeros(len(features)), 0, distances.columns(features, about)
     radii, larger = near[None, :, k - 1], near[None, :, k]
     for rows, x in distances.blocks(real, about):
-        counts, first = (np.asarray(of)[: rows.stop - rows.start] for of in distances.counts_in_balls(x, y, radii))
+        of_block = (np.asarray(of)[: rows.stop - rows.start] for of in distances.in_two_balls(x, y, radii, larger))
+        counts, first, within = of_block
         found += int(np.count_nonzero(counts))
-        seldom = np.flatnonzero(counts <= 1)
-        if not len(seldom):
-            continue
-        for row, within in zip(seldom, np.asarray(distances.inside(x, y, larger))[seldom], strict=True):
+        for row in np.flatnonzero(counts <= 1):
             # Whose removal brings a larger ball to this real image.
-            bringing = who[within]
+            bringing = who[within[row]]
             if counts[row] == 0:
                 gained[np.unique(bringing)] += 1
             elif first[row] not in bringing:
