@@ -70,3 +70,12 @@ def test_it_is_a_score_that_real_images_have_too() -> None:
         measure.estimate(real[:3])
     with pytest.raises(ValueError, match="splits=0: must be 1 or more"):
         parts.make("metric", "inception_score(splits=0)")
+
+
+def test_log_probabilities_of_any_classifier_are_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    logs = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    metric = parts.make("metric", "classifier_score(splits=2)")
+    assert (metric.extractor, metric.output) == ("classifier", "log_prob")
+    measure = metric.prepare(Reference.of(logs))
+    assert measure.estimate(logs).value == pytest.approx(score(logits, 2).value, rel=1e-6)

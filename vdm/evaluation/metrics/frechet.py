@@ -58,6 +58,15 @@ def fd_classifier() -> Metric:
     return Metric("FD-classifier", Frechet, "classifier", "features")
 
 
+def frechet(extractor: str = "pixels") -> Metric:
+    """Fréchet distance of the first output of any extractor; of pixels it needs no network.
+
+    >>> frechet().title
+    'FD of pixels'
+    """
+    return Metric(f"FD of {extractor}", Frechet, extractor)
+
+
 def frechet_distance(a: Moments, b: Moments) -> float:
     """‖μ_a − μ_b‖² + Tr Σ_a + Tr Σ_b − 2 Tr (Σ_a Σ_b)^½.
 

@@ -27,13 +27,28 @@ def inception_score(splits: int = 10) -> Metric:
     >>> inception_score().title, inception_score().lower_is_better
     ('Inception Score', False)
     """
+    return _metric("Inception Score", splits, "inception", "logits_unbiased")
+
+
+def classifier_score(splits: int = 10) -> Metric:
+    """The same of a classifier of this data: needs no weights, and compares with no Inception Score.
+
+    Raises ValueError for less than one split.
+
+    >>> classifier_score().title
+    'classifier score'
+    """
+    return _metric("classifier score", splits, "classifier", "log_prob")
+
+
+def _metric(title: str, splits: int, extractor: str, output: str) -> Metric:
     if splits < 1:
         raise ValueError(f"splits={splits}: must be 1 or more")
 
     def prepare(reference: Reference) -> InceptionScore:
         return InceptionScore(splits, reference)
 
-    return Metric("Inception Score", prepare, "inception", "logits_unbiased", lower_is_better=False)
+    return Metric(title, prepare, extractor, output, lower_is_better=False)
 
 
 def score(logits: Features, splits: int) -> Estimate:
@@ -83,7 +98,7 @@ class InceptionScore:
         self.splits, self.reference = splits, reference
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """See `score`; features are the logits."""
+        """See `score`; features are the logits, up to a constant for each image."""
         return score(features, self.splits)
 
     def noise_floor(self, num: int) -> float:

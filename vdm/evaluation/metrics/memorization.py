@@ -38,9 +38,9 @@ def copies(extractor: str = "pixels") -> Metric:
     It shows a few copies among many new images, which leave medians as they are.
 
     >>> copies().heading()
-    '100 share of copies, %'
+    'share of copies'
     """
-    return _metric("share of copies", share_near, extractor)._replace(unit="%", factor=100.0)
+    return _metric("share of copies", share_near, extractor)
 
 
 def _metric(title: str, statistic: Statistic, extractor: str) -> Metric:
