@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vdm import parallel
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
 from vdm.evaluation.metrics.scoring import Real
-from vdm.programs import scores
+from vdm.programs import closest, scores
 from vdm.programs.named_images import real_of
 from vdm.programs.sample import Sample
 from vdm.programs.scores import Asked, Score, Scores
@@ -48,10 +49,14 @@ def score_samples(
         sample.images()
         there = Shards(folder, num)
     settings = settings_of(folder)
-    found = measure(there, labels, folder / "features", short(json.dumps(settings, sort_keys=True)))
+    kept = folder / "features", short(json.dumps(settings, sort_keys=True))
+    found = measure(there, labels, *kept)
     console.print(scores.table(found, f"{folder.name}: {num} images"), soft_wrap=False)
     scores.write(folder, found, folder.name, {"samples": settings, "num": num, "real": held.name})
     console.print(f"wrote {folder}/metrics.json and metrics.md", soft_wrap=True)
+    if held.source is not None and parallel.is_main():
+        for path in closest.pictures(measure.scorer, there, held.source, run.model.levels, folder, kept):
+            console.print(f"wrote {path}", soft_wrap=True)
     return found
 
 

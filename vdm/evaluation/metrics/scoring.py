@@ -110,20 +110,27 @@ class Scorer:
         With a `folder` their features are kept there, as those of `of`: see `Extraction`. Raises ValueError for too few
         images, for those of another shape than an extractor takes, and for a metric of labels without them.
         """
-        source = Arrays({"image": images}) if isinstance(images, np.ndarray) else images
         for name, metric in self.metrics.items():
             if metric.labels and labels is None:
                 raise ValueError(f"{name}: needs the labels of the images, and there are none")
+        features = self.features(images, folder, of)
         found = {}
+        for name, measure in self.measures.items():
+            try:
+                found[name] = measure.estimate(features[name], labels)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return {name: found[name] for name in self.metrics}
+
+    def features(self, images: Source | Images, folder: Path | None = None, of: str = "") -> dict[str, Features]:
+        """Those of the images that each metric sees, by its name; raises as a call does."""
+        source = Arrays({"image": images}) if isinstance(images, np.ndarray) else images
+        found: dict[str, Features] = {}
         for group in self.groups:
             kept = None if folder is None else folder / short(group.extractor.identity)
-            features = self._features(group, source, "samples", kept, of)
-            for name in group.names:
-                try:
-                    found[name] = self.measures[name].estimate(features[self.metrics[name].output], labels)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
-        return {name: found[name] for name in self.metrics}
+            outputs = self._features(group, source, "samples", kept, of)
+            found |= {name: outputs[self.metrics[name].output] for name in group.names}
+        return found
 
     def floors(self, num: int) -> dict[str, float]:
         """What so many real images come to by chance, by metric; nan where there are no real images to tell it."""
