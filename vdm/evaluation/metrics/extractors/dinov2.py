@@ -50,7 +50,7 @@ def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> E
     title = f"DINOv2 {NAMES[size]}"
     return Extractor(
         title=title,
-        identity=f"{title}, weights {digest}, class token, bicubic antialiased to {SIZE}",
+        identity=f"{title}, weights {digest}, resized by PyTorch's antialiased bicubic rule from {levels} levels",
         outputs={"cls": variables["class_token"].size},
         variables=variables,
         apply=functools.partial(_apply, levels=levels),
