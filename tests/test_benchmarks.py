@@ -146,3 +146,12 @@ def test_metrics() -> None:
     for figures in found.values():
         assert set(figures["seconds"]) == {"prepare", "estimate", "again"}
         assert figures["peak_mb"] >= figures["start_mb"] > 0
+
+
+@pytest.mark.slow
+def test_dinov2() -> None:
+    small = ("--sizes=b", "--batch_sizes=1", "--images=1", "--repeats=1", "--devices=1")
+    result = run(*small, program="dinov2.py")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)["networks"]["ViT-B/14"]["1"]
+    assert figures["images_per_second"] > 0

@@ -39,6 +39,9 @@ def test_what_is_written_is_read(path: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array, strict=True)
     assert list(path.parent.iterdir()) == [path]
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode  # whoever may read new files may read this one
 
 
 def test_every_truncated_file_is_refused(path: Path) -> None:

@@ -33,7 +33,10 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     """
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(contiguous, partial, dict(metadata or {}))
+        partial.chmod(mode)  # the library lets nobody but the owner read
 
 
 def read(path: Path) -> File:

@@ -128,6 +128,7 @@ def test_hugging_faces_names(tmp_path: Path) -> None:
     safetensors.write(source, theirs, {"format": "pt"})
     convert(source)  # beside it
     found = weights.load("dinov2_vitl14", tmp_path)
+    assert found.digest.startswith(weights.checksum(state)[:16])  # as of the file with the other names
     for key, tensor in state.items():
         np.testing.assert_array_equal(found.state[key], tensor, strict=True)
 
@@ -168,7 +169,20 @@ def test_what_pytorch_refuses(torch: str, problem: str, tmp_path: Path) -> None:
 
 def test_no_interpreter(tmp_path: Path) -> None:
     source = pickled(tmp_path / "some.pth", tensors("inception"))
-    refused(r"--python=/nowhere/python: No such file or directory; must", source, tmp_path, "/nowhere/python")
+    refused(r"--python=/nowhere/python: no such program; must be an", source, tmp_path, "/nowhere/python")
+    text = tmp_path / "text"
+    text.write_text("no program")
+    text.chmod(0o755)
+    refused(r"--python=\S+text: Exec format error; must be an", source, tmp_path, str(text))
+
+
+def test_a_relative_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pickled(tmp_path / "some.pth", tensors("inception"))
+    interpreter(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made = convert(Path("some.pth"), python="modules/python")
+    assert made.file == Path("inception.safetensors")
+    assert weights.load("inception", made.file).digest == made.digest
 
 
 def test_what_is_no_file_of_pytorchs_is_not_unpickled(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -156,7 +158,10 @@ def _unpickled(source: Path, folder: Path, python: str) -> Path:
     """A file of PyTorch's as one of safetensors in `folder`, by an interpreter that has PyTorch."""
     where, out = printable(source), folder / "tensors.safetensors"
     _check_pickle(source, where)
-    command = [python, "-c", inspect.getsource(torch_file), str(source.absolute()), str(out)]
+    program = shutil.which(python)
+    if program is None:
+        raise InputError(f"--python={python}: no such program; must be an interpreter of Python that has PyTorch")
+    command = [os.path.abspath(program), "-c", inspect.getsource(torch_file), str(source.absolute()), str(out)]
     try:
         # In the folder, so that it imports nothing that lies about.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)

@@ -65,7 +65,7 @@ def find(name: str, path: Path | None = None) -> Path:
                 f"no weights of {name}: name a file, or a folder of them, by --weights or by the environment variable "
                 f"{VARIABLE}; `vdm metrics convert {published}` makes it of the published file"
             )
-        path = Path(given)
+        path = Path(given).expanduser()
     file = path / (name + safetensors.SUFFIX) if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{printable(file)}: no such file; `vdm metrics convert {published}` makes one")

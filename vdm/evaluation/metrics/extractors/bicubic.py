@@ -19,7 +19,7 @@ def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
     kernel of slope −½, wider where there are fewer values after than before, and cut off at the ends.
 
     >>> antialiased(2, 4).round(3).tolist()[0]
-    [1.07, -0.07]
+    [1.088, -0.088]
     """
     scale = before / after
     width = max(scale, 1.0)
@@ -39,7 +39,7 @@ def interpolated(before: int, after: int, step: float) -> Float[np.ndarray, "aft
     values, the last one repeated beyond the ends.
 
     >>> interpolated(3, 2, 1.5).round(3).tolist()[0]
-    [0.879, 0.147, -0.026]
+    [0.773, 0.262, -0.035]
     """
     centers = step * (np.arange(after) + 0.5) - 0.5
     weights = np.zeros((after, before))

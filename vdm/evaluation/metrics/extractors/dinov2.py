@@ -50,14 +50,15 @@ def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> E
     title = f"DINOv2 {NAMES[size]}"
     return Extractor(
         title=title,
-        identity=f"{title}, weights {digest}, class token, bicubic antialiased to {SIZE}",
+        identity=f"{title}, weights {digest}, resized by PyTorch's antialiased bicubic rule from {levels} levels",
         outputs={"cls": variables["class_token"].size},
         variables=variables,
-        apply=functools.partial(_apply, levels=levels),
+        apply=functools.partial(apply, levels=levels),
     )
 
 
-def _apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int) -> dict[str, Array]:
+def apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int = 256) -> dict[str, Array]:
+    """As `Extractor.apply`; images are of any size, and of one channel or three."""
     with products(FLOAT32):
         return dict.fromkeys(outputs, class_token(variables, prepared(images, levels)))
 
