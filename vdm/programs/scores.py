@@ -27,7 +27,7 @@ from vdm.files import cache_folder, replace_text, write_json
 from vdm.programs import judges
 from vdm.programs.named_images import real_of
 from vdm.progress import Passes, progress_of
-from vdm.reading import read_json
+from vdm.reading import parse_json, read_json
 from vdm.runs.records import versions
 
 
@@ -178,7 +178,8 @@ def write(folder: Path, scores: Mapping[str, Score], name: str, of: Mapping[str,
         there = read_json(path, {})
     except InputError:
         there = {}
-    of = json.loads(json.dumps(of))
+    # As JSON gives it back.
+    of = parse_json(json.dumps(of).encode(), path)
     kept = there.get("metrics", {}) if there.get("of") == of else {}
     folder.mkdir(parents=True, exist_ok=True)
     found = {each: score.to_dict() for each, score in scores.items()}

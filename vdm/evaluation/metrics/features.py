@@ -34,7 +34,7 @@ class Extraction:
             if name not in extractor.outputs:
                 raise ValueError(f"output={name!r}: {extractor.title} has {', '.join(extractor.outputs)}")
         self.extractor, self.outputs = extractor, tuple(dict.fromkeys(outputs))
-        self.batch_size = parallel.round_up(batch_size, mesh)
+        self.batch_size, self._mesh = batch_size, mesh
         self._variables = jax.device_put(extractor.variables, parallel.replicated(mesh))
         sharding = parallel.batch_sharding(mesh)
 
@@ -113,12 +113,13 @@ class Extraction:
             progress(stop, len(indices))
             return features
 
-        for start in range(done, len(indices), self.batch_size):
-            stop = min(start + self.batch_size, len(indices))
+        size = parallel.round_up(min(self.batch_size, len(indices)), self._mesh)
+        for start in range(done, len(indices), size):
+            stop = min(start + size, len(indices))
             images = examples(source, indices[start:stop])["image"]
             self._check(images)
             with memory.guarded("features", memory.FEATURES):
-                batch = jnp.asarray(padded(images, 0, self.batch_size))
+                batch = jnp.asarray(padded(images, 0, size))
                 pending.append((start, stop, self._run(self._variables, batch, wanted=wanted)))
                 if len(pending) > 1:
                     yield finished()

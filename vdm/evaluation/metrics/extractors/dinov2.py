@@ -42,6 +42,9 @@ def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> E
     rounded nor clipped, then to mean 0 and variance 1 of ImageNet's. Stein et al. resize by Pillow, which rounds.
 
     Raises ValueError for another size, and as `weights.load` does.
+
+    >>> dinov2("b").outputs  # doctest: +SKIP
+    {'cls': 768}
     """
     if size not in NAMES:
         raise ValueError(f"size={size!r}: must be one of {', '.join(NAMES)}")
