@@ -63,9 +63,7 @@ def _open(dataset: Dataset | None, folder: Path | None, cache: Path | None, cons
     if folder is not None:
         return _opened(folder, dataset)
     if dataset is None:
-        raise InputError(
-            "a classifier: these real images are no data set to train one on; --classifier=FOLDER names one"
-        )
+        raise InputError("a classifier: these images are no data set to train one on; --classifier=FOLDER names one")
     try:
         check_labels(dataset, "a classifier")
     except InputError as error:
