@@ -81,7 +81,7 @@ def _own(dataset: Dataset, cache: Path, console: Console) -> Opened:
     text = json.dumps({"config": asdict(config), "data": of}, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     with _held(folder):
-        if read_evaluation(folder).get("checkpoint_step") != config.training.steps:
+        if not parallel.all_true(read_evaluation(folder).get("checkpoint_step") == config.training.steps):
             console.print(f"training a classifier of {dataset.info.name}, to compare images by: {folder}/")
             noise = config.of
             schedule = parts.make("schedule", noise.schedule, gamma_min=noise.gamma_min, gamma_max=noise.gamma_max)
