@@ -9,9 +9,9 @@ By steps: discrete- and continuous-time models of several seeds, and their bound
 Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
 objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each
 over seeds: objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every
-sampler at every number of network calls, and how good they are: samplers.json, samplers.md and a figure. By guidance: the
-same for guidances of a model with labels: guidance.json, guidance.md and a figure. How good samples are is said by any
-of the metrics that --comparison.metrics names; those by a classifier take the data's own, trained if need be, or that of
+sampler at every number of network calls, and how good they are: samplers.json, samplers.md and a figure. By guidance:
+the same for guidances of a model with labels. How good samples are is said by any of the metrics that
+--comparison.metrics names; those by a classifier take the data's own, trained if need be, or that of
 --comparison.classifier=FOLDER. The same command goes on where it was stopped or killed, and redoes no finished part.
 """
 
@@ -32,13 +32,9 @@ def define() -> None:
     """The flags."""
     flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
-        "run",
-        None,
-        "--by=sampler or guidance: folder of the trained run; --workdir is then RUN/samplers or RUN/guidance by default.",
+        "run", None, "--by=sampler, guidance: folder of the trained run; --workdir is then RUN/samplers, …, by default."
     )
-    flags.DEFINE_string(
-        "checkpoint", "latest", "--by=sampler or guidance: latest, best or a step of that run (default: latest)."
-    )
+    flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 
 
 def settings_of(given: dict[str, str]) -> type:
