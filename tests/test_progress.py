@@ -2,12 +2,14 @@
 
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from vdm import progress
-from vdm.progress import duration, progress_of
+from vdm.progress import Passes, duration, progress_of
 
 
 @pytest.fixture
@@ -45,6 +47,30 @@ def test_a_new_note_stands_for_a_line(clock: list[float]) -> None:
     assert job.account() == "1/10, 0:00 so far"
     job(2, 10, "fast")
     assert job.account() == ""
+
+
+def test_passes_are_one_line_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def said(console: Console, what: str) -> Iterator[object]:
+        shown.append((what, "begins"))
+        yield lambda done, total: shown.append((what, f"{done}/{total}"))
+        shown.append((what, "ends"))
+
+    monkeypatch.setattr(progress, "progress_of", said)
+    passes = Passes(Console(quiet=True))
+    for _ in range(2):
+        shown.clear()
+        with passes:
+            passes("real images", 1, 2)
+            passes("real images", 2, 2)
+            passes("samples", 1, 1)
+        real, samples = "real images", "samples"
+        assert shown == [
+            (real, "begins"), (real, "1/2"), (real, "2/2"), (real, "ends"),
+            (samples, "begins"), (samples, "1/1"), (samples, "ends"),
+        ]  # fmt: skip
 
 
 def wait_for(text: str, out: io.StringIO) -> None:

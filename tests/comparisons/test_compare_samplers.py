@@ -166,6 +166,14 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path) -> None:
     discrete.objective = replace(discrete.objective, num_steps=3)
     with pytest.raises(InputError, match=r"ancestral of 4 steps, but the model has 3; .*reference_calls must be at"):
         run(folder, "refused", discrete)
+    with pytest.raises(
+        InputError, match=r"comparison\.metrics=\('class_accuracy',\): class_accuracy: needs labels"
+    ):
+        run(folder, "refused", metrics=("class_accuracy",))
+    with pytest.raises(InputError, match=r"comparison\.metrics=\('fid',\): .*weights"):
+        run(folder, "refused", metrics=("fid",))
+    with pytest.raises(InputError, match="nowhere"):
+        run(folder, "refused", metrics=("fd_classifier",), classifier="nowhere")
     with pytest.raises(InputError, match="'9'"):
         run(folder, "refused", checkpoint="9")
     assert not (folder / "refused").exists()

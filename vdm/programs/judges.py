@@ -63,9 +63,7 @@ def _open(dataset: Dataset | None, folder: Path | None, cache: Path | None, cons
     if folder is not None:
         return _opened(folder, dataset)
     if dataset is None:
-        raise InputError(
-            "a classifier: these real images are no data set to train one on; --classifier=FOLDER names one"
-        )
+        raise InputError("a classifier: these images are no data set to train one on; --classifier=FOLDER names one")
     try:
         check_labels(dataset, "a classifier")
     except InputError as error:
@@ -83,7 +81,7 @@ def _own(dataset: Dataset, cache: Path, console: Console) -> Opened:
     text = json.dumps({"config": asdict(config), "data": of}, sort_keys=True)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     with _held(folder):
-        if read_evaluation(folder).get("checkpoint_step") != config.training.steps:
+        if not parallel.all_true(read_evaluation(folder).get("checkpoint_step") == config.training.steps):
             console.print(f"training a classifier of {dataset.info.name}, to compare images by: {folder}/")
             noise = config.of
             schedule = parts.make("schedule", noise.schedule, gamma_min=noise.gamma_min, gamma_max=noise.gamma_max)

@@ -145,6 +145,13 @@ def test_the_noise_floor_is_what_real_images_come_to() -> None:
     assert known.noise_floor(200) == pytest.approx(np.mean(fresh), rel=0.3)
 
 
+def test_the_noise_floor_is_of_the_images_whatever_statistics_are_known() -> None:
+    x = draws(40, gaussian(5, 0), np.random.default_rng(0))
+    of_others = Moments(1 << 62, np.ones(5), 3 * np.eye(5))
+    known = Frechet(Reference(40, 5, rows=lambda limit: x, known=lambda: of_others))
+    assert known.noise_floor(20) == Frechet(Reference.of(x)).noise_floor(20)
+
+
 def test_what_is_left_of_a_whole_without_a_part() -> None:
     x = draws(30, gaussian(5, 0, shift=2.0), np.random.default_rng(0))
     rest = frechet.without(moments(x), moments(x[:11]))

@@ -47,7 +47,7 @@ def numbers(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> list[
     """All that there is a table of; metrics with their noise floors."""
 
     def quality(name: str, metric: Metric) -> Number:
-        title = f"{metric.heading('of samples')} (noise floor {metric.show(floors[name])})"
+        title = f"{metric.heading('of samples')} ({metric.floor} {metric.show(floors[name])})"
         return Number(title, lambda outcome: outcome.metrics[name], metric.show)
 
     return [

@@ -68,9 +68,9 @@ def _panel(axes: Axes, measured: Measured) -> None:
             place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
             axes.plot(calls[~seen], np.full((~seen).sum(), 0.01), "v", color=style["color"], **place)
     if metric.lower_is_better:
-        axes.axhspan(0, floor, color="lightgrey", zorder=0, label="noise floor")
+        axes.axhspan(0, floor, color="lightgrey", zorder=0, label=metric.floor)
     else:
-        axes.axhline(floor, color="lightgrey", linewidth=4, zorder=0, label="noise floor")
+        axes.axhline(floor, color="lightgrey", linewidth=4, zorder=0, label=metric.floor)
     if reference is not None:
         name = f"{reference.sampler}, {reference.calls} calls"
         axes.axhline(reference.estimate.value, color=BLACK, linestyle=":", linewidth=1, label=name)

@@ -35,7 +35,7 @@ class Measured(NamedTuple):
     @property
     def heading(self) -> str:
         """Of the tables."""
-        return f"{self.metric.heading()} (noise floor {self.metric.show(self.floor)})"
+        return f"{self.metric.heading()} ({self.metric.floor} {self.metric.show(self.floor)})"
 
     def calls_needed(self, outcomes: Sequence[SamplerOutcome]) -> int | None:
         """The fewest network calls from which on one sampler is as good as the reference; None if it never is.

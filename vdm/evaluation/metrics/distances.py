@@ -1,6 +1,7 @@
 """Squared distances between two sets of features, a block of rows against all columns at a time."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,13 +69,14 @@ def in_two_balls(
     return inside.sum(axis=1), inside.argmax(axis=1), _inside(apart, rounding, larger)
 
 
-@jax.jit
-def _neighbours(x: Array, y: Array, start: Array, like: Array) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnames="count")
+def _nearest(x: Array, y: Array, start: int | Array, count: int) -> tuple[Array, Array]:
     distances, _ = squared(x, y)
     # An image is the nearest to itself, whatever the rounding.
     own = (start + jnp.arange(len(x)))[:, None] == jnp.arange(len(y))[None, :]
-    values, indices = jax.lax.top_k(-jnp.where(own, -1.0, distances), len(like) + 1)
-    return -values[:, 1:], indices[:, 1:]
+    values, indices = jax.lax.top_k(-jnp.where(own, -1.0, distances), count)
+    # Whole: a slice of them here, and XLA sorts all on a CPU, in five times the time.
+    return values, indices
 
 
 def neighbours(
@@ -86,13 +88,12 @@ def neighbours(
     """
     if len(features) <= count:
         raise ValueError(f"images: {len(features)} of them; must be {count + 1} or more")
-    all_of_them, like = columns(features, about), np.zeros(count, bool)
-    found = [
-        [array[: rows.stop - rows.start] for array in jax.device_get(_neighbours(x, all_of_them, rows.start, like))]
-        for rows, x in blocks(features, about)
-    ]
-    distances, indices = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    return distances, indices
+    y, found = columns(features, about), []
+    for rows, x in blocks(features, about):
+        of_block = jax.device_get(_nearest(x, y, rows.start, count + 1))
+        found.append([array[: rows.stop - rows.start, 1:] for array in of_block])
+    negative, indices = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return -negative, indices
 
 
 @jax.jit

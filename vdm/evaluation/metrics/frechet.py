@@ -182,6 +182,8 @@ def parted(reference: Reference, num: int) -> tuple[Features, Moments]:
     ValueError where the features of real images are not known.
     """
     features, whole = reference.features, reference.moments
+    if whole.num != len(features):  # as of statistics that another program had of more images
+        whole = moments(features)
     part = features[disjoint(len(features), num)[0]]
     return part, without(whole, moments(part))
 

@@ -166,6 +166,11 @@ class Metric(NamedTuple):
         words = ("" if self.factor == 1 else f"{self.factor:g}", self.title, of)
         return " ".join(word for word in words if word) + (f", {self.unit}" if self.unit else "")
 
+    @property
+    def floor(self) -> str:
+        """What tables call that which real images come to."""
+        return "noise floor" if self.lower_is_better else "real images"
+
     def show(self, value: float) -> str:
         """The value as tables have it."""
         return f"{self.factor * value:.{self.digits}f}"

@@ -1,15 +1,18 @@
-"""Compare models trained alike, by their number of time steps or their objective; or samplers on one trained model.
+"""Compare models trained alike, by number of time steps or objective; or samplers or guidances on one trained model.
 
     vdm compare --config=compare_digits --comparison.trained='(10,100)'
     vdm compare --by=objective --config=objectives_digits --comparison.predictions="('eps','v')"
     vdm compare --by=sampler --run=runs/digits --comparison.samplers="('ancestral','heun@karras')"
+    vdm compare --by=guidance --run=runs/digits_conditional --comparison.metrics="('fd_classifier','class_accuracy')"
 
 By steps: discrete- and continuous-time models of several seeds, and their bounds at every number of time steps T.
 Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
 objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each
 over seeds: objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every
-sampler at every number of network calls, and how far they are from training images: samplers.json, samplers.md and a
-figure. The same command goes on where it was stopped or killed, and redoes no finished part.
+sampler at every number of network calls, and how good they are: samplers.json, samplers.md and a figure. By guidance:
+the same for guidances of a model with labels. How good samples are is said by any of the metrics that
+--comparison.metrics names; those by a classifier take the data's own, trained if need be, or that of
+--comparison.classifier=FOLDER. The same command goes on where it was stopped or killed, and redoes no finished part.
 """
 
 from pathlib import Path
@@ -29,9 +32,9 @@ def define() -> None:
     """The flags."""
     flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
-        "run", None, "--by=sampler: folder of the trained run; --workdir is then RUN/samplers by default."
+        "run", None, "--by=sampler, guidance: folder of the trained run; --workdir is then RUN/samplers, …, by default."
     )
-    flags.DEFINE_string("checkpoint", "latest", "--by=sampler: latest, best or a step of that run (default: latest).")
+    flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 
 
 def settings_of(given: dict[str, str]) -> type:
