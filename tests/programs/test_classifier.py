@@ -219,7 +219,7 @@ def test_data_without_labels_are_refused_with_their_reason(run, notes):
     source = vdm.open_run(run, model=model(), dataset=data)
     words = notes[0] if notes else "no labels: needed is one for each image"
     with pytest.raises(InputError, match=f"^--run={run}: its data, 'patterns', have {words}$"):
-        program.resolve(make_config(run), "--run=run", data, program.noise_of(source))
+        program.resolve(make_config(run), f"--run={run}", data, program.noise_of(source))
 
 
 def test_a_loss_that_is_not_finite_is_named_and_the_last_checkpoint_kept(run, tmp_path):

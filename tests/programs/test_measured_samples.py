@@ -86,8 +86,8 @@ def test_each_evaluation_has_the_metrics_of_samples(whole: tuple[Path, str, list
         assert record["fd_classifier_stderr"] == pytest.approx(found.stderr, rel=1e-3)
         assert record["class_accuracy"] == pytest.approx(100 * np.mean(judging.guesses(JUDGE, images) == labels))
         line = next(line for line in printed.splitlines() if line.startswith(f"step {record['step']}  FD-classifier"))
-        assert f"± {record['fd_classifier_stderr']:.2f}, class accuracy, % " in line
-        assert line.endswith(f"({SAMPLES} samples)")
+        assert f"± {record['fd_classifier_stderr']:.2f}, class accuracy {record['class_accuracy']:.1f} ± " in line
+        assert line.endswith(f" % ({SAMPLES} samples)")
     curves = event_files.read(path / "tensorboard")["metrics"]
     for name in (*NAMES, "fd_classifier_stderr"):
         assert curves[name] == [(record["step"], pytest.approx(record[name])) for record in records]

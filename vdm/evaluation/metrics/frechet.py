@@ -5,6 +5,7 @@ trace of the root is the sum of the singular values of L_sᵀ L_r: no root is ta
 noise, and covariances without full rank are nothing special.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     17.0
     """
     of = target(b)
-    return _distance(a.mean, float(np.trace(a.cov)), singular(factor(a.cov).T @ of.factor)[0], of)
+    return _distance(a.mean, float(np.trace(a.cov)), along_factor(a.cov, of.factor)[0], of)
 
 
 class Target(NamedTuple):
@@ -111,17 +112,19 @@ def estimate(features: Features, of: Target) -> Estimate:
     if n <= dims:
         # The centred features are a factor themselves, and no covariance is needed.
         mean = features.mean(axis=0, dtype=np.float64)
-        half = (features.astype(np.float64) - mean).T / np.sqrt(n - 1)
+        half = (features.astype(np.float64) - mean) / np.sqrt(n - 1)
         trace = float(np.sum(np.square(half)))
+        roots, vectors = singular(half @ of.factor)
     else:
         own = moments(features)
-        mean, trace, half = own.mean, float(np.trace(own.cov)), factor(own.cov)
-    roots, vectors = singular(half.T @ of.factor)
+        mean, trace = own.mean, float(np.trace(own.cov))
+        roots, vectors = along_factor(own.cov, of.factor)
     taken, squares, along = [], [], []
     kept = roots > dims * EPS * roots.max(initial=0.0)
+    directions = of.factor @ vectors[:, kept]
     for k in range(0, n, BLOCK):
         centred = features[k : k + BLOCK].astype(np.float64) - mean
-        taken.append(_taken(centred @ (of.factor @ vectors[:, kept]), roots[kept], n / (n - 1) ** 2))
+        taken.append(_taken(centred @ directions, roots[kept], n / (n - 1) ** 2))
         squares.append(np.sum(np.square(centred), axis=1))
         along.append(centred @ (mean - of.mean))
     square = np.concatenate(squares)
@@ -231,28 +234,39 @@ def factor(cov: Float64[np.ndarray, "dims dims"]) -> Matrix:
     return factored
 
 
-SMALL = 1e-10
-"""Eigenvalues of BᵀB below this share of the largest are too inexact to take roots of."""
+def along_factor(cov: Matrix, of: Matrix) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
+    """As `singular`, of B = Kᵀ L, where K Kᵀ is `cov` and L is `of`. K itself is only needed if B nearly lacks rank."""
+    return _roots(of.T @ (cov @ of), lambda vectors: factor(cov).T @ (of @ vectors))
 
 
 def singular(matrix: Matrix) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
-    """(singular values of B, its right singular vectors as columns), at most min(rows, columns), unsorted.
-
-    By the eigenvalues of BᵀB, several times faster than a singular value decomposition, which the subspace of the
-    smallest ones then gets: to about 1e-11 of the largest.
-    """
+    """(singular values of B, its right singular vectors as columns), at most min(rows, columns), unsorted."""
     rows, columns = matrix.shape
-    if not min(rows, columns):
-        return np.zeros(0), np.zeros((columns, 0))
     if rows < columns:
         basis, square = np.linalg.qr(matrix.T)
         values, vectors = singular(square.T)
         return values, basis @ vectors
-    squares, vectors = np.linalg.eigh(matrix.T @ matrix)
+    return _roots(matrix.T @ matrix, lambda vectors: matrix @ vectors)
+
+
+SMALL = 1e-10
+"""Eigenvalues of BᵀB below this share of the largest are too inexact to take roots of."""
+
+
+def _roots(gram: Matrix, image: Callable[[Matrix], Matrix]) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
+    """Singular values and right singular vectors of B, of BᵀB and V ↦ B V.
+
+    By eigenvalues, several times faster than a singular value decomposition, which the subspace of the smallest ones
+    then gets: to about 1e-11 of the largest.
+    """
+    squares, vectors = np.linalg.eigh(gram)
     values = np.sqrt(np.maximum(squares, 0))
-    small = squares <= SMALL * squares.max()
+    small = squares <= SMALL * squares.max(initial=0.0)
     if small.any():
-        _, values[small], within = np.linalg.svd(matrix @ vectors[:, small], full_matrices=False)
+        rows = image(vectors[:, small])
+        # B may have fewer rows than these columns: with rows of 0 there are as many singular vectors as columns.
+        rows = np.pad(rows, ((0, max(0, rows.shape[1] - rows.shape[0])), (0, 0)))
+        _, values[small], within = np.linalg.svd(rows, full_matrices=False)
         vectors[:, small] = vectors[:, small] @ within.T
     return values, vectors
 
