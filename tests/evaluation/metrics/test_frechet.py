@@ -138,11 +138,24 @@ def test_the_noise_floor_is_what_real_images_come_to() -> None:
     fresh = [estimate(draws(200, of, rng), measure.target).value for _ in range(50)]
     assert measure.noise_floor(200) == pytest.approx(np.mean(fresh), abs=3 * np.std(fresh))
     assert measure.noise_floor(900) < measure.noise_floor(100)
-    assert measure.noise_floor(5000) == measure.noise_floor(1000)  # half of them
     # From mean and covariance alone.
     known = Frechet(Reference(2000, 6, known=lambda: measure.reference.moments))
     assert known.estimate(draws(50, of, rng)).value > 0
     assert known.noise_floor(200) == pytest.approx(np.mean(fresh), rel=0.3)
+
+
+def test_the_noise_floor_is_of_as_many_images_though_halves_are_farther_apart() -> None:
+    rng = np.random.default_rng(0)
+    of = gaussian(6, 0)
+    floors, fresh = [], []
+    for _ in range(60):
+        measure = Frechet(Reference.of(draws(200, of, rng)))
+        floors.append(measure.noise_floor(400))
+        fresh.append(measure.estimate(draws(400, of, rng)).value)
+    stderr = np.sqrt((np.var(floors, ddof=1) + np.var(fresh, ddof=1)) / 60)
+    assert abs(np.mean(floors) - np.mean(fresh)) < 3 * stderr
+    # Unscaled, it would be 2.7 times as much.
+    assert 1.7 * np.mean(fresh) > 4 * stderr
 
 
 def test_the_noise_floor_is_of_the_images_whatever_statistics_are_known() -> None:

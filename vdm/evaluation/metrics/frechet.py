@@ -164,15 +164,17 @@ class Frechet:
         return estimate(features, self.target)
 
     def noise_floor(self, num: int) -> float:
-        """The distance of `num` real images, at most half of them, from the rest.
+        """The distance of two disjoint parts of the real images, as it would be of `num` others from all of them.
 
-        Where mean and covariance alone are known it is that of Gaussian features, to first order: see `bias`.
+        Of n and m images it goes as 1/n + 1/m. Where mean and covariance alone are known it is that of Gaussian
+        features, to first order: see `bias`.
         """
         try:
             part, rest = parted(self.reference, num)
         except ValueError:
             return bias(num, self.reference.moments)
-        return estimate(part, target(rest)).value
+        ratio = (1 / num + 1 / (len(part) + rest.num)) / (1 / len(part) + 1 / rest.num)
+        return ratio * estimate(part, target(rest)).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
         """That images are fewer than the features, or than five times as many."""
