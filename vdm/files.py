@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import fcntl
 import json
 import os
 import tempfile
@@ -27,6 +28,15 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Waits for another program that makes the same, and keeps others waiting: of one lock file, which stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_writable(folder: Path, flag: str, hint: str = "") -> None:

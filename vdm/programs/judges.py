@@ -1,11 +1,10 @@
 """The classifier whose features samples are compared by: one in a folder, or the data's own, trained if need be."""
 
-import fcntl
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import cache as once
 from functools import partial
@@ -19,6 +18,7 @@ from vdm.config import DataConfig, EvaluationConfig, TrainingConfig
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.evaluation.metrics.extractors.classifier import Opened
+from vdm.files import held
 from vdm.programs.classifier import check_labels, resolve, train_on
 from vdm.programs.hooks import Evaluate, Log, Save
 from vdm.runs.classifiers import open_classifier
@@ -97,13 +97,6 @@ def _opened(folder: Path, dataset: Dataset | None) -> Opened:
     return Opened(classifier, variables, of, weights_digest(parallel.to_host(variables)))
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(folder: Path) -> AbstractContextManager[None]:
     """Waits for another program that trains the same."""
-    if not parallel.is_main():
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return held(folder.with_suffix(".lock")) if parallel.is_main() else nullcontext()

@@ -1,5 +1,6 @@
 """Features of many images: right for every batch size, kept in files, and never computed twice."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -123,6 +124,25 @@ def test_more_images_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     found = extraction()(source, folder=tmp_path, of="these")
     assert min(source.asked) == 10
     np.testing.assert_allclose(found["product"], EXACT, rtol=1e-5, atol=1e-2)
+
+
+def test_a_file_that_another_program_may_have_mapped_never_shrinks(tmp_path: Path) -> None:
+    before = extraction("sum")(Counted(IMAGES[:10]), folder=tmp_path, of="these")["sum"]
+    sizes = []
+    extraction()(
+        Counted(), folder=tmp_path, of="these", progress=lambda *_: sizes.append((tmp_path / "sum.f32").stat().st_size)
+    )
+    assert min(sizes) >= 40
+    assert_array_equal(before[:, 0], IMAGES[:10].reshape(10, -1).sum(axis=1))
+
+
+def test_of_two_programs_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
+    source = Counted()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: extraction()(source, folder=tmp_path, of="these"), range(2)))
+    assert sorted(source.asked) == list(range(NUM))
+    for each in found:
+        assert_array_equal(each["sum"][:, 0], IMAGES.reshape(NUM, -1).sum(axis=1))
 
 
 def test_what_cannot_be_is_refused() -> None:

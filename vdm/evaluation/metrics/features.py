@@ -16,13 +16,13 @@ from vdm.errors import InputError
 from vdm.evaluation.images import padded
 from vdm.evaluation.metrics.extractors import Extractor
 from vdm.evaluation.metrics.metric import Features
-from vdm.files import write_json
+from vdm.files import held, write_json
 from vdm.reading import read_json
 
 BATCH = 64
 """Images a call, over all devices."""
 
-RECORD = "features.json"
+RECORD, LOCK = "features.json", "features.lock"
 
 
 class Extraction:
@@ -55,8 +55,9 @@ class Extraction:
 
         With a `folder` they are kept there, each output in a file of its own that grows batch by batch, and come back
         as memory maps: what was computed before of `of`, which says what images they are, is not computed again, and
-        a run that was killed goes on. Of several processes each keeps all in memory. Raises ValueError for images of
-        another shape than the extractor takes, and for features that are not finite.
+        a run that was killed goes on. Another program that asks for the same waits. Of several processes of one
+        program each keeps all in memory. Raises ValueError for images of another shape than the extractor takes, and
+        for features that are not finite.
         """
         indices = np.arange(len(source)) if indices is None else indices
         if not len(indices):
@@ -64,17 +65,17 @@ class Extraction:
         if folder is None or jax.process_count() > 1:
             found = list(self._batches(source, indices, self.outputs, progress))
             return {name: np.concatenate([batch[name] for batch in found]) for name in self.outputs}
-        self._open(folder, of)
-        files = {name: _File(folder / f"{name}.f32", self.extractor.outputs[name]) for name in self.outputs}
-        missing = tuple(name for name, file in files.items() if file.rows < len(indices))
-        if missing:
-            done = min(files[name].rows for name in missing)
-            for name in missing:
-                files[name].cut(done)
-            for batch in self._batches(source, indices, missing, progress, done):
-                for name in missing:
-                    files[name].append(batch[name])
-        return {name: file.read(len(indices)) for name, file in files.items()}
+        with held(folder / LOCK):
+            self._open(folder, of)
+            files = {name: _File(folder / f"{name}.f32", self.extractor.outputs[name]) for name in self.outputs}
+            missing = tuple(name for name, file in files.items() if file.rows < len(indices))
+            if missing:
+                done = min(files[name].rows for name in missing)
+                for batch in self._batches(source, indices, missing, progress, done):
+                    for name in missing:
+                        files[name].add(done, batch[name])
+                    done += len(batch[missing[0]])
+            return {name: file.read(len(indices)) for name, file in files.items()}
 
     def _open(self, folder: Path, of: str) -> None:
         """Makes it a folder of these images' features, without those of others that it may have."""
@@ -84,7 +85,6 @@ class Extraction:
         except InputError:
             there = {}
         if there != record:
-            folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.f32"):
                 path.unlink()
             write_json(folder / RECORD, record)
@@ -136,7 +136,10 @@ class Extraction:
 
 
 class _File:
-    """Rows of float32 in a file, with nothing before or between them."""
+    """Rows of float32 in a file, with nothing before or between them.
+
+    It never shrinks: another program may have it as a memory map.
+    """
 
     def __init__(self, path: Path, dims: int):
         self.path, self.dims = path, dims
@@ -146,14 +149,13 @@ class _File:
         """Whole ones."""
         return self.path.stat().st_size // (4 * self.dims) if self.path.exists() else 0
 
-    def cut(self, rows: int) -> None:
-        """Keeps so many: what a kill had left of another, and what other outputs lack, goes."""
-        with self.path.open("ab") as file:
-            file.truncate(4 * self.dims * rows)
-
-    def append(self, rows: Features) -> None:
-        with self.path.open("ab") as file:
-            file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+    def add(self, start: int, rows: Features) -> None:
+        """Those of rows `start` … that it lacks, over what a kill may have left of the first of them."""
+        lacking = rows[max(0, self.rows - start) :]
+        self.path.touch()
+        with self.path.open("r+b") as file:
+            file.seek(4 * self.dims * (start + len(rows) - len(lacking)))
+            file.write(np.ascontiguousarray(lacking, "<f4").tobytes())
 
     def read(self, rows: int) -> Features:
         return np.memmap(self.path, "<f4", "r", shape=(rows, self.dims))
