@@ -85,6 +85,9 @@ def test_real_images_are_seen_once_and_with_a_cache_once_for_all_time(tmp_path: 
         made(images(20, 3))
     assert passes.count("features of real images by pixels") == 1
     assert passes.count("features of samples by pixels") == 4
+    passes.clear()
+    scorer("grey", "mean", progress=report)(images(20, 2))
+    assert passes.count("features of real images by pixels") == 1
     # A test split of the same name is another.
     other = scorer("mean", real=Real.of(DATASET, "test"), cache=tmp_path)
     other(images(20, 2))
@@ -122,6 +125,10 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path) -> None:
     [
         ({"mu": np.zeros(3)}, "no array 'sigma'"),
         ({"mu": np.zeros(3), "sigma": np.eye(2)}, r"mu \(3,\), sigma \(2, 2\); must be"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"mu \(0,\), sigma \(0, 0\); must be"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "num": np.array([7, 7])}, r"num is int64 \[7, 7\]; must be a whole"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "num": np.nan}, "num is float64 nan; must be a whole number"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2), "num": 1}, "num is int64 1; must be a whole number, 2 or more"),
         ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "mu or sigma is not finite"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [0.0, 1.0]])}, "sigma is not symmetric"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,10 +15,11 @@ from vdm import parallel, parts
 from vdm.data import Arrays, Dataset, examples, selected
 from vdm.data.dataset import Source
 from vdm.evaluation.metrics.extractors import Extractor
-from vdm.evaluation.metrics.features import BATCH, Extraction, short
+from vdm.evaluation.metrics.features import BATCH, LOCK, Extraction, short
 from vdm.evaluation.metrics.metric import Estimate, Features, Images, Labels, Measure, Metric, Reference
 from vdm.evaluation.metrics.moments import Moments, moments
 from vdm.evaluation.metrics.statistics import Statistics, read_statistics
+from vdm.files import held
 
 REAL, OTHERS = "real images", "real images of the other split"
 
@@ -79,7 +81,9 @@ class Scorer:
         Raises `parts.PartError` for what is no metric, and ValueError for one that can make nothing of the real images.
         """
         self.metrics: dict[str, Metric] = {name: parts.make("metric", name) for name in names}
-        self._real, self._cache, self._report = real, cache, progress
+        # Of several processes each keeps all in memory: what is there for one may not be for another.
+        self._real, self._cache, self._report = real, None if jax.process_count() > 1 else cache, progress
+        self._seen: dict[tuple[str, str], dict[str, Features]] = {}
         mesh = parallel.make_mesh() if mesh is None else mesh
         outputs = defaultdict(list)
         for name, metric in self.metrics.items():
@@ -165,12 +169,12 @@ class Scorer:
             # Of what a cache keeps, all; where a sample is all that any metric wants, pixels need none.
             if 0 < limit < len(source) and (self._cache is None or extractor.shape is not None):
                 return self._features(group, source, REAL, indices=selected(len(source), limit))[output]
-            features = self._features(group, source, REAL, self._folder(extractor, REAL), self._of(REAL))[output]
+            features = self._all(group, source, REAL)[output]
             return features if limit == 0 else features[selected(len(source), limit)]
 
         def of_others() -> Features:
             assert others is not None
-            return self._features(group, others, OTHERS, self._folder(extractor, OTHERS), self._of(OTHERS))[output]
+            return self._all(group, others, OTHERS)[output]
 
         def known() -> Moments:
             if given is not None:
@@ -180,7 +184,9 @@ class Scorer:
                 return moments(rows(0))
             path = folder / f"{output}.npz"
             if not path.exists():
-                Statistics(moments(rows(0)), extractor.identity, output, self._of(REAL), path).write()
+                made = Statistics(moments(rows(0)), extractor.identity, output, self._of(REAL), path)
+                with held(folder / LOCK):
+                    made.write()
             there = read_statistics(path)
             there.check(extractor, output)
             return there.moments
@@ -194,6 +200,14 @@ class Scorer:
 
     def _folder(self, extractor: Extractor, what: str) -> Path | None:
         return None if self._cache is None else folder_of(self._cache, extractor, self._of(what))
+
+    def _all(self, group: Group, source: Source, what: str) -> dict[str, Features]:
+        """Of all real images, by output; seen once, whatever metrics ask for them."""
+        key = group.extractor.identity, what
+        if key not in self._seen:
+            folder = self._folder(group.extractor, what)
+            self._seen[key] = self._features(group, source, what, folder, self._of(what))
+        return self._seen[key]
 
     def _features(
         self,

@@ -60,7 +60,7 @@ def read_statistics(path: Path) -> Statistics:
     arrays = read_npz(path, [*SOURCES, *(name for name in names if name == "num")])
     mean, cov = (arrays[name].astype(np.float64) for name in SOURCES)
     shapes = f"mu {mean.shape}, sigma {cov.shape}"
-    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+    if mean.ndim != 1 or not mean.size or cov.shape != (len(mean), len(mean)):
         raise InputError(f"{printable(path)}: {shapes}; must be (dims,) and (dims, dims)")
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise InputError(f"{printable(path)}: mu or sigma is not finite")
@@ -69,9 +69,11 @@ def read_statistics(path: Path) -> Statistics:
     of_ours = [name for name in ("extractor", "output", "of") if name in names]
     texts = {name: str(array) for name, array in read_npz(path, of_ours, TEXT).items()} if of_ours else {}
     # Others do not say how many images: as many as make the mean and covariance the truth.
-    num = int(arrays["num"]) if "num" in arrays else 2**62
+    num = arrays.get("num", np.int64(2**62))
+    if num.shape != () or num.dtype.kind not in "iu" or num < 2:
+        raise InputError(f"{printable(path)}: num is {num.dtype} {num.tolist()}; must be a whole number, 2 or more")
     return Statistics(
-        Moments(num, mean, (cov + cov.T) / 2),
+        Moments(int(num), mean, (cov + cov.T) / 2),
         texts.get("extractor", ""),
         texts.get("output", ""),
         texts.get("of", ""),
