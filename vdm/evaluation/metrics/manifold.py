@@ -92,8 +92,12 @@ class Manifold:
         return mean_and_without(np.minimum(counts, 1.0) if self.kind == "precision" else counts / self.k)
 
     def noise_floor(self, num: int) -> float:
-        """What `num` real images, at most half of them, come to beside the rest. ValueError for too few real ones."""
-        part, rest = disjoint(len(self.real), num)
+        """What real images come to beside others: two parts of them, in the proportion of `num` to all.
+
+        It depends on the proportion most, coverage above all. ValueError for too few real ones.
+        """
+        total = len(self.real)
+        part, rest = disjoint(total, round(total * num / (total + num)))
         others = Reference.of(self.real[rest])
         return Manifold(self.kind, self.k, others).estimate(self.real[part]).value
 
