@@ -67,6 +67,13 @@ def test_other_metrics_of_the_same_images_stay_and_nothing_is_drawn_or_seen_twic
     assert set(json.loads((more.stem / "metrics.json").read_text())["metrics"]) == {"mmd"}
 
 
+def test_too_few_images_are_refused_before_anything_is_drawn(make: Make) -> None:
+    sample = make(data=DATA)
+    with pytest.raises(InputError, match="^--metrics: memorization: images: 10 of them; must be 100 or more"):
+        score_samples(sample, Asked(["grey", "memorization"]))
+    assert not sample.stem.exists()
+
+
 def test_samples_that_are_there_are_named(make: Make) -> None:
     sample = make(data=DATA)
     drawn = score_samples(sample, Asked(["grey"]))

@@ -18,7 +18,8 @@ from vdm.evaluation.metrics.scoring import Real
 from vdm.evaluation.metrics.statistics import SOURCES, read_statistics
 from vdm.npz import array_names
 from vdm.progress import progress_of
-from vdm.reading import read_json
+from vdm.reading import read_json, shown
+from vdm.runs.records import read_record
 from vdm.runs.shards import Shards
 
 SPLITS = ("train", "test")
@@ -64,6 +65,9 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
     path = Path(text).expanduser()
     if path.is_dir() and any(path.glob("shard_*.npz")):
         shards = Shards(path)
+        own = read_record(path.absolute().parents[1]).get("data", {}).get("levels", levels)
+        if own != levels:
+            raise InputError(f"{text}: has images of {shown(own)} levels; must be of {levels}, as the real ones")
         settings = json.dumps(read_json(path / "settings.json", {}), sort_keys=True)
         return Samples(shards, None, f"samples {short(settings)}", shards[0]["image"].shape)
     dataset, split = _read(text, None if path.is_dir() else levels, console)

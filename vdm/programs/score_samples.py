@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm import parallel
+from vdm import parallel, parts
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
@@ -30,21 +30,21 @@ def score_samples(
     """
     run, console = sample.run, sample.console
     dataset = run.dataset
-    held, others = (Real.of(dataset), None) if real is None else real_of(real, run.model.levels, console)
+    folder = sample.stem if samples is None else sample.stem.parent / samples
+    there = None if samples is None else Shards(folder)
+    num = sample.settings.num if there is None else len(there)
+    labels = None
+    if any(parts.make("metric", name).labels for name in asked.metrics):
+        labels = _labels(sample, num) if there is None else _labels_of(run, folder, num)
+    scores.check(asked.metrics, num, labels is not None)
+    # Pictures have their own levels.
+    levels = None if real is None or Path(real).expanduser().is_dir() else run.model.levels
+    held, others = (Real.of(dataset), None) if real is None else real_of(real, levels, console)
     if others is not None and others.info.levels != run.model.levels:
         raise InputError(
             f"--real={real}: has images of {others.info.levels} levels; must be of {run.model.levels}, as samples are"
         )
-    folder = sample.stem if samples is None else sample.stem.parent / samples
-    there = None if samples is None else Shards(folder)
     measure = Scores(asked, held, run.model.levels, run.model.shape, console, dataset, run.mesh)
-    needed = [name for name, metric in measure.scorer.metrics.items() if metric.labels]
-    num = sample.settings.num if there is None else len(there)
-    labels = None
-    if needed:
-        labels = _labels(sample, num) if there is None else _labels_of(run, folder, num)
-        if labels is None:
-            raise InputError(f"--metrics={needed[0]}: needs labels, and samples of {run.path} have none")
     if there is None:
         sample.images()
         there = Shards(folder, num)

@@ -17,7 +17,7 @@ from vdm.comparisons import tables
 from vdm.data import Dataset
 from vdm.data.dataset import Source
 from vdm.errors import InputError
-from vdm.evaluation.metrics import Estimate, Labels, Metric
+from vdm.evaluation.metrics import Estimate, Labels, Metric, scoring
 from vdm.evaluation.metrics.extractors import Extractor
 from vdm.evaluation.metrics.features import BATCH, Extraction
 from vdm.evaluation.metrics.moments import moments
@@ -82,6 +82,12 @@ def names_of(text: str) -> list[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"--metrics={text}: {twice[0]} is there twice")
     return names
+
+
+def check(names: Sequence[str], num: int, labelled: bool) -> None:
+    """Raises `InputError` for a metric that can say nothing of so many images, with or without labels."""
+    with _named():
+        scoring.check({name: parts.make("metric", name) for name in names}, num, labelled)
 
 
 class Scores:

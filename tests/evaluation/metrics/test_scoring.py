@@ -158,6 +158,18 @@ def test_what_a_metric_needs_and_is_not_there_is_said() -> None:
     assert scorer("mean", "grey").cautions(7) == {"mean": ("7 are few",), "grey": ()}
 
 
+@pytest.mark.parametrize("name", sorted(set(parts.PARTS["metric"]) - {"grey", "mean", "others", "hits"}))
+def test_a_metric_takes_as_few_images_as_it_says(name: str) -> None:
+    metric = parts.make("metric", name)
+    x = np.random.default_rng(0).normal(size=(3, metric.least + 8, 5)).astype(np.float32)
+    measure = metric.prepare(Reference.of(x[0], x[1]))
+    labels = np.zeros(len(x[2]), int)
+    assert np.isfinite(measure.estimate(x[2, : metric.least], labels[: metric.least]).stderr)
+    for tried in (lambda few: metric.check(few, True), lambda few: measure.estimate(x[2, :few], labels[:few])):
+        with pytest.raises(ValueError, match=f"images: {metric.least - 1} of them.*; must be {metric.least} or more"):
+            tried(metric.least - 1)
+
+
 def test_moments_are_those_of_numpy_also_far_from_zero() -> None:
     x = (1e4 + np.random.default_rng(0).normal(size=(9000, 3))).astype(np.float32)
     found = moments(x)

@@ -21,6 +21,7 @@ def class_accuracy() -> Metric:
         digits=1,
         lower_is_better=False,
         labels=True,
+        least=2,
     )
 
 

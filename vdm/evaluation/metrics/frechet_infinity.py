@@ -11,6 +11,8 @@ SIZES = 15
 SMALLEST = 10
 """… from the images' number divided by this, as 5000 to 50 000, to all of them."""
 
+LEAST = 3 * SMALLEST
+
 
 def fid_infinity(extractor: str = "inception") -> Metric:
     """Fréchet distance extrapolated to infinitely many images: no bias in their number (Chong & Forsyth 2020).
@@ -21,7 +23,7 @@ def fid_infinity(extractor: str = "inception") -> Metric:
     ("FD∞ of dinov2(size='l')", 'FID∞')
     """
     title = "FID∞" if extractor == "inception" else f"FD∞ of {extractor}"
-    return Metric(title, FrechetInfinity, extractor, "")
+    return Metric(title, FrechetInfinity, extractor, "", least=LEAST)
 
 
 class FrechetInfinity(Frechet):
@@ -65,8 +67,8 @@ def extrapolated(features: Features, of: Target) -> Estimate:
     fewer than 30 images.
     """
     n = len(features)
-    if n < 3 * SMALLEST:
-        raise ValueError(f"images: {n} of them; must be {3 * SMALLEST} or more")
+    if n < LEAST:
+        raise ValueError(f"images: {n} of them; must be {LEAST} or more")
     sizes, weights = sizes_and_weights(n)
     order = np.random.default_rng(0).permutation(n)
     value, whole = estimate(features, of)

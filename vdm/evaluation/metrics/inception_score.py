@@ -48,7 +48,7 @@ def _metric(title: str, splits: int, extractor: str, output: str) -> Metric:
     def prepare(reference: Reference) -> InceptionScore:
         return InceptionScore(splits, reference)
 
-    return Metric(title, prepare, extractor, output, lower_is_better=False)
+    return Metric(title, prepare, extractor, output, lower_is_better=False, least=2 * splits)
 
 
 def score(logits: Features, splits: int) -> Estimate:

@@ -66,7 +66,8 @@ def _metric(kind: Kind, k: int, extractor: str) -> Metric:
         return Manifold(kind, k, reference)
 
     title = kind + (f" (k={k})" if k != USUAL[kind] else "") + (f", {extractor}" if extractor != "inception" else "")
-    return Metric(title, prepare, extractor, "", digits=3, lower_is_better=False)
+    least = k + 2 if kind == "recall" else 3
+    return Metric(title, prepare, extractor, "", digits=3, lower_is_better=False, least=least)
 
 
 class Manifold:

@@ -12,6 +12,8 @@ from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, Re
 BLOCKS = 50
 """Parts of the images that are left out in turn: the jackknife of single images is wrong of a median (Efron 1979)."""
 
+LEAST = 2 * BLOCKS
+
 NEAR = 0.01
 """Share of test images that count as near to a training image."""
 
@@ -29,7 +31,7 @@ def memorization(extractor: str = "pixels") -> Metric:
     >>> memorization().title
     'memorization ratio'
     """
-    return _metric("memorization ratio", ratio_of_medians, extractor)
+    return _metric("memorization ratio", ratio_of_medians, extractor, LEAST, lower_is_better=False)
 
 
 def copies(extractor: str = "pixels") -> Metric:
@@ -40,15 +42,15 @@ def copies(extractor: str = "pixels") -> Metric:
     >>> copies().heading()
     'share of copies'
     """
-    return _metric("share of copies", share_near, extractor)
+    return _metric("share of copies", share_near, extractor, 2, lower_is_better=True)
 
 
-def _metric(title: str, statistic: Statistic, extractor: str) -> Metric:
+def _metric(title: str, statistic: Statistic, extractor: str, least: int, lower_is_better: bool) -> Metric:
     def prepare(reference: Reference) -> Memorization:
         return Memorization(statistic, reference)
 
     words = title if extractor == "pixels" else f"{title}, {extractor}"
-    return Metric(words, prepare, extractor, "", digits=3, lower_is_better=title != "memorization ratio")
+    return Metric(words, prepare, extractor, "", digits=3, lower_is_better=lower_is_better, least=least)
 
 
 def nearest(features: Features, real: RealFeatures) -> tuple[Integer[np.ndarray, " images"], Lengths]:
@@ -71,8 +73,8 @@ def nearest(features: Features, real: RealFeatures) -> tuple[Integer[np.ndarray,
 
 def ratio_of_medians(samples: Lengths, others: OtherLengths) -> Estimate:
     """Of distances from the nearest training image; without each block of samples. ValueError for fewer than 100."""
-    if len(samples) < 2 * BLOCKS:
-        raise ValueError(f"images: {len(samples)} of them; must be {2 * BLOCKS} or more")
+    if len(samples) < LEAST:
+        raise ValueError(f"images: {len(samples)} of them; must be {LEAST} or more")
     scale = float(np.median(others))
     if not scale > 0:
         raise ValueError("real images: most test images are training images too; their distance is 0")

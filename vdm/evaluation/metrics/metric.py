@@ -160,6 +160,15 @@ class Metric(NamedTuple):
     """Whether it is a distance from the real images, or else a score."""
     labels: bool = False
     """Whether it needs the labels of the images."""
+    least: int = 3
+    """Of fewer images it says nothing."""
+
+    def check(self, num: int, labelled: bool) -> None:
+        """Raises ValueError for so few images, and for a metric of labels where there are none."""
+        if num < self.least:
+            raise ValueError(f"images: {num} of them; must be {self.least} or more")
+        if self.labels and not labelled:
+            raise ValueError("needs the labels of the images, and there are none")
 
     def heading(self, of: str = "") -> str:
         """ "1000 MMD² of samples", for `of` = "of samples"; with the unit if there is one."""

@@ -114,9 +114,7 @@ class Scorer:
         With a `folder` their features are kept there, as those of `of`: see `Extraction`. Raises ValueError for too few
         images, for those of another shape than an extractor takes, and for a metric of labels without them.
         """
-        for name, metric in self.metrics.items():
-            if metric.labels and labels is None:
-                raise ValueError(f"{name}: needs the labels of the images, and there are none")
+        check(self.metrics, len(images), labels is not None)
         features = self.features(images, folder, of)
         found = {}
         for name, measure in self.measures.items():
@@ -222,6 +220,15 @@ class Scorer:
             self._report(f"features of {what} by {group.extractor.title}", done, total)
 
         return group.extraction(source, indices, folder, of, progress)
+
+
+def check(metrics: Mapping[str, Metric], num: int, labelled: bool) -> None:
+    """Raises ValueError, with its name, for a metric that can say nothing of so many images, with or without labels."""
+    for name, metric in metrics.items():
+        try:
+            metric.check(num, labelled)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
 
 def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:

@@ -78,6 +78,7 @@ def _score(argv: Sequence[str]) -> None:
         real, dataset = real_of(given.real, given.levels, console)
         levels = given.levels or (256 if dataset is None else dataset.info.levels)
         samples = samples_of(given.samples, levels, console)
+        scores.check(asked.metrics, len(samples.source), samples.labels is not None)
         shape = samples.shape if dataset is None else dataset.info.shape
         measured = Scores(asked, real, levels, shape, console, dataset)(samples.source, samples.labels)
         console.print(scores.table(measured, f"{given.samples}: {len(samples.source)} images"), soft_wrap=False)
