@@ -131,7 +131,7 @@ def test_what_cannot_be_measured_is_refused_before_there_is_a_folder(
     refused(r"config\.evaluation\.metrics=\('fid',\): .*weights", config(("fid",)))
     alone = config(("class_accuracy",))
     alone.network.condition = ()
-    words = r"config\.evaluation\.metrics=\('class_accuracy',\): class_accuracy: needs labels, which samples of this"
+    words = r"config\.evaluation\.metrics=\('class_accuracy',\): class_accuracy: needs the labels of the images"
     refused(words, alone, model=conditional.model(False))
     monkeypatch.undo()
     image = {"image": np.asarray(tiny.images(4))}

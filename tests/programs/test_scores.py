@@ -69,7 +69,7 @@ def test_other_metrics_of_the_same_images_stay_and_nothing_is_drawn_or_seen_twic
 
 def test_too_few_images_are_refused_before_anything_is_drawn(make: Make) -> None:
     sample = make(data=DATA)
-    with pytest.raises(InputError, match="^--metrics: memorization: images: 10 of them; must be 100 or more"):
+    with pytest.raises(InputError, match=r"^--metrics: memorization: images: 10 of them; must be 100"):
         score_samples(sample, Asked(["grey", "memorization"]))
     assert not sample.stem.exists()
 
@@ -128,6 +128,16 @@ def test_statistics_are_made_and_told_from_images(files: Path, capsys: pytest.Ca
     assert "mmd: real images: only their mean and covariance are known" in error_line(command.main, argv, capsys)
     argv = ["statistics", "a_statistics.npz", "--extractor=pixels", "--out=again.npz"]
     assert "a_statistics.npz: are statistics already; must name images" in error_line(command.main, argv, capsys)
+
+
+def test_samples_of_other_levels_than_the_real_images_are_refused(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run/samples/drawn").mkdir(parents=True)
+    Path("run/run.json").write_text(json.dumps({"data": {"levels": 17}}))
+    np.savez("run/samples/drawn/shard_00000.npz", images=np.ones((4, 6, 5, 3), np.uint8))
+    argv = ["score", "run/samples/drawn", "a.npz", "--metrics=mmd"]
+    assert "drawn: has images of 17 levels; must be of 256, as the real ones" in error_line(command.main, argv, capsys)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from vdm import parts
 from vdm.comparisons.work import OpenClassifier
 from vdm.data import Dataset
 from vdm.errors import InputError
-from vdm.evaluation.metrics import Estimate, Images, Labels
+from vdm.evaluation.metrics import Estimate, Images, Labels, scoring
 from vdm.evaluation.metrics.scoring import Real, Scorer
 from vdm.files import cache_folder
 from vdm.progress import Passes
@@ -49,10 +48,8 @@ class Quality:
         info = dataset.info
         folder = None if settings.classifier is None else Path(settings.classifier)
         self._passes = Passes(console)
-        for name in settings.metrics:
-            if parts.make("metric", name).labels and not labelled:
-                raise InputError(f"{self._setting}: {name}: needs labels, which samples of this model have not")
         try:
+            scoring.check(settings.metrics, settings.samples, labelled)
             with self._passes as passes:
                 self._scorer = Scorer(
                     settings.metrics,

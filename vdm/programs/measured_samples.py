@@ -4,12 +4,12 @@ from typing import Any
 
 from rich.console import Console
 
-from vdm import parallel, parts
+from vdm import parallel
 from vdm.config import Config
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.evaluation.images import NonFiniteLatents
-from vdm.evaluation.metrics import Estimate, Metric
+from vdm.evaluation.metrics import Estimate, Metric, scoring
 from vdm.evaluation.metrics.scoring import Real, Scorer
 from vdm.files import cache_folder
 from vdm.guides import LABEL
@@ -38,10 +38,8 @@ class MeasureSamples(Hook):
         """
         settings, info = config.evaluation, dataset.info
         where = f"config.evaluation.metrics={settings.metrics}"
-        for name in settings.metrics:
-            if parts.make("metric", name).labels and LABEL not in model.condition:
-                raise InputError(f"{where}: {name}: needs labels, which samples of this model have not")
         try:
+            scoring.check(settings.metrics, settings.samples, LABEL in model.condition)
             with Passes(console) as passes:
                 self._scorer = Scorer(
                     settings.metrics,

@@ -87,7 +87,7 @@ def names_of(text: str) -> list[str]:
 def check(names: Sequence[str], num: int, labelled: bool) -> None:
     """Raises `InputError` for a metric that can say nothing of so many images, with or without labels."""
     with _named():
-        scoring.check({name: parts.make("metric", name) for name in names}, num, labelled)
+        scoring.check(names, num, labelled)
 
 
 class Scores:

@@ -114,7 +114,7 @@ class Scorer:
         With a `folder` their features are kept there, as those of `of`: see `Extraction`. Raises ValueError for too few
         images, for those of another shape than an extractor takes, and for a metric of labels without them.
         """
-        check(self.metrics, len(images), labels is not None)
+        check(list(self.metrics), len(images), labels is not None)
         features = self.features(images, folder, of)
         found = {}
         for name, measure in self.measures.items():
@@ -222,9 +222,10 @@ class Scorer:
         return group.extraction(source, indices, folder, of, progress)
 
 
-def check(metrics: Mapping[str, Metric], num: int, labelled: bool) -> None:
+def check(names: Sequence[str], num: int, labelled: bool) -> None:
     """Raises ValueError, with its name, for a metric that can say nothing of so many images, with or without labels."""
-    for name, metric in metrics.items():
+    for name in names:
+        metric: Metric = parts.make("metric", name)
         try:
             metric.check(num, labelled)
         except ValueError as error:
