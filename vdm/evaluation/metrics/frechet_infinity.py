@@ -42,7 +42,7 @@ class FrechetInfinity(Frechet):
         return extrapolated(part, target(rest)).stderr
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That the smallest subset has fewer images than features, where the bias is no line in 1/n."""
+        """That the smallest subset has fewer than two images a feature, where the bias is no line in 1/n."""
         return few(num, self.reference, num // SMALLEST)
 
 
