@@ -167,7 +167,7 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path) -> None:
     with pytest.raises(InputError, match=r"ancestral of 4 steps, but the model has 3; .*reference_calls must be at"):
         run(folder, "refused", discrete)
     with pytest.raises(
-        InputError, match=r"comparison\.metrics=\('class_accuracy',\): class_accuracy: needs labels"
+        InputError, match=r"comparison\.metrics=\('class_accuracy',\): class_accuracy: needs the labels"
     ):
         run(folder, "refused", metrics=("class_accuracy",))
     with pytest.raises(InputError, match=r"comparison\.metrics=\('fid',\): .*weights"):

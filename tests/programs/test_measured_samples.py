@@ -115,7 +115,7 @@ def test_samples_that_cannot_be_measured_stop_no_training(tmp_path: Path, monkey
         raise ValueError("images: are of no kind")
 
     monkeypatch.setattr(Frechet, "estimate", never)
-    said = "warning: step 2: samples are not measured: fd_classifier: images: are of no kind"
+    said = "step 2: samples are not measured: config.evaluation.metrics=('fd_classifier',): fd_classifier: images: are of no"
     assert said in run(tmp_path / "run", settings=config(("fd_classifier",)))
     assert measured(tmp_path / "run") == []
 

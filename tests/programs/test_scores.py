@@ -12,9 +12,9 @@ from PIL import Image
 
 from vdm import data, parts
 from vdm.errors import InputError
+from vdm.programs.asked import Asked, names_of
 from vdm.programs.commands import metrics as command
 from vdm.programs.score_samples import score_samples
-from vdm.programs.scores import Asked, names_of
 from vdm.runs import shards
 
 LEVELS, SHAPE = 17, (4, 4, 1)
@@ -47,7 +47,7 @@ def test_samples_are_drawn_measured_and_told(make: Make) -> None:
     record = json.loads((sample.stem / "metrics.json").read_text())
     assert record["metrics"]["grey"]["value"] == found["grey"].estimate.value
     assert record["metrics"]["grey"]["extractor"] == "pixels of 17 levels"
-    assert (record["of"]["num"], record["of"]["samples"]["seed"]) == (10, 0)
+    assert (record["of"]["num"], record["of"]["num_real"], record["of"]["samples"]["seed"]) == (10, 30, 0)
     value = f"{found['grey'].estimate.value:.3f} ± {found['grey'].estimate.stderr:.3f}"
     assert f"| {sample.stem.name} | {value} |" in (sample.stem / "metrics.md").read_text()
     assert "10 images" in sample.console.file.getvalue()
@@ -90,6 +90,29 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(make: Make)
     assert not sample.stem.exists()
 
 
+def test_too_few_samples_are_refused_before_anything_is_drawn(make: Make) -> None:
+    sample = make(data=DATA, num=10)
+    with pytest.raises(InputError, match="--metrics: memorization: images: 10 of them; must be 100 or more"):
+        score_samples(sample, Asked(["grey", "memorization"]))
+    assert not sample.stem.exists()
+
+
+def test_beside_statistics_the_runs_own_data_are_not_read(make: Make, tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", mu=np.zeros(16), sigma=np.eye(16))
+    # The run's own data cannot be read.
+    sample = make()
+    sample.run.config.data.name = "nowhere"
+    found = score_samples(sample, Asked(["frechet"]), real=str(tmp_path / "real.npz"))
+    assert np.isfinite(found["frechet"].estimate.value)
+    first = json.loads((sample.stem / "metrics.json").read_text())["of"]
+    assert first["num_real"] is None
+    # Other statistics of the same name are others.
+    np.savez(tmp_path / "real.npz", mu=np.ones(16), sigma=np.eye(16), num=40)
+    score_samples(sample, Asked(["frechet"]), real=str(tmp_path / "real.npz"))
+    again = json.loads((sample.stem / "metrics.json").read_text())["of"]
+    assert (again["num_real"], again["real"] == first["real"]) == (40, False)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"), [("grey,nix", "metric='nix': must be one of"), ("grey, grey()", "grey is there twice")]
 )
@@ -114,6 +137,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_any_images_are_scored_against_any_others(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["score", "b", "a.npz", "--metrics=grey,mmd", "--out=scores"])
     assert "b: 20 images" in capsys.readouterr().out
+    assert json.loads(Path("scores/metrics.json").read_text())["of"]["num_real"] == 30
     found = json.loads(Path("scores/metrics.json").read_text())["metrics"]
     b = np.stack([np.asarray(Image.open(f"b/{k}.png")) for k in range(20)])
     a = np.load("a.npz")["images"]
@@ -143,9 +167,10 @@ def test_samples_of_other_levels_than_the_real_images_are_refused(
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["score", "other", "a.npz", "--metrics=mmd"], r"images: are uint8 (4, 4, 3); pixels needs uint8 (6, 5, 3)"),
+        (["score", "other", "a.npz", "--metrics=mmd"], r"samples: are uint8 (4, 4, 3); pixels needs uint8 (6, 5, 3)"),
         (["score", "nix", "a.npz", "--metrics=mmd"], "unknown data set 'nix'"),
         (["score", "b", "a.npz", "--metrics=nix"], "--metrics=nix: metric='nix': must be one of"),
+        (["score", "b", "a.npz", "--metrics=memorization"], "memorization: images: 20 of them; must be 100 or more"),
         (["score", "b", "a.npz"], "the following arguments are required: --metrics"),
         (["score", "b", "digits", "--metrics=mmd"], "b: has images of 256 levels; must be of 17"),
         (["score", "b", "a.npz", "--metrics=mmd", "--batch_size=0"], "--batch_size=0: must be from 1"),

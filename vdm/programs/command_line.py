@@ -86,8 +86,8 @@ def workdir() -> Path:
 
 
 def define_out(name: str) -> None:
-    """The flag --out of a program that leaves its results in the folder `name` of a run that it only reads."""
-    flags.DEFINE_string("out", None, f"Folder to write {name}/ to; then nothing is written to --workdir.")
+    """The flag --out of a program that leaves `name`, its results, in a run that it only reads."""
+    flags.DEFINE_string("out", None, f"Folder to write {name} to; then nothing is written to --workdir.")
 
 
 def out() -> Path | None:
@@ -139,8 +139,8 @@ class Parser(argparse.ArgumentParser):
         def formatter(prog: str) -> argparse.HelpFormatter:
             return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=HELP_WIDTH)
 
-        # By the name that it was called by.
-        called = sys.argv[0] if sys.argv[0].startswith("vdm ") else prog
+        # By the name that it was called by; actions of `vdm NAME` have theirs.
+        called = sys.argv[0] if sys.argv[0].startswith("vdm ") and not prog.startswith("vdm ") else prog
         super().__init__(prog=called, formatter_class=formatter, allow_abbrev=False, add_help=False)
         self._full = inspect.cleandoc(description or "").replace(prog, called)
         first, example = _brief(self._full)

@@ -7,17 +7,16 @@ from rich.console import Console
 from vdm import parallel
 from vdm.config import Config
 from vdm.data import Dataset
-from vdm.errors import InputError
 from vdm.evaluation.images import NonFiniteLatents
-from vdm.evaluation.metrics import Estimate, Metric, scoring
-from vdm.evaluation.metrics.scoring import Real, Scorer
+from vdm.evaluation.metrics import Estimate, Metric
+from vdm.evaluation.metrics.quality import Quality
+from vdm.evaluation.metrics.scoring import Real
 from vdm.files import cache_folder
 from vdm.guides import LABEL
 from vdm.keys import Stream
 from vdm.programs import judges
 from vdm.programs.hooks import Hook, heeding_progress, rhythm
 from vdm.programs.session import Session
-from vdm.progress import Passes
 from vdm.runs.records import read_metrics
 
 KIND = "metrics"
@@ -37,24 +36,17 @@ class MeasureSamples(Hook):
         Raises `InputError` for a metric that needs what is not there, or can make nothing of the data.
         """
         settings, info = config.evaluation, dataset.info
-        where = f"config.evaluation.metrics={settings.metrics}"
-        try:
-            scoring.check(settings.metrics, settings.samples, LABEL in model.condition)
-            with Passes(console) as passes:
-                self._scorer = Scorer(
-                    settings.metrics,
-                    Real.of(dataset),
-                    info.levels,
-                    info.shape,
-                    cache=cache_folder("features"),
-                    progress=passes,
-                    classifier=judges.opener(dataset, None, cache_folder(judges.CACHE), console),
-                )
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
-        cautions = self._scorer.cautions(settings.samples)
-        for line in dict.fromkeys(line for lines in cautions.values() for line in lines):
-            console.print(f"note: {line}", style="yellow", markup=False, soft_wrap=True)
+        self._quality = Quality(
+            settings.metrics,
+            Real.of(dataset),
+            info.levels,
+            info.shape,
+            settings.samples,
+            f"config.evaluation.metrics={settings.metrics}",
+            console,
+            LABEL in model.condition,
+            classifier=judges.opener(dataset, None, cache_folder(judges.CACHE), console),
+        )
 
     def due(self, session: Session) -> bool:
         return session.is_last or rhythm(session.config.training.evaluate_every, session)
@@ -75,7 +67,7 @@ class MeasureSamples(Hook):
         numbers = {name: each.value for name, each in estimates.items()}
         errors = {f"{name}_stderr": each.stderr for name, each in estimates.items()}
         session.record(KIND, **numbers, **errors)
-        said = ", ".join(_said(self._scorer.metrics[name], each) for name, each in estimates.items())
+        said = ", ".join(_said(self._quality.metrics[name], each) for name, each in estimates.items())
         session.console.print(f"step {session.step}  {said} ({num} samples)", style="bold", soft_wrap=True)
 
     def _measured(self, session: Session, num: int) -> dict[str, Estimate]:
@@ -84,7 +76,7 @@ class MeasureSamples(Hook):
             images, _ = session.sampler(
                 session.variables, session.key(Stream.SAMPLING), num, progress, condition=condition
             )
-        return self._scorer(images, (condition or {}).get(LABEL))
+        return self._quality(images, (condition or {}).get(LABEL))
 
 
 def _said(metric: Metric, estimate: Estimate) -> str:

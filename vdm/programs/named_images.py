@@ -86,7 +86,8 @@ def real_of(text: str, levels: int | None, console: Console) -> RealImages:
     """
     path = Path(text).expanduser()
     if path.suffix == ".npz" and path.is_file() and set(SOURCES) <= set(array_names(path)):
-        return RealImages(Real(None, None, text, read_statistics(path)), None)
+        statistics = read_statistics(path)
+        return RealImages(Real(None, None, statistics.name, statistics), None)
     dataset, split = _read(text, levels, console)
     if split or not path.exists():
         return RealImages(Real.of(dataset, split or "train"), dataset)

@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from vdm import parallel, parts
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
 from vdm.evaluation.metrics.scoring import Real
+from vdm.guides import LABEL
+from vdm.model import Condition
 from vdm.programs import closest, scores
+from vdm.programs.asked import Asked
 from vdm.programs.named_images import real_of
 from vdm.programs.sample import Sample
-from vdm.programs.scores import Asked, Score, Scores
+from vdm.programs.scores import Score
 from vdm.reading import field
 from vdm.runs.open import Run
 from vdm.runs.shards import Shards, settings_of
@@ -29,41 +33,45 @@ def score_samples(
     bad input, before anything is drawn.
     """
     run, console = sample.run, sample.console
-    dataset = run.dataset
+    held = Real.of(run.dataset) if real is None else _real(real, run.model.levels, console)
+    # Where the results go, and where the images are.
     folder = sample.stem if samples is None else sample.stem.parent / samples
-    there = None if samples is None else Shards(folder)
+    images = sample.stem if samples is None else _found(sample, samples)
+    there = None if samples is None else Shards(images)
     num = sample.settings.num if there is None else len(there)
     labels = None
     if any(parts.make("metric", name).labels for name in asked.metrics):
-        labels = _labels(sample, num) if there is None else _labels_of(run, folder, num)
-    scores.check(asked.metrics, num, labels is not None)
-    # Pictures have their own levels.
-    levels = None if real is None or Path(real).expanduser().is_dir() else run.model.levels
-    held, others = (Real.of(dataset), None) if real is None else real_of(real, levels, console)
-    if others is not None and others.info.levels != run.model.levels:
-        raise InputError(
-            f"--real={real}: has images of {others.info.levels} levels; must be of {run.model.levels}, as samples are"
-        )
-    measure = Scores(asked, held, run.model.levels, run.model.shape, console, dataset, run.mesh)
+        labels = _label(sample.conditions(num)) if samples is None else _labels_of(run, images, num)
+    labelled, shape, levels = labels is not None, run.model.shape, run.model.levels
+    quality = asked.quality(held, levels, shape, num, labelled, console, lambda: run.dataset, run.mesh)
     if there is None:
         sample.images()
-        there = Shards(folder, num)
-    settings = settings_of(folder)
+        there = Shards(images, num)
+    settings = settings_of(images)
     kept = folder / "features", short(json.dumps(settings, sort_keys=True))
-    found = measure(there, labels, *kept)
+    found = scores.measured(quality, there, labels, *kept)
     console.print(scores.table(found, f"{folder.name}: {num} images"), soft_wrap=False)
-    scores.write(folder, found, folder.name, {"samples": settings, "num": num, "real": held.name})
+    scores.write(folder, found, folder.name, settings, num, held)
     console.print(f"wrote {folder}/metrics.json and metrics.md", soft_wrap=True)
     if held.source is not None and parallel.is_main():
-        for path in closest.pictures(measure.scorer, there, held.source, run.model.levels, folder, kept):
+        for path in closest.pictures(quality.scorer, there, held.source, levels, folder, kept):
             console.print(f"wrote {path}", soft_wrap=True)
     return found
 
 
-def _labels(sample: Sample, num: int) -> Labels | None:
-    """Those that the samples are drawn with."""
-    condition = sample.conditions(num)
-    return None if condition is None or "label" not in condition else np.asarray(condition["label"])
+def _real(text: str, levels: int, console: Console) -> Real:
+    real, dataset = real_of(text, levels, console)
+    if dataset is not None and dataset.info.levels != levels:
+        raise InputError(
+            f"--real={text}: has images of {dataset.info.levels} levels; must be of {levels}, as samples are"
+        )
+    return real
+
+
+def _found(sample: Sample, name: str) -> Path:
+    """The folder of samples of this name: where the others go, or in the run itself."""
+    places = [sample.stem.parent / name, sample.run.path / "samples" / name]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _labels_of(run: Run, folder: Path, num: int) -> Labels | None:
@@ -73,5 +81,8 @@ def _labels_of(run: Run, folder: Path, num: int) -> Labels | None:
     if said is None:
         return None
     seed, guidance = field(settings, "seed", int, path), field(settings, "guidance", str, path, "none")
-    condition = run.conditions(said, seed, guidance)(num)
-    return None if condition is None or "label" not in condition else np.asarray(condition["label"])
+    return _label(run.conditions(said, seed, guidance)(num))
+
+
+def _label(condition: Condition) -> Labels | None:
+    return None if condition is None or LABEL not in condition else np.asarray(condition[LABEL])

@@ -153,7 +153,7 @@ def test_what_a_metric_needs_and_is_not_there_is_said() -> None:
         scorer("hits")(images(20, 2))
     with pytest.raises(ValueError, match="others: real images: there is no test split"):
         scorer("others", real=Real.of(DATASET, "test"))(images(20, 2))
-    with pytest.raises(ValueError, match=r"images: are uint8 \(3, 4, 1\); pixels needs uint8 \(4, 3, 1\)"):
+    with pytest.raises(ValueError, match=r"samples: are uint8 \(3, 4, 1\); pixels needs uint8 \(4, 3, 1\)"):
         scorer("mean")(images(20, 2).reshape(20, 3, 4, 1))
     assert scorer("mean", "grey").cautions(7) == {"mean": ("7 are few",), "grey": ()}
 

@@ -12,7 +12,7 @@ from vdm import parts
 from vdm.comparisons.guidance.plot import plot
 from vdm.comparisons.guidance.settings import GuidanceSettings
 from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, markdown
-from vdm.comparisons.quality import Quality
+from vdm.comparisons.quality import quality_of, weights_of
 from vdm.comparisons.work import (
     Programs,
     Work,
@@ -30,6 +30,7 @@ from vdm.errors import InputError
 from vdm.evaluation.class_quality import diversity
 from vdm.evaluation.images import ImageSampler, check_steps
 from vdm.evaluation.metrics import Images, Labels
+from vdm.evaluation.metrics.quality import Quality
 from vdm.files import replace_text, write_json
 from vdm.guides import LABEL, Guide
 from vdm.keys import Stream, stream_key
@@ -75,7 +76,7 @@ def compare_guidance(
             f"comparison.samples={settings.samples}: each is of another class; must be more, "
             "so that a class has two samples to compare"
         )
-    quality = Quality(settings, trained.dataset, True, trained.mesh, programs.classifier, console)
+    quality = quality_of(settings, trained.dataset, True, trained.mesh, programs.classifier, console)
     with lock(workdir):
         return _Guidances(trained, settings, quality, samplers, workdir, console).run()
 
@@ -164,7 +165,7 @@ class _Guidances:
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images.
             "choice": CHOICE,
-        } | self.quality.settings
+        } | weights_of(self.quality)
 
     def _measure(self, name: str) -> dict[str, Any]:
         """What the images of one guidance come to; every one has the same key, and so the same latents."""

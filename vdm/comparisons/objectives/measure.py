@@ -13,7 +13,7 @@ from vdm import model as model_lib
 from vdm import parallel, parts, precisions
 from vdm.comparisons.objectives.settings import ObjectivesSettings
 from vdm.comparisons.objectives.table import Choice, ObjectiveOutcome, markdown, speed_ups
-from vdm.comparisons.quality import Quality
+from vdm.comparisons.quality import quality_of, weights_of
 from vdm.comparisons.seeds import seeds_of
 from vdm.comparisons.work import (
     Programs,
@@ -33,6 +33,7 @@ from vdm.data.selection import CHOICE, VERSION
 from vdm.errors import InputError
 from vdm.evaluation.bound import Evaluator, exact_draws
 from vdm.evaluation.images import ImageSampler, with_steps_of
+from vdm.evaluation.metrics.quality import Quality
 from vdm.files import replace_text, write_json
 from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
@@ -81,7 +82,7 @@ def compare_objectives(
         dataset = load(config.data, progress)
     mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
     labelled = LABEL in config.network.condition
-    quality = Quality(settings, dataset, labelled, mesh, programs.classifier, console)
+    quality = quality_of(settings, dataset, labelled, mesh, programs.classifier, console)
     with lock(workdir):
         return _Objectives(config, settings, quality, dataset, mesh, workdir, console, programs.train).run(runs)
 
@@ -152,7 +153,7 @@ class _Objectives:
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
         # Of the metrics' real images, and the conditions.
-        return {"sampling": sampling, "choice": CHOICE} | rest | self.quality.settings
+        return {"sampling": sampling, "choice": CHOICE} | rest | weights_of(self.quality)
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
         trained = open_last(config, folder, self.mesh)

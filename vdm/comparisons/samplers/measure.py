@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from vdm import parts
-from vdm.comparisons.quality import Quality
+from vdm.comparisons.quality import quality_of, weights_of
 from vdm.comparisons.samplers.plot import plot
 from vdm.comparisons.samplers.settings import SamplersSettings, on_grid
 from vdm.comparisons.samplers.table import (
@@ -33,6 +33,7 @@ from vdm.data.selection import CHOICE
 from vdm.errors import InputError
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.evaluation.metrics import Estimate
+from vdm.evaluation.metrics.quality import Quality
 from vdm.files import replace_text, write_json
 from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
@@ -86,7 +87,7 @@ def compare_samplers(
     sampling = config.sampling
     condition = trained.conditions(sampling.labels, config.seed, sampling.guidance)(settings.samples)
     labelled = LABEL in (condition or {})
-    quality = Quality(settings, trained.dataset, labelled, trained.mesh, programs.classifier, console)
+    quality = quality_of(settings, trained.dataset, labelled, trained.mesh, programs.classifier, console)
     with lock(workdir):
         return _Samplers(trained, settings, quality, workdir, console).run(wanted)
 
@@ -146,7 +147,7 @@ class _Samplers:
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images, and the conditions.
             "choice": CHOICE,
-        } | self.quality.settings
+        } | weights_of(self.quality)
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         """The quality of the images of one sampler; every sampler has the same key, and so the same z₁."""

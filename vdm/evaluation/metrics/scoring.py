@@ -40,6 +40,14 @@ class Real:
     statistics: Statistics | None = None
     """Mean and covariance that another program had computed."""
 
+    @property
+    def num(self) -> int | None:
+        """How many there are; None where statistics do not say it."""
+        if self.source is not None:
+            return len(self.source)
+        assert self.statistics is not None
+        return self.statistics.num
+
     @classmethod
     def of(cls, dataset: Dataset, split: str = "train") -> "Real":
         """A split of a data set."""
@@ -219,7 +227,10 @@ class Scorer:
         def progress(done: int, total: int) -> None:
             self._report(f"features of {what} by {group.extractor.title}", done, total)
 
-        return group.extraction(source, indices, folder, of, progress)
+        try:
+            return group.extraction(source, indices, folder, of, progress)
+        except ValueError as error:
+            raise ValueError(f"{what}: {str(error).removeprefix('images: ')}") from error
 
 
 def check(names: Sequence[str], num: int, labelled: bool) -> None:

@@ -1,5 +1,6 @@
 """Mean and covariance of real images' features as a file: our own, or those that other FID tools publish."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from vdm.npz import TEXT, array_names, read_npz
 SOURCES = ("mu", "sigma")
 """The arrays that all such files have."""
 
+UNKNOWN = 2**62
+"""Number of images where a file does not say it: as many as make the mean and covariance the truth."""
+
 
 class Statistics(NamedTuple):
     """What features of the real images come to, and what they are of."""
@@ -25,6 +29,17 @@ class Statistics(NamedTuple):
     of: str
     """Which images."""
     path: Path
+
+    @property
+    def num(self) -> int | None:
+        """Of how many images; None in files that do not say it."""
+        return None if self.moments.num == UNKNOWN else self.moments.num
+
+    @property
+    def name(self) -> str:
+        """What they are, with a digest: numbers by others are other numbers."""
+        digest = hashlib.sha256(self.moments.mean.tobytes() + self.moments.cov.tobytes()).hexdigest()[:16]
+        return f"statistics sha256:{digest} of {self.of or printable(self.path)}"
 
     def check(self, extractor: Extractor, output: str) -> None:
         """Raises `InputError` if they are of another extractor, as far as the file says, or of so many features."""
@@ -68,8 +83,7 @@ def read_statistics(path: Path) -> Statistics:
         raise InputError(f"{printable(path)}: sigma is not symmetric")
     of_ours = [name for name in ("extractor", "output", "of") if name in names]
     texts = {name: str(array) for name, array in read_npz(path, of_ours, TEXT).items()} if of_ours else {}
-    # Others do not say how many images: as many as make the mean and covariance the truth.
-    num = arrays.get("num", np.int64(2**62))
+    num = arrays.get("num", np.int64(UNKNOWN))
     if num.shape != () or num.dtype.kind not in "iu" or num < 2:
         raise InputError(f"{printable(path)}: num is {num.dtype} {num.tolist()}; must be a whole number, 2 or more")
     return Statistics(

@@ -91,7 +91,7 @@ def define() -> None:
         "weights", None, "With --metrics: file or folder of extractors' weights (default: VDM_WEIGHTS)."
     )
     flags.DEFINE_string("classifier", None, "With --metrics: folder of a classifier (default: one of the data's own).")
-    cli.define_out("evaluations, or samples with --metrics,")
+    cli.define_out("evaluations/ (samples/ with --metrics)")
 
 
 def program() -> None:
@@ -140,10 +140,9 @@ def program() -> None:
 
 def _score(config: Config, workdir: Path, console: Console) -> None:
     from vdm.evaluation.images import with_steps_of
-    from vdm.files import cache_folder
+    from vdm.programs.asked import Asked, names_of
     from vdm.programs.sample import Sample
     from vdm.programs.score_samples import score_samples
-    from vdm.programs.scores import Asked, names_of
 
     given = flags.FLAGS
     if given.samples is not None and given.num is not None:
@@ -155,7 +154,6 @@ def _score(config: Config, workdir: Path, console: Console) -> None:
         names_of(given.metrics),
         None if given.weights is None else Path(given.weights),
         None if given.classifier is None else Path(given.classifier),
-        cache_folder("features"),
         config.evaluation.batch_size,
     )
     sample = Sample(config, workdir, given.checkpoint, 0, console, cli.out())

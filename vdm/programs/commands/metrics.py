@@ -20,11 +20,19 @@ from vdm.errors import InputError
 from vdm.evaluation.metrics.convert import convert
 from vdm.evaluation.metrics.features import BATCH
 from vdm.evaluation.metrics.published import NETWORKS
-from vdm.files import cache_folder, check_writable
+from vdm.files import check_writable
 from vdm.programs import compilation, scores, streams
+from vdm.programs.asked import Asked, names_of
 from vdm.programs.command_line import Parser
 from vdm.programs.named_images import real_of, samples_of
-from vdm.programs.scores import Asked, Scores, names_of
+
+STATISTICS = """Keeps mean and covariance of real images' features in a file that REAL of vdm metrics score may be.
+
+vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
+vdm metrics statistics pictures/ --extractor="dinov2(size='b')" --out=pictures_statistics.npz
+
+DATA is a folder of pictures, an npz file of images, or the name of data, as digits or cifar10@test.
+"""
 
 CONVERT = f"""Makes of the published weights of an extractor a file that --weights and VDM_WEIGHTS take.
 
@@ -80,16 +88,17 @@ def _score(argv: Sequence[str]) -> None:
         samples = samples_of(given.samples, levels, console)
         scores.check(asked.metrics, len(samples.source), samples.labels is not None)
         shape = samples.shape if dataset is None else dataset.info.shape
-        measured = Scores(asked, real, levels, shape, console, dataset)(samples.source, samples.labels)
-        console.print(scores.table(measured, f"{given.samples}: {len(samples.source)} images"), soft_wrap=False)
+        num, labelled = len(samples.source), samples.labels is not None
+        quality = asked.quality(real, levels, shape, num, labelled, console, lambda: dataset)
+        measured = scores.measured(quality, samples.source, samples.labels)
+        console.print(scores.table(measured, f"{given.samples}: {num} images"), soft_wrap=False)
         if given.out is not None:
-            of = {"samples": samples.of, "num": len(samples.source), "real": real.name}
-            scores.write(given.out, measured, given.samples, of)
+            scores.write(given.out, measured, given.samples, samples.of, num, real)
             console.print(f"wrote {given.out}/metrics.json and metrics.md", soft_wrap=True)
 
 
 def _statistics(argv: Sequence[str]) -> None:
-    parser = Parser("vdm metrics statistics", __doc__)
+    parser = Parser("vdm metrics statistics", STATISTICS)
     parser.add_argument("data", help="the images: DATA@SPLIT, a folder or an npz file")
     parser.add_argument("--extractor", default="inception", help="whose features (default: inception)")
     parser.add_argument("--output", help="which of its outputs (default: its first)")
@@ -101,7 +110,7 @@ def _statistics(argv: Sequence[str]) -> None:
             raise InputError(f"--out={given.out}: must end in .npz")
         check_writable(given.out.parent, "--out")
         console = streams.make_console()
-        made = scores.statistics(_asked(given, ()), given.data, given.levels, given.extractor, given.output, console)
+        made = _asked(given, ()).statistics(given.data, given.levels, given.extractor, given.output, console)
         made._replace(path=given.out).write()
         console.print(
             f"wrote {given.out}: {len(made.moments.mean)} features ({made.output} of {made.extractor}) of "
@@ -124,4 +133,4 @@ def _asked(given: argparse.Namespace, names: Sequence[str]) -> Asked:
     if not 1 <= given.batch_size <= MAX_BATCH:
         raise InputError(f"--batch_size={given.batch_size}: must be from 1 to {MAX_BATCH}")
     compilation.keep()
-    return Asked(names, given.weights, given.classifier, cache_folder("features"), given.batch_size)
+    return Asked(names, given.weights, given.classifier, given.batch_size)

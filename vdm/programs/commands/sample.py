@@ -63,7 +63,7 @@ def define() -> None:
         "Instead, invert so many test images by DDIM, and back; prints the error.",
     )
 
-    cli.define_out("samples")
+    cli.define_out("samples/")
 
 
 def program() -> None:

@@ -1,0 +1,110 @@
+"""What is asked of samples: metrics by name with their extractors' weights, ready to measure; reference statistics."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+
+from jax.sharding import Mesh
+from rich.console import Console
+
+from vdm import parallel, parts
+from vdm.data import Dataset
+from vdm.errors import InputError
+from vdm.evaluation.metrics.extractors import Extractor
+from vdm.evaluation.metrics.extractors.classifier import Opened
+from vdm.evaluation.metrics.features import BATCH, Extraction
+from vdm.evaluation.metrics.moments import moments
+from vdm.evaluation.metrics.quality import CACHE, Quality
+from vdm.evaluation.metrics.scoring import Real, folder_of
+from vdm.evaluation.metrics.statistics import Statistics
+from vdm.files import cache_folder
+from vdm.programs import judges
+from vdm.programs.named_images import real_of
+from vdm.progress import progress_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, and with what."""
+
+    metrics: Sequence[str]
+    """Texts of kind "metric"."""
+    weights: Path | None = None
+    """File or folder of the extractors' weights; None: where VDM_WEIGHTS says."""
+    classifier: Path | None = None
+    """Folder of the classifier whose features are asked for; None: the data's own."""
+    batch_size: int = BATCH
+
+    def quality(
+        self,
+        real: Real,
+        levels: int,
+        shape: Sequence[int],
+        num: int,
+        labelled: bool,
+        console: Console,
+        data: Callable[[], Dataset | None],
+        mesh: Mesh | None = None,
+    ) -> Quality:
+        """For `num` samples of `levels` and `shape`; `data` is called for what a classifier may be trained on.
+
+        Raises `InputError` as `Quality` does.
+        """
+        return Quality(
+            self.metrics,
+            real,
+            levels,
+            shape,
+            num,
+            "--metrics",
+            console,
+            labelled,
+            mesh,
+            self.batch_size,
+            weights=self.weights,
+            classifier=self._classifier(data, console),
+        )
+
+    def statistics(
+        self, data: str, levels: int | None, extractor: str, output: str | None, console: Console
+    ) -> Statistics:
+        """Mean and covariance of an extractor's features of real images, as `real_of` names them; at no path yet.
+
+        Raises `InputError` for what is no extractor, that lacks weights or has no such output.
+        """
+        real, dataset = real_of(data, levels, console)
+        if dataset is None or real.source is None:
+            raise InputError(f"{data}: are statistics already; must name images")
+        info, cache = dataset.info, cache_folder(CACHE)
+        classifier = self._classifier(lambda: dataset, console)
+        context = {"levels": info.levels, "shape": tuple(info.shape)}
+        try:
+            made: Extractor = parts.make("extractor", extractor, **context, weights=self.weights, classifier=classifier)
+            output = next(iter(made.outputs)) if output is None else output
+            extraction = Extraction(made, [output], parallel.make_mesh(), self.batch_size)
+            folder = None if cache is None else folder_of(cache, made, real.name)
+            with progress_of(console, f"features by {made.title}") as progress:
+                features = extraction(real.source, folder=folder, of=real.name, progress=progress)[output]
+            return Statistics(moments(features), made.identity, output, real.name, Path())
+        except ValueError as error:
+            raise InputError(f"--extractor={extractor}: {error}") from error
+
+    def _classifier(self, data: Callable[[], Dataset | None], console: Console) -> Callable[[], Opened]:
+        @once
+        def opened() -> Opened:
+            # The data are read for it alone, maybe.
+            return judges.opener(data(), self.classifier, cache_folder(judges.CACHE), console)()
+
+        return opened
+
+
+def names_of(text: str) -> list[str]:
+    """The metrics of --metrics. Raises `InputError` for what is none, and for one that is there twice."""
+    try:
+        names = [parts.canonical("metric", each) for each in parts.texts(text)]
+    except parts.PartError as error:
+        raise InputError(f"--metrics={text}: {error}") from error
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--metrics={text}: {twice[0]} is there twice")
+    return names
