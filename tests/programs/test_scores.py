@@ -81,6 +81,8 @@ def test_samples_that_are_there_are_named(make: Make) -> None:
     assert again["grey"].estimate.value == drawn["grey"].estimate.value
     with pytest.raises(InputError, match="nothing: has no shard_"):
         score_samples(make(data=DATA), Asked(["grey"]), samples="nothing")
+    with pytest.raises(InputError, match="photos32: has images of 256 levels; must be of 17, as the others"):
+        score_samples(make(data=DATA), Asked(["grey"]), samples=sample.stem.name, real="photos32")
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(make: Make) -> None:

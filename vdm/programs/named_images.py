@@ -70,10 +70,8 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
             raise InputError(f"{text}: has images of {shown(own)} levels; must be of {levels}, as the real ones")
         settings = json.dumps(read_json(path / "settings.json", {}), sort_keys=True)
         return Samples(shards, None, f"samples {short(settings)}", shards[0]["image"].shape)
-    dataset, split = _read(text, None if path.is_dir() else levels, console)
+    dataset, split = _read(text, levels, console)
     info = dataset.info
-    if info.levels != levels:
-        raise InputError(f"{text}: has images of {info.levels} levels; must be of {levels}, as the real ones")
     source: Source = getattr(dataset, split) if split else Both(dataset)
     labels = None if info.classes is None else np.array([int(source[k]["label"]) for k in range(len(source))])
     return Samples(source, labels, f"{info.name} {info.version} {split}", info.shape)
@@ -82,7 +80,7 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
 def real_of(text: str, levels: int | None, console: Console) -> RealImages:
     """The images, or the statistics of an npz file with `mu` and `sigma`; of a data set's name, the train split.
 
-    Raises `InputError` for what names none.
+    Raises `InputError` for what names none, and for images of other levels, if these are given.
     """
     path = Path(text).expanduser()
     if path.suffix == ".npz" and path.is_file() and set(SOURCES) <= set(array_names(path)):
@@ -101,9 +99,11 @@ def _read(text: str, levels: int | None, console: Console) -> tuple[Dataset, str
     if split not in SPLITS:
         name, split = text, ""
     path = Path(name).expanduser()
-    if path.is_dir():
-        name = f"folder:{name}"
-    elif path.suffix == ".npz" and path.is_file():
-        name = f"npz:{name}"
+    own = path.suffix == ".npz" and path.is_file()
+    name = f"folder:{name}" if path.is_dir() else f"npz:{name}" if own else name
     with progress_of(console, f"reading {name}") as progress:
-        return load(DataConfig(name=name, levels=levels), progress), split
+        # Of arrays alone nothing else says how many there are.
+        dataset = load(DataConfig(name=name, levels=levels if own else None), progress)
+    if levels not in (None, dataset.info.levels):
+        raise InputError(f"{text}: has images of {dataset.info.levels} levels; must be of {levels}, as the others")
+    return dataset, split

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from vdm import parallel, parts
-from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
 from vdm.evaluation.metrics.scoring import Real
@@ -33,7 +31,7 @@ def score_samples(
     bad input, before anything is drawn.
     """
     run, console = sample.run, sample.console
-    held = Real.of(run.dataset) if real is None else _real(real, run.model.levels, console)
+    held = Real.of(run.dataset) if real is None else real_of(real, run.model.levels, console).real
     # Where the results go, and where the images are.
     folder = sample.stem if samples is None else sample.stem.parent / samples
     images = sample.stem if samples is None else _found(sample, samples)
@@ -57,15 +55,6 @@ def score_samples(
         for path in closest.pictures(quality.scorer, there, held.source, levels, folder, kept):
             console.print(f"wrote {path}", soft_wrap=True)
     return found
-
-
-def _real(text: str, levels: int, console: Console) -> Real:
-    real, dataset = real_of(text, levels, console)
-    if dataset is not None and dataset.info.levels != levels:
-        raise InputError(
-            f"--real={text}: has images of {dataset.info.levels} levels; must be of {levels}, as samples are"
-        )
-    return real
 
 
 def _found(sample: Sample, name: str) -> Path:
