@@ -184,3 +184,16 @@ def test_samples_of_other_levels_than_the_real_images_are_refused(
 def test_bad_input_is_one_line(files: Path, argv: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert problem in error_line(command.main, argv, capsys)
     assert not Path("b.npz").exists()
+
+
+@pytest.mark.parametrize("action", ["score", "statistics", "convert"])
+def test_help_of_an_action_names_it(
+    action: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vdm metrics", action, "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: vdm metrics {action} [--help]")
+    assert f"example: vdm metrics {action} " in printed
+    assert len(printed.splitlines()) < 40

@@ -31,22 +31,22 @@ def define() -> None:
     flags.DEFINE_string(
         "T",
         None,
-        "Numbers of time steps, as 10,100,inf: the bound at each (default: that of config.objective.num_steps).",
+        "Numbers of time steps, as 10,100,inf (default: config.objective.num_steps).",
     )
     flags.DEFINE_float(
         "stderr",
         None,
-        "Choose the draws so that their noise is about ± this many bits/dim, with the fewest network calls.",
+        "Choose the draws for about ± this many bits/dim, with the fewest network calls.",
     )
     flags.DEFINE_integer(
         "variance",
         None,
-        "Instead, report the variance of the one-draw estimate by schedule, from so many draws an image.",
+        "Instead, the variance of the one-draw estimate by schedule, from so many draws.",
     )
     flags.DEFINE_integer(
         "ode",
         None,
-        "Instead, the bound by the probability-flow ODE and the variational one, from so many draws an image.",
+        "Instead, the bound by the probability-flow ODE, from so many draws an image.",
     )
     flags.DEFINE_integer(
         "probes",
@@ -54,13 +54,11 @@ def define() -> None:
         "With --ode: probes of the divergence, 0 for exact (default: exact up to 16 dimensions, else 8).",
     )
     flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step, for each dimension (default: 1e-4).")
-    flags.DEFINE_integer(
-        "images", None, "With --ode and --classify: so many test images from all over the split (default: all)."
-    )
+    flags.DEFINE_integer("images", None, "With --ode and --classify: so many test images (default: all).")
     flags.DEFINE_integer(
         "classify",
         None,
-        "Instead, the test images' classes by their bounds given each label, from so many draws of each class.",
+        "Instead, the test images' classes by their bounds, from so many draws of each.",
     )
     flags.DEFINE_float(
         "drop_error",
@@ -68,24 +66,21 @@ def define() -> None:
         "With --classify: drop classes early, where all draws would give an image another class with at most this "
         "probability (default: all draws for all classes).",
     )
-    flags.DEFINE_enum(
-        "prior", None, ["uniform", "train"], "With --classify: p(c), the training images' for train (default: uniform)."
-    )
+    flags.DEFINE_enum("prior", None, ["uniform", "train"], "With --classify: p(c) (default: uniform).")
     listed = "".join(f"\n{name}: {line}" for name, line in parts.describe("metric").items())
     flags.DEFINE_string(
         "metrics",
         None,
-        f"Instead, how good samples are by these metrics, as fid,kid,recall; those missing are drawn first.{listed}",
+        f"Instead, how good samples are, as fid,kid,recall; those missing are drawn first.{listed}",
     )
     flags.DEFINE_string(
-        "samples", None, "With --metrics: the folder of these samples in WORKDIR/samples (default: by the settings)."
+        "samples", None, "With --metrics: the samples of this name in the run (default: by the settings)."
     )
     flags.DEFINE_integer("num", None, "With --metrics: so many samples (default: config.sampling.num).")
     flags.DEFINE_string(
         "real",
         None,
-        "With --metrics: the real images, as cifar10@test, a folder, or an npz file of images or of statistics "
-        "(default: the run's training images).",
+        "With --metrics: real images: DATA@SPLIT, a folder, an npz file (default: the run's).",
     )
     flags.DEFINE_string(
         "weights", None, "With --metrics: file or folder of extractors' weights (default: VDM_WEIGHTS)."
