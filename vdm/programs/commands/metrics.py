@@ -86,7 +86,6 @@ def _score(argv: Sequence[str]) -> None:
         real, dataset = real_of(given.real, given.levels, console)
         levels = given.levels or (256 if dataset is None else dataset.info.levels)
         samples = samples_of(given.samples, levels, console)
-        scores.check(asked.metrics, len(samples.source), samples.labels is not None)
         shape = samples.shape if dataset is None else dataset.info.shape
         num, labelled = len(samples.source), samples.labels is not None
         quality = asked.quality(real, levels, shape, num, labelled, console, lambda: dataset)
