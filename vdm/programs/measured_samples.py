@@ -66,7 +66,7 @@ class MeasureSamples(Hook):
             return
         numbers = {name: each.value for name, each in estimates.items()}
         errors = {f"{name}_stderr": each.stderr for name, each in estimates.items()}
-        session.record(KIND, **numbers, **errors)
+        session.record(KIND, samples=num, **numbers, **errors)
         said = ", ".join(_said(self._quality.metrics[name], each) for name, each in estimates.items())
         session.console.print(f"step {session.step}  {said} ({num} samples)", style="bold", soft_wrap=True)
 
