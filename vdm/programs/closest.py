@@ -18,7 +18,7 @@ PAIRS = 16
 def pictures(
     scorer: Scorer, samples: Source, real: Source, levels: int, folder: Path, kept: tuple[Path | None, str]
 ) -> Iterator[Path]:
-    """closest_METRIC.png in the folder for each metric of memorisation; `kept` is where its features are, and of what.
+    """closest_EXTRACTOR.png in the folder for each metric of memorisation; `kept`: where features are, and of what.
 
     Columns are pairs, the closest first, with the distance in units of a test image's.
     """

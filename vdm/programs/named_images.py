@@ -1,11 +1,10 @@
 """Images that a command line names: a folder of samples or of pictures, an npz file, or DATA@SPLIT."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from rich.console import Console
 
 from vdm.config import DataConfig
@@ -14,7 +13,7 @@ from vdm.data.dataset import Element, Source
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
-from vdm.evaluation.metrics.scoring import Real
+from vdm.evaluation.metrics.scoring import Real, labels_of
 from vdm.evaluation.metrics.statistics import SOURCES, read_statistics
 from vdm.npz import array_names
 from vdm.progress import progress_of
@@ -29,7 +28,8 @@ class Samples(NamedTuple):
     """Images to be measured."""
 
     source: Source
-    labels: Labels | None
+    labels: Callable[[], Labels] | None
+    """What reads them, where the images have some."""
     of: str
     """What they are, with a version."""
     shape: Sequence[int]
@@ -73,7 +73,7 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
     dataset, split = _read(text, levels, console)
     info = dataset.info
     source: Source = getattr(dataset, split) if split else Both(dataset)
-    labels = None if info.classes is None else np.array([int(source[k]["label"]) for k in range(len(source))])
+    labels = None if info.classes is None else labels_of(source)
     return Samples(source, labels, f"{info.name} {info.version} {split}", info.shape)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vdm import parallel, parts
-from vdm.data import Arrays, Dataset, examples, selected
+from vdm.data import Arrays, Dataset, selected
 from vdm.data.dataset import Source
 from vdm.evaluation.metrics.extractors import Extractor
 from vdm.evaluation.metrics.features import BATCH, LOCK, Extraction, short
@@ -198,7 +198,7 @@ class Scorer:
             return there.moments
 
         return Reference(
-            len(source), dims, rows, None if others is None else of_others, known, _labels(source), _labels(others)
+            len(source), dims, rows, None if others is None else of_others, known, labels_of(source), labels_of(others)
         )
 
     def _of(self, what: str) -> str:
@@ -248,8 +248,8 @@ def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:
     return cache / short(extractor.identity) / short(of)
 
 
-def _labels(source: Source | None) -> Callable[[], Labels] | None:
-    """What reads those of a source that has some."""
+def labels_of(source: Source | None) -> Callable[[], Labels] | None:
+    """What reads those of a source that has some; its images are read for it, one at a time."""
     if source is None or "label" not in source[0]:
         return None
-    return lambda: examples(source, range(len(source)))["label"]
+    return lambda: np.array([int(source[k]["label"]) for k in range(len(source))], np.int32)

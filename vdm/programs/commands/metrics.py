@@ -89,7 +89,9 @@ def _score(argv: Sequence[str]) -> None:
         shape = samples.shape if dataset is None else dataset.info.shape
         num, labelled = len(samples.source), samples.labels is not None
         quality = asked.quality(real, levels, shape, num, labelled, console, lambda: dataset)
-        measured = scores.measured(quality, samples.source, samples.labels)
+        needed = any(metric.labels for metric in quality.metrics.values())
+        labels = samples.labels() if needed and samples.labels is not None else None
+        measured = scores.measured(quality, samples.source, labels)
         console.print(scores.table(measured, f"{given.samples}: {num} images"), soft_wrap=False)
         if given.out is not None:
             scores.write(given.out, measured, given.samples, samples.of, num, real)
