@@ -155,3 +155,35 @@ def test_dinov2() -> None:
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)["networks"]["ViT-B/14"]["1"]
     assert figures["images_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_exact_posteriors(tmp_path: Path) -> None:
+    small = ("--measurements=2", "--samples=32", "--steps=40", f"--out={tmp_path / 'figures.json'}")
+    result = run("--methods=exact,mmps(10),repaint(1)", *small, program="exact_posteriors.py")
+    assert result.returncode == 0, result.stderr
+    found = {}
+    for case in json.loads((tmp_path / "figures.json").read_text())["cases"]:
+        found[case["data"], case["operator"], case["std"], case["method"]] = case
+    # RePaint is of masks alone.
+    assert len(found) == 2 * 3 * (2 * 3 + 1)
+    # On a Gaussian moment matching is exact: the same noise makes the same samples.
+    one, other = (found["gaussian", "missing", 0.1, method]["spread"]["value"] for method in ("exact", "mmps(10)"))
+    assert one == pytest.approx(other, rel=1e-3)
+    assert found["mixture", "missing", 0.1, "exact"]["component"]["value"] < 0.2
+    assert run("--methods=ddrm", program="exact_posteriors.py").returncode == 2
+
+
+def test_codec_gap() -> None:
+    small = ("--images=32", "--batches=4", "--max_steps=30")
+    result = run(*small, "--vary=mean_steps,precision", program="codec_gap.py")
+    assert result.returncode == 0, result.stderr
+    varied = json.loads(result.stdout)["varied"]
+    # Simulated with the coder's own precision, a step costs what it does with the coder.
+    coder = next(case for case in varied["mean_steps"] if case["mean_steps"] == 256)
+    simulated = varied["precision"][-1]
+    assert (coder["simulated"], simulated["simulated"], simulated["precision"]) == (False, True, 24)
+    assert coder["bound"] == simulated["bound"]
+    spread = coder["over_densities_stderr"] + simulated["over_densities_stderr"]
+    assert abs(coder["over_densities"] - simulated["over_densities"]) < 5 * spread < 0.01
+    assert varied["mean_steps"][0]["over_densities"] > coder["over_densities"] + 0.1

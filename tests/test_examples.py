@@ -1,4 +1,4 @@
-"""examples/minimal.py, and the code of docs/extending.md: run as they stand."""
+"""The programs in examples/, and the code of docs/extending.md: run as they stand."""
 
 import os
 import re
@@ -28,6 +28,23 @@ def test_minimal_trains_evaluates_and_samples(tmp_path):
     bits = float(re.search(r"test: ([\d.]+) ± [\d.]+ bits/dim", said)[1])
     assert 1 < bits < 4.09
     assert Image.open(tmp_path / "drawn.png").size == (640, 640)
+
+
+def test_restoration_tells_the_exact_method_from_the_others(tmp_path):
+    """With 20 steps of conjugate gradients the mean is off by chance alone; a rule of thumb, by far more."""
+    said = run([sys.executable, str(ROOT / "examples" / "restoration.py"), "--steps=40", "--draws=32"], tmp_path)
+    off = {name: float(value) for name, value in re.findall(r"^(.*?)  +([\d.]+) \(chance", said, flags=re.M)}
+    chance = 32**-0.5
+    assert off["mmps, 20 steps"] < 1.3 * chance < off["proximal"]
+    assert Image.open(tmp_path / "restoration.png").size == (640, 640)
+
+
+def test_captions_trains_and_says_whether_samples_obey(tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "captions.py"), "--steps=4", "--num=8", "--workdir=run"]
+    said = run(command, tmp_path)
+    assert said.count("±") >= 16
+    assert "never seen in training" in said
+    assert Image.open(tmp_path / "run" / "captions.png").size == (480, 300)
 
 
 def test_the_recipes_of_extending_run(tmp_path):

@@ -172,12 +172,14 @@ def test_expand():
     like = jnp.zeros((2, 4, 5, 3))
     assert gaussian.expand(1.5, like).shape == (1, 1, 1, 1)
     np.testing.assert_array_equal(gaussian.expand(jnp.array([1.0, 2.0]), like), np.reshape([1, 2], (2, 1, 1, 1)))
+    of_each = jnp.arange(like.size, dtype=jnp.float32).reshape(like.shape)
+    np.testing.assert_array_equal(gaussian.expand(of_each, like), of_each)
 
 
-@pytest.mark.parametrize("shape", [(3,), (1,), (2, 1), (2, 4, 5, 3)])
+@pytest.mark.parametrize("shape", [(3,), (1,), (2, 1), (2, 4, 5, 1)])
 def test_expand_refuses_other_shapes(shape):
     # Without the annotation checks of the test run, which would refuse the call before it begins.
-    with pytest.raises(ValueError, match=r"gamma has shape .* must be \(\) or \(2,\)"):
+    with pytest.raises(ValueError, match=r"gamma has shape .* must be \(\), \(2,\) or \(2, 4, 5, 3\)"):
         inspect.unwrap(gaussian.expand)(jnp.zeros(shape), jnp.zeros((2, 4, 5, 3)))
     with pytest.raises(jaxtyping.TypeCheckError):
         gaussian.expand(jnp.zeros(shape), jnp.zeros((2, 4, 5, 3)))

@@ -85,7 +85,7 @@ def test_every_kind_refuses_other_names_in_one_line(kind, wrong):
 
 @pytest.mark.parametrize(
     ("kind", "name", "arguments"),
-    [(kind, name, wrong) for kind, name in EVERY for wrong in ("nonsense=2", ", ".join(map(str, range(20))))],
+    [(kind, name, wrong) for kind, name in EVERY for wrong in ("nonsense=2", ", ".join(map(str, range(40))))],
 )
 def test_every_part_refuses_other_arguments_and_says_which_it_takes(kind, name, arguments):
     with pytest.raises(ValueError, match=r"argument.*; usage: ") as caught:
@@ -143,6 +143,7 @@ def test_what_the_context_gives_the_text_cannot(kind, text, name):
     *((text, r"must be a name such as pair, or a name with arguments: name\(2, k=3.5\)") for text in (
         "", "pair(", "pair)", "2 +", "pair(a=1, a=2)", "pair(2 * 3)", "pair(1, **b)", "pair(*a)", "pair(-word)",
         "pair(a.b)", "pair(lambda: 1)", "pair(f'{1}')", "pair(1e999999999999j * 2)", "(" * 1000,
+        "pair({[]: 1})", "pair((1, word))", "pair((1, pair))",
     )),
     *((text, "must be one of pair, outer, anything, none") for text in (
         "pear", "pair.real", "pair(1)(2)", "1", "lambda: 1", "(pair)()()", "__import__('os')", "pair(exit())",
@@ -211,6 +212,16 @@ def test_what_a_constructor_says_of_input_is_left_as_it_is():
     parts.register("thing", "refuses", refuses)
     with pytest.raises(InputError, match=r"^file.npz: no such file$"):
         parts.make("thing", "refuses")
+
+
+@pytest.mark.parametrize(("source", "error"), [("thing = = 1", SyntaxError), ("raise ValueError('mine')", ValueError)])
+def test_what_a_part_s_own_module_raises_is_no_fault_of_the_text(tmp_path, monkeypatch, source, error):
+    (tmp_path / "broken_part_of_this_test.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(parts.PARTS["thing"], "broken", "broken_part_of_this_test:thing")
+    with pytest.raises(error) as caught:
+        parts.make("thing", "broken")
+    assert not isinstance(caught.value, parts.PartError)
 
 
 def test_modules_of_ones_own_are_found_in_the_current_folder(tmp_path, monkeypatch):

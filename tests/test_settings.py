@@ -86,6 +86,18 @@ def test_names_of_files_are_as_long_as_they_may_be() -> None:
     assert all(150 <= len(name.encode()) <= s.LONGEST_NAME for name in names)
 
 
+def test_names_of_files_tell_texts_apart() -> None:
+    names = {s.in_file_name(SamplingConfig(text=text)) for text in ("a cat", "a, cat", "a\ncat", "a cat\n" * 99)}
+    assert len(names) == 4
+    assert all(re.fullmatch(r"T_250_ancestral_text_a_cat[\w]*_[0-9a-f]{8}", name) and len(name) < 80 for name in names)
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "a" * (s.MOST_TEXT + 1)])
+def test_a_text_has_words_and_an_end(text: str) -> None:
+    with pytest.raises(InputError, match=r"^sampling\.text=.*: must be words, at most 1048576 letters, or None$"):
+        s.check(SamplingConfig(text=text), "sampling")
+
+
 def test_json() -> None:
     there = {"num": 4, "steps": [1, 2], "inner": {"rate": 0}}
     read = s.from_dict(Outer, there)
@@ -109,7 +121,7 @@ def test_help() -> None:
     assert "heun" in found["inner.sampler"]
 
 
-def test_a_new_field_of_a_config_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_field_of_a_config_is_one_line() -> None:
     """Validation, JSON, refusal and help follow from its declaration alone."""
 
     @dataclass
@@ -120,8 +132,8 @@ def test_a_new_field_of_a_config_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     class New(Config):
         training: Longer = field(default_factory=Longer)
 
-    monkeypatch.setattr(command_line, "Config", New)
-    text = command_line._help("train.py", "Train.", "vdm.programs.commands.train", "digits", None, full=True)
+    of_train = ("train.py", "Train.", "vdm.programs.commands.train", "digits", None)
+    text = command_line._help(*of_train, full=True, documented=New)
     assert "  --config.training.patience=5\n      Evaluations without progress. (from 1 to 9)" in text
     old, new = New(), New(training=Longer(patience=10))
     assert s.differing(old, new, "model", "training") == {"training.patience": (5, 10)}

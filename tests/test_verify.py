@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vdm import bounds, gaussian, guidance, likelihoods, samplers, schedules, timesteps
+from vdm import bounds, gaussian, guidance, inverse, likelihoods, samplers, schedules, timesteps
 from vdm.verify import table as verify
 from vdm.verify.checks import Check
 
@@ -58,6 +58,10 @@ BUGS = [
     (guidance, "classifier", "(jax.nn.sigmoid(at) / gaussian.alpha(at))", "gaussian.sigma(at)", "guidance"),
     (guidance, "linear", "- w * other", "- w * one", "guidance"),
     (samplers, "shifted", "jnp.square(std)", "0 * std", "guidance"),
+    (inverse, "_guided", "jax.nn.sigmoid(at) / gaussian.alpha(at)", "gaussian.sigma(at)", "restoration"),
+    (inverse, "moment_matching", "jnp.square(at.std)", "at.std", "restoration"),
+    (inverse, "_white_var", "var + jax.nn.sigmoid(-gamma) * s", "var + s", "restoration"),
+    (inverse, "_conjugate_gradients", "after / jnp", "square / jnp", "restoration"),
 ]
 
 

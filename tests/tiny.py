@@ -36,10 +36,12 @@ def run_config(folder: Path, steps: int, **training: int) -> Config:
 PART_CONTEXT = {
     "gamma_min": -7.0,
     "gamma_max": 4.0,
-    "shape": (8, 8, 1),
+    "shape": (8, 8, 3),
     "levels": 17,
     "classes": 3,
+    "vocabulary": 257,
     "channels": 8,
+    "width": 8,
     "depth": 1,
     "rate": lambda step: 0.1,
 }

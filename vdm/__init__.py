@@ -11,25 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # or else what type checkers know of them is what `__getattr__` says
     from vdm.programs.classifier import train_classifier as train_classifier
+    from vdm.programs.clip import train_clip as train_clip
     from vdm.programs.train import train as train
     from vdm.runs.classifiers import open_classifier as open_classifier
+    from vdm.runs.image_text import open_clip as open_clip
     from vdm.runs.open import open_run as open_run
 
 __version__ = "0.1.0"
 
 FUNCTIONS = {
     "open_classifier": "vdm.runs.classifiers",
+    "open_clip": "vdm.runs.image_text",
     "open_run": "vdm.runs.open",
     "train": "vdm.programs.train",
+    "train_clip": "vdm.programs.clip",
     "train_classifier": "vdm.programs.classifier",
 }
 """What is to be had from here and lives in a module of its own."""
 
 __all__ = [
-    "bounds", "classifier", "config", "data", "decodings", "evaluation", "gaussian", "guidance", "keys", "likelihoods",
-    "model", "networks", "open_classifier", "open_run", "oracles", "parallel", "parts", "plots", "predictions",
-    "probability_flow", "processes", "proposals", "runs", "samplers", "schedules", "timesteps", "train",
-    "train_classifier", "training", "weightings",
+    "bounds", "classifier", "codec", "composition", "config", "data", "decodings", "evaluation", "gaussian", "guidance",
+    "image_text", "inverse", "keys", "likelihoods", "model", "networks", "open_classifier", "open_clip", "open_run",
+    "operators", "oracles", "parallel", "parts", "plots", "posteriors", "predictions", "probability_flow",
+    "processes", "proposals", "restorations", "runs", "samplers", "schedules", "timesteps", "train",
+    "train_classifier", "train_clip", "training", "weightings",
 ]  # fmt: skip
 
 

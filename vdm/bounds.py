@@ -21,9 +21,9 @@ Nats = TypeVar("Nats", Array, np.ndarray, float)
 
 
 def reconstruction_loss(
-    x: Integer[Array, "batch *data"], gamma_0: ArrayLike, eps_0: Float[Array, "batch *data"], levels: int
+    x: likelihoods.Data, gamma_0: ArrayLike, eps_0: Float[Array, "batch *data"], levels: int
 ) -> Float[Array, " batch"]:
-    """−log p(x|z₀) at one draw z₀ = α₀ x + σ₀ ε₀, for integer x with values 0 … levels−1."""
+    """−log p(x|z₀) at one draw z₀ = α₀ x + σ₀ ε₀, for integer x with values 0 … levels−1, or real x."""
     z_0 = gaussian.diffuse(likelihoods.encode(x, levels), eps_0, gamma_0)
     return -likelihoods.log_prob(x, z_0, gamma_0, levels)
 

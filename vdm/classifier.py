@@ -3,9 +3,8 @@
 Its config is a class of its own, with the groups of a model's that the training loop reads (`vdm.config.RunConfig`).
 """
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -13,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from vdm import gaussian, likelihoods, parts, precisions, timesteps
-from vdm import model as model_lib
+from vdm import gaussian, likelihoods, noisy, parts, precisions
 from vdm.config import (
     DataConfig,
     EvaluationConfig,
@@ -28,14 +26,12 @@ from vdm.config import (
 )
 from vdm.errors import InputError
 from vdm.model import Batch, Variables
+from vdm.noisy import OfConfig, OnNoise, Schedule
 from vdm.settings import at_least, between, fraction, one_of, part, setting
-
-Schedule = Callable[[Array], Array]
-"""t -> γ(t)."""
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(OnNoise):
     """p(c|z_t, γ) of integer images; stateless, its variables {"network": …} are passed in.
 
     A batch is a dict with "image", integers 0 … levels−1 of shape (batch, *shape), and "label", integers below
@@ -48,31 +44,13 @@ class Classifier:
     (2, 3)
     """
 
-    network: nn.Module
-    """Any Flax module with the call (z, γ, train=False) -> logits (batch, classes): z (batch, *shape), γ a scalar or
-    (batch,). With `train`, dropout draws from the stream "dropout"."""
-    shape: tuple[int, ...]
-    levels: int
     classes: int
-    gamma_max: float = 5.0
-    """γ of the most noise that it was trained with: what the network is told where γ = ∞."""
-    gamma_min: float = -13.3
-    """γ of the least: what clean images are shown with."""
-    precision: str = precisions.FLOAT32
-    """What the network computes in."""
-
-    def computed_in(self, precision: str) -> "Classifier":
-        """The same classifier, of the same variables, in another precision; raises as `Model.computed_in`."""
-        network = model_lib.in_dtype(self.network, precisions.dtype(precision))
-        return replace(self, network=network, precision=precision)
+    """The network is any Flax module with the call (z, γ, train=False) -> logits (batch, classes): z (batch, *shape), γ
+    a scalar or (batch,). With `train`, dropout draws from the stream "dropout"."""
 
     def init(self, key: PRNGKeyArray) -> Variables:
         """Fresh variables."""
-        variables = dict(self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1)))
-        params = variables.pop("params", {})
-        if variables:
-            raise ValueError(f"network: has variables {', '.join(variables)}; must have parameters alone")
-        return {"network": params}
+        return noisy.parameters(self.network.init(key, jnp.zeros((1, *self.shape)), jnp.zeros(1)))
 
     def log_prob(
         self,
@@ -82,11 +60,9 @@ class Classifier:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
         """log p(c|z, γ) of every class c, float32; γ a scalar or (batch,). Dropout is on when it gets a key."""
-        gamma = jnp.asarray(gamma, jnp.float32)
-        gamma = jnp.where(jnp.isinf(gamma), jnp.float32(self.gamma_max), gamma)
-        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        params, rngs = {"params": variables["network"]}, None if dropout_key is None else {"dropout": dropout_key}
         with precisions.products(self.precision):
-            logits = self.network.apply({"params": variables["network"]}, z, gamma, dropout_key is not None, rngs=rngs)
+            logits = self.network.apply(params, z, self.finite(gamma), dropout_key is not None, rngs=rngs)
         return jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
 
     def features(
@@ -123,14 +99,6 @@ class Classifier:
         gamma_t, eps = self.draw(key, batch["image"].shape[0], gamma)
         return self.loss_at(variables, batch, gamma_t, eps)
 
-    def draw(
-        self, key: PRNGKeyArray, batch_size: int, gamma: Schedule
-    ) -> tuple[Float[Array, " batch"], Float[Array, "batch *data"]]:
-        """Noise levels γ(t) and noise ε of a (global) batch."""
-        key_t, key_eps = jax.random.split(key)
-        times = timesteps.stratified(key_t, batch_size)
-        return gamma(times), jax.random.normal(key_eps, (batch_size, *self.shape))
-
     def loss_at(
         self,
         variables: Variables,
@@ -144,18 +112,12 @@ class Classifier:
             raise ValueError(f"batch has {', '.join(batch)}: must have 'label'")
         z = gaussian.diffuse(likelihoods.encode(batch["image"], self.levels), eps, gamma_t)
         log_prob = self.log_prob(variables, z, gamma_t, dropout_key)
-        return -jnp.take_along_axis(log_prob, batch["label"].astype(jnp.int32)[:, None], axis=1)[:, 0]
+        return cross_entropy(log_prob, batch["label"])
 
 
-@dataclass(slots=True)
-class OfConfig:
-    """The run whose noise the classifier is trained with; read from it."""
-
-    run: str = running("", "Folder of the run.")
-    step: int = running(0, "Steps that the run had been trained for.", at_least(0))
-    schedule: str = of_model("", "Noise schedule of the run's averaged variables: its name, and a digest of these.")
-    gamma_min: float = of_model(-13.3, "γ(0) of it.", between(-30, 30))
-    gamma_max: float = of_model(5.0, "γ(1) of it.", between(-30, 30))
+def cross_entropy(log_prob: Float[Array, "batch classes"], label: Integer[Array, " batch"]) -> Float[Array, " batch"]:
+    """−log p(label) in nats of each example, of log p(c) of every class."""
+    return -jnp.take_along_axis(log_prob, label.astype(jnp.int32)[:, None], axis=1)[:, 0]
 
 
 @dataclass(slots=True)
@@ -171,16 +133,6 @@ class ClassifierNetworkConfig:
     dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
 
 
-def _optimizer() -> OptimizerConfig:
-    return OptimizerConfig(learning_rate=2e-3, weight_decay=0.05, decay="cosine", ema_decay=0.999)
-
-
-def _training() -> TrainingConfig:
-    return TrainingConfig(
-        steps=2000, batch_size=64, log_every=100, evaluate_every=500, checkpoint_every=250, sample_every=0
-    )
-
-
 @dataclass(slots=True)
 class ClassifierConfig:
     """Everything that defines a classifier on noisy images."""
@@ -191,8 +143,8 @@ class ClassifierConfig:
     of: OfConfig = field(default_factory=OfConfig)
     data: DataConfig = field(default_factory=DataConfig)
     network: ClassifierNetworkConfig = field(default_factory=ClassifierNetworkConfig)
-    optimizer: OptimizerConfig = field(default_factory=_optimizer)
-    training: TrainingConfig = field(default_factory=_training)
+    optimizer: OptimizerConfig = field(default_factory=noisy.optimizer)
+    training: TrainingConfig = field(default_factory=noisy.training)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
@@ -206,11 +158,8 @@ def _validate_classifier(config: ClassifierConfig) -> None:
 
 
 def network_context(config: ClassifierConfig) -> dict[str, Any]:
-    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
-    data (2 while they are not known), the ends of γ, `dtype`, and all fields of `config.network`."""
-    data, ends = config.data, {"gamma_min": config.of.gamma_min, "gamma_max": config.of.gamma_max}
-    of_data = {"shape": data.shape, "levels": data.levels, "classes": data.classes or 2}
-    return dataclasses.asdict(config.network) | of_data | ends | {"dtype": precisions.FLOAT32}
+    """What a network's constructor is given: see `noisy.context`; and `classes` (2 while they are not known)."""
+    return noisy.context(config, classes=config.data.classes or 2)
 
 
 def from_config(config: ClassifierConfig) -> Classifier:
@@ -223,12 +172,4 @@ def from_config(config: ClassifierConfig) -> Classifier:
     if data.shape is None or data.levels is None or data.classes is None:
         raise InputError("config.data: shape, levels and classes must be set (vdm classifier reads them of the data)")
     network: nn.Module = parts.make("classifier", config.network.name, **network_context(config))
-    return Classifier(network, data.shape, data.levels, data.classes, config.of.gamma_max, config.of.gamma_min)
-
-
-def at_precision(classifier: Classifier, precision: str, group: str) -> Classifier:
-    """The classifier as `config.GROUP.precision` has it computed. Raises `InputError` where that cannot be."""
-    try:
-        return classifier.computed_in(precision)
-    except ValueError as error:
-        raise InputError(f"config.{group}.precision={precision!r}: {error}") from error
+    return Classifier(network, data.shape, data.levels, data.classes, **noisy.ends(config.of))

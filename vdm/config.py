@@ -16,9 +16,11 @@ from vdm.settings import (
     InName,
     at_least,
     between,
+    data_shape,
     each,
     fraction,
-    image_shape,
+    lines,
+    num_levels,
     one_of,
     part,
     parts_of,
@@ -45,16 +47,24 @@ class DataConfig:
         "", "Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."
     )
     shape: tuple[int, ...] | None = of_model(
-        None, "Shape of an image; None: read from the data, which must agree.", image_shape()
+        None, "Shape of an image, or a vector; None: read from the data, which must agree.", data_shape()
     )
     levels: int | None = of_model(
-        None, "Integer values that a pixel can take; None: read from the data (256 for 8-bit images).", between(2, 256)
+        None,
+        "Integer values that a pixel can take, 0: real numbers; None: read from the data (256 for 8-bit images).",
+        num_levels(),
     )
     classes: int | None = of_model(
         None, "Number of labels, where the network is conditioned on them; None: read from the data.", at_least(1)
     )
     entries: tuple[str, ...] | None = of_model(
         None, "What it is conditioned on, as `label int32` or `tokens int32 77`; None: read from the data."
+    )
+    text: str = of_model(
+        "bytes", "How captions become what the network takes, as `bytes(length=64)`.", part("text", in_context=True)
+    )
+    vocabulary: int | None = of_model(
+        None, "Different tokens, where it is conditioned on captions as tokens; None: read from the data.", at_least(1)
     )
     labels: bool = running(True, "False: train without labels, also by a config with labels.")
     augmentations: tuple[str, ...] = setting(
@@ -252,6 +262,12 @@ class SamplingConfig:
         "images. None: all, where the network is conditioned on labels alone.",
         in_name=InName("labels_{}"),
     )
+    text: str | None = running(
+        None,
+        "Captions of the images, in turn, one a line; None: those of test images, where there are captions.",
+        lines(),
+        in_name=InName("text_{}", of=settings.digested),
+    )
     clip: str = running(
         "none",
         "What x̂ is kept in; `static`: [−1, 1], `dynamic`: its 99.5th percentile, scaled to [−1, 1].",
@@ -343,6 +359,12 @@ def check_training(config: RunConfig) -> None:
     """The part of `validate` that is the same for all that is trained: single fields, parts' modules, the optimiser."""
     import_parts(config)
     settings.check(config)
+    shape, levels = config.data.shape, config.data.levels
+    if shape is not None and len(shape) < 3 and levels:
+        raise InputError(
+            f"config.data.shape={shape}: must be (height, width, channels) of integers (config.data.levels={levels}); "
+            "real numbers have 0 levels"
+        )
     batch_size, accumulate = config.training.batch_size, config.training.accumulate
     if batch_size % accumulate:
         raise InputError(f"config.training.accumulate={accumulate}: must be a divisor of batch_size={batch_size}")
@@ -369,10 +391,10 @@ def optimizer_context(config: RunConfig) -> dict[str, Any]:
 
 
 def network_context(config: Config) -> dict[str, Any]:
-    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
-    data, the ends of γ, whether z is added to its result (`residual`), `dtype` (float32: `Model.computed_in` changes
-    it), and all fields of `config.network`."""
-    of_data = {"shape": config.data.shape, "levels": config.data.levels, "classes": config.data.classes}
+    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels`, `classes` and
+    `vocabulary` of the data, the ends of γ, whether z is added to its result (`residual`), `dtype` (float32:
+    `Model.computed_in` changes it), and all fields of `config.network`."""
+    of_data = {name: getattr(config.data, name) for name in ("shape", "levels", "classes", "vocabulary")}
     residual = config.network.prediction in predictions.RESIDUAL
     rest = {"residual": residual, "dtype": precisions.FLOAT32}
     return dataclasses.asdict(config.network) | schedule_context(config) | of_data | rest

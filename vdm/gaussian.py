@@ -1,8 +1,8 @@
 """The variance-preserving Gaussian diffusion process as a function of γ = −log SNR.
 
 Everything of Table 3.1 of De Sousa Ribeiro & Glocker (2024), in the sigmoid and expm1 forms of their
-§A.3, which lose no float32 accuracy for |γ| ≤ 20 nor for γ_s → γ_t. A `gamma` is a scalar or one value
-an example, shape (batch,); a `z`, `x` or `eps` has shape (batch, *data).
+§A.3, which lose no float32 accuracy for |γ| ≤ 20 nor for γ_s → γ_t. A `gamma` is a scalar, one value an
+example, shape (batch,), or one a value; a `z`, `x` or `eps` has shape (batch, *data).
 """
 
 import jax
@@ -10,17 +10,19 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-Gamma = Float[ArrayLike, ""] | Float[Array, " batch"]
+Gamma = Float[ArrayLike, ""] | Float[Array, " batch"] | Float[Array, "batch *data"]
 
 
 def expand(gamma: Gamma, like: Float[Array, "batch *data"]) -> Array:
     """`gamma` with trailing axes of size 1, so that it broadcasts against `like`; float32 as it came.
 
-    Raises ValueError when `gamma` is neither a scalar nor one value an example of `like`.
+    Raises ValueError when `gamma` is neither a scalar, nor one value an example of `like`, nor of its shape.
     """
     gamma = jnp.asarray(gamma)
+    if gamma.shape == like.shape:
+        return gamma
     if gamma.shape not in ((), like.shape[:1]):
-        raise ValueError(f"gamma has shape {gamma.shape}: must be () or {like.shape[:1]}")
+        raise ValueError(f"gamma has shape {gamma.shape}: must be (), {like.shape[:1]} or {like.shape}")
     return (
         gamma.reshape(gamma.shape[:1] + (1,) * (like.ndim - gamma.ndim))
         if gamma.ndim

@@ -4,8 +4,8 @@ They change the model, so `vdm.bounds` refuses their result. Every denoiser may 
 the result answers with a `Prediction` for which z = α x̂ + σ ε̂, as it does for what it is made of. Numbers may be
 traced.
 
-A `Rule` says what is made of two predictions of one z, a `Pair` how these come about. With w = `scale` and Δ the
-difference of the two x̂,
+A `Rule` says what is made of several predictions of one z, mostly two, and `Several` how these come about. With w =
+`scale` and Δ the difference of the two x̂,
 
     linear      x̂_c + w Δ: Ho & Salimans 2022; Karras et al. 2024
     rescaled    that, with the standard deviation of x̂_c again: Lin et al. 2024
@@ -27,10 +27,10 @@ from vdm import gaussian, predictions
 from vdm.predictions import Both, Denoise, Guided, Prediction
 
 Guidance = Callable[[Denoise], Denoise]
-Pair = Callable[[Array, gaussian.Gamma], tuple[Prediction, Prediction]]
-"""(z, γ) -> the predictions of z by two denoisers: of what is led to, and of what is led away from."""
-Rule = Callable[[Prediction, Prediction, gaussian.Gamma], Prediction]
-"""What is made of the two, and γ."""
+Several = Callable[[Array, gaussian.Gamma], tuple[Prediction, ...]]
+"""(z, γ) -> the predictions of z by several denoisers; of two, of what is led to, and of what is led away from."""
+Rule = Callable[..., Prediction]
+"""(*predictions, γ) -> what is made of them."""
 
 
 def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
@@ -124,8 +124,8 @@ def classifier(
         known = jnp.where(jnp.isinf(gamma), jnp.asarray(gamma_1, gamma.dtype), gamma)
         slope = jax.grad(lambda z: jnp.sum(log_prob(z, known)))(z)
         at = gaussian.expand(known, z)
-        change = _scalar("scale", scale, z) * (jax.nn.sigmoid(at) / gaussian.alpha(at)) * slope
-        return _moved(answer(z, gamma), jnp.where(jnp.isfinite(at), change, 0), gamma)
+        change = scalar("scale", scale, z) * (jax.nn.sigmoid(at) / gaussian.alpha(at)) * slope
+        return predictions.moved(answer(z, gamma), jnp.where(jnp.isfinite(at), change, 0), gamma)
 
     return Guided(led)
 
@@ -155,51 +155,52 @@ def interval(guided: Denoise, otherwise: Denoise, gamma_low: ArrayLike, gamma_hi
     return Guided(led)
 
 
-def guided(pair: Pair, rule: Rule) -> Guided:
-    """The denoiser whose prediction `rule` makes of a pair's.
+def guided(several: Several, rule: Rule) -> Guided:
+    """The denoiser whose prediction `rule` makes of several.
 
     >>> rule = rescaled(linear(scale=2.0), share=0.7)
     >>> guided(apart(lambda z, gamma: 0.5 * z, lambda z, gamma: z), rule)(jnp.ones((1, 2)), 0.0).eps.shape
     (1, 2)
     """
-    return Guided(lambda z, gamma: rule(*pair(z, gamma), gamma))
+    return Guided(lambda z, gamma: rule(*several(z, gamma), gamma))
 
 
-def apart(first: Denoise, second: Denoise) -> Pair:
+def apart(*denoisers: Denoise) -> Several:
     """A call of each."""
-    one, other = predictions.both(first), predictions.both(second)
-    return lambda z, gamma: (one(z, gamma), other(z, gamma))
+    answers = [predictions.both(denoise) for denoise in denoisers]
+    return lambda z, gamma: tuple(answer(z, gamma) for answer in answers)
 
 
-def together(denoise: Denoise) -> Pair:
-    """One call of twice the batch, by a denoiser that has the two conditions `interleaved`."""
+def together(denoise: Denoise, num: int = 2) -> Several:
+    """One call of `num` times the batch, by a denoiser that has so many conditions `interleaved`."""
     answer = predictions.both(denoise)
 
-    def pair(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> tuple[Prediction, Prediction]:
-        twice = jnp.repeat(jnp.asarray(gamma), 2) if jnp.ndim(gamma) else gamma
-        answers = answer(jnp.repeat(z, 2, axis=0), twice)
-        x, eps = (part.reshape(z.shape[0], 2, *z.shape[1:]) for part in answers)
-        return Prediction(x[:, 0], eps[:, 0]), Prediction(x[:, 1], eps[:, 1])
+    def several(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> tuple[Prediction, ...]:
+        repeated = jnp.repeat(jnp.asarray(gamma), num) if jnp.ndim(gamma) else gamma
+        answers = answer(jnp.repeat(z, num, axis=0), repeated)
+        x, eps = (part.reshape(z.shape[0], num, *z.shape[1:]) for part in answers)
+        return tuple(Prediction(x[:, k], eps[:, k]) for k in range(num))
 
-    return pair
+    return several
 
 
-def interleaved(first: Any, second: Any) -> Any:
-    """Two pytrees of arrays (batch, …) as one of twice the batch: rows 2k and 2k + 1 are row k of each.
+def interleaved(*several: Any) -> Any:
+    """Pytrees of arrays (batch, …) as one of as many times the batch: of two, rows 2k and 2k + 1 are row k of each.
 
-    So the two rows of an image stay on its device.
+    So the rows of an image stay on its device.
 
     >>> interleaved(jnp.array([1, 2]), jnp.array([-1, -2])).tolist()
     [1, -1, 2, -2]
     """
-    return jax.tree.map(lambda a, b: jnp.stack([a, b], axis=1).reshape(2 * a.shape[0], *a.shape[1:]), first, second)
+    num = len(several)
+    return jax.tree.map(lambda *each: jnp.stack(each, axis=1).reshape(num * len(each[0]), *each[0].shape[1:]), *several)
 
 
 def linear(scale: ArrayLike) -> Rule:
     """(1 + w) of the first prediction − w of the second."""
 
     def rule(first: Prediction, second: Prediction, gamma: gaussian.Gamma) -> Prediction:
-        w = _scalar("scale", scale, first.x)
+        w = scalar("scale", scale, first.x)
         # With weights, and not by the difference, w = −1 is the second to the bit, too.
         return Prediction(*((1 + w) * one - w * other for one, other in zip(first, second, strict=True)))
 
@@ -217,7 +218,7 @@ def rescaled(rule: Rule, share: ArrayLike) -> Rule:
         result = rule(first, second, gamma)
         wanted, found = (_std(each.x) for each in (first, result))
         ratio = jnp.where(found > 0, wanted / jnp.where(found > 0, found, 1), 1)
-        return _moved(result, _scalar("share", share, result.x) * (ratio - 1) * result.x, gamma)
+        return predictions.moved(result, scalar("share", share, result.x) * (ratio - 1) * result.x, gamma)
 
     return apply
 
@@ -231,25 +232,25 @@ def projected(scale: ArrayLike, eta: ArrayLike = 0.0, norm: ArrayLike = jnp.inf)
 
     def rule(first: Prediction, second: Prediction, gamma: gaussian.Gamma) -> Prediction:
         w, kept, most = (
-            _scalar(name, value, first.x) for name, value in (("scale", scale), ("eta", eta), ("norm", norm))
+            scalar(name, value, first.x) for name, value in (("scale", scale), ("eta", eta), ("norm", norm))
         )
         difference = first.x - second.x
         length = _root(_sum(jnp.square(difference)))
         difference = difference * jnp.where(length > most, most / jnp.where(length > most, length, 1), 1)
         square = _sum(jnp.square(first.x))
         parallel = _sum(difference * first.x) / jnp.where(square > 0, square, 1) * first.x
-        return _moved(first, w * (difference + (kept - 1) * parallel), gamma)
+        return predictions.moved(first, w * (difference + (kept - 1) * parallel), gamma)
 
     return rule
 
 
-def _moved(prediction: Prediction, change: Array, gamma: gaussian.Gamma) -> Prediction:
-    """x̂ changed, and ε̂ with it: z = α x̂ + σ ε̂ holds as before. At γ = ∞ x̂ says nothing of ε̂."""
-    ratio = jnp.exp(-gaussian.expand(jnp.asarray(gamma), change) / 2)
-    return Prediction(prediction.x + change, prediction.eps - ratio * change)
+def scalar(name: str, value: ArrayLike, like: Array) -> Array:
+    """A number of a guide, which may be traced, in the dtype of `like`. Raises ValueError for what is no scalar.
 
-
-def _scalar(name: str, value: ArrayLike, like: Array) -> Array:
+    >>> import jax.numpy as jnp
+    >>> scalar("scale", 2, jnp.ones(3)).dtype
+    dtype('float32')
+    """
     if jnp.ndim(value) != 0:
         raise ValueError(f"{name} has shape {jnp.shape(value)}: must be a scalar")
     return jnp.asarray(value, like.dtype)

@@ -6,6 +6,7 @@ all texts that differ in numbers alone. The mathematics is in `vdm.guidance` and
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,19 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vdm import guidance, predictions, samplers
+from vdm import guidance, samplers
 from vdm.gaussian import Gamma
-from vdm.guidance import Rule
+from vdm.guidance import Rule, Several
 from vdm.model import DROPPED, Condition, Model, Variables
 from vdm.predictions import Denoise
 from vdm.samplers import Sampler, options
 
-CLASSIFIER = "classifier"
-"""The companion that has labels of its own."""
+CLASSIFIER, CLIP, TEXT = "classifier", "clip", "text"
+"""The companion that has labels of its own; an image–text model, which has captions; the one that encodes captions."""
 LABEL = "label"
-"""The entry of a condition that `negative` and classifiers are about."""
-NONE = -1
-"""No negative label."""
+"""The entry of a condition that classifiers are about. Captions are the entry `TEXT`."""
+LEADS = {CLASSIFIER: LABEL, CLIP: TEXT}
+"""Companions that lead to an entry of a condition, which the model itself may do without."""
+NEGATIVE, NONE = "negative", -1
+"""The number that is a label to lead away from; no such label."""
 MOST = 1000.0
 """Of a scale."""
 
@@ -34,13 +37,20 @@ Numbers = dict[str, Any]
 
 
 class Companion(NamedTuple):
-    """What a guidance needs beside the model: a weaker model, or a classifier, and its variables.
+    """What a guidance needs beside the model: a weaker model, a classifier or an image–text model, and its variables.
 
-    A classifier is an object with `log_prob(variables, z, gamma) -> (batch, classes)`, log p(c|z_γ) in nats.
+    A classifier is an object with `log_prob(variables, z, gamma) -> (batch, classes)`, log p(c|z_γ) in nats. An
+    image–text model has `image_features(variables, z, gamma)` and `text_features(variables, text)`, both -> (batch,
+    features): see `vdm.image_text`. What encodes captions is a `vdm.data.texts.Text`, without variables.
     """
 
     what: Any
     variables: Variables
+
+
+def of_text(text: Any) -> dict[str, Companion]:
+    """What encodes the captions of a guidance, as a companion; None: nothing."""
+    return {} if text is None else {TEXT: Companion(text, {})}
 
 
 class Scene(NamedTuple):
@@ -51,7 +61,7 @@ class Scene(NamedTuple):
     condition: Condition
     """That of the images."""
     labelled: bool
-    """Whether the model is given it; else it is for a classifier alone."""
+    """Whether the model is given it; else it is for a companion alone."""
     drops: bool
     """Whether the model knows images whose condition is dropped."""
     together: bool
@@ -59,6 +69,8 @@ class Scene(NamedTuple):
     gamma_1: Array
     """γ(1), the most noise that the networks know."""
     companions: Mapping[str, Companion]
+    others: Mapping[str, Array] = MappingProxyType({})
+    """The labels, or the encoded captions, of `Guide.others`: (number of them, …), traced."""
 
 
 def _as_it_is(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
@@ -75,6 +87,10 @@ class Guide(NamedTuple):
     """The guided sampler, where the step is what is guided."""
     companion: tuple[str, str] = ("", "")
     """Name in `Scene.companions` of what it needs, and which: of "weak" a checkpoint."""
+    others: tuple[int | str, ...] = ()
+    """Labels, or captions, that it leads to or away from beside those of the images."""
+    needs_none: bool = False
+    """Whether it always asks the model with the condition dropped, if it has one."""
 
     @property
     def moves_steps(self) -> bool:
@@ -82,14 +98,20 @@ class Guide(NamedTuple):
         return self.sampler is not _as_it_is
 
     @property
-    def by_classifier(self) -> bool:
-        """Whether labels are for a classifier, and the model may do without."""
-        return self.companion[0] == CLASSIFIER
+    def leads(self) -> str:
+        """The entry of a condition that its companion leads to, and that the model may do without; "": none."""
+        return LEADS.get(self.companion[0], "")
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Those of `others`."""
+        return tuple(each for each in self.others if isinstance(each, str))
 
     @property
     def program(self) -> "Guide":
         """What is the same of two guides that one compiled program serves."""
-        return self._replace(numbers=dict.fromkeys(self.numbers))
+        others = tuple("" if isinstance(each, str) else 0 for each in self.others)
+        return self._replace(numbers=dict.fromkeys(self.numbers), others=others)
 
 
 def none() -> Guide:
@@ -105,19 +127,20 @@ def classifier_free(
     scale: float = 1.0,
     interval: tuple[float, float] = (-math.inf, math.inf),
     rescale: float = 0.0,
-    negative: int | None = None,
+    negative: int | str | None = None,
 ) -> Guide:
-    """(1 + w) of the prediction with the label, − w of that without (Ho & Salimans 2022): w = `scale`.
+    """(1 + w) of the prediction with the condition, − w of that without (Ho & Salimans 2022): w = `scale`.
 
-    Where γ is in `interval`. `rescale` is the share φ of Lin et al. (2024). `negative` is a label to lead away from, in
-    place of none. Two network calls, or one of twice the batch. Raises ValueError for numbers out of range.
+    Where γ is in `interval`. `rescale` is the share φ of Lin et al. (2024). `negative` is a label, or a caption, to
+    lead away from, in place of none. Two network calls, or one of twice the batch. Raises ValueError for numbers out of
+    range.
 
     >>> classifier_free(1.5, interval=(-4.0, 3.0)).numbers["scale"]
     np.float32(1.5)
     """
     options.check_range("rescale", rescale, 0.0, 1.0)
     numbers = {**_scaled(scale, interval), **_led_away(negative), "rescale": np.float32(rescale)}
-    return Guide(numbers, _classifier_free)
+    return Guide(numbers, _classifier_free, others=_captions(negative))
 
 
 def apg(
@@ -125,7 +148,7 @@ def apg(
     eta: float = 0.0,
     norm: float = math.inf,
     interval: tuple[float, float] = (-math.inf, math.inf),
-    negative: int | None = None,
+    negative: int | str | None = None,
 ) -> Guide:
     """As classifier_free, but less along x̂, and only so far (Sadat et al. 2024): adaptive projected guidance.
 
@@ -138,7 +161,7 @@ def apg(
     options.check_range("eta", eta, -1.0, 1.0)
     options.check_range("norm", norm, 0.0, math.inf)
     numbers = {**_scaled(scale, interval), **_led_away(negative), "eta": np.float32(eta), "norm": np.float32(norm)}
-    return Guide(numbers, _projected)
+    return Guide(numbers, _projected, others=_captions(negative))
 
 
 def autoguidance(
@@ -177,66 +200,33 @@ def classifier(
     >>> classifier(2.0, shifted=True).companion
     ('classifier', '')
     """
-    numbers = _scaled(scale, interval)
-    if shifted:
-        return Guide(numbers, _without if unconditional else _unguided, _shifted, (CLASSIFIER, folder))
-    return Guide(numbers, _classifier_without if unconditional else _classifier, companion=(CLASSIFIER, folder))
+    return _towards((CLASSIFIER, folder), _scaled(scale, interval), shifted, unconditional)
 
 
-def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> None:
-    """Raises ValueError for a model that this cannot guide, or not with these companions."""
-    numbers, condition = guide.numbers, model.condition
-    needs, _ = guide.companion
-    if NEGATIVE in numbers and not condition:
-        raise ValueError("the model has no labels; must be none, or of a run with config.network.condition=('label',)")
-    if guide.denoiser in (_without, _classifier_without) and condition and not model.condition_dropout:
-        raise ValueError(
-            "unconditional=True: the model always had its condition in training (config.network.condition_dropout=0)"
-        )
-    if (guide.by_classifier and condition) or numbers.get(NEGATIVE, NONE) != NONE:
-        if LABEL not in condition:
-            raise ValueError(f"the model is conditioned on {', '.join(condition)}; must be on {LABEL}")
-    elif NEGATIVE in numbers and not model.condition_dropout:
-        raise ValueError(
-            "the model always had its condition in training (config.network.condition_dropout=0); must be given "
-            "negative=LABEL, or a model trained with config.network.condition_dropout above 0"
-        )
-    classes = getattr(model.network, "classes", None)
-    if classes is not None and numbers.get(NEGATIVE, NONE) >= classes:
-        raise ValueError(f"negative={numbers[NEGATIVE]}: must be a label from 0 to {classes - 1}")
-    if not needs:
-        return
-    if needs not in companions:
-        raise ValueError(f"needs {_COMPANIONS[needs]}, which is not to be had here")
-    {"weak": _check_weak, CLASSIFIER: _check_classifier}[needs](model, companions[needs])
+def clip(
+    scale: float = 3.0,
+    interval: tuple[float, float] = (-math.inf, math.inf),
+    shifted: bool = False,
+    unconditional: bool = False,
+    folder: str = "",
+) -> Guide:
+    """Towards the caption by ε̂ − s σ ∇_z ⟨f(z, γ), g(y)⟩ of an image–text model of noisy images: s = `scale`.
+
+    Nichol et al. (2022, §2.4), and the last formula of Strümke & Langseth, which is `shifted`. f has the length of the
+    learned scale of the logits (as in the code that Nichol et al. released; their text has none), so that ⟨f, g⟩ stands
+    for log p(y|z) and a constant, and s is that of `classifier`. The model is in `folder`, by default the run's own,
+    RUN/clip. The diffusion model may be one without captions; one with captions is given them too, unless
+    `unconditional`. Raises ValueError for numbers out of range.
+
+    >>> clip(3.0).companion
+    ('clip', '')
+    """
+    return _towards((CLIP, folder), _scaled(scale, interval), shifted, unconditional)
 
 
-NEGATIVE = "negative"
-_COMPANIONS = {"weak": "a weaker model", CLASSIFIER: "a classifier of noisy images"}
-
-
-def _check_weak(model: Model, weak: Companion) -> None:
-    for name in ("shape", "levels", "condition"):
-        own, other = getattr(model, name), getattr(weak.what, name)
-        if own != other:
-            raise ValueError(f"the weaker model is of other images: its {name} is {other}; must be {own}")
-    knows = [each.prediction in predictions.KNOW_X_OF_NOISE for each in (model, weak.what)]
-    if knows == [True, False]:
-        raise ValueError(
-            f"the weaker model predicts {weak.what.prediction}, this one {model.prediction}; must be one of "
-            f"{', '.join(predictions.KNOW_X_OF_NOISE)} too"
-        )
-
-
-def _check_classifier(model: Model, found: Companion) -> None:
-    shape = getattr(found.what, "shape", model.shape)
-    if tuple(shape) != model.shape:
-        raise ValueError(f"the classifier is of images of shape {tuple(shape)}; must be {model.shape}")
-    z, gamma = jax.ShapeDtypeStruct((1, *model.shape), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
-    log_prob = jax.eval_shape(found.what.log_prob, found.variables, z, gamma)
-    classes = getattr(model.network, "classes", None)
-    if classes is not None and log_prob.shape != (1, classes):
-        raise ValueError(f"the classifier knows {log_prob.shape[-1]} classes; must be {classes}, those of the model")
+def needed(model: Model, leads: str) -> list[str]:
+    """The entries that a condition must have: the model's, and that which a companion leads to."""
+    return list(dict.fromkeys([*model.condition, *([leads] if leads else [])]))
 
 
 def _scaled(scale: float, interval: tuple[float, float]) -> Numbers:
@@ -247,10 +237,16 @@ def _scaled(scale: float, interval: tuple[float, float]) -> Numbers:
     return {"scale": np.float32(scale), "low": np.float32(low), "high": np.float32(high)}
 
 
-def _led_away(negative: int | None) -> Numbers:
-    if negative is not None and not 0 <= negative < 2**31:
+def _led_away(negative: int | str | None) -> Numbers:
+    if isinstance(negative, int) and not 0 <= negative < 2**31:
         raise ValueError(f"negative={negative}: must be a label, 0 or more")
-    return {NEGATIVE: np.int32(NONE if negative is None else negative)}
+    return {NEGATIVE: np.int32(negative if isinstance(negative, int) else NONE)}
+
+
+def _captions(negative: int | str | None) -> tuple[str, ...]:
+    if isinstance(negative, str) and not negative.strip():
+        raise ValueError("negative='': must be a caption that is not empty, or None")
+    return (negative,) if isinstance(negative, str) else ()
 
 
 def _unguided(numbers: Numbers, scene: Scene) -> Denoise:
@@ -260,8 +256,35 @@ def _unguided(numbers: Numbers, scene: Scene) -> Denoise:
 def _without(numbers: Numbers, scene: Scene) -> Denoise:
     if not scene.drops:
         return _unguided(numbers, scene)
-    condition = dict(scene.condition)
-    return scene.denoiser(condition | {DROPPED: jnp.ones(condition[LABEL].shape[:1], jnp.bool_)})
+    return scene.denoiser(dropped(scene))
+
+
+def dropped(scene: Scene) -> Condition:
+    """The condition of the images, all of it dropped."""
+    return {**scene.condition, DROPPED: jnp.ones(_num(scene), jnp.bool_)}
+
+
+def own(scene: Scene) -> dict[str, Array]:
+    """The condition of the images, none of it dropped unless it says so."""
+    return {DROPPED: jnp.zeros(_num(scene), jnp.bool_), **scene.condition} if scene.drops else dict(scene.condition)
+
+
+def another(scene: Scene, k: int) -> dict[str, Array]:
+    """The condition of the images, but with number `k` of the guide's `others`."""
+    shapes = {name: (_num(scene), *each.shape[1:]) for name, each in scene.others.items()}
+    return own(scene) | {name: jnp.broadcast_to(each[k], shapes[name]) for name, each in scene.others.items()}
+
+
+def several(scene: Scene, *conditions: Condition) -> Several:
+    """The model's predictions with each condition, of the same entries: in one network call, or in one for each."""
+    if scene.together:
+        return guidance.together(scene.denoiser(guidance.interleaved(*conditions)), len(conditions))
+    return guidance.apart(*map(scene.denoiser, conditions))
+
+
+def _num(scene: Scene) -> int:
+    found: int = jax.tree.leaves(scene.condition)[0].shape[0]
+    return found
 
 
 def _classifier_free(numbers: Numbers, scene: Scene) -> Denoise:
@@ -279,15 +302,24 @@ def _autoguidance(numbers: Numbers, scene: Scene) -> Denoise:
     return _in_interval(numbers, scene, guidance.guided(guidance.apart(own, other), rule))
 
 
-def _classifier(numbers: Numbers, scene: Scene) -> Denoise:
-    return _by_classifier(numbers, scene, _unguided(numbers, scene))
+def _towards(companion: tuple[str, str], numbers: Numbers, shifted: bool, unconditional: bool) -> Guide:
+    """By the gradient of what a companion says of the entry that it leads to."""
+    if shifted:
+        denoiser, sampler = _without if unconditional else _unguided, _shifted
+    else:
+        denoiser, sampler = _led_without if unconditional else _led, _as_it_is
+    return Guide(numbers, denoiser, sampler, companion, needs_none=unconditional)
 
 
-def _classifier_without(numbers: Numbers, scene: Scene) -> Denoise:
-    return _by_classifier(numbers, scene, _without(numbers, scene))
+def _led(numbers: Numbers, scene: Scene) -> Denoise:
+    return _by_gradient(numbers, scene, _unguided(numbers, scene))
 
 
-def _by_classifier(numbers: Numbers, scene: Scene, own: Denoise) -> Denoise:
+def _led_without(numbers: Numbers, scene: Scene) -> Denoise:
+    return _by_gradient(numbers, scene, _without(numbers, scene))
+
+
+def _by_gradient(numbers: Numbers, scene: Scene, own: Denoise) -> Denoise:
     guided = guidance.classifier(own, _log_prob(scene), numbers["scale"], scene.gamma_1)
     return guidance.interval(guided, own, numbers["low"], numbers["high"])
 
@@ -303,19 +335,16 @@ def _shifted(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
 
 
 def _of_conditions(numbers: Numbers, scene: Scene, rule: Rule) -> Denoise:
-    """By the condition of the images, and away from the other: dropped, or with the negative label."""
-    own, other, negative = dict(scene.condition), dict(scene.condition), numbers[NEGATIVE]
-    if LABEL in own:
-        other[LABEL] = jnp.where(negative == NONE, own[LABEL], jnp.asarray(negative, own[LABEL].dtype))
-    if scene.drops:
-        num = jax.tree.leaves(own)[0].shape[:1]
-        own = {DROPPED: jnp.zeros(num, jnp.bool_), **own}
-        other[DROPPED] = own[DROPPED] | (negative == NONE)
-    if scene.together:
-        pair = guidance.together(scene.denoiser(guidance.interleaved(own, other)))
+    """By the condition of the images, and away from the other: dropped, or with the negative label or caption."""
+    first, second, negative = own(scene), own(scene), numbers[NEGATIVE]
+    if scene.others:
+        second = another(scene, 0)
     else:
-        pair = guidance.apart(scene.denoiser(own), scene.denoiser(other))
-    return _in_interval(numbers, scene, guidance.guided(pair, rule))
+        if LABEL in first:
+            second[LABEL] = jnp.where(negative == NONE, first[LABEL], jnp.asarray(negative, first[LABEL].dtype))
+        if scene.drops:
+            second[DROPPED] = first[DROPPED] | (negative == NONE)
+    return _in_interval(numbers, scene, guidance.guided(several(scene, first, second), rule))
 
 
 def _in_interval(numbers: Numbers, scene: Scene, guided: Denoise) -> Denoise:
@@ -323,7 +352,11 @@ def _in_interval(numbers: Numbers, scene: Scene, guided: Denoise) -> Denoise:
 
 
 def _log_prob(scene: Scene) -> Callable[[Array, Gamma], Array]:
-    """(z, γ) -> log p(c|z_γ) of the labels of the images."""
+    """(z, γ) -> log p(c|z_γ) of the labels of the images, or ⟨f(z, γ), g(y)⟩ of their captions."""
+    if CLIP in scene.companions:
+        clip, variables = scene.companions[CLIP]
+        texts = clip.text_features(variables, scene.condition[TEXT])
+        return lambda z, gamma: jnp.sum(clip.image_features(variables, z, gamma) * texts, axis=1)
     found, variables = scene.companions[CLASSIFIER]
 
     def log_prob(z: Array, gamma: Gamma) -> Array:

@@ -18,6 +18,8 @@ class Stream(IntEnum):
     EVALUATION = 2
     SAMPLING = 3
     LABELS = 4
+    AGGREGATE = 5
+    MEASUREMENT = 6
 
 
 def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
@@ -35,7 +37,17 @@ def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
     >>> bool((image_keys(key, 2, first=3) == image_keys(key, 5)[3:]).all())
     True
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(num))
+    return keys_at(key, first + jnp.arange(num))
+
+
+def keys_at(key: PRNGKeyArray, index: Array) -> Keys:
+    """The keys of images by their numbers, (batch,): fold_in(key, index).
+
+    >>> key = jax.random.key(0)
+    >>> bool((keys_at(key, jnp.array([3, 4])) == image_keys(key, 2, first=3)).all())
+    True
+    """
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 
 def folded(keys: Keys, n: int | Array) -> Keys:

@@ -1,32 +1,58 @@
-"""Integer data and its codes in [−1, 1]: encode, decode, and the discretized likelihood p(x|z₀)."""
+"""Data, their codes in about [−1, 1], and p(x|z₀): discretized of integers, a normal density of real numbers.
+
+Data of `levels` values are integers 0 … levels−1; of `levels` = `REAL` they are real numbers, their own codes.
+"""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import gaussian
 
+REAL = 0
+"""The number of levels that says: not integers, but real numbers (float32)."""
 
-def encode(x: Integer[ArrayLike, "*shape"], levels: int) -> Float[Array, "*shape"]:
-    """Bin centres (2x + 1)/levels − 1 in (−1, 1), float32, of integers 0 … levels−1.
+Data: TypeAlias = Integer[Array, "batch *data"] | Float[Array, "batch *data"]
+"""Integers, or real numbers."""
+
+
+def dtype(levels: int) -> np.dtype:
+    """What data on the host are arrays of: uint8, or float32 of real numbers.
+
+    >>> dtype(256), dtype(REAL)
+    (dtype('uint8'), dtype('float32'))
+    """
+    return np.dtype(np.float32 if levels == REAL else np.uint8)
+
+
+def encode(x: Integer[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"], levels: int) -> Float[Array, "*shape"]:
+    """Bin centres (2x + 1)/levels − 1 in (−1, 1), float32, of integers 0 … levels−1; real numbers as they are.
 
     >>> encode(jnp.array([0, 1]), levels=2).tolist()
     [-0.5, 0.5]
+    >>> encode(jnp.array([0.25, -1.5]), REAL).tolist()
+    [0.25, -1.5]
     """
-    _check_levels(levels)
+    if levels == REAL:
+        return jnp.asarray(x, jnp.float32)
+    check_integers(levels)
     return (2 * jnp.asarray(x).astype(jnp.float32) + 1) / levels - 1
 
 
-def decode(x: Float[ArrayLike, "*shape"], levels: int) -> Integer[Array, "*shape"]:
-    """The integer (int32) whose bin holds each value; values beyond ±1 go to the outermost bins.
+def decode(x: Float[ArrayLike, "*shape"], levels: int) -> Integer[Array, "*shape"] | Float[Array, "*shape"]:
+    """The integer (int32) whose bin holds each value; values beyond ±1 go to the outermost bins. Real numbers stay.
 
     >>> decode(jnp.array([-0.5, 0.5, 3.0]), levels=2).tolist()
     [0, 1, 1]
     """
-    _check_levels(levels)
+    if levels == REAL:
+        return jnp.asarray(x, jnp.float32)
+    check_integers(levels)
     return jnp.clip(jnp.floor((jnp.asarray(x) + 1) * (levels / 2)), 0, levels - 1).astype(jnp.int32)
 
 
@@ -35,20 +61,26 @@ def logits(
 ) -> Float[Array, "batch *data levels"]:
     """log p(x|z₀) of every value 0 … levels−1, up to a constant: −½ SNR(0) (z₀/α₀ − x)², in nats.
 
-    The discretized likelihood of VDM (Kingma et al. 2021, Eq. 8): p(x|z₀) ∝ q(z₀|x), elementwise.
+    The discretized likelihood of VDM (Kingma et al. 2021, Eq. 8): p(x|z₀) ∝ q(z₀|x), elementwise. ValueError for real
+    numbers, which are no list of values.
     """
+    check_integers(levels)
     gamma = gaussian.expand(gamma_0, z_0)
     distance = _distance(z_0, gamma, levels)
     return -0.5 * gaussian.snr(gamma)[..., None] * jnp.square(distance)
 
 
-def log_prob(
-    x: Integer[Array, "batch *data"], z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int
-) -> Float[Array, " batch"]:
+def log_prob(x: Data, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, " batch"]:
     """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
 
     Elementwise e_x − log Σ_k exp(e_k), the e_k of `_exponents`.
+
+    Of real numbers it is a density, log N(x; z₀/α₀, e^{γ₀}): as a function of x, q(z₀|x) has the variance σ₀²/α₀².
     """
+    if levels == REAL:
+        gamma = gaussian.expand(gamma_0, z_0)
+        square = gaussian.snr(gamma) * jnp.square(x - z_0 / gaussian.alpha(gamma))
+        return -0.5 * jnp.sum(square + gamma + np.float32(np.log(2 * np.pi)), axis=range(1, x.ndim))
     nearest, exponent = _exponents(z_0, gamma_0, levels)
     # Log-sum-exp in one pass.
     steps = _values(levels, x.ndim) - nearest[..., None]
@@ -58,7 +90,9 @@ def log_prob(
 
 
 def mean(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, "batch *data"]:
-    """E[x|z₀] under p(x|z₀), elementwise, in the units of x: from 0 to levels − 1."""
+    """E[x|z₀] under p(x|z₀), elementwise, in the units of x: from 0 to levels − 1; of real numbers z₀/α₀."""
+    if levels == REAL:
+        return z_0 / gaussian.alpha(gaussian.expand(gamma_0, z_0))
     nearest, exponent = _exponents(z_0, gamma_0, levels)
     steps = _values(levels, z_0.ndim) - nearest[..., None]
     weights = jnp.exp(exponent(steps))
@@ -72,15 +106,16 @@ def mean(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int)
     return nearest.astype(jnp.float32) + moment / total
 
 
-def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Integer[Array, "batch *data"]:
-    """The most probable x (int32) given z₀: the value nearest to z₀/α₀."""
+def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Data:
+    """The most probable x given z₀: the value (int32) nearest to z₀/α₀, which real numbers are themselves."""
     return decode(z_0 / gaussian.alpha(gaussian.expand(gamma_0, z_0)), levels)
 
 
-def sample(
-    key: PRNGKeyArray, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int
-) -> Integer[Array, "batch *data"]:
-    """A draw of p(x|z₀), int32."""
+def sample(key: PRNGKeyArray, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Data:
+    """A draw of p(x|z₀), int32, or float32 of real numbers."""
+    if levels == REAL:
+        noise = jax.random.normal(key, z_0.shape)
+        return mean(z_0, gamma_0, levels) + jnp.exp(0.5 * gaussian.expand(gamma_0, z_0)) * noise
     nearest, exponent = _exponents(z_0, gamma_0, levels)
 
     # The largest of log p + Gumbel noise, one value after another: no (…, levels) array in memory.
@@ -124,6 +159,7 @@ def _distance(z_0: Array, gamma: Array, levels: int) -> Array:
     return center - encode(_values(levels, z_0.ndim), levels)
 
 
-def _check_levels(levels: int) -> None:
+def check_integers(levels: int) -> None:
+    """Raises ValueError unless data are integers of two values or more."""
     if levels < 2:
         raise ValueError(f"levels={levels}: must be 2 or more")

@@ -2,9 +2,9 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,8 @@ from vdm.errors import InputError, one_line
 
 Variables = dict[str, Any]
 Batch = dict[str, Array]
+Computed = TypeVar("Computed")
+"""A model that has precisions."""
 DROPPED = "dropped"
 """The entry of a batch, and of a condition, that says whose condition is not to be used: booleans (batch,)."""
 Condition = Any
@@ -46,10 +48,11 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A variational diffusion model of integer images; stateless, its variables are passed in.
+    """A variational diffusion model of images or of vectors; stateless, its variables are passed in.
 
     Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
-    "image", integers 0 … levels−1 of shape (batch, *shape), and what the network is conditioned on.
+    "image", integers 0 … levels−1 of shape (batch, *shape), or real numbers where `levels` is 0 (`likelihoods.REAL`),
+    and what the network is conditioned on.
 
     >>> from vdm import schedules
     >>> from vdm.networks import UNet
@@ -255,7 +258,7 @@ def from_config(config: Config) -> Model:
         levels=config.data.levels,
         prediction=config.network.prediction,
         num_steps=config.objective.num_steps,
-        condition=_conditions(config),
+        condition=described(config.data.entries, config.network.condition),
         condition_dropout=config.network.condition_dropout,
     )
     if model.condition:
@@ -266,18 +269,24 @@ def from_config(config: Config) -> Model:
     return model
 
 
-def _conditions(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the network is conditioned on, as `data.entries` describes it."""
-    described = {}
-    for text in config.data.entries or ():
+def described(entries: Sequence[str] | None, names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of one example's entries of these names, as `config.data.entries` describes them.
+
+    Raises `InputError` for one that it does not describe.
+
+    >>> described(["label int32", "text int32 64"], ["text"])
+    {'text': ShapeDtypeStruct(shape=(64,), dtype=int32)}
+    """
+    found = {}
+    for text in entries or ():
         try:
             name, dtype, *sizes = text.split()
-            described[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
+            found[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
         except (TypeError, ValueError) as error:
             raise InputError(f"config.data.entries: {text!r} is not like 'label int32' or 'tokens int32 77'") from error
-    if missing := [name for name in config.network.condition if name not in described]:
-        raise InputError(f"config.data.entries: must describe {missing[0]!r} (train.py reads it from the data)")
-    return {name: described[name] for name in config.network.condition}
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"config.data.entries: must describe {missing[0]!r} (it is read from the data)")
+    return {name: found[name] for name in names}
 
 
 def for_training(config: Config, given: Model | None = None) -> Model:
@@ -290,13 +299,14 @@ def for_training(config: Config, given: Model | None = None) -> Model:
     return at_precision(model, config.training.precision, "training")
 
 
-def at_precision(model: Model, precision: str, group: str) -> Model:
+def at_precision(model: Computed, precision: str, group: str) -> Computed:
     """The model as `config.GROUP.precision` has it computed: `training`, `evaluation` or `sampling`.
 
-    Raises `InputError` where `Model.computed_in` raises ValueError.
+    Of another model too, by its own `computed_in`. Raises `InputError` where that raises ValueError.
     """
     try:
-        return model.computed_in(precision)
+        computed: Computed = model.computed_in(precision)  # type: ignore[attr-defined]
+        return computed
     except ValueError as error:
         raise InputError(f"config.{group}.precision={precision!r}: {error}") from error
 

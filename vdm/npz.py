@@ -88,7 +88,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
         shape, _, dtype = read(file)
         header = file.tell()
     if dtype.kind not in kinds:
-        raise ValueError(f"is of dtype {dtype}; needed are {'texts' if kinds == TEXT else 'numbers'}")
+        needed = {TEXT: "texts", NUMBERS: "numbers"}.get(kinds, "numbers or texts")
+        raise ValueError(f"is of dtype {dtype}; needed are {needed}")
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != member.file_size - header:
         raise ValueError(f"declares shape {shape} of {dtype}, but has {_bytes(member.file_size - header)}")

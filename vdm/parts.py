@@ -40,8 +40,15 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "unet": "vdm.networks.unet:unet",
         "adm": "vdm.networks.adm:adm",
         "dit": "vdm.networks.dit:dit",
+        "mlp": "vdm.networks.mlp:mlp",
     },
     "classifier": {"residual": "vdm.networks.classifier:residual"},
+    "image_text": {"towers": "vdm.networks.image_text:towers"},
+    "predecessor": {
+        "vae": "vdm.predecessors.vae:vae",
+        "hvae": "vdm.predecessors.hvae:hvae",
+        "ladder": "vdm.predecessors.ladder:ladder",
+    },
     "weighting": {
         "elbo": "vdm.weightings:elbo",
         "simple": "vdm.weightings:simple",
@@ -90,14 +97,41 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "apg": "vdm.guides:apg",
         "autoguidance": "vdm.guides:autoguidance",
         "classifier": "vdm.guides:classifier",
+        "clip": "vdm.guides:clip",
+        "composed": "vdm.guides_composed:composed",
+    },
+    "operator": {
+        "blur": "vdm.operators:blur",
+        "downsample": "vdm.operators:downsample",
+        "gray": "vdm.operators:gray",
+        "missing": "vdm.operators:missing",
+        "box": "vdm.operators:box",
+    },
+    "restoration": {
+        "dps": "vdm.restorations:dps",
+        "pigdm": "vdm.restorations:pigdm",
+        "proximal": "vdm.restorations:proximal",
+        "mmps": "vdm.restorations:mmps",
+        "repaint": "vdm.restorations:repaint",
     },
     "decoding": {"mode": "vdm.decodings:mode", "mean": "vdm.decodings:mean", "draw": "vdm.decodings:draw"},
     "source": {
         "digits": "vdm.data.sources:digits",
         "photos32": "vdm.data.sources:photos32",
+        "digits_captions": "vdm.data.captions.sources:digits_captions",
+        "photos32_captions": "vdm.data.captions.sources:photos32_captions",
+        "clusters": "vdm.data.toys:clusters",
+        "moons": "vdm.data.toys:moons",
+        "checkerboard": "vdm.data.toys:checkerboard",
+        "spiral": "vdm.data.toys:spiral",
         "npz": "vdm.data.sources:npz",
         "folder": "vdm.data.sources:folder",
         "tfds": "vdm.data.sources:tfds",
+    },
+    "text": {
+        "bytes": "vdm.data.encodings.utf8:utf8",
+        "bpe": "vdm.data.encodings.pairs:bpe",
+        "frozen": "vdm.data.encodings.frozen:frozen",
     },
     "metric": {
         "mmd": "vdm.evaluation.metrics.mmd:mmd",
@@ -129,6 +163,9 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
 
 LONGEST = 1000
 """Characters of a text."""
+
+NUMBERS = {"inf": float("inf"), "nan": float("nan")}
+"""Numbers that are written as words."""
 
 
 class PartError(ValueError):
@@ -270,13 +307,18 @@ def read(kind: str, text: str) -> Call:
     try:
         with warnings.catch_warnings(action="ignore"):  # as of "1if x": it is refused
             node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise _no_call(kind, text) from None
+    # What else is raised is of a part's own module, whose import may fail.
+    try:
         return _read(kind, text, node)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        if isinstance(error, PartError):
-            raise
-        example = next(iter(PARTS[kind]))
-        problem = f"must be a name such as {example}, or a name with arguments: name(2, k=3.5)"
-        raise PartError(kind, text, problem) from None
+    except RecursionError:
+        raise _no_call(kind, text) from None
+
+
+def _no_call(kind: str, text: str) -> PartError:
+    example = next(iter(PARTS[kind]))
+    return PartError(kind, text, f"must be a name such as {example}, or a name with arguments: name(2, k=3.5)")
 
 
 def _read(kind: str, text: str, node: ast.expr) -> Call:
@@ -289,7 +331,7 @@ def _read(kind: str, text: str, node: ast.expr) -> Call:
     values = [_value(kind, text, each) for each in node.args]
     named = {str(keyword.arg): _value(kind, text, keyword.value) for keyword in node.keywords}
     if len(named) < len(node.keywords) or any(keyword.arg is None for keyword in node.keywords):
-        raise SyntaxError("an argument twice, or **")
+        raise _no_call(kind, text)  # an argument twice, or **
     try:
         bound = call.signature.bind_partial(*values, **named).arguments
     except TypeError as error:
@@ -322,15 +364,20 @@ def _value(kind: str, text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         return _read(kind, text, node)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Name):
-        return -float(_value(kind, text, node.operand))
+        if node.operand.id not in NUMBERS:
+            raise _no_call(kind, text)
+        return -NUMBERS[node.operand.id]
     if isinstance(node, ast.Name):
-        return float(node.id) if node.id in ("inf", "nan") else _Word(node.id)
+        return NUMBERS.get(node.id, _Word(node.id))
     if isinstance(node, ast.Tuple | ast.List) and any(not isinstance(each, ast.Constant) for each in node.elts):
         values = tuple(_value(kind, text, each) for each in node.elts)
         if any(isinstance(value, Call | _Word) for value in values):
-            raise SyntaxError("a part or a word in a tuple")
+            raise _no_call(kind, text)  # a part or a word in a tuple
         return values
-    return ast.literal_eval(node)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise _no_call(kind, text) from None
 
 
 def _make(text: str, call: Call, context: dict[str, Any]) -> Any:

@@ -46,6 +46,16 @@ class Prediction(NamedTuple):
     eps: Array
 
 
+def moved(prediction: Prediction, change: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
+    """x̂ + `change`, and ε̂ changed with it: z = α x̂ + σ ε̂ holds as before. At γ = ∞ x̂ says nothing of ε̂, which stays.
+
+    >>> moved(Prediction(jnp.zeros((1, 1)), jnp.ones((1, 1))), jnp.ones((1, 1)), 0.0).eps.tolist()
+    [[0.0]]
+    """
+    ratio = jnp.exp(-gaussian.expand(jnp.asarray(gamma), change) / 2)
+    return Prediction(prediction.x + change, prediction.eps - ratio * change)
+
+
 Denoise = Callable[[Array, gaussian.Gamma], Array | Prediction]
 """(z, γ) -> ε̂, or a `Prediction` where ε̂ alone would lose x̂ (α → 0); z is (batch, *data), γ a scalar or (batch,)."""
 

@@ -61,6 +61,14 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
+def read_text(path: Path) -> str:
+    """The text in a file of UTF-8. Raises `InputError` that names it for another, as `read_bytes` does."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text in UTF-8 (byte {error.start})") from error
+
+
 def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[str, Any]:
     """The table that JSON in UTF-8 holds. Raises `InputError`, about `where`, for anything else.
 

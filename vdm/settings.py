@@ -30,6 +30,12 @@ MAX_STEPS = 1_000_000
 LONGEST_NAME = 160
 """Bytes of settings in a file's name: file systems take 255 bytes, for what stands around them too."""
 
+LONGEST_BEGINNING = 40
+"""Characters of a long text there."""
+
+MOST_TEXT = 2**20
+"""Characters of a text of several lines."""
+
 MAX_INT = 2**31 - 1
 """The largest int32."""
 
@@ -56,6 +62,8 @@ class InName(NamedTuple):
 
     template: str = "{}"
     always: bool = False
+    of: Callable[[Any], Any] = lambda value: value
+    """What of the value is in the template."""
 
 
 class Setting(NamedTuple):
@@ -147,18 +155,23 @@ def recorded(config: Any) -> dict[str, Any]:
 def in_words(config: Any) -> dict[str, str]:
     """By field, the settings that names have: T_250, ddim(0.5), karras; those that are as by default mostly are not."""
     return {
-        each.name: each.in_name.template.format(each.value)
+        each.name: each.in_name.template.format(each.in_name.of(each.value))
         for each in settings(config)
         if each.in_name is not None and (each.in_name.always or not each.same(each.default))
     }
 
 
 def in_file_name(config: Any) -> str:
-    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only.
+    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only; `shortened`."""
+    return shortened("_".join(map(as_word, in_words(config).values())))
 
-    Of more than `LONGEST_NAME` bytes the last are a hash of all.
+
+def shortened(name: str) -> str:
+    """A name of at most `LONGEST_NAME` bytes: of more, the last are a hash of all.
+
+    >>> shortened("T_250_ddim"), len(shortened(200 * "a"))
+    ('T_250_ddim', 160)
     """
-    name = "_".join(map(as_word, in_words(config).values()))
     content = name.encode()
     if len(content) <= LONGEST_NAME:
         return name
@@ -169,6 +182,15 @@ def in_file_name(config: Any) -> str:
 def as_word(text: str) -> str:
     """A text as part of a file's name: what is neither letter, digit nor one of _.=- becomes _."""
     return re.sub(r"[^\w.=-]+", "_", text).strip("_")
+
+
+def digested(text: str) -> str:
+    """The beginning of a long text, and a digest of all of it: what names of files have of captions.
+
+    >>> digested("a bold seven")
+    'a bold seven 33a8e78e'
+    """
+    return f"{text[:LONGEST_BEGINNING].strip()} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
@@ -238,15 +260,25 @@ def each(low: int, high: int) -> Limit:
     return _must(lambda value: all(low <= n <= high for n in value), f"each from {low} to {high}")
 
 
-def image_shape() -> Limit:
-    """The shape of an image."""
-    holds = lambda value: len(value) == 3 and 1 <= min(value) <= max(value) <= MAX_SIDE  # noqa: E731
-    return _must(holds, f"(height, width, channels), each from 1 to {MAX_SIDE}")
+def data_shape() -> Limit:
+    """The shape of an image, or of real numbers, as of a vector."""
+    holds = lambda value: 1 <= len(value) <= 3 and 1 <= min(value) <= max(value) <= MAX_SIDE  # noqa: E731
+    return _must(holds, f"(height, width, channels), or (features,) of vectors, each from 1 to {MAX_SIDE}")
+
+
+def num_levels() -> Limit:
+    """How many integer values a pixel can take, or 0 for real numbers."""
+    return _must(lambda value: value == 0 or 2 <= value <= 256, "from 2 to 256, or 0 for real numbers")
 
 
 def one_of(*names: str) -> Limit:
     """One of these words."""
     return Limit(lambda value: None if value in names else f"not one of {', '.join(names)}", lambda: ", ".join(names))
+
+
+def lines() -> Limit:
+    """A text with a word, or several, a line each."""
+    return _must(lambda value: value.strip() != "" and len(value) <= MOST_TEXT, f"words, at most {MOST_TEXT} letters")
 
 
 def some_of(*names: str) -> Limit:

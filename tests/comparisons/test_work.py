@@ -28,11 +28,12 @@ def test_samples_of_an_earlier_version_are_those_of_its_one_precision_and_no_gui
     write_measured(path, {"metrics": {"mmd": 1.5}}, before)
 
     def settings(**now: str) -> dict:
-        of_then = {"precision": "tf32", "labels": None, "guidance": "none", "guidance_batch": "auto"}
+        of_then = {"precision": "tf32", "labels": None, "text": None, "guidance": "none", "guidance_batch": "auto"}
         return before | {"sampling": {"num": 8} | of_then | now}
 
     assert read_measured(path, settings(precision="bfloat16"), ["mmd"]) is None
     assert read_measured(path, settings(guidance="apg"), ["mmd"]) is None
+    assert read_measured(path, settings(text="a round 3"), ["mmd"]) is None
     assert read_measured(path, settings(), ["mmd"]) is not None
 
 

@@ -144,3 +144,44 @@ def test_elements_must_be_alike() -> None:
 def test_the_record_must_have_the_length() -> None:
     with pytest.raises(InputError, match="train has 6 images, info says 7"):
         Dataset(info(num_train=7), elements(), elements())
+
+
+VECTORS = RNG.normal(size=(6, 2)).astype(np.float32)
+
+
+def test_real_vectors_are_a_data_set() -> None:
+    dataset = in_memory({"image": VECTORS.astype(np.float64)}, {"image": VECTORS[:2]}, levels=0, name="mine")
+    assert (dataset.info.shape, dataset.info.levels, dataset.info.values) == ((2,), 0, "real numbers")
+    batch = examples(dataset.train, range(6))["image"]
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, VECTORS)
+    images = in_memory({"image": np.zeros((3, 4, 5, 1))}, {"image": np.zeros((3, 4, 5, 1))}, levels=0)
+    assert images.info.shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.arange(12).reshape(6, 2), "dtype int64; needed are real numbers, float32"),
+        (np.where(np.arange(12).reshape(6, 2) == 7, np.nan, 1.0), "1 of 6 have values that are not finite; .* is 3"),
+        # Not in float32.
+        (np.full((6, 2), 1e300), "6 of 6 have values that are not finite"),
+        (np.zeros(6), r"shape \(6,\); needed is \(N, features\)"),
+        (np.zeros((6, 0)), r"shape \(6, 0\)"),
+    ],
+)
+def test_what_are_no_real_vectors(array: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=f"mine: test 'image': {message}"):
+        in_memory({"image": VECTORS}, {"image": array}, levels=0, name="mine")
+
+
+def test_vectors_of_a_source_of_ones_own_are_checked_as_they_are_read() -> None:
+    real = {"shape": (2,), "levels": 0, "classes": None}
+    good = [{"image": vector} for vector in VECTORS]
+    dataset = Dataset(info(**real), [*good[:5], {"image": np.array([0, np.inf], np.float32)}], good)
+    with pytest.raises(InputError, match="train element 5 has a value that is not finite"):
+        examples(dataset.train, range(6))
+    with pytest.raises(InputError, match=r"has an image of float64 \(2,\); needed is float32 \(2,\)"):
+        Dataset(info(**real), [{"image": vector.astype(np.float64)} for vector in VECTORS], good)
+    with pytest.raises(InputError, match=r"has an image of uint8 \(2,\); needed is float32 \(2,\)"):
+        Dataset(info(**real), [{"image": np.zeros(2, np.uint8)}] * 6, good)

@@ -35,6 +35,12 @@ def test_two_arrays_and_what_is_left_out(tmp_path):
     )
 
 
+def test_which_images_of_a_compressed_file_these_are_is_left_out(tmp_path):
+    dataset = open_npz(tmp_path, images=images(100), number=np.arange(5, 105))
+    assert set(dataset.train[0]) == {"image"}
+    assert "left out: the arrays number" in dataset.info.notes
+
+
 def test_val_is_the_test_split_only_where_there_is_no_test(tmp_path):
     a, b, c = images(9), images(5), images(3)
     dataset = open_npz(tmp_path, val=b, train=a)
@@ -134,8 +140,8 @@ def test_levels(tmp_path):
     assert dataset.info.levels == 256
     assert "no value is above 16: if there are 17 levels" in dataset.info.notes[-1]
     refusal(name, "0 to 16", "levels=16", "--config.data.levels=None", levels=16)
-    refusal(name, "data.levels: 300", levels=300)
-    refusal(name, "data.levels: 1 ", levels=1)
+    refusal(name, "data.levels=300: ", levels=300)
+    refusal(name, "data.levels=1: ", levels=1)
 
 
 @pytest.mark.parametrize(

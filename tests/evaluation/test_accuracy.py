@@ -8,7 +8,8 @@ from classifying import GAMMA_0, GAMMA_1, IMAGES, gamma
 
 from vdm import parallel
 from vdm.data import Arrays
-from vdm.evaluation.accuracy import GAMMA_BINS, AccuracyEvaluator, Sums, to_accuracy
+from vdm.evaluation.accuracy import AccuracyEvaluator, to_accuracy
+from vdm.evaluation.by_noise import GAMMA_BINS, Sums
 
 KEY = jax.random.key(0)
 NUM, DRAWS = 500, 32
@@ -63,10 +64,9 @@ def test_shares_are_those_of_numpy():
     count = rng.integers(0, 3, (30, GAMMA_BINS)).astype(float)
     count[:, 5] = 0
     right = rng.binomial(count.astype(int), 0.6).astype(float)
-    uniform, clean = rng.uniform(0, 4, (30, 2)), rng.integers(0, 2, 30).astype(float)
-    result = to_accuracy(
-        Sums(uniform, np.stack([count, right], axis=2), clean), 4, np.arange(GAMMA_BINS + 1.0), num_classes=3
-    )
+    uniform, clean = rng.uniform(0, 4, (30, 2)), rng.integers(0, 2, (30, 2)).astype(float)
+    by_gamma = np.stack([count, right, rng.uniform(size=right.shape)], axis=2)
+    result = to_accuracy(Sums(uniform, by_gamma, clean), 4, np.arange(GAMMA_BINS + 1.0), num_classes=3)
     np.testing.assert_allclose(result.accuracy.value, uniform[:, 0].mean() / 4)
     np.testing.assert_allclose(result.cross_entropy.stderr, uniform[:, 1].std(ddof=1) / 4 / np.sqrt(30))
     assert result.by_gamma[5] is None

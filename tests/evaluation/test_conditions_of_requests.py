@@ -61,10 +61,10 @@ def test_those_of_test_images():
 
 
 def test_a_classifier_has_labels_of_its_own():
-    found = Conditions(conditional.model(False), "3,0", CLASSES, conditional.source, 0, by_classifier=True)
+    found = Conditions(conditional.model(False), "3,0", CLASSES, conditional.source, 0, leads="label")
     assert found(3)["label"].tolist() == [3, 0, 3]
     with pytest.raises(InputError, match="labels=test: the network has no conditions, only a classifier has labels"):
-        Conditions(conditional.model(False), "test", CLASSES, conditional.source, 0, by_classifier=True)
+        Conditions(conditional.model(False), "test", CLASSES, conditional.source, 0, leads="label")
 
 
 @pytest.mark.parametrize(

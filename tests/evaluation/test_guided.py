@@ -227,7 +227,7 @@ CASES = [
         "classifier(2.0, unconditional=True)",
         model(0.0),
         {},
-        "unconditional=True: the model always had its condition in training",
+        "the model always had its condition in training",
     ),
     ("apg(2.0)", model(0.0), {}, "the model always had its condition in training (config.network.condition_dropout=0)"),
     ("classifier_free(negative=3)", model(), {}, "negative=3: must be a label from 0 to 2"),

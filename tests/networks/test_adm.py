@@ -134,7 +134,7 @@ def test_number_of_parameters_of_the_imagenet_64_network():
 
 def test_heads_have_the_same_size_at_every_level(monkeypatch):
     seen, attend = [], attention.attend
-    monkeypatch.setattr(attention, "attend", lambda q, k, v: seen.append(q.shape[1:]) or attend(q, k, v))
+    monkeypatch.setattr(attention, "attend", lambda q, k, v, mask: seen.append(q.shape[1:]) or attend(q, k, v, mask))
     network = adm(channels=16, depth=1, multipliers=(1, 2, 3), shape=(8, 4, 1), levels=17, heads=2, attention_at=(4,))
     jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 4, 1)), jnp.zeros(1))
     # At level 1 one on the way down and two up, of 4 × 2 pixels; in between the middle one, of 2 × 1.

@@ -137,9 +137,9 @@ def test_heads_that_cudnn_takes(monkeypatch, backend, device, largest):
 def test_fused_attention_is_chosen_where_it_can_be(monkeypatch, dtype, channels, largest, fused):
     asked, plain = [], jax.nn.dot_product_attention
 
-    def of_jax(query, key, value, implementation=None):
+    def of_jax(query, key, value, mask=None, implementation=None):
         asked.append(implementation)
-        return plain(query, key, value)
+        return plain(query, key, value, mask=mask)
 
     monkeypatch.setattr(attention, "largest_fused_head", lambda: largest)
     monkeypatch.setattr(jax.nn, "dot_product_attention", of_jax)

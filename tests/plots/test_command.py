@@ -8,7 +8,7 @@ import pytest
 from commands import error_line
 
 from plots.picture import assert_is_picture
-from vdm.plots import samplers, theory
+from vdm.plots import codec, samplers, theory
 from vdm.programs.commands import plots as command
 
 
@@ -26,16 +26,18 @@ def test_figures_are_written(tmp_path, capsys, figure, flags):
 def test_the_range_reaches_the_figures(tmp_path, monkeypatch):
     calls = []
     for name in command.FIGURES:
-        module = samplers if name == "trajectories" else theory
+        module = {"trajectories": samplers, "codec": codec}.get(name, theory)
         monkeypatch.setattr(module, name, lambda *arguments, name=name: calls.append((name, *arguments)))
     monkeypatch.chdir(tmp_path)
     command.main(["schedules", "--gamma_min=-7", "--gamma_max", "3"])
     command.main(["weightings", "--gamma_min=-7", "--gamma_max=3"])
     command.main(["trajectories", "--gamma_min=-7", "--gamma_max=3"])
+    command.main(["codec", "--gamma_min=-7", "--gamma_max=3"])
     assert [(name, str(path), *ends) for name, path, *ends in calls] == [
         ("schedules", "schedules.png", -7, 3),
         ("weightings", "weightings.png", -3, 7),
         ("trajectories", "trajectories.png", -7, 3),
+        ("codec", "codec.png", -7, 3),
     ]
 
 

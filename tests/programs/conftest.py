@@ -8,16 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import oracle
 import pytest
 import tiny
 from rich.console import Console
+from toy_model import Toy
 
-from vdm import parallel, predictions
+from vdm import parallel
 from vdm.config import Config, SamplingConfig, to_dict
 from vdm.data import Dataset
 from vdm.files import write_json
-from vdm.model import Model
 from vdm.programs import sample as program
 from vdm.programs.sample import Sample
 from vdm.runs import shards
@@ -26,17 +25,6 @@ from vdm.runs.open import Run
 STEPS, SIZE = 3, 4
 
 Make = Callable[..., Sample]
-
-
-class Toy(Model):
-    """Compiled in no time: the denoiser of data N(0, 0.6²), times a number."""
-
-    def denoiser(self, variables: Any, condition: Any = None, dropout_key: Any = None) -> predictions.Both:
-        def denoise(z: jax.Array, gamma: Any) -> predictions.Prediction:
-            eps_hat = variables["network"]["scale"] * oracle.gaussian_eps(z, gamma, 0.0, 0.6)
-            return predictions.decompose(eps_hat, z, gamma, "eps")
-
-        return denoise
 
 
 @pytest.fixture(scope="module")

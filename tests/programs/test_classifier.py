@@ -26,7 +26,7 @@ from vdm.evaluation.accuracy import Accuracy
 from vdm.model import Model
 from vdm.programs import classifier as program
 from vdm.programs.classifier import default_config, train_classifier
-from vdm.programs.commands import classifier as command
+from vdm.programs.commands import on_noise
 from vdm.programs.hooks import Save, every
 from vdm.runs.classifiers import open_classifier
 from vdm.runs.records import read_config, read_metrics, read_record
@@ -174,10 +174,10 @@ def test_a_run_that_learned_another_schedule_since_is_refused(run, trained, tmp_
 
 def test_a_model_is_no_classifier_and_a_classifier_no_model(run, trained):
     path, _ = trained
-    with pytest.raises(InputError, match=f"^{run}: is a model's; must be the folder of a classifier"):
+    with pytest.raises(InputError, match=f"^{run}: is a diffusion model's; must be the folder of a classifier"):
         open_classifier(run)
     for wrong in (vdm.open_run, default_config):
-        with pytest.raises(InputError, match=f"^{path}: is a classifier's; must be the folder of a model"):
+        with pytest.raises(InputError, match=f"^{path}: is a classifier's; must be the folder of a"):
             wrong(path)
     with pytest.raises(InputError, match=r"has no config\.json"):
         open_classifier(path.parent / "nothing")
@@ -245,10 +245,10 @@ def test_lines_on_the_console_are_in_nats(run, tmp_path):
 
 def test_the_command_is_for_a_run():
     with pytest.raises(InputError, match=r"^--run: must be given, the folder of a run"):
-        command.make({})
+        on_noise.make("classifier", {})
 
 
 def test_the_commands_config_is_on_the_data_of_the_run(run):
-    config, workdir = command.make({"run": str(run)})
+    config, workdir = on_noise.make("classifier", {"run": str(run)})
     assert workdir == str(run / "classifier")
     assert (config.data.name, config.data.classes, config.seed) == ("patterns", None, 0)

@@ -30,7 +30,7 @@ from vdm.evaluation.images import ImageSampler
 from vdm.export import programs as export
 from vdm.export.load import draw, load
 from vdm.model import Variables
-from vdm.programs import evaluate, sample, train
+from vdm.programs import evaluate, measured, sample, train
 from vdm.reading import read_json
 from vdm.runs import open as open_module
 from vdm.runs import shards
@@ -59,7 +59,7 @@ def dataset() -> Dataset:
 def _in_place_of_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (train, open_module):
-            patch.setattr(module, "load", lambda config, progress=None: dataset())
+            patch.setattr(module, "load", lambda config, progress=None, text=None: dataset())
         yield
 
 
@@ -160,7 +160,7 @@ def labelled(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     """The run as that of a network that knows each label's pattern, and what is printed."""
     model, out = conditional.model(True), io.StringIO()
     run = replace(vdm.open_run(path), model=model, variables=conditional.exact(model))
-    monkeypatch.setattr(evaluate, "open_run", lambda *args, **settings: run)
+    monkeypatch.setattr(measured, "open_run", lambda *args, **settings: run)
     console = Console(file=out, width=120)
     return evaluate.Evaluate(run.config, path, "latest", console, tmp_path), out
 

@@ -10,9 +10,10 @@ import pytest
 from absl import flags
 
 from vdm.comparisons.steps import StepsSettings
-from vdm.config import Config
 from vdm.errors import InputError
+from vdm.predecessors.config import PredecessorConfig
 from vdm.programs import command_line, config_files
+from vdm.runs.records import RUNS
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_names_are_the_files_of_the_repository() -> None:
 def test_a_file_is_taken_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    with pytest.raises(InputError, match=r"^--config=runs: no such file, and not one of cifar10, .*photos32$"):
+    with pytest.raises(InputError, match=r"^--config=runs: no such file, and no config's name; .*, …$"):
         config_files.find("runs")
     assert config_files.find(str(write(tmp_path / "digits.py", ""))) == tmp_path / "digits.py"
 
@@ -56,9 +57,9 @@ def test_a_command_line_is_read_without_what_python_3_15_removed(monkeypatch: py
 @pytest.mark.parametrize("name", config_files.names())
 def test_every_file_makes_a_config(name: str) -> None:
     before = dict(sys.modules)
-    loaded = config_files.load(config_files.find(name))
-    assert isinstance(loaded.config, Config)
-    assert (loaded.comparison is None) == (not name.startswith(("compare", "objectives")))
+    loaded = config_files.load(config_files.find(name), RUNS)
+    assert (type(loaded.config) is PredecessorConfig) == name.startswith(("vae", "hvae", "ladder"))
+    assert (loaded.comparison is None) == (not name.startswith(("compare", "families", "objectives")))
     found = {name: module for name, module in sys.modules.items() if name.startswith("configs")}
     assert found == {name: module for name, module in before.items() if name.startswith("configs")}
 

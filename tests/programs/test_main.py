@@ -65,7 +65,9 @@ def test_a_script_is_the_command(name):
     assert "--config.training.steps" in texts[0]
 
 
-@pytest.mark.parametrize("name", ["export", "official", "verify", "plots"])
+@pytest.mark.parametrize(
+    "name", ["compress", "decompress", "codec-info", "export", "official", "verify", "plots", "edit", "restore"]
+)
 def test_commands_without_a_config_have_help_in_two_tiers(name, capsys, monkeypatch):
     """The first with one example, the second with the whole description."""
     run = importlib.import_module(command.COMMANDS[name][0])

@@ -44,9 +44,10 @@ from vdm.evaluation.bound import Evaluation, Evaluator
 from vdm.evaluation.images import ImageSampler, NonFiniteLatents
 from vdm.keys import Stream
 from vdm.programs import loop
+from vdm.programs.diffusion import task_of
 from vdm.programs.hooks import every, standard
 from vdm.programs.session import open_session
-from vdm.programs.train import task_of, train
+from vdm.programs.train import train
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.records import MetricsFile, read_metrics, weights_digest, write_evaluation
 from vdm.training.state import Trained, make_optimizer

@@ -9,6 +9,9 @@ MODES = {
     "objective": "vdm.comparisons.objectives",
     "sampler": "vdm.comparisons.samplers",
     "guidance": "vdm.comparisons.guidance",
+    "codec": "vdm.comparisons.codecs",
+    "family": "vdm.comparisons.families",
+    "text": "vdm.comparisons.texts",
 }
 """By what differs, the module whose `MODE` it is."""
 

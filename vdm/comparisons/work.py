@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vdm import parallel
-from vdm.config import Config, to_dict
+from vdm.config import Config, RunConfig, to_dict
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.evaluation.metrics import Estimate
@@ -28,7 +28,7 @@ from vdm.runs.open import Run, open_run
 from vdm.runs.records import git_revision, read_config, read_evaluation, read_record, versions
 from vdm.runs.shards import UNSAID
 
-Train = Callable[[Config, Path, Dataset, Callable[[int], None]], object]
+Train = Callable[[Any, Path, Dataset, Callable[[int], None]], object]
 """Trains, or goes on training, the run in a folder on a data set; calls the last with the step after each log line."""
 
 OpenClassifier = Callable[[Dataset, Path | None], Callable[[], Opened]]
@@ -59,23 +59,23 @@ class Work:
         return f"comparison {100 * self.done // self.total}% done, {left} left"
 
 
-def cost_of_steps(config: Config) -> int:
+def cost_of_steps(config: RunConfig) -> int:
     """Network calls of a run's training: each step is a forward and a backward pass, three calls an image."""
     return 3 * config.training.steps * config.training.batch_size
 
 
-def cost_of_training(config: Config, dataset: Dataset) -> int:
+def cost_of_training(config: RunConfig, dataset: Dataset) -> int:
     """Network calls of a run with the evaluation at its end."""
     return cost_of_steps(config) + len(dataset.test) * config.evaluation.draws
 
 
-def train_once(train: Train, config: Config, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
+def train_once(train: Train, config: RunConfig, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
     """Trains the run in `folder` unless it is done. Raises `InputError` if it belongs to another config or data."""
     cost, steps = cost_of_training(config, dataset), config.training.steps
     before = work.done
     if read_evaluation(folder).get("checkpoint_step") == steps:
         check_same_data(read_record(folder), dataset.info.to_dict(), folder)
-        check_same(read_config(folder), config, folder)
+        check_same(read_config(folder, type(config)), config, folder)
         work.advance(cost, skip=True)
         return
     console.rule(f"training {folder.name}: {work}")
@@ -97,7 +97,7 @@ def train_once(train: Train, config: Config, folder: Path, dataset: Dataset, wor
     work.advance(before + cost - work.done)
 
 
-def open_last(config: Config, folder: Path, mesh: Mesh) -> Run:
+def open_last(config: RunConfig, folder: Path, mesh: Mesh) -> Run:
     """The end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
     run = open_run(folder, config=config, mesh=mesh)
     if run.step != config.training.steps:

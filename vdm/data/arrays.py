@@ -1,13 +1,16 @@
 """Data in memory: a user's own arrays as a data set."""
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from vdm import likelihoods
 from vdm.data.dataset import Dataset, DatasetInfo, Element
+from vdm.data.texts import TEXT, given_captions
 from vdm.errors import InputError
 
 MOST_CLASSES = 2**16
@@ -15,14 +18,20 @@ MOST_CLASSES = 2**16
 
 
 class Arrays:
-    """Arrays of one length by name as a source: element i has the i-th of each."""
+    """Arrays of one length by name as a source: element i has the i-th of each. "text" may be captions."""
 
-    def __init__(self, arrays: Mapping[str, ArrayLike]):
-        """Raises `InputError` if they have no image or differ in length."""
-        self.arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    def __init__(self, arrays: Mapping[str, Any]):
+        """Raises `InputError` if they have no image or differ in length, and for captions that are none."""
+        self.captions = given_captions(f"{TEXT!r}", arrays[TEXT]) if _are_texts(arrays.get(TEXT, 0)) else None
+        """Of each image all; None where there are none."""
+        self.arrays = {
+            name: np.asarray(array) for name, array in arrays.items() if name != TEXT or self.captions is None
+        }
         if "image" not in self.arrays:
             raise InputError(f"no array 'image' among {', '.join(map(repr, self.arrays)) or 'none'}")
         lengths = {name: len(array) if array.ndim else 0 for name, array in self.arrays.items()}
+        if self.captions is not None:
+            lengths[TEXT] = len(self.captions)
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
             raise InputError(f"arrays differ in length: {listed}")
@@ -31,12 +40,31 @@ class Arrays:
         return len(self.arrays["image"])
 
     def __getitem__(self, index: int) -> Element:
-        return {name: array[index] for name, array in self.arrays.items()}
+        element = {name: array[index] for name, array in self.arrays.items()}
+        return element if self.captions is None else {**element, TEXT: self.captions[index]}
+
+
+def _are_texts(given: Any) -> bool:
+    """Whether they are captions, not numbers, by the first there is."""
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "UOS":
+        return False
+    first = next(_leaves(given), 0)
+    return first is None or isinstance(first, str | bytes)
+
+
+def _leaves(given: Any) -> Iterator[Any]:
+    """What is in sequences in sequences; a text is no sequence."""
+    given = given.tolist() if isinstance(given, np.ndarray) else given
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        yield given
+    else:
+        for each in given:
+            yield from _leaves(each)
 
 
 def in_memory(
-    train: Mapping[str, ArrayLike],
-    test: Mapping[str, ArrayLike],
+    train: Mapping[str, Any],
+    test: Mapping[str, Any],
     *,
     levels: int = 256,
     name: str = "in_memory",
@@ -48,13 +76,15 @@ def in_memory(
 ) -> Dataset:
     """A data set of arrays: "image", and where there are any "label" and "group", and other entries of N examples.
 
-    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel. Labels are integers (N,);
-    `classes` are their names, and without them as many are numbered as labels occur. Groups are integers (N,): which
-    photograph, patient, … an image is of. `version`, by default a hash of the arrays, `splits`, `preprocessing` and
-    `notes` go into the record.
+    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel; with `levels` = 0 they are
+    finite real numbers of any shape (N, …), as vectors (N, features), best about inside [−1, 1]. Labels are integers
+    (N,); `classes` are their names, and without them as many are numbered as labels occur. Groups are integers (N,):
+    which photograph, patient, … an image is of. "text" are captions: N texts, or of each image several. `version`, by
+    default a hash of the arrays, `splits`, `preprocessing` and `notes` go into the record.
 
     Raises `InputError` for arrays of unequal lengths, images of another type, rank or range, or of different shapes in
-    the two splits, and for groups or labels that are not integers (N,), or not below the number of classes.
+    the two splits, for groups or labels that are not integers (N,), or not below the number of classes, and for images
+    without a caption where there are any.
 
     >>> images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 1, 0])
     >>> split = {"image": images, "label": labels}
@@ -67,7 +97,8 @@ def in_memory(
             made.append(Arrays(given))
         except InputError as error:
             raise InputError(f"{name}: {split}: {error}") from None
-        made[-1].arrays["image"] = check_images(f"{name}: {split} 'image'", made[-1].arrays["image"], levels)
+        check = check_real if levels == likelihoods.REAL else check_images
+        made[-1].arrays["image"] = check(f"{name}: {split} 'image'", made[-1].arrays["image"], levels)
     (_, *shape), (_, *other) = (source.arrays["image"].shape for source in made)
     if shape != other:
         raise InputError(f"{name}: images of train are {tuple(shape)}, those of test {tuple(other)}")
@@ -126,6 +157,23 @@ def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
     return (array if array.ndim == 4 else array[..., None]).astype(np.uint8, copy=False)
 
 
+def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> np.ndarray:
+    """The array as float32 (N, …). Raises `InputError`, about `what`, for another type or rank, and for NaN and ∞."""
+    if array.ndim < 2 or array.size == 0:
+        raise InputError(f"{what}: shape {array.shape}; needed is (N, features), or more axes, each 1 or more")
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"{what}: dtype {array.dtype}; needed are real numbers, float32 (levels={levels}); integers 0 to n − 1 are "
+            "of n levels"
+        )
+    with np.errstate(over="ignore"):  # it is found below
+        values = array.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if bad.size:
+        raise InputError(f"{what}: {bad.size} of {len(values)} have values that are not finite; the first is {bad[0]}")
+    return values
+
+
 def _guess_at_values(array: np.ndarray) -> str:
     """How numbers that are not integers may be made such."""
     if array.dtype == bool:
@@ -172,4 +220,6 @@ def _digest(sources: Sequence[Arrays]) -> str:
         for name, array in sorted(source.arrays.items()):
             hashed.update(f"{name} {array.dtype} {array.shape}".encode())
             hashed.update(np.ascontiguousarray(array).data)
+        if source.captions is not None:
+            hashed.update(json.dumps(source.captions).encode())
     return hashed.hexdigest()[:16]

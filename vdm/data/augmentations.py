@@ -27,13 +27,15 @@ def swap_channels(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 AUGMENTATIONS: dict[str, Augmentation] = {"flip": flip, "rotate90": rotate90, "swap_channels": swap_channels}
 
 
-def get(names: tuple[str, ...], shape: tuple[int, int, int]) -> list[Augmentation]:
+def get(names: tuple[str, ...], shape: tuple[int, ...]) -> list[Augmentation]:
     """The named augmentations for images of `shape` (H, W, C).
 
-    Raises `InputError` if one is unknown or cannot apply.
+    Raises `InputError` if one is unknown or cannot apply, as to vectors.
     """
-    height, width, channels = shape
+    if names and len(shape) != 3:
+        raise InputError(f"data.augmentations: {names[0]!r} is of images (height, width, channels), these are {shape}")
     for name in names:
+        height, width, channels = shape
         if name not in AUGMENTATIONS:
             raise InputError(f"data.augmentations: {name!r} is unknown; allowed are {', '.join(AUGMENTATIONS)}")
         if name == "rotate90" and height != width:

@@ -7,10 +7,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from vdm import likelihoods
 from vdm.errors import InputError
 
 NO_LABELS = "no labels: "
 """How a note begins that says why images have none, where one could expect some."""
+
+NO_CAPTIONS = "no captions: "
+"""The same of captions."""
 
 OFFLINE_CHOICES = "digits, photos32, npz:PATH, folder:PATH"
 """Data that need no network, named by every message about data that cannot be had."""
@@ -21,7 +25,10 @@ RESERVED = ("mask", "index", "offset", "dropped")
 NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
 
 Element = Mapping[str, Any]
-"""One example: "image", uint8 (H, W, C), and whatever else there is of it, a number or an array each."""
+"""One example: "image", uint8 (H, W, C) or real numbers, and what else there is of it, a number or an array each.
+
+"text" may also be a caption, a string, or several of the same image, a tuple of strings.
+"""
 
 Batch = dict[str, np.ndarray]
 """The entries of several examples, each with a first axis of them."""
@@ -49,10 +56,10 @@ class DatasetInfo:
     """As in `data.name`, for example `digits` or `npz:/data/letters.npz`."""
     version: str
     """Version of the TFDS builder, or `sha256:` and the first 16 digits of a hash of the data."""
-    shape: tuple[int, int, int]
-    """(height, width, channels)."""
+    shape: tuple[int, ...]
+    """(height, width, channels); of real numbers any, (features,) of vectors."""
     levels: int
-    """Number of integer values a pixel can take: 0 .. levels − 1."""
+    """Number of integer values a pixel can take: 0 .. levels − 1. 0: real numbers (`vdm.likelihoods.REAL`)."""
     num_train: int
     """Images in the train split."""
     num_test: int
@@ -68,6 +75,11 @@ class DatasetInfo:
     notes: tuple[str, ...] = ()
     """What a person should know of how they were found: how they were split, what was left out, what looks odd."""
 
+    @property
+    def values(self) -> str:
+        """What they are made of, in words: "17 levels", or "real numbers"."""
+        return "real numbers" if self.levels == likelihoods.REAL else f"{self.levels} levels"
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types (tuples are lists)."""
         fields = dataclasses.asdict(self)
@@ -77,6 +89,8 @@ class DatasetInfo:
 @dataclass(frozen=True)
 class Dataset:
     """Two disjoint sources of elements: "image", uint8 of shape `info.shape`; "label", where there are `info.classes`.
+
+    Of real numbers, where `info.levels` is 0, "image" is float32 and finite.
 
     Where several images are parts of one thing (crops of a photograph, slices of a patient), an entry "group", an
     integer, says of which: standard errors are then between groups. Any indexable of dicts is a source. Elements are
@@ -89,6 +103,8 @@ class Dataset:
     info: DatasetInfo
     train: Source
     test: Source
+    text: Any = None
+    """How captions were encoded, a `vdm.data.texts.Text`; None where they are still texts, or there are none."""
 
     def __post_init__(self) -> None:
         for split, num in (("train", self.info.num_train), ("test", self.info.num_test)):
@@ -125,15 +141,14 @@ class Checked:
             arrays[name] = array = np.asarray(value)
             if name in RESERVED:
                 raise self._error(index, f"has an entry {name!r}; evaluation needs the names {', '.join(RESERVED)}")
+            if name == "text" and array.dtype.kind == "U":
+                del arrays[name]
+                continue
             if array.dtype.kind not in "biuf":
                 raise self._error(index, f"has {name!r} of dtype {array.dtype}; needed are numbers")
         if "image" not in arrays:
             raise self._error(index, f"has no 'image'; its entries are {', '.join(map(repr, arrays)) or 'none'}")
-        image = arrays["image"]
-        if image.dtype != np.uint8 or image.shape != info.shape:
-            raise self._error(index, f"has an image of {image.dtype} {image.shape}; needed is uint8 {info.shape}")
-        if info.levels < 256 and image.max() >= info.levels:
-            raise self._error(index, f"has a pixel of {image.max()}, outside 0 to {info.levels - 1}")
+        self._check_image(arrays["image"], index)
         if "label" in arrays and info.classes is not None:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
@@ -145,13 +160,25 @@ class Checked:
                 raise self._error(index, f"has group {group}; needed is an integer of 32 bits")
         return {name: array.shape for name, array in arrays.items()}
 
+    def _check_image(self, image: np.ndarray, index: int) -> None:
+        info = self._info
+        needed = likelihoods.dtype(info.levels)
+        if image.dtype != needed or image.shape != info.shape:
+            raise self._error(index, f"has an image of {image.dtype} {image.shape}; needed is {needed} {info.shape}")
+        if info.levels == likelihoods.REAL:
+            if not np.isfinite(image).all():
+                raise self._error(index, "has a value that is not finite")
+        elif info.levels < 256 and image.max() >= info.levels:
+            raise self._error(index, f"has a pixel of {image.max()}, outside 0 to {info.levels - 1}")
+
     def _error(self, index: int, what: str) -> InputError:
         return InputError(f"data set {self._info.name!r}: {self._split} element {index} {what}")
 
 
 def stack(elements: Sequence[Element]) -> Batch:
-    """The batch of some elements; numbers of 64 bits have 32 in it, as on devices."""
-    batch = {name: np.stack([np.asarray(element[name]) for element in elements]) for name in elements[0]}
+    """The batch of some elements, without captions that are still texts; numbers of 64 bits have 32, as on devices."""
+    names = [name for name, value in elements[0].items() if np.asarray(value).dtype.kind != "U"]
+    batch = {name: np.stack([np.asarray(element[name]) for element in elements]) for name in names}
     return {name: array.astype(NARROW.get(array.dtype, array.dtype), copy=False) for name, array in batch.items()}
 
 
@@ -169,7 +196,8 @@ def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in first or name == "image":
             others = ", ".join(repr(other) for other in first if other != "image")
-            why = [f"; {note}" for note in dataset.info.notes if name == "label" and note.startswith(NO_LABELS)]
+            prefix = {"label": NO_LABELS, "text": NO_CAPTIONS}.get(name)
+            why = [f"; {note}" for note in dataset.info.notes if prefix and note.startswith(prefix)]
             raise InputError(
                 f"network.condition: {name!r} is not of data set {dataset.info.name!r}; beside images it has "
                 f"{others or 'nothing'}{''.join(why)}"

@@ -1,20 +1,25 @@
-"""Pictures in a folder of the user's own, a file each: which there are, whose split each is, and what is left out."""
+"""Pictures in a folder of the user's own, a file each: whose split and class each is, and what to know of them."""
 
 import hashlib
+import json
 import os
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vdm.data import pictures
 from vdm.data.arrays import Arrays
 from vdm.data.dataset import NO_LABELS, Dataset, DatasetInfo, Element, Progress, Source
+from vdm.data.folder_captions import read_captions, without
+from vdm.data.folder_files import SHOWN, Found, counted, find
 from vdm.data.splits import TEST, TRAIN, hashed_split, is_like_a_split, named_splits
+from vdm.data.texts import TEXT
 from vdm.errors import InputError
 from vdm.files import printable
 from vdm.reading import is_whole
@@ -26,12 +31,6 @@ AT_ONCE = 256
 """Files that are read before progress is told, and at most `BYTES_AT_ONCE` of their pixels."""
 
 BYTES_AT_ONCE = 1 << 26
-
-SHOWN = 4
-"""Kinds of files that a line names."""
-
-JUNK = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "__pycache__")
-"""What file managers leave, beside names that begin with a dot."""
 
 
 def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -> Dataset:
@@ -47,7 +46,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     and those of other types are left out; `info.notes` counts them. The version is a hash of names and contents.
 
     Raises `InputError` for a missing folder, an empty split, folders named like splits that do not make two, a broken
-    picture, or pictures of different sizes or channels (naming the file).
+    picture, pictures of different sizes or channels, or captions that are none (naming the file).
     """
     name, root = f"folder:{printable(path)}", Path(path).expanduser()
     if not root.is_dir():
@@ -58,18 +57,22 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     names, boundary = [*split.train, *split.test], len(split.train)
+    captions = read_captions(root, found.names, found.others, names)
+    found.left_out["of other types"] = without(found.left_out["of other types"], captions.used)
+    texts = None if captions.of is None else [*map(captions.of, names)]
     classes, labels = _classes(names, split.depth)
     read = _read_all(root, names, progress, kept)
 
     def source(part: slice) -> Source:
-        of_part = None if labels is None else labels[part]
+        beside: dict[str, Sequence[Any] | np.ndarray] = {} if labels is None else {"label": labels[part]}
+        beside |= {} if texts is None else {TEXT: texts[part]}
         if read.images is None:
-            return PictureFiles(root, names[part], read.shape, read.digests[part], of_part)
-        return Arrays({"image": read.images[part]} | ({} if of_part is None else {"label": of_part}))
+            return PictureFiles(root, names[part], read.shape, read.digests[part], beside)
+        return Arrays({"image": read.images[part], **beside})
 
     info = DatasetInfo(
         name=name,
-        version=f"sha256:{_version(names, read.digests)}",
+        version=f"sha256:{_version(names, read.digests, texts)}",
         shape=read.shape,
         levels=256,
         num_train=boundary,
@@ -78,13 +81,13 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
         test_split=split.described[1],
         preprocessing="grey pictures: 1 channel; others: RGB; turned as EXIF says",
         classes=classes,
-        notes=_notes(found, split, read, classes or (), boundary),
+        notes=(*_notes(found, split, read, classes or (), boundary), *captions.notes),
     )
     return Dataset(info, source(slice(boundary)), source(slice(boundary, None)))
 
 
 class PictureFiles:
-    """Files as a source, decoded when they are read: "image", and "label" if there are labels.
+    """Files as a source, decoded when they are read: "image", and what is `beside`, of each picture one.
 
     Raises `InputError` for one that is not as it was.
     """
@@ -95,9 +98,11 @@ class PictureFiles:
         names: Sequence[str],
         shape: tuple[int, int, int],
         digests: np.ndarray,
-        labels: np.ndarray | None,
+        beside: Mapping[str, Sequence[Any] | np.ndarray],
     ):
-        self._root, self._names, self._shape, self._digests, self._labels = root, names, shape, digests, labels
+        self._root, self._names, self._shape, self._digests, self._beside = root, names, shape, digests, beside
+        self.captions = beside.get(TEXT)
+        """Of each picture all; None where there are none."""
 
     def __len__(self) -> int:
         return len(self._names)
@@ -106,59 +111,7 @@ class PictureFiles:
         picture = pictures.read(self._root / self._names[index], self._shape)
         if _sha256(picture.content).tobytes() != self._digests[index].tobytes():
             raise InputError(f"{printable(self._root / self._names[index])}: has changed since the start")
-        image = {"image": picture.pixels}
-        return image if self._labels is None else image | {"label": self._labels[index]}
-
-
-@dataclass
-class Found:
-    """What is in a folder."""
-
-    names: list[str] = field(default_factory=list)
-    """Of the pictures, in it, with /; sorted."""
-    folders: list[str] = field(default_factory=list)
-    left_out: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """What was not taken: how many of which."""
-
-
-def find(root: Path) -> Found:
-    """The pictures below `root`, also through links, each folder once. Raises `InputError` if there are none."""
-    found, seen = Found(), set()
-    # Links last: what is in the folder itself has its own name.
-    folders, links = [""], list[str]()
-    while folders or links:
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            status = (root / folder).stat()
-            with os.scandir(root / folder) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{printable(folder) or 'it'} cannot be read: {error.strerror}") from None
-        if (status.st_dev, status.st_ino) in seen:
-            found.left_out["links to what is there already"][f"{folder}/"] += 1
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        found.folders.append(folder)
-        for entry in entries:
-            inside = f"{folder}/{entry.name}" if folder else entry.name
-            suffix = os.path.splitext(entry.name)[1].lower()
-            # Of a link the entry itself would raise where it leads nowhere.
-            is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-            if entry.name.startswith(".") or entry.name.lower() in JUNK:
-                found.left_out["hidden"][f"{entry.name}/" if is_folder else "files"] += 1
-            elif is_folder:
-                (links if entry.is_symlink() else folders).append(inside)
-            elif not (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()):
-                found.left_out["no files, or links to nothing"][inside] += 1
-            elif suffix in pictures.SUFFIXES:
-                found.names.append(inside)
-            else:
-                found.left_out["of other types"][suffix or "no suffix"] += 1
-    if not found.names:
-        others = "".join(f"; {what}: {_counted(which)}" for what, which in found.left_out.items())
-        raise InputError(f"no pictures ({', '.join(pictures.SUFFIXES)}){others}")
-    found.names.sort()
-    return found
+        return {"image": picture.pixels} | {name: values[index] for name, values in self._beside.items()}
 
 
 @dataclass
@@ -216,7 +169,7 @@ def _refuse_half_named(found: Found, name: str) -> None:
     else:
         do = f"rename them, or give one alone as {name}/{printable(next(iter(like)))}"
     raise InputError(
-        f"pictures in folders named like splits ({_counted(like)}), which are not mixed with others; "
+        f"pictures in folders named like splits ({counted(like)}), which are not mixed with others; "
         f"splits are {TRAIN[0]}/ and one of {', '.join(TEST)} at its top: {do}"
     )
 
@@ -291,11 +244,13 @@ def _sha256(content: bytes) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
-def _version(names: Sequence[str], digests: np.ndarray) -> str:
+def _version(names: Sequence[str], digests: np.ndarray, captions: Sequence[tuple[str, ...]] | None) -> str:
     """Of which files there are and what they hold, whatever split each is of."""
     hashed = hashlib.sha256()
     for index in sorted(range(len(names)), key=names.__getitem__):
         hashed.update(os.fsencode(names[index]) + b"\0" + digests[index].tobytes())
+        if captions is not None:
+            hashed.update(json.dumps(captions[index]).encode())
     return hashed.hexdigest()[:16]
 
 
@@ -312,8 +267,8 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
                 notes.append(f"classes with {which} images alone: {', '.join(sorted(only)[:SHOWN])}{others}")
     if not classes and (why := _no_classes([*split.train, *split.test], split.depth)):
         notes.append(NO_LABELS + why)
-    if found.left_out:
-        notes.append("left out: " + "; ".join(f"{what}: {_counted(which)}" for what, which in found.left_out.items()))
+    if left_out := {what: which for what, which in found.left_out.items() if which}:
+        notes.append("left out: " + "; ".join(f"{what}: {counted(which)}" for what, which in left_out.items()))
     if read.animated:
         notes.append(f"of {read.animated} animations the first frame is taken")
     keys = read.digests[:, :8].copy().view(np.uint64)[:, 0]
@@ -322,10 +277,3 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
         both = len(np.intersect1d(keys[:boundary], keys[boundary:]))
         notes.append(f"copies: {copies} files have the content of others" + f", {both} of both splits" * bool(both))
     return tuple(map(printable, notes))
-
-
-def _counted(which: Counter[str]) -> str:
-    """The most frequent, with their numbers: 40 .txt, 2 .json, 3 others."""
-    named = [f"{number} {each}" for each, number in which.most_common(SHOWN)]
-    others = which.total() - sum(number for _, number in which.most_common(SHOWN))
-    return ", ".join(named + [f"{others} others"] * bool(others))

@@ -1,6 +1,7 @@
 """Images from an npz file of the user's own, with what else there is of each: labels, groups, conditions."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,21 @@ from typing import NamedTuple
 import numpy as np
 
 from vdm.data.arrays import check_images, in_memory
-from vdm.data.dataset import NO_LABELS, Dataset
+from vdm.data.dataset import NO_CAPTIONS, NO_LABELS, Dataset
 from vdm.data.splits import hashed_split, named_splits
+from vdm.data.texts import TEXT as CAPTIONS
 from vdm.errors import InputError
 from vdm.files import printable
-from vdm.npz import TEXT, array_names, read_npz
+from vdm.npz import NUMBERS, TEXT, array_names, read_npz
 
-BESIDE = ("group", "label")
+BESIDE = ("group", "label", CAPTIONS)
 """Arrays that may be there beside images whose splits are not named."""
 
 CLASSES = ("classes",)
 """The array of the labels' names."""
+
+NUMBER = "number"
+"""The array that says which of a file's images these are, of `vdm decompress`: left out."""
 
 FEW = 128
 """With fewer values than this, data are likely to have fewer levels than 256."""
@@ -30,8 +35,9 @@ def load_npz(path: str, levels: int | None) -> Dataset:
 
     Arrays `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`) are the images of the two splits, and
     `train_NAME` and `test_NAME`, N of each, the entry NAME of their elements: `label`, integers; `group`, which
-    photograph, patient, … an image is of; or what else a network is conditioned on. Without such names there is one
-    array of images, whatever it is called, with at most `label` and `group` beside it: each image is of the test split
+    photograph, patient, … an image is of; `text`, captions, texts (N,) or (N, K), of an image that has fewer than K the
+    last ones empty; or what else a network is conditioned on. Without such names there is one array of images,
+    whatever it is called, with at most `label`, `group` and `text` beside it: each image is of the test split
     or not by a hash of its index, or of its group, which stays together; about a tenth is. An array `classes` of texts
     are the names of the labels 0, 1, …. Other arrays are left out; `info.notes` names them. The version is a hash of
     the file's bytes.
@@ -52,8 +58,7 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     used = found.used if classes is None else {*found.used, *CLASSES}
     if left_out := [each for each in names if each not in used]:
         notes.append(f"left out: the arrays {', '.join(left_out)}")
-    if found.unpaired:
-        notes.append(f"{NO_LABELS}array {found.unpaired[0]!r} is there, {found.unpaired[1]!r} is not")
+    notes += found.unpaired
     largest = max(int(split["image"].max()) for split in (found.train, found.test))
     if levels is None and largest < FEW:
         notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, say so by data.levels")
@@ -93,7 +98,7 @@ class Found(NamedTuple):
     splits: tuple[str, str]
     used: set[str]
     unpaired: tuple[str, ...] = ()
-    """The labels of one split that are there, and those of the other that are not."""
+    """Notes on labels, and on captions, that are there of one split and not of the other."""
 
 
 def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
@@ -105,18 +110,29 @@ def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
     entries = sorted(set.intersection(*beside) - {"image"})
     wanted = [{"image": split} | {entry: f"{split}_{entry}" for entry in entries} for split in splits]
     used = {name for of_split in wanted for name in of_split.values()}
-    read = read_npz(file, sorted(used))
+    read = _read(file, sorted(used))
     train, test = ({entry: read[name] for entry, name in of_split.items()} for of_split in wanted)
     for split, arrays in zip(splits, (train, test), strict=True):
         arrays["image"] = check_images(f"array {split!r}", arrays["image"], levels)
-    labels = sorted((f"{split}_label" for split in splits), key=lambda name: name not in names)
-    unpaired = tuple(labels) if labels[0] in names and labels[1] not in names else ()
+    unpaired = tuple(
+        f"{prefix}array {there!r} is there, {missing!r} is not"
+        for entry, prefix in (("label", NO_LABELS), (CAPTIONS, NO_CAPTIONS))
+        for there, missing in itertools.permutations([f"{split}_{entry}" for split in splits])
+        if there in names and missing not in names
+    )
     return Found(train, test, (f"array {splits[0]}", f"array {splits[1]}"), used, unpaired)
+
+
+def _read(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """These arrays: of numbers, but captions too of texts."""
+    texts = [name for name in names if name.rpartition("_")[2] == CAPTIONS]
+    numbers = [name for name in names if name not in texts]
+    return read_npz(file, numbers) | (read_npz(file, texts, NUMBERS + TEXT) if texts else {})
 
 
 def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
     """One array of images and what is beside it, split by a hash."""
-    images = [name for name in names if name not in (*BESIDE, *CLASSES)]
+    images = [name for name in names if name not in (*BESIDE, *CLASSES, NUMBER)]
     if len(images) != 1:
         there = ", ".join(sorted(names)) or "none"
         raise InputError(
@@ -124,13 +140,16 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
             f"(beside which may be {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
         )
     (name,) = images
-    arrays = read_npz(file, [each for each in names if each not in CLASSES])
+    arrays = _read(file, [each for each in names if each not in (*CLASSES, NUMBER)])
     arrays = {"image": check_images(f"array {name!r}", arrays.pop(name), levels)} | arrays
     num = len(arrays["image"])
     for entry in arrays.keys() & set(BESIDE):
-        if arrays[entry].shape != (num,) or arrays[entry].dtype.kind not in "iu":
-            found = f"{arrays[entry].dtype} {arrays[entry].shape}"
-            raise InputError(f"array {entry!r}: {found}; needed are integers ({num},)")
+        array, several = arrays[entry], entry == CAPTIONS
+        shape = array.shape[:1] if several else array.shape
+        if shape != (num,) or array.dtype.kind not in (TEXT if several else "iu"):
+            needed = f"texts ({num},) or ({num}, K)" if several else f"integers ({num},)"
+            found = f"{array.dtype} {array.shape}"
+            raise InputError(f"array {entry!r}: {found}; needed are {needed}")
     by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
     # A group goes to one split, whatever labels it has.
     labels, of = (None, "group") if by == "group" else (arrays.get("label"), "image")

@@ -15,8 +15,9 @@ import numpy as np
 from absl import flags
 
 from vdm.data import augmentations as augmentations_lib
-from vdm.data.dataset import Batch, Dataset, Element, Source, examples, stack
+from vdm.data.dataset import Batch, Checked, Dataset, Element, Source, examples, stack
 from vdm.data.selection import selected
+from vdm.data.texts import Captioned, EveryCaption, one_caption
 from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -62,7 +63,13 @@ def train_iterator(
     if num_workers < 0:
         raise InputError(f"data.num_workers: {num_workers} is negative")
 
-    elements = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
+    captioned = dataset.train.source if isinstance(dataset.train, Checked) else None
+    if isinstance(captioned, Captioned) and captioned.several:
+        # Each time that an image comes it has one of its captions.
+        every = grain.MapDataset.source(EveryCaption(dataset.train, captioned)).seed(seed).shuffle().repeat()
+        elements = every.random_map(one_caption)
+    else:
+        elements = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
     for augmentation in augmentations_lib.get(tuple(augmentations), dataset.info.shape):
         elements = elements.random_map(partial(_augmented, augmentation))
     # Local batches are cut from the global order, so batches p, p + P, p + 2P, … are block p of each global batch.

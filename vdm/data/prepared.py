@@ -6,7 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from vdm.data.dataset import NO_LABELS, OFFLINE_CHOICES, Dataset, DatasetInfo, Element
+from vdm.data import tfds_captions
+from vdm.data.dataset import NO_CAPTIONS, NO_LABELS, OFFLINE_CHOICES, Dataset, DatasetInfo, Element
+from vdm.data.texts import TEXT
 from vdm.errors import InputError, one_line
 
 NETWORK_TIMEOUT = 2.0
@@ -27,8 +29,10 @@ class TfdsSource:
     A "group" may be any feature with a value for each group; by a hash of it, it becomes an integer.
     """
 
-    def __init__(self, records: Any, entries: dict[str, str]):
+    def __init__(self, records: Any, entries: dict[str, str], captions: Sequence[tuple[str, ...]] | None = None):
         self._records, self._entries = records, entries
+        self.captions = captions
+        """Of each record all; None where there are none."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -38,7 +42,7 @@ class TfdsSource:
         element = {entry: record[feature] for entry, feature in self._entries.items()}
         if "group" in element:
             element["group"] = np.int32(zlib.crc32(element["group"]) >> 1)
-        return element
+        return element if self.captions is None else element | {TEXT: self.captions[index]}
 
 
 def load_builtin(name: str, data_dir: str) -> Dataset:
@@ -69,8 +73,9 @@ def load_tfds(name: str, data_dir: str) -> Dataset:
     """A TFDS image data set by name (`cifar10`, `downsampled_imagenet/32x32`), downloaded only if it is not there.
 
     The images are the feature `image`, or the only image feature there is; uint8 of one shape. The labels are the
-    feature `label`, or the only class label there is, if both splits have it. The test split is `test` or, if there is
-    none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
+    feature `label`, or the only class label there is, if both splits have it. Captions are the feature `caption`,
+    `captions` or `text`, a text, several, or several with a text in each, if both splits have it. The test split is
+    `test` or, if there is none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
 
     Raises `InputError` for an unknown name, for data that are neither prepared nor to be had (within seconds), that
     are prepared in another format than array_record, that lack a split, or whose images are not uint8.
@@ -112,8 +117,14 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
     )
     if label is not None and not missing:
         entries["label"], classes = label, tuple(info.features[label].names)
-    train, test = (TfdsSource(records, entries) for records in splits)
     notes = [f"{NO_LABELS}split {split} was published without them" for split in missing]
+    captions = tfds_captions.of_splits(builder, ("train", test_split), name)
+    without = [split for split, found in captions.items() if not any(map(any, found))]
+    notes += [f"{NO_CAPTIONS}split {split} was published without them" for split in without]
+    train, test = (
+        TfdsSource(records, entries, None if without else captions.get(split))
+        for split, records in zip(("train", test_split), splits, strict=True)
+    )
     if test_split != "test":
         notes.append(f"training images: split train; test images: split {test_split}")
     if others := [split for split in info.splits if split not in ("train", test_split)]:

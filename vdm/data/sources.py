@@ -4,27 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vdm import parts
+from vdm import parts, settings
 from vdm.config import Config, DataConfig
 from vdm.data.arrays import LevelsError
 from vdm.data.dataset import Dataset, Progress, described
 from vdm.data.folder import load_folder
 from vdm.data.npz import load_npz
 from vdm.data.prepared import load_builtin, load_tfds
+from vdm.data.texts import Text, encoded
 from vdm.errors import InputError
 
 
-def load(config: DataConfig, progress: Progress | None = None) -> Dataset:
+def load(config: DataConfig, progress: Progress | None = None, text: Text | None = None) -> Dataset:
     """The data set that `config.name` names: a source of `vdm.parts`, `npz:PATH`, `folder:PATH` or a TFDS name.
 
     `digits` and `photos32` are made from installed packages on first use and kept in the data folder; a TFDS name is
     looked for there, and downloaded only if it is missing and there is a network. TensorFlow is never imported to read.
-    A source is given `data_dir` and `levels` of the config, and `progress`, if it takes them.
+    Captions are encoded as `text`, that of a run, or else as `config.text`, fitted to those of the training images. A
+    source is given `data_dir` and `levels` of the config, and `progress`, if it takes them.
 
     Raises `InputError` if the data cannot be had or read, or disagree with `config.shape` or `config.levels`.
     """
-    if config.levels is not None and not 2 <= config.levels <= 256:
-        raise InputError(f"data.levels: {config.levels} is not supported; allowed are 2 to 256")
+    settings.check(config, "data")
     try:
         context = {"data_dir": config.data_dir, "levels": config.levels, "progress": progress}
         dataset: Dataset = parts.make("source", _source(config.name), **context)
@@ -34,7 +35,7 @@ def load(config: DataConfig, progress: Progress | None = None) -> Dataset:
         remedy = "; a new run takes 256 with --config.data.levels=None" if config.levels is not None else ""
         raise InputError(f"{error}{remedy}") from None
     _check(config, dataset)
-    return dataset
+    return encoded(dataset, config.text if text is None else text)
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -42,19 +43,30 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
     Raises `InputError` if it asks for others.
     """
-    _check(config.data, dataset)
     info, names = dataset.info, config.network.condition
     if not config.data.labels:
         names = tuple(name for name in names if name != "label")
     network = replace(config.network, condition=names)
-    data = replace(config.data, shape=tuple(info.shape), levels=info.levels)
+    data = resolve_shape(config.data, dataset)
     if names:
         classes = len(info.classes) if "label" in names and info.classes is not None else None
-        found = replace(data, entries=described(dataset, names), classes=classes)
-        pairs = ((field, getattr(data, field), getattr(found, field)) for field in ("entries", "classes"))
-        _refuse_others({name: pair for name, *pair in pairs}, info.name)
-        data = found
+        vocabulary = dataset.text.vocabulary if "text" in names and dataset.text is not None else None
+        data = resolve_others(
+            data, info.name, entries=described(dataset, names), classes=classes, vocabulary=vocabulary
+        )
     return replace(config, data=data, network=network)
+
+
+def resolve_shape(config: DataConfig, dataset: Dataset) -> DataConfig:
+    """With shape and levels as the data have them. Raises `InputError` if it asks for others."""
+    _check(config, dataset)
+    return replace(config, shape=tuple(dataset.info.shape), levels=dataset.info.levels)
+
+
+def resolve_others(config: DataConfig, name: str, **found: Any) -> DataConfig:
+    """With fields as the data of this name have them. Raises `InputError` if it asks for others."""
+    _refuse_others({field: (getattr(config, field), value) for field, value in found.items()}, name)
+    return replace(config, **found)
 
 
 def _check(config: DataConfig, dataset: Dataset) -> None:

@@ -18,6 +18,7 @@ from vdm.data import evaluation_batches, num_evaluated, selected, selection
 from vdm.data.dataset import Source
 from vdm.evaluation.rounding import IMAGES, Rounding, to_rounding
 from vdm.evaluation.statistics import Groups, stderr_of_draws, stderr_over, stderr_over_images
+from vdm.keys import keys_at
 from vdm.model import Bound, Draws, Model, Variables
 
 TIME_BINS = 32
@@ -287,7 +288,7 @@ def image_bounds(
     offsets, draws 2j and 2j + 1 have times of their own in stratum j, and the sum is that of (difference of both)² over
     the pairs: divided by `num_draws`² it is, in the mean, the variance of the bound over the draws.
     """
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    keys = keys_at(key, batch["index"])
     gamma = functools.partial(model.gamma, variables)
     x = likelihoods.encode(batch["image"], model.levels)
 

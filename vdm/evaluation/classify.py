@@ -23,6 +23,7 @@ from vdm.errors import InputError
 from vdm.evaluation import race
 from vdm.evaluation.bound import Progress, image_noise, image_uniform, own_offsets, stratum
 from vdm.evaluation.statistics import Groups, stderr_over, stderr_over_images, wilson
+from vdm.keys import keys_at
 from vdm.model import Bound, Draws, Model, Variables
 
 LABEL = "label"
@@ -308,7 +309,7 @@ def diffusion_losses(
     an image is stratum (order[j] + s) mod N of its times, s its own.
     """
     num_draws = order.shape[0]
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, pairs["index"])
+    keys = keys_at(key, pairs["index"])
     # A stream that no draw has.
     shift = jnp.floor(image_uniform(keys, jnp.asarray(-1)) * num_draws).astype(jnp.int32)
 
@@ -323,7 +324,7 @@ def other_losses(
     model: Model, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array], num_draws: Integer[Array, ""]
 ) -> Float[Array, " batch"]:
     """Reconstruction and prior loss of each image in nats, a mean over the draws: what no class changes."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    keys = keys_at(key, batch["index"])
 
     def add(d: Array, total: Array) -> Array:
         bound = _bound_of_draw(model, variables, keys, batch, jnp.broadcast_to(d, keys.shape), num_draws)

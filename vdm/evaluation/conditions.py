@@ -1,4 +1,4 @@
-"""What the images of a request are conditioned on: labels by name, or the conditions of test images."""
+"""What the images of a request are conditioned on: labels by name, captions, or the conditions of test images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,21 @@ import jax
 import numpy as np
 from jaxtyping import Integer
 
+from vdm import parts
+from vdm.config import SamplingConfig
 from vdm.data.dataset import Source, examples
 from vdm.data.selection import order
+from vdm.data.texts import Text
 from vdm.errors import InputError
+from vdm.evaluation import texts
+from vdm.guides import LABEL, TEXT, Guide, needed
 from vdm.keys import Stream, image_keys, stream_key
 from vdm.model import Condition, Model
 from vdm.reading import is_whole, shown
 
 ALL, RANDOM, TEST = "all", "random", "test"
+MOST_ROWS = 16
+"""Captions that stand beside rows of a picture; of more, each image has its own below."""
 MOST_LISTED = 20
 """Classes that a message lists."""
 
@@ -24,7 +31,10 @@ MOST_LISTED = 20
 class Conditions:
     """The conditions of images 0, 1, … of a request; image k's depends on k, and of random labels on the seed, alone.
 
-    Raises `InputError` for labels that are no classes, that the model is not conditioned on, or that are not known.
+        Conditions(run.model, None, run.classes, lambda: run.dataset.test, 0, captions=("a seven",), text=run.text)
+
+    Raises `InputError` for labels that are no classes, for captions that are empty or longer than is encoded, and for
+    labels or captions that the model is not conditioned on, or that are not known.
     """
 
     model: Model
@@ -36,45 +46,87 @@ class Conditions:
     test: Callable[[], Source]
     """The test images, called only where they are needed."""
     seed: int
-    by_classifier: bool = False
-    """Whether it is a classifier that leads to the labels: the model may be one without."""
+    leads: str = ""
+    """The entry that a companion of the guidance leads to, "label" of a classifier: the model may be one without."""
+    captions: Sequence[str] = ()
+    """Captions in turn; without, a model of captions has those of test images."""
+    text: Text | None = None
+    """What encodes them."""
 
     def __post_init__(self) -> None:
-        _ = self._turns
+        self._check()
+        _ = self._turns, self._encoded
 
     def __call__(self, num: int, first: int = 0) -> Condition:
         """Of images `first` … `first` + `num` − 1; None of a model without conditions."""
+        numbers = np.arange(first, first + num)
+        found: dict[str, np.ndarray] = {}
+        if self._encoded is not None:
+            found[TEXT] = self._encoded[numbers % len(self._encoded)]
         if self._turns is not None:
-            return {"label": self._turns[np.arange(first, first + num) % len(self._turns)]}
-        if self._mode == RANDOM:
+            found[LABEL] = self._turns[numbers % len(self._turns)]
+        elif self._mode == RANDOM:
             assert self.classes is not None
-            return {"label": random_labels(self.seed, len(self.classes), num, first)}
+            found[LABEL] = random_labels(self.seed, len(self.classes), num, first)
+        if found:
+            return found
         return conditions_of(self.model, self.test(), num, first) if self._mode == TEST else None
 
     @property
     def rows(self) -> list[str]:
-        """Names for a picture with image k in row k modulo their number; none where labels do not go in turn."""
+        """Names for a picture with image k in row k modulo their number; none where these are none, one, or too many
+        captions."""
+        if self.captions:
+            several = 1 < len(self.captions) <= MOST_ROWS
+            return [texts.shortened(caption) for caption in self.captions] if several else []
         return [] if self._turns is None or self.classes is None else [self.classes[k] for k in self._turns]
+
+    def names(self, num: int) -> list[str]:
+        """The captions of the first images, whole; none of a model without."""
+        if self.captions:
+            return [self.captions[k % len(self.captions)] for k in range(num)]
+        if self._mode != TEST or TEXT not in self.model.condition:
+            return []
+        source = self.test()
+        return texts.captions_of_images(source, order(len(source))[np.arange(num) % len(source)])
 
     @property
     def said(self) -> str | None:
-        """As a record has them; None of a model without conditions."""
+        """The labels, as a record has them; None of a model without conditions, and of captions."""
         return self._mode
+
+    def _check(self) -> None:
+        condition, labels, captions = self._needed, self.labels, bool(self.captions)
+        names = "has no conditions" if not condition else f"is conditioned on {', '.join(map(repr, condition))}"
+        if captions and TEXT not in condition:
+            raise InputError(f"sampling.text: the network {names}; must be conditioned on text")
+        if captions and LABEL in condition and labels in (None, TEST):
+            raise InputError(f"sampling.text: the network {names}; must go with sampling.labels, and not those of test")
+        given = {LABEL: labels is not None, TEXT: captions}
+        every = all(given.get(name, False) for name in condition)
+        if labels is not None and not (LABEL in condition and every) and not (labels == TEST and condition):
+            raise InputError(f"sampling.labels={labels}: the network {names}; must be conditioned on labels")
+        if condition != list(self.model.condition) and self._mode == TEST:
+            own = ", ".join(self.model.condition)
+            has = f"is conditioned on {own}" if own else "has no conditions"
+            if labels and self.leads == LABEL:
+                raise InputError(f"sampling.labels={TEST}: the network {has}, only a classifier has labels")
+            field = "labels" if self.leads == LABEL else "text"
+            raise InputError(f"sampling.{field}: the network {has}, the guidance leads to {self.leads}: must be given")
+
+    @property
+    def _needed(self) -> list[str]:
+        """The entries of the condition."""
+        return needed(self.model, self.leads)
 
     @cached_property
     def _mode(self) -> str | None:
-        condition = list(self.model.condition) or ["label"] * self.by_classifier
-        names = "has no conditions" if not condition else f"is conditioned on {', '.join(map(repr, condition))}"
-        alone = condition == ["label"]
-        if self.labels is not None and not (alone or (self.labels == TEST and condition)):
-            raise InputError(f"sampling.labels={self.labels}: the network {names}; must be conditioned on labels")
-        if not condition:
-            return None
-        if not self.model.condition and self.labels == TEST:
-            raise InputError(f"sampling.labels={TEST}: the network has no conditions, only a classifier has labels")
-        if self.labels is not None:
+        condition = self._needed
+        if not condition or self.labels is not None:
             return self.labels
-        return ALL if alone and self.classes is not None else TEST
+        if self.captions:
+            return None
+        return ALL if condition == [LABEL] and self.classes is not None else TEST
 
     @cached_property
     def _turns(self) -> Integer[np.ndarray, " labels"] | None:
@@ -87,6 +139,32 @@ class Conditions:
         if mode == RANDOM:
             return None
         return np.arange(len(self.classes), dtype=np.int32) if mode == ALL else listed(str(mode), self.classes)
+
+    @cached_property
+    def _encoded(self) -> np.ndarray | None:
+        """The captions, as the network takes them."""
+        if not self.captions:
+            return None
+        if self.text is None:
+            raise InputError("sampling.text: nothing says how the captions of the training images were encoded")
+        try:
+            return texts.encode(self.text, self.captions)
+        except InputError as error:
+            raise InputError(f"sampling.text: {error}") from error
+
+
+def requested(
+    model: Model,
+    sampling: SamplingConfig,
+    seed: int,
+    classes: Sequence[str] | None,
+    test: Callable[[], Source],
+    text: Text | None,
+) -> Conditions:
+    """Those that settings ask for, by labels, text and guidance. Raises `InputError` as `Conditions` does."""
+    guide: Guide = parts.make("guidance", sampling.guidance)
+    captions = texts.captions_of_lines(sampling.text or "")
+    return Conditions(model, sampling.labels, classes, test, seed, guide.leads, captions, text)
 
 
 def listed(labels: str, classes: Sequence[str]) -> Integer[np.ndarray, " labels"]:

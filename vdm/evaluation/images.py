@@ -3,20 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Integer, PRNGKeyArray, UInt8
 
-from vdm import guides, memory, parallel, parts, samplers
+from vdm import guides, guides_checks, likelihoods, memory, parallel, parts, samplers
 from vdm.bounds import GammaFn
 from vdm.config import SamplingConfig
 from vdm.decodings import Decoding
 from vdm.errors import InputError
+from vdm.evaluation import texts
 from vdm.gaussian import Gamma
 from vdm.guides import Companion, Guide, Numbers, Scene
 from vdm.keys import folded, image_keys
@@ -25,8 +26,20 @@ from vdm.predictions import Denoise, Prediction
 from vdm.samplers import Sampler
 from vdm.settings import check
 
-SHOWN = 64
-"""Images in a picture; of the first so many frames are kept."""
+SHOWN, SHOWN_VECTORS = 64, 1024
+"""Images, or else vectors, in a picture; of the first so many frames are kept."""
+
+Drawn: TypeAlias = UInt8[np.ndarray, "num *data"] | Float32[np.ndarray, "num *data"]
+"""Samples on the host: of integers, or of real numbers."""
+
+
+def num_shown(shape: Sequence[int]) -> int:
+    """How many samples of this shape a picture has.
+
+    >>> num_shown((8, 8, 1)), num_shown((2,))
+    (64, 1024)
+    """
+    return SHOWN if len(shape) == 3 else SHOWN_VECTORS
 
 
 class NonFiniteLatents(InputError):
@@ -87,10 +100,12 @@ def together(guidance_batch: str) -> bool:
 
 
 class Leading(NamedTuple):
-    """What a program guides with, a pytree: the numbers of a `Guide`, and the variables of its companions."""
+    """What a program guides with, a pytree: numbers and other conditions of a `Guide`, variables of its companions."""
 
     numbers: Numbers
     companions: dict[str, Variables]
+    others: dict[str, np.ndarray]
+    """Of `Guide.others`, by their entry of a condition."""
 
 
 class ModelSampling:
@@ -117,6 +132,7 @@ class ModelSampling:
         self.sampler: Sampler = parts.make("sampler", config.sampler)
         self.sharding = None if mesh is None else parallel.batch_sharding(mesh)
         self.guide: Guide = parts.make("guidance", config.guidance)
+        self._given = companions
         self.companions = {
             name: each._replace(what=at_precision(each.what, config.precision, "sampling"))
             if isinstance(each.what, Model)
@@ -138,14 +154,27 @@ class ModelSampling:
         if guide.program != self.guide.program:
             raise InputError(f"guidance={text!r}: must be {self.config.guidance!r}, with other numbers if need be")
         self._check(guide, text)
-        return Leading(guide.numbers, {name: each.variables for name, each in self.companions.items()})
+        companions = {name: each.variables for name, each in self.companions.items()}
+        return Leading(guide.numbers, companions, self._others(guide, text))
+
+    def _others(self, guide: Guide, text: str) -> dict[str, np.ndarray]:
+        if not guide.others:
+            return {}
+        if not guide.captions:
+            return {guides.LABEL: np.array(guide.others, np.int32)}
+        try:
+            return {guides.TEXT: texts.encode(self._given[guides.TEXT].what, guide.captions)}
+        except InputError as error:
+            raise InputError(f"config.sampling.guidance={text!r}: {error}") from error
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
-        """As of the model; and labels for a classifier. Raises ValueError as that does, and without labels."""
-        condition = self.model.condition_for(num, condition)
-        if self.guide.by_classifier and guides.LABEL not in (condition or {}):
-            raise ValueError("condition: must have 'label', what the classifier is to lead to")
-        return condition
+        """As of the model; and what its companion leads to. Raises ValueError as that does, and without it."""
+        own, leads = self.model.condition_for(num, condition), self.guide.leads
+        if not leads:
+            return own
+        if leads not in (condition or {}):
+            raise ValueError(f"condition: must have {leads!r}, what the {self.guide.companion[0]} is to lead to")
+        return {**(own or {}), leads: condition[leads]}
 
     def denoiser(self, variables: Variables, condition: Condition = None, leading: Leading | None = None) -> Denoise:
         """The batch and its condition are spread over the mesh. Clipped after it is guided."""
@@ -156,6 +185,8 @@ class ModelSampling:
 
     def _scene(self, variables: Variables, condition: Condition, leading: Leading) -> Scene:
         def denoiser(condition: Condition) -> Denoise:
+            if self.model.condition:
+                condition = self.model.condition_of(condition)
             if self.sharding is not None and condition is not None:
                 condition = jax.lax.with_sharding_constraint(condition, self.sharding)
 
@@ -169,16 +200,17 @@ class ModelSampling:
         return Scene(
             denoiser=denoiser,
             condition=condition,
-            labelled=bool(self.model.condition) or not self.guide.by_classifier,
+            labelled=bool(self.model.condition) or not self.guide.leads,
             drops=DROPPED in self.model.conditions,
             together=together(self.config.guidance_batch),
             gamma_1=self.model.gamma(variables, jnp.float32(1)),
             companions={name: Companion(each.what, leading.companions[name]) for name, each in self.companions.items()},
+            others={name: jnp.asarray(each) for name, each in leading.others.items()},
         )
 
     def _check(self, guide: Guide, text: str) -> None:
         try:
-            guides.check(guide, self.model, self.companions)
+            guides_checks.check(guide, self.model, {**self._given, **self.companions})
             if guide.moves_steps:
                 # What has no moments is refused; what draws nothing would not be guided.
                 samplers.shifted(self.sampler, lambda z, gamma: jnp.zeros(z.shape[0]), 1.0)
@@ -200,7 +232,7 @@ class ModelSampling:
         frames: Sequence[int] = (),
         condition: Condition = None,
         leading: Leading | None = None,
-    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+    ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
         """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
         return self.images_from(variables, key, z_1, first, frames, condition, leading)
@@ -209,22 +241,34 @@ class ModelSampling:
         self,
         variables: Variables,
         key: PRNGKeyArray,
-        z_1: Float[Array, "num height width channels"],
+        z_1: Float[Array, "num *data"],
         first: int | Array = 0,
         frames: Sequence[int] = (),
         condition: Condition = None,
         leading: Leading | None = None,
-    ) -> tuple[Integer[Array, "num height width channels"], Array, Integer[Array, " num"]]:
+    ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
         """As `images`, from given latents z₁ of images `first`, …."""
         leading = self.leading if leading is None else leading
         denoise, gammas = self.denoiser(variables, condition, leading), self.gammas(variables)
-        scene = self._scene(variables, condition, leading)
-        sampler = self.guide.sampler(leading.numbers, scene, self.sampler)
+        sampler = self.guided_sampler(variables, condition, leading)
         z_0, kept, bad_step = samplers.run(key, denoise, sampler, gammas, z_1, frames, first)
+        return self.decoded(key, z_0, gammas, first), kept, bad_step
+
+    def guided_sampler(
+        self, variables: Variables, condition: Condition = None, leading: Leading | None = None
+    ) -> Sampler:
+        """The sampler, which is guided where it is the steps that are."""
+        leading = self.leading if leading is None else leading
+        return self.guide.sampler(leading.numbers, self._scene(variables, condition, leading), self.sampler)
+
+    def decoded(
+        self, key: PRNGKeyArray, z_0: Float[Array, "num *data"], gammas: Float[Array, " points"], first: int | Array = 0
+    ) -> likelihoods.Data:
+        """The images of z₀ at the end of a grid."""
         # The next fold after that of the last step.
-        keys = folded(image_keys(key, len(z_1), first), len(gammas))
+        keys = folded(image_keys(key, len(z_0), first), len(gammas))
         decode: Decoding = parts.make("decoding", self.config.decode)
-        return decode(keys, z_0, gammas[-1], self.model.levels), kept, bad_step
+        return decode(keys, z_0, gammas[-1], self.model.levels)
 
 
 class ImageSampler:
@@ -244,8 +288,8 @@ class ImageSampler:
     ):
         """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
 
-        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `SHOWN` images. `companions` are
-        what `config.guidance` needs beside the model: {"weak": Companion(model, variables)} or {"classifier":
+        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `num_shown` images. `companions`
+        are what `config.guidance` needs beside the model: {"weak": Companion(model, variables)} or {"classifier":
         Companion(classifier, variables)}. Raises `InputError` as `ModelSampling` does.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
@@ -271,14 +315,14 @@ class ImageSampler:
         first: int = 0,
         condition: Condition = None,
         guidance: str | None = None,
-    ) -> tuple[Integer[np.ndarray, "num height width channels"], Float[np.ndarray, "kept shown height width channels"]]:
-        """(images `first` … `first` + `num` − 1, integer values 0 … levels−1; their kept x̂ in about [−1, 1]).
+    ) -> tuple[Drawn, Float[np.ndarray, "kept shown *data"]]:
+        """(images `first` … `first` + `num` − 1, integer values 0 … levels−1 or real ones; kept x̂ in about [−1, 1]).
 
         `condition` is that of these images, with `num` of everything. `guidance` takes the place of the config's, of
         which it differs in numbers alone: the program is the same. Raises `NonFiniteLatents`, `InputError` for another
         guidance, and ValueError for a condition that is not the model's.
         """
-        images, frames, config = [], [], self.config
+        images, frames, config, shown = [], [], self.config, num_shown(self.model.shape)
         leading = self._of_model.leading if guidance is None else self._of_model.led_by(guidance)
         condition = self._of_model.condition_for(num, condition)
         for done in range(0, num, self.batch_size):
@@ -288,11 +332,11 @@ class ImageSampler:
                     self._run(variables, leading, key, jnp.asarray(first + done), part)
                 )
             check_finite(bad_step[: num - done], config.sampler, config.steps, first + done)
-            images.append(image.astype(np.uint8))
-            if done < SHOWN:
+            images.append(image.astype(likelihoods.dtype(self.model.levels)))
+            if done < shown:
                 frames.append(kept)
             progress(min(done + self.batch_size, num), num)
-        return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, SHOWN)]
+        return np.concatenate(images)[:num], np.concatenate(frames, axis=1)[:, : min(num, shown)]
 
 
 def padded(tree: Any, start: int, size: int) -> Any:

@@ -1,19 +1,22 @@
 """Deterministic samplers of a model as maps: latents to images, and images to latents and back."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Float32, Integer, PRNGKeyArray, UInt8
 
 from vdm import gaussian, likelihoods, parallel, parts, samplers
 from vdm.config import SamplingConfig
 from vdm.errors import InputError
 from vdm.evaluation.bound import Progress
-from vdm.evaluation.images import NO_COMPANIONS, Leading, ModelSampling, check_finite, padded
+from vdm.evaluation.images import NO_COMPANIONS, Drawn, Leading, ModelSampling, check_finite, padded
 from vdm.guides import Companion
 from vdm.model import Condition, Model, Variables
+
+Frames: TypeAlias = UInt8[np.ndarray, "frames pairs *data"] | Float32[np.ndarray, "frames pairs *data"]
 
 
 class Latents:
@@ -52,7 +55,7 @@ class Latents:
         num_frames: int,
         progress: Progress = lambda done, total: None,
         condition: Condition = None,
-    ) -> UInt8[np.ndarray, "frames pairs height width channels"]:
+    ) -> Frames:
         """Row k goes from image 2k of the key to image 2k + 1, through `num_frames` latents slerped between theirs.
 
         `condition` has `num_pairs` of everything, one for all of a row. Raises `NonFiniteLatents`, and ValueError for a
@@ -67,16 +70,16 @@ class Latents:
                 decode(self.variables, self._of_model.leading, slerp(z_1[::2], z_1[1::2], weight), condition)
             )
             check_finite(bad_step[:num_pairs], self.config.sampler, self.config.steps)
-            frames.append(image.astype(np.uint8)[:num_pairs])
+            frames.append(image.astype(likelihoods.dtype(self.model.levels))[:num_pairs])
             progress(done, num_frames)
         return np.stack(frames)
 
     def reconstruct(
         self,
-        images: UInt8[np.ndarray, "num height width channels"],
+        images: Drawn,
         progress: Progress = lambda done, total: None,
         condition: Condition = None,
-    ) -> UInt8[np.ndarray, "num height width channels"]:
+    ) -> Drawn:
         """The images that the sampler makes of the latents of `images`, which DDIM finds: up the grid, from z₀ = α₀ x.
 
         `condition` is that of the images. Raises `NonFiniteLatents`, and ValueError for a condition that is not the
@@ -92,13 +95,13 @@ class Latents:
             )
             check_finite(bad_up, "ddim, inverting", self.config.steps, done)
             check_finite(bad_down, self.config.sampler, self.config.steps, done)
-            parts.append(image.astype(np.uint8))
+            parts.append(image.astype(likelihoods.dtype(self.model.levels)))
             progress(min(done + batch, num), num)
         return np.concatenate(parts)[:num]
 
     def _decode(
         self, variables: Variables, leading: Leading, z_1: Float[Array, "batch *data"], condition: Condition
-    ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"]]:
+    ) -> tuple[likelihoods.Data, Integer[Array, " batch"]]:
         """(images, steps at which they ceased to be finite)."""
         # Of a deterministic sampler no key is ever used.
         image, _, bad_step = self._of_model.images_from(
@@ -107,8 +110,8 @@ class Latents:
         return image, bad_step
 
     def _there_and_back(
-        self, variables: Variables, leading: Leading, images: UInt8[Array, "batch *data"], condition: Condition
-    ) -> tuple[Integer[Array, "batch *data"], Integer[Array, " batch"], Integer[Array, " batch"]]:
+        self, variables: Variables, leading: Leading, images: likelihoods.Data, condition: Condition
+    ) -> tuple[likelihoods.Data, Integer[Array, " batch"], Integer[Array, " batch"]]:
         denoise, gammas = self._of_model.denoiser(variables, condition, leading), self._of_model.gammas(variables)
         z_0 = gaussian.alpha(gammas[-1]) * likelihoods.encode(images, self.model.levels)
         up = samplers.run(jax.random.key(0), denoise, samplers.ddim(), gammas[::-1], z_0)
@@ -116,11 +119,16 @@ class Latents:
         return image, up.bad_step, bad_down
 
 
-def to_frames(images: UInt8[np.ndarray, "*shape"], levels: int) -> Float[np.ndarray, "*shape"]:
-    """Values 0 … levels−1 as black −1 to white 1, float32: what `pictures.strip` and `animation` draw."""
+def to_frames(
+    images: UInt8[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"], levels: int
+) -> Float[np.ndarray, "*shape"]:
+    """Values 0 … levels−1 as black −1 to white 1, float32: what `pictures.strip` and `animation` draw; real ones as
+    they are."""
+    if levels == likelihoods.REAL:
+        return images
     return images.astype(np.float32) * (2 / (levels - 1)) - 1
 
 
-def mean_absolute_error(images: UInt8[np.ndarray, "num *data"], others: UInt8[np.ndarray, "num *data"]) -> float:
-    """In grey levels, the mean over all images and values."""
-    return float(np.mean(np.abs(images.astype(np.int32) - others.astype(np.int32))))
+def mean_absolute_error(images: Drawn, others: Drawn) -> float:
+    """In grey levels, or units of real numbers, the mean over all images and values."""
+    return float(np.mean(np.abs(images.astype(np.float32) - others.astype(np.float32))))

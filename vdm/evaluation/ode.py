@@ -45,6 +45,7 @@ from vdm.evaluation.bound import (
     total_with_error,
 )
 from vdm.evaluation.statistics import stderr_of_draws, stderr_over_images
+from vdm.keys import keys_at
 from vdm.model import Model, Variables
 
 EXACT_DIMS, DEFAULT_PROBES = 16, 8
@@ -269,7 +270,7 @@ def image_ode_bounds(
     A batch has "image", "index" and what the network is conditioned on. `num_probes` 0 is the exact divergence.
     """
     # Evaluator's ε₀ of its first round.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 0), batch["index"])
+    keys = keys_at(jax.random.fold_in(key, 0), batch["index"])
     eps_0 = image_noise(keys, 2 * d + 2, model.shape)
     probes = None
     if num_probes:

@@ -1,5 +1,6 @@
 """Standard errors of what is measured."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,22 @@ def stderr_over(groups: Groups | None) -> str:
     ('images', 'groups (2)')
     """
     return "images" if groups is None else f"groups ({len(np.unique(groups))})"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of images, or another mean over them, and its standard error over images like these; None of one."""
+
+    value: float
+    stderr: float | None
+
+    @classmethod
+    def mean(cls, of: Float[np.ndarray, " images"], groups: Groups | None = None) -> "Share":
+        """That of a number an image."""
+        return cls(float(of.mean()), stderr_over_images(of, groups))
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}")
 
 
 def stderr_of_draws(values: Float[np.ndarray, "draws images"]) -> float | None:

@@ -105,10 +105,10 @@ def sampler(
     `InputError` as `ModelSampling` does.
     """
     of_model = ModelSampling(model, None, settings, companions)
-    if of_model.guide.by_classifier and not model.condition:
+    if of_model.guide.leads not in ("", *model.condition):
         raise InputError(
             f"config.sampling.guidance={settings.guidance!r}: exported samplers take the model's conditions alone, and "
-            "it has no labels; must be none"
+            f"it has no {of_model.guide.leads}; must be none"
         )
 
     def sample(

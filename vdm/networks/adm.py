@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vdm.networks import text
 from vdm.networks.attention import SelfAttention, check_heads
-from vdm.networks.convolution import Conv
+from vdm.networks.convolution import Conv, check_images
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
 from vdm.networks.normalization import Norm, check_groups, whole
 
@@ -62,6 +63,12 @@ class ADM(nn.Module):
     """Whether z is added to the result."""
     classes: int | None = None
     """Number of labels, where it is conditioned on them."""
+    vocabulary: int | None = None
+    """Different tokens, where it is conditioned on captions as tokens."""
+    text_channels: int = text.CHANNELS
+    """Of the transformer of captions."""
+    text_depth: int = text.DEPTH
+    """Its blocks."""
     dtype: DTypeLike = jnp.float32
     """What blocks compute in."""
     remat: bool = False
@@ -77,10 +84,10 @@ class ADM(nn.Module):
     ) -> Float[Array, "batch height width channels"]:
         """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
 
-        A condition joins the embedding of γ: see `ConditionEmbedding`.
+        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
         """
         _check_sides(z.shape[1:3], len(self.multipliers))
-        cond = embedded(
+        cond, context = embedded(
             gamma,
             condition,
             z.shape[0],
@@ -88,6 +95,7 @@ class ADM(nn.Module):
             frequencies=self.channels,
             size=4 * self.channels,
             classes=self.classes,
+            text=text.TextEncoder(self.vocabulary, self.text_channels, self.text_depth, name="text"),
         )
         # Argument 3 is `train`; 0 is self.
         residual_block = nn.remat(AdaptiveBlock, static_argnums=(3,)) if self.remat else AdaptiveBlock
@@ -98,7 +106,7 @@ class ADM(nn.Module):
 
         def attention(h: Array, name: str) -> Array:
             heads = self.heads * h.shape[-1] // self.channels
-            return self_attention(heads, self.groups, self.dtype, name=f"{name}_attention")(h)
+            return self_attention(heads, self.groups, self.dtype, name=f"{name}_attention")(h, context)
 
         def block_of_level(h: Array, width: int, name: str) -> Array:
             h = block(h, width, name)
@@ -198,6 +206,9 @@ def adm(
     shape: tuple[int, ...] = (64, 64, 3),
     levels: int = 256,
     classes: int | None = None,
+    vocabulary: int | None = None,
+    text_channels: int = text.CHANNELS,
+    text_depth: int = text.DEPTH,
     dtype: str = "float32",
     remat: bool = False,
 ) -> ADM:
@@ -212,6 +223,7 @@ def adm(
     """
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"multipliers={multipliers}: must be whole numbers from 1, one for each level")
+    check_images(shape)
     _check_sides(shape[:2], len(multipliers))
     sides = tuple(max(shape[:2]) >> level for level in range(len(multipliers)))
     if attention_at is None:
@@ -234,6 +246,9 @@ def adm(
         groups=groups,
         residual=residual,
         classes=classes,
+        vocabulary=vocabulary,
+        text_channels=text_channels,
+        text_depth=text_depth,
         dtype=jnp.dtype(dtype),
         remat=remat,
     )

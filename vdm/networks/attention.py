@@ -1,31 +1,43 @@
 """Self-attention over the pixels of an image or the tokens of a sequence; on a GPU, in bfloat16, fused."""
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vdm.networks.normalization import Norm, whole
 from vdm.precisions import AMPERE, HOPPER, compute_capability
 
 
+class Context(NamedTuple):
+    """What attention looks at beside the image itself: the tokens of a caption."""
+
+    tokens: Float[Array, "batch length width"]
+    mask: Bool[Array, "batch length"]
+    """Which of them there are."""
+
+
 class SelfAttention(nn.Module):
-    """x + linear(attention over all pixels of norm(x)), the last linear map zero at first."""
+    """x + linear(attention over all pixels of norm(x)), the last linear map zero at first.
+
+    With a context, over its tokens too: they join keys and values (Nichol et al. 2022, §2.1).
+    """
 
     heads: int
     groups: int | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, context: Context | None = None) -> Array:
         x = whole(x)
         batch, height, width, channels = x.shape
         h = Norm(self.groups, swish=False, dtype=self.dtype, name="norm")(x).reshape(batch, height * width, channels)
-        h = attended(h, self.heads, self.dtype, nn.initializers.lecun_normal(), nn.initializers.zeros)
+        h = attended(h, self.heads, self.dtype, nn.initializers.lecun_normal(), nn.initializers.zeros, context)
         return x + h.reshape(x.shape)
 
 
@@ -35,48 +47,77 @@ def attended(
     dtype: DTypeLike,
     kernel_init: Initializer,
     out_init: Initializer,
+    context: Context | None = None,
+    mask: Bool[Array, "batch tokens"] | None = None,
 ) -> Float[Array, "batch tokens channels"]:
-    """linear(attention over all tokens): layers "query", "key", "value" and "out" of the module that calls it."""
+    """linear(attention over all tokens, or those of `mask`): layers "query", "key", "value" and "out" of the caller.
+
+    Those of a context join by layers of their own, "context_key" and "context_value".
+    """
     batch, tokens, channels = x.shape
-    shape = (batch, tokens, heads, channels // heads)
-    query, key, value = (
-        nn.Dense(channels, kernel_init=kernel_init, dtype=dtype, name=name)(x).reshape(shape)
-        for name in ("query", "key", "value")
-    )
-    h = attend(query, key, value).reshape(x.shape)
+
+    def linear(name: str, of: Array) -> Array:
+        h = nn.Dense(channels, kernel_init=kernel_init, dtype=dtype, name=name)(of)
+        return h.reshape(batch, -1, heads, channels // heads)
+
+    query, key, value = (linear(name, x) for name in ("query", "key", "value"))
+    if context is not None:
+        of_context = context.tokens.astype(dtype)
+        key = jnp.concatenate([key, linear("context_key", of_context)], axis=1)
+        value = jnp.concatenate([value, linear("context_value", of_context)], axis=1)
+        own = jnp.ones((batch, tokens), bool) if mask is None else mask
+        mask = jnp.concatenate([own, context.mask], axis=1)
+    h = attend(query, key, value, mask).reshape(x.shape)
     return nn.Dense(channels, kernel_init=out_init, dtype=dtype, name="out")(h)
 
 
 def attend(
     query: Float[Array, "batch pixels heads channels"],
-    key: Float[Array, "batch pixels heads channels"],
-    value: Float[Array, "batch pixels heads channels"],
+    key: Float[Array, "batch keys heads channels"],
+    value: Float[Array, "batch keys heads channels"],
+    mask: Bool[Array, "batch keys"] | None = None,
 ) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value, softmax in float32; in bfloat16 on a GPU fused, by cuDNN.
+    """softmax(query keyᵀ/√channels) value over the keys of `mask`, softmax in float32; in bfloat16 on a GPU by cuDNN.
 
     JAX itself never chooses the fused one, and can trace it only where there is a GPU for it; programs that are lowered
-    there for other platforms keep the other.
+    there for other platforms keep the other. With a mask cuDNN's backward pass takes even numbers of pixels and keys.
     """
-    if query.dtype == jnp.bfloat16 and query.shape[-1] % 8 == 0 and query.shape[-1] <= largest_fused_head():
-        fused = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=plain_attention)
-    return plain_attention(query, key, value)
+    even = mask is None or query.shape[1] % 2 == key.shape[1] % 2 == 0
+    sized = query.shape[-1] % 8 == 0 and query.shape[-1] <= largest_fused_head()
+    if query.dtype == jnp.bfloat16 and sized and even:
+
+        def fused(query: Array, key: Array, value: Array) -> Array:
+            batch, pixels = query.shape[:2]
+            seen = None if mask is None else jnp.broadcast_to(mask[:, None, None], (batch, 1, pixels, mask.shape[1]))
+            return jax.nn.dot_product_attention(query, key, value, mask=seen, implementation="cudnn")
+
+        plain = functools.partial(plain_attention, mask=mask)
+        return jax.lax.platform_dependent(query, key, value, cuda=fused, default=plain)
+    return plain_attention(query, key, value, mask)
 
 
 def plain_attention(
     query: Float[Array, "batch pixels heads channels"],
-    key: Float[Array, "batch pixels heads channels"],
-    value: Float[Array, "batch pixels heads channels"],
+    key: Float[Array, "batch keys heads channels"],
+    value: Float[Array, "batch keys heads channels"],
+    mask: Bool[Array, "batch keys"] | None = None,
 ) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value of each head, softmax in float32."""
+    """softmax(query keyᵀ/√channels) value of each head over the keys of `mask`, softmax in float32.
+
+    An example without any key gets 0.
+    """
     batch, pixels, heads, channels = query.shape
     # Passes over pixels² values, transposing ones above all, cost more on a CPU than the products do. So the products
     # have one leading axis, and the softmax's division comes after the sum over keys, on `channels` values a pixel.
-    query, key, value = (x.swapaxes(1, 2).reshape(-1, pixels, channels) for x in (query, key, value))
+    query, key, value = (x.swapaxes(1, 2).reshape(-1, x.shape[1], channels) for x in (query, key, value))
     scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    if mask is not None:
+        scores = jnp.where(jnp.repeat(mask, heads, axis=0)[:, None, :], scores, -jnp.inf)
+    highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - (highest if mask is None else jnp.maximum(highest, jnp.finfo(jnp.float32).min)))
     h = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    h = (h / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    h = (h / (total if mask is None else jnp.where(total > 0, total, 1))).astype(value.dtype)
     return h.reshape(batch, heads, pixels, channels).swapaxes(1, 2)
 
 

@@ -4,10 +4,11 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vdm.networks.convolution import Conv
+from vdm.networks.convolution import Conv, check_images
 from vdm.networks.embeddings import time_embedding
 from vdm.networks.normalization import Norm, check_groups
 from vdm.networks.unet import ResidualBlock
@@ -23,7 +24,7 @@ class ResidualClassifier(nn.Module):
 
     `depth` residual blocks at each resolution (Dhariwal & Nichol 2021, §4, in small), then means over 2×2 pixels, until
     the shorter side has about four; the channels double at the first two. After the last, means over all pixels and a
-    linear map, which starts at zero: all classes are equally likely at first. Any image size.
+    linear map, which starts at zero unless told: all classes are equally likely at first. Any image size.
 
     Parameters are float32. With dtype bfloat16 the blocks compute in it; γ's embedding, the first convolution, the last
     normalisation and the logits stay float32.
@@ -48,6 +49,8 @@ class ResidualClassifier(nn.Module):
     """Groups of every normalisation; None: see `num_groups`."""
     dtype: DTypeLike = jnp.float32
     """What blocks compute in."""
+    out_init: Initializer = nn.initializers.zeros
+    """Of the last linear map."""
 
     @nn.compact
     def __call__(
@@ -71,7 +74,7 @@ class ResidualClassifier(nn.Module):
                 block = ResidualBlock(channels, self.dropout, self.groups, self.dtype, name=f"block_{k}_{i}")
                 h = block(h, cond, train)
         h = jnp.mean(Norm(self.groups, name="norm_out")(h), axis=(1, 2))
-        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="out")(h)
+        return nn.Dense(self.classes, kernel_init=self.out_init, name="out")(h)
 
 
 def halved(h: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
@@ -100,17 +103,20 @@ def residual(
     depth: int = 2,
     gamma_min: float = -13.3,
     gamma_max: float = 5.0,
+    shape: tuple[int, ...] | None = None,
     dropout: float = 0.0,
     groups: int | None = None,
     dtype: str = "float32",
 ) -> ResidualClassifier:
     """A residual network on ever fewer pixels, as a config names it: see `ResidualClassifier`.
 
-    Raises ValueError for sizes that do not go together.
+    Raises ValueError for sizes that do not go together, and for data of a `shape` that is no image's.
 
     >>> residual(classes=10, channels=16).depth
     2
     """
+    if shape is not None:
+        check_images(shape)
     check_groups(groups, channels)
     return ResidualClassifier(
         classes=classes,

@@ -1,6 +1,7 @@
 """The 3×3 convolution, and its gradients as a CPU computes them well."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,12 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 PIXELS = 4096
 """Pixels of a device, at most, that a kernel's gradient is summed over at a time: what its caches hold."""
+
+
+def check_images(shape: Sequence[int]) -> None:
+    """Raises ValueError for data that have no height and width."""
+    if len(shape) != 3:
+        raise ValueError(f"shape={tuple(shape)}: must be (height, width, channels), of images")
 
 
 class Conv(nn.Module):

@@ -9,7 +9,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vdm.networks.attention import attended, check_heads
+from vdm.networks import text
+from vdm.networks.attention import Context, attended, check_heads
+from vdm.networks.convolution import check_images
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
 from vdm.networks.normalization import EPSILON, whole
 
@@ -59,6 +61,12 @@ class DiT(nn.Module):
     """Whether z is added to the result."""
     classes: int | None = None
     """Number of labels, where it is conditioned on them."""
+    vocabulary: int | None = None
+    """Different tokens, where it is conditioned on captions as tokens."""
+    text_channels: int = text.CHANNELS
+    """Of the transformer of captions."""
+    text_depth: int = text.DEPTH
+    """Its blocks."""
     dtype: DTypeLike = jnp.float32
     """What blocks compute in."""
     remat: bool = False
@@ -74,10 +82,10 @@ class DiT(nn.Module):
     ) -> Float[Array, "batch height width channels"]:
         """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
 
-        A condition joins the embedding of γ: see `ConditionEmbedding`.
+        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
         """
         _check_sides(z.shape[1:3], self.patch)
-        cond = embedded(
+        cond, context = embedded(
             gamma,
             condition,
             z.shape[0],
@@ -85,6 +93,7 @@ class DiT(nn.Module):
             frequencies=FREQUENCIES,
             size=self.channels,
             classes=self.classes,
+            text=text.TextEncoder(self.vocabulary, self.text_channels, self.text_depth, name="text"),
         )
         tokens = patches(jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1), self.patch)
         rows, columns = (side // self.patch for side in z.shape[1:3])
@@ -95,7 +104,7 @@ class DiT(nn.Module):
         transformer_block = nn.remat(TransformerBlock, static_argnums=(3,)) if self.remat else TransformerBlock
         for i in range(self.depth):
             block = transformer_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")
-            h = block(h, cond, train)
+            h = block(h, cond, train, context)
 
         more, beside = modulations(cond, 2, self.channels, jnp.float32, "condition_out")
         h = normalized(h, more, beside, jnp.float32)
@@ -117,12 +126,17 @@ class TransformerBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens channels"], cond: Float[Array, "batch size"], train: bool
+        self,
+        x: Float[Array, "batch tokens channels"],
+        cond: Float[Array, "batch size"],
+        train: bool,
+        context: Context | None = None,
     ) -> Float[Array, "batch tokens channels"]:
         x = whole(x)
         channels, dtype = x.shape[-1], self.dtype
         a_1, b_1, g_1, a_2, b_2, g_2 = modulations(cond, 6, channels, dtype, "condition")
-        x = x + g_1[:, None] * attended(normalized(x, a_1, b_1, dtype), self.heads, dtype, XAVIER, XAVIER)
+        h = attended(normalized(x, a_1, b_1, dtype), self.heads, dtype, XAVIER, XAVIER, context)
+        x = x + g_1[:, None] * h
         h = normalized(x, a_2, b_2, dtype)
         h = nn.Dense(int(self.mlp_ratio * channels), kernel_init=XAVIER, dtype=dtype, name="hidden")(h)
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h))
@@ -192,6 +206,9 @@ def dit(
     shape: tuple[int, ...] = (64, 64, 3),
     levels: int = 256,
     classes: int | None = None,
+    vocabulary: int | None = None,
+    text_channels: int = text.CHANNELS,
+    text_depth: int = text.DEPTH,
     dtype: str = "float32",
     remat: bool = False,
 ) -> DiT:
@@ -211,6 +228,7 @@ def dit(
         raise ValueError(f"patch={patch}: must be 1 or more")
     if not 1 <= mlp_ratio * channels < 2**20:
         raise ValueError(f"mlp_ratio={mlp_ratio}: must be such that 1 ≤ mlp_ratio · channels < 2²⁰")
+    check_images(shape)
     _check_sides(shape[:2], patch)
     return DiT(
         channels=channels,
@@ -224,6 +242,9 @@ def dit(
         dropout=dropout,
         residual=residual,
         classes=classes,
+        vocabulary=vocabulary,
+        text_channels=text_channels,
+        text_depth=text_depth,
         dtype=jnp.dtype(dtype),
         remat=remat,
     )

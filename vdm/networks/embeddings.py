@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,14 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vdm.likelihoods import REAL
+from vdm.networks.attention import Context
+from vdm.networks.text import TextEncoder
+
 
 class ConditionEmbedding(nn.Module):
     """A condition as a vector (batch, size), to be added to the embedding of γ; float32.
 
     Of its entries, "label" (integers below `classes`, of shape (batch,)) has a learned vector for each class; float
-    arrays (batch, features) go through a linear map; the sum of all is the result. Where the entry "dropped" (booleans,
-    (batch,)) is True, a learned vector for "no condition" takes its place (Ho & Salimans 2022). Any other entry is a
-    ValueError.
+    arrays (batch, features), the vector of a caption among them, go through a linear map; the sum of all is the result.
+    Where the entry "dropped" (booleans, (batch,)) is True, a learned vector for "no condition" takes its place (Ho &
+    Salimans 2022). Any other entry is a ValueError.
 
     >>> embedding = ConditionEmbedding(size=16, classes=10)
     >>> condition = {"label": jnp.array([3, 7]), "dropped": jnp.array([False, True])}
@@ -53,6 +57,15 @@ class ConditionEmbedding(nn.Module):
         return jnp.where(dropped[:, None], self.param("none", init, (self.size,))[None, :], result)
 
 
+class Embedded(NamedTuple):
+    """What a network's blocks are conditioned on."""
+
+    cond: Float[Array, "batch size"]
+    """γ, and the whole condition, as a vector."""
+    context: Context | None
+    """The tokens of a caption, for attention; None without one."""
+
+
 def embedded(
     gamma: Float[Array, ""] | Float[Array, " batch"],
     condition: Any,
@@ -62,17 +75,25 @@ def embedded(
     frequencies: int,
     size: int,
     classes: int | None,
-) -> Float[Array, "batch size"]:
-    """γ, and a condition if there is one, as a vector: what blocks are conditioned on; float32.
+    text: TextEncoder,
+) -> Embedded:
+    """γ, and a condition if there is one, as blocks take it; float32.
 
     Linear maps "embed_0" and "embed_1" of the module that calls it, each with swish, of the time at which γ lies
-    between its `ends`, by `frequencies` sines and cosines; the embedding "condition" joins the first of them.
+    between its `ends`, by `frequencies` sines and cosines; the embedding "condition" joins the first of them. The entry
+    "text" of a condition is first encoded by `text`; the tokens of a dropped one are hidden.
     """
     time = (gamma - ends[0]) / (ends[1] - ends[0])
     hidden = nn.Dense(size, name="embed_0")(time_embedding(jnp.broadcast_to(time, (batch,)), frequencies))
+    context = None
+    if isinstance(condition, dict) and "text" in condition:
+        states = text(condition["text"])
+        dropped = condition.get("dropped", jnp.zeros(batch, bool))
+        context = Context(states.tokens, states.mask & ~dropped[:, None])
+        condition = {**condition, "text": states.pooled}
     if condition is not None:
         hidden += ConditionEmbedding(size, classes, name="condition")(condition)
-    return nn.swish(nn.Dense(size, name="embed_1")(nn.swish(hidden)))
+    return Embedded(nn.swish(nn.Dense(size, name="embed_1")(nn.swish(hidden))), context)
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
@@ -98,10 +119,12 @@ def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def fourier_exponents(levels: int) -> tuple[int, int]:
+def fourier_exponents(levels: int) -> tuple[int, ...]:
     """The exponents n whose sin(2ⁿπz) has a period of about two bins and one bin of data with `levels` values.
 
-    (7, 8) for 256 levels, the choice of Kingma et al. (2021); (3, 4) for 17.
+    (7, 8) for 256 levels, the choice of Kingma et al. (2021); (3, 4) for 17; none for real numbers, which have no bins.
     """
+    if levels == REAL:
+        return ()
     top = round(math.log2(levels))
     return top - 1, top

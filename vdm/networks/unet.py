@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vdm.networks import text
 from vdm.networks.attention import SelfAttention, check_heads
-from vdm.networks.convolution import Conv
+from vdm.networks.convolution import Conv, check_images
 from vdm.networks.embeddings import embedded, fourier_exponents, fourier_features
 from vdm.networks.normalization import Norm, check_groups, whole
 
@@ -51,6 +52,12 @@ class UNet(nn.Module):
     """Whether z is added to the result."""
     classes: int | None = None
     """Number of labels, where it is conditioned on them."""
+    vocabulary: int | None = None
+    """Different tokens, where it is conditioned on captions as tokens."""
+    text_channels: int = text.CHANNELS
+    """Of the transformer of captions."""
+    text_depth: int = text.DEPTH
+    """Its blocks."""
     dtype: DTypeLike = jnp.float32
     """What blocks compute in."""
     remat: bool = False
@@ -66,9 +73,9 @@ class UNet(nn.Module):
     ) -> Float[Array, "batch height width channels"]:
         """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
 
-        A condition joins the embedding of γ: see `ConditionEmbedding`.
+        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
         """
-        cond = embedded(
+        cond, context = embedded(
             gamma,
             condition,
             z.shape[0],
@@ -76,6 +83,7 @@ class UNet(nn.Module):
             frequencies=self.channels,
             size=4 * self.channels,
             classes=self.classes,
+            text=text.TextEncoder(self.vocabulary, self.text_channels, self.text_depth, name="text"),
         )
 
         # Argument 3 is `train`; 0 is self.
@@ -85,7 +93,7 @@ class UNet(nn.Module):
         def block(h: Array, name: str) -> Array:
             h = residual_block(self.channels, self.dropout, self.groups, self.dtype, name=name)(h, cond, train)
             if self.attention == "everywhere" and not name.startswith("middle"):
-                h = self_attention(self.heads, self.groups, self.dtype, name=f"{name}_attention")(h)
+                h = self_attention(self.heads, self.groups, self.dtype, name=f"{name}_attention")(h, context)
             return h
 
         h = jnp.concatenate([z, fourier_features(z, self.fourier)], axis=-1)
@@ -96,7 +104,7 @@ class UNet(nn.Module):
             skips.append(h)
 
         h = block(h, "middle_0")
-        h = self_attention(self.heads, self.groups, self.dtype, name="middle_attention")(h)
+        h = self_attention(self.heads, self.groups, self.dtype, name="middle_attention")(h, context)
         h = block(h, "middle_1")
 
         for i in range(self.depth + 1):
@@ -140,15 +148,19 @@ def unet(
     residual: bool = True,
     gamma_min: float = -13.3,
     gamma_max: float = 5.0,
+    shape: tuple[int, ...] = (32, 32, 3),
     levels: int = 256,
     classes: int | None = None,
+    vocabulary: int | None = None,
+    text_channels: int = text.CHANNELS,
+    text_depth: int = text.DEPTH,
     dtype: str = "float32",
     remat: bool = False,
 ) -> UNet:
     """The residual network at full resolution of Kingma et al. (2021, §J), as a config names it: see `UNet`.
 
     Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
-    for sizes that do not go together.
+    for sizes that do not go together, and for data that are no images.
 
     >>> network = unet(channels=8, depth=1, levels=17)
     >>> network.fourier
@@ -156,6 +168,7 @@ def unet(
     """
     if attention not in ATTENTION:
         raise ValueError(f"attention={attention!r}: must be one of {', '.join(ATTENTION)}")
+    check_images(shape)
     check_heads(heads, channels)
     check_groups(groups, channels)
     return UNet(
@@ -170,6 +183,9 @@ def unet(
         dropout=dropout,
         residual=residual,
         classes=classes,
+        vocabulary=vocabulary,
+        text_channels=text_channels,
+        text_depth=text_depth,
         dtype=jnp.dtype(dtype),
         remat=remat,
     )

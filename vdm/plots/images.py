@@ -18,6 +18,7 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vdm.files import replacing
+from vdm.likelihoods import REAL
 
 GUTTER = 2
 """Pixels between the images of a grid and around it."""
@@ -56,21 +57,19 @@ TO_DATA = Arrow("noise", "data")
 
 
 def grid(
-    images: Integer[np.ndarray, "n height width channels"],
+    images: Integer[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"],
     path: Path,
     levels: int,
     caption: str = "",
     rows: Sequence[str] = (),
 ) -> None:
-    """Writes one PNG: the images row by row in a near-square grid, values 0 … levels−1 scaled to 0 … 255.
+    """Writes one PNG: the images row by row in a near-square grid, values 0 … levels−1 scaled to 0 … 255; real
+    ones from −1 to 1, clipped beyond.
 
     With names of `rows`, at most `MAX_ROWS`, image k is in row k modulo their number; a row of more than `MAX_COLUMNS`
     images goes on in lines below. Raises ValueError where `images` is not such an array or is empty.
     """
-    _check_images("images", images, 4)
-    if images.min() < 0 or images.max() >= levels:
-        raise ValueError(f"images has values from {images.min()} to {images.max()}: must be from 0 to {levels - 1}")
-    values = np.rint(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    values = to_pixels(images, levels)
     columns, names = columns_of(images.shape), tuple[str, ...]()
     if 1 <= len(rows) <= min(MAX_ROWS, len(images)):
         of_row = -(-len(images) // len(rows))
@@ -81,7 +80,7 @@ def grid(
         blank = np.full((len(names) * columns - len(images), *values.shape[1:]), GUTTER_VALUE, np.uint8)
         by_column = np.concatenate([values, blank]).reshape(lines * columns, len(rows), *values.shape[1:])
         values = np.swapaxes(by_column, 0, 1).reshape(-1, *values.shape[1:])
-    _write_png(path, framed(tile(values, columns), -(-len(values) // columns), columns, caption, rows=names))
+    write_png(path, framed(tile(values, columns), -(-len(values) // columns), columns, caption, rows=names))
 
 
 def strip(
@@ -102,7 +101,7 @@ def strip(
     by_image = np.swapaxes(_to_bytes(frames[shown]), 0, 1)
     picture = tile(by_image.reshape(-1, *frames.shape[2:]), len(shown))
     names = [columns[i] for i in shown] if columns else ()
-    _write_png(path, framed(picture, len(by_image), len(shown), caption, names, rows, arrow))
+    write_png(path, framed(picture, len(by_image), len(shown), caption, names, rows, arrow))
 
 
 def animation(
@@ -199,23 +198,26 @@ def layout(
     arrow: Arrow | None = None,
 ) -> Layout:
     """Places around tiles of this (width, height): the caption above, broken into lines where it is too long; names of
-    columns above, as many as there is room for; names of rows on the left; an arrow below."""
+    columns above, as many as there is room for, of several lines where they have some; names of rows on the left; an
+    arrow below."""
     width, height = tiles
     line = line_height()
     left = max(map(length, rows)) + 2 * MARGIN if rows else 0
     texts, top = [], 0
     if caption:
-        broken = _broken(caption, max(left + width, TEXT_WIDTH) - 2 * MARGIN)
-        texts += [Text(text, MARGIN, MARGIN + i * line) for i, text in enumerate(broken)]
-        top += len(broken) * line + 2 * MARGIN
+        lines = broken(caption, max(left + width, TEXT_WIDTH) - 2 * MARGIN)
+        texts += [Text(text, MARGIN, MARGIN + i * line) for i, text in enumerate(lines)]
+        top += len(lines) * line + 2 * MARGIN
     if columns:
         pitch = (width - GUTTER) / num_columns
+        top += 0 if caption else MARGIN // 2
         for i in _spread(num_columns, _fitting(columns, pitch)):
             middle = left + round(GUTTER / 2 + (i + 0.5) * pitch)
-            # At the edges inside.
-            at = min(max(middle - length(columns[i]) // 2, left), max(left, left + width - length(columns[i])))
-            texts.append(Text(columns[i], at, top if caption else top + MARGIN // 2))
-        top += line + MARGIN // 2
+            for k, part in enumerate(columns[i].split("\n")):
+                # At the edges inside.
+                at = min(max(middle - length(part) // 2, left), max(left, left + width - length(part)))
+                texts.append(Text(part, at, top + k * line))
+        top += line * max(name.count("\n") + 1 for name in columns) + (MARGIN // 2 if caption else 0)
     pitch = (height - GUTTER) / num_rows
     for i, name in enumerate(rows):
         texts.append(Text(name, MARGIN, max(top, round(top + GUTTER / 2 + (i + 0.5) * pitch - line / 2))))
@@ -274,7 +276,7 @@ def line_height() -> int:
     return sum(font().getmetrics())
 
 
-def _broken(text: str, width: int) -> list[str]:
+def broken(text: str, width: int) -> list[str]:
     """Lines no wider than this, broken at spaces, or within a word that is wider itself."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -293,6 +295,14 @@ def _broken(text: str, width: int) -> list[str]:
     return lines
 
 
+def to_pixels(
+    images: Integer[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"], levels: int
+) -> UInt8[np.ndarray, "n height width channels"]:
+    """Values 0 … levels−1, or real ones from −1 to 1, as 0 … 255. Raises ValueError as `grid` does."""
+    _check_images("images", images, 4)
+    return _to_bytes(images) if levels == REAL else _scaled(images, levels)
+
+
 def _spread(num: int, shown: int) -> list[int]:
     """So many of 0 … num − 1, or all if they are no more: evenly spaced, both ends among them."""
     return np.unique(np.rint(np.linspace(0, num - 1, min(num, shown))).astype(int)).tolist()
@@ -300,7 +310,7 @@ def _spread(num: int, shown: int) -> list[int]:
 
 def _fitting(names: Sequence[str], pitch: float) -> int:
     """Of how many names, spread over places this far apart, none touches its neighbour."""
-    widest = max(map(length, names)) + MARGIN
+    widest = max(length(part) for name in names for part in name.split("\n")) + MARGIN
     # Those at the edges, where they would stick out, are moved inside.
     needed = widest + max(0, widest - pitch)
     fits = (n for n in range(len(names), 1, -1) if min(np.diff(_spread(len(names), n))) * pitch >= needed)
@@ -311,7 +321,14 @@ def _to_bytes(x: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     return np.rint((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def _write_png(path: Path, picture: Image.Image) -> None:
+def _scaled(images: Integer[np.ndarray, "*shape"], levels: int) -> UInt8[np.ndarray, "*shape"]:
+    if images.min() < 0 or images.max() >= levels:
+        raise ValueError(f"images has values from {images.min()} to {images.max()}: must be from 0 to {levels - 1}")
+    return np.rint(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """The file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         picture.save(partial, "PNG")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from vdm import gaussian, predictions
 from vdm.bounds import sum_data
+from vdm.keys import image_keys
 from vdm.predictions import Denoise
 from vdm.probability_flow.solver import State, solve
 
@@ -114,7 +115,7 @@ def rademacher(
     """
     if num_probes < 1:
         raise ValueError(f"num_probes={num_probes}: must be 1 or more")
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(shape[0]))
+    keys = image_keys(key, shape[0], first)
     return jax.vmap(lambda key: jax.random.rademacher(key, (num_probes, *shape[1:]), jnp.float32))(keys)
 
 

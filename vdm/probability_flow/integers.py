@@ -36,7 +36,7 @@ class DiscreteBound(NamedTuple):
 
 def gaussian_bound(
     denoise: Denoise,
-    x: Integer[Array, "batch *data"],
+    x: likelihoods.Data,
     eps_0: Float[Array, "batch *data"],
     gamma_0: ArrayLike,
     gamma_1: ArrayLike,
@@ -49,7 +49,7 @@ def gaussian_bound(
 
     P(x) = ∫ p(x|z₀) p(z₀) dz₀ is what `sample` and `likelihoods.sample` draw from. Every term is exact at its draw,
     log q(z₀|x) too instead of its mean, the entropy: as −log p(z₀) is near −log q(z₀|x) − log P(x), the noise of the
-    two cancels. x has integer values 0 … levels−1.
+    two cancels. x has integer values 0 … levels−1; of real x the bound is that on −log p(x).
     """
     z_0 = gaussian.diffuse(likelihoods.encode(x, levels), eps_0, gamma_0)
     log_sigma = 0.5 * jax.nn.log_sigmoid(jnp.asarray(gamma_0))
@@ -75,8 +75,9 @@ def uniform_bound(
     what lies beyond ±1), another model than that of `gaussian_bound`: the bin decides on x, so that its
     reconstruction is 0, and q(z₀|x) is uniform on α₀ times the bin. Poor where σ₀ is well below the bin's half-width
     1/levels: a model of integer data then has its density around the bins' centres only, and log p(z₀) is far down
-    between them. x has integer values 0 … levels−1.
+    between them. x has integer values 0 … levels−1, of two or more: ValueError.
     """
+    likelihoods.check_integers(levels)
     gamma = jnp.asarray(gamma_0, u.dtype)
     z_0 = gaussian.alpha(gamma) * (likelihoods.encode(x, levels) + (2 * u - 1) / levels)
     # z₀ lies on α₀ times a cube of side 2/levels.

@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 from vdm import settings
 from vdm.config import SamplingConfig
+from vdm.evaluation.texts import captions_of_lines
+from vdm.predecessors.config import LatentSamplingConfig
 
 
 def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str:
@@ -14,12 +16,37 @@ def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str
 
     >>> of_samples(Path("runs/digits"), 2500, 0, SamplingConfig(steps=25, sampler="ddim(0.5)", clip="static"))
     'digits, step 2500, seed 0: ddim(0.5), 25 steps, clip_static'
+    >>> of_samples(Path("runs/digits_captions"), 2500, 0, SamplingConfig(steps=25, text="a seven"))
+    'digits_captions, step 2500, seed 0: ancestral, 25 steps, “a seven”'
     """
     words = settings.in_words(sampling)
-    others = [word for name, word in words.items() if name not in ("sampler", "steps")]
+    others = [word for name, word in words.items() if name not in ("sampler", "steps", "text")]
+    # Several stand beside their images.
+    of_all = [f"“{caption}”" for caption in captions_of_lines(sampling.text or "")]
     return f"{run.resolve().name}, step {step}, seed {seed}: " + ", ".join(
-        [sampling.sampler, f"{sampling.steps} steps", *others]
+        [sampling.sampler, f"{sampling.steps} steps", *others, *(of_all if len(of_all) == 1 else [])]
     )
+
+
+def of_a_ladder(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) -> str:
+    """The same of a ladder network, which decodes nothing.
+
+    >>> of_a_ladder(Path("runs/ladder_digits"), 5000, 0, LatentSamplingConfig())
+    'ladder_digits, step 5000, seed 0'
+    """
+    others = [word for name, word in settings.in_words(sampling).items() if name != "decode"]
+    return ", ".join([f"{run.resolve().name}, step {step}, seed {seed}", *others])
+
+
+def of_latents(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) -> str:
+    """The same of a model with learned latents.
+
+    >>> of_latents(Path("runs/vae_digits"), 5000, 0, LatentSamplingConfig())
+    'vae_digits, step 5000, seed 0: mode of p(x|z)'
+    """
+    words = settings.in_words(sampling)
+    others = [word for name, word in words.items() if name != "decode"]
+    return f"{run.resolve().name}, step {step}, seed {seed}: " + ", ".join([f"{sampling.decode} of p(x|z)", *others])
 
 
 def of_gammas(gammas: Float[np.ndarray, " frames"]) -> list[str]:

@@ -80,6 +80,18 @@ def start() -> Console:
     return streams.make_console(quiet=not parallel.is_main())
 
 
+def given(define: Callable[[], None], taken: Sequence[str] | None) -> Any:
+    """The flags' values by name. Raises `InputError` for one of those that `define` made, given and not `taken`.
+
+    With None all are.
+    """
+    values = flags.FLAGS
+    for flag in values.flags_by_module_dict().get(define.__module__, []):
+        if taken is not None and flag.present and flag.name not in taken:
+            raise InputError(f"--{flag.name}: is for diffusion models; this run is of a model before diffusion")
+    return values
+
+
 def workdir() -> Path:
     """--workdir, or runs/NAME for the config configs/NAME.py."""
     return Path(flags.FLAGS.workdir or _default["workdir"])
@@ -105,18 +117,19 @@ def run(
     default_config: str | None = None,
     comparison: Callable[[Given], type] | None = None,
     own: Own | None = None,
+    kinds: Sequence[type] = (Config,),
 ) -> int:
     """Defines flags, parses the command line and runs `program`; returns the exit status.
 
     Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
     given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
-    changes and a config file's `get_comparison()` makes: which one it is, by the flags given. `own` is for a program
-    whose config is no `Config`.
+    changes and a config file's `get_comparison()` makes: which one it is, by the flags given. `kinds` are the classes
+    that the config may be of; `own` is for a program whose config is of none that there are files or runs of.
 
     Raises `InputError` for bad input, and what else `vdm.programs.process` makes one line of.
     """
     define()
-    _parse(sys.argv, description, define.__module__, default_config, comparison, own)
+    _parse(sys.argv, description, define.__module__, default_config, comparison, own, kinds)
     try:
         program()
     except Stopped as stopped:
@@ -198,6 +211,7 @@ def _parse(
     default_config: str | None,
     comparison: Callable[[Given], type] | None,
     own: Own | None = None,
+    kinds: Sequence[type] = (Config,),
 ) -> None:
     given = _given(argv[1:])
     modules = tuple(filter(None, given.get("import", "").split(",")))
@@ -208,10 +222,9 @@ def _parse(
     second = None if comparison is None else comparison(given)
     if any(argument in (*HELP, *HELP_FULL) for argument in argv[1:]):
         full = any(argument in HELP_FULL for argument in argv[1:])
-        print(_help(argv[0], description, module, default_config, second, full, own))
+        print(_help(argv[0], description, module, default_config, second, full, own, _documented(given, kinds)))
         sys.exit(0)
     _check_paths_and_numbers(given)
-    _check_fields(given, "config", Config if own is None else own.kind)
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if own is not None:
         if "config" in given:
@@ -219,10 +232,11 @@ def _parse(
         made, _default["workdir"] = own.make(given)
         loaded = config_files.Loaded(made, None)
     elif "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
-        _default["workdir"], loaded = folder, config_files.Loaded(read_config(Path(folder)), None)
+        _default["workdir"], loaded = folder, config_files.Loaded(read_config(Path(folder), *kinds), None)
     else:
         file = config_files.find(given.get("config", default_config or ""))
-        _default["workdir"], loaded = str(Path("runs") / file.stem), config_files.load(file)
+        _default["workdir"], loaded = str(Path("runs") / file.stem), config_files.load(file, kinds)
+    _check_fields(given, "config", type(loaded.config))
     loaded.config.imports = tuple(dict.fromkeys((*loaded.config.imports, *modules)))
     argv = _without(argv, "config")
     try:
@@ -237,6 +251,13 @@ def _parse(
         raise InputError(str(error).strip().splitlines()[0]) from error
     if rest[1:]:
         raise InputError(f"unexpected argument {rest[1]!r}; see --help")
+
+
+def _documented(given: Given, kinds: Sequence[type]) -> type:
+    """Whose fields the help lists: those of the config file that --config names, if it does."""
+    if "config" not in given or len(kinds) == 1:
+        return kinds[0]
+    return type(config_files.load(config_files.find(given["config"]), kinds).config)
 
 
 def _second(made: Any, kind: type, given: Given) -> Any:
@@ -367,6 +388,7 @@ def _help(
     second: type | None,
     full: bool,
     own: Own | None = None,
+    documented: type = Config,
 ) -> str:
     """The flags with one example, or all there is to say, with the fields of the dataclasses."""
     called = program_name(program)
@@ -387,11 +409,12 @@ def _help(
     # The program's own, and those of `define_processes`. What there is to choose from, a line each, is the fuller help.
     defined = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
     rows += [(f"--{flag.name}", flag.help) for flag in defined]
-    first_kind = Config if own is None else own.kind
+    first_kind = documented if own is None else own.kind
     kinds = [(flag, kind) for flag, kind in (("config", first_kind), ("comparison", second)) if kind is not None]
     if not full:
         fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
-        rows = [(name, text.splitlines()[0]) for name, text in rows]
+        # What absl adds of a flag that may be given again begins with a semicolon.
+        rows = [(name, text.splitlines()[0].removesuffix(";")) for name, text in rows]
         rows.append(("--helpfull", f"Say more, and list the fields that {fields} set{'s' * (len(kinds) == 1)}."))
         return "\n".join(
             [first, "", f"usage:   {called} [flags]", f"example: {example}", "", "flags:", *_columns(rows)]

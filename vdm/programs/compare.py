@@ -12,8 +12,8 @@ from vdm.config import Config
 from vdm.data import Dataset
 from vdm.evaluation.metrics.extractors.classifier import Opened
 from vdm.files import cache_folder
-from vdm.programs import judges
-from vdm.programs.hooks import every, standard
+from vdm.programs import judges, kinds
+from vdm.programs.hooks import every
 from vdm.programs.train import train
 
 
@@ -31,8 +31,8 @@ def compare(
     `run` and `checkpoint` are for a mode of a trained run alone. Raises `InputError` for bad input.
     """
 
-    def train_one(config: Config, folder: Path, dataset: Dataset, on_log: Callable[[int], None]) -> None:
-        log, *others = standard()
+    def train_one(config: Any, folder: Path, dataset: Dataset, on_log: Callable[[int], None]) -> None:
+        log, *others = kinds.of(config).hooks()
         of_work = every(config.training.log_every, lambda session: on_log(session.step))
         train(config, folder, dataset, hooks=[log, of_work, *others], console=console)
 

@@ -1,14 +1,16 @@
 """Config files: found by path or by name, and read; those that come with vdm are in configs/.
 
-A config file is Python with `get_config() -> Config` and, for compare.py, `get_comparison()`; it may import others by
-`from configs import digits`: those in its own folder and those that come with vdm.
+A config file is Python with `get_config() -> Config`, or `-> PredecessorConfig`, and, for compare.py,
+`get_comparison()`; it may import others by `from configs import digits`: those in its own folder and those that come
+with vdm.
 """
 
+import difflib
 import importlib.util
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,11 +46,12 @@ def find(text: str) -> Path:
         return Path(text)
     if text in names():
         return FOLDER / f"{text}.py"
-    raise InputError(f"--config={text}: no such file, and not one of {', '.join(names())}")
+    near = difflib.get_close_matches(Path(text).stem, names(), n=5, cutoff=0.4) or names()[:5]
+    raise InputError(f"--config={text}: no such file, and no config's name; --help lists them: {', '.join(near)}, …")
 
 
-def load(path: Path) -> Loaded:
-    """Runs a config file. Raises `InputError` for whatever it raises, and if it does not make a `Config`."""
+def load(path: Path, kinds: Sequence[type] = (Config,)) -> Loaded:
+    """Runs a config file. Raises `InputError` for whatever it raises, and if it makes none of these classes."""
     spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"--config={path}: must be a Python file, NAME.py")
@@ -62,9 +65,9 @@ def load(path: Path) -> Loaded:
     except Exception as error:  # whatever a user's config file raises
         hint = "; network.dtype is now training.precision" * bool(_OLD_DTYPE.search(str(error)))
         raise InputError(f"--config={path}: {type(error).__name__}: {error}{hint}") from error
-    if not isinstance(loaded.config, Config):
-        what = type(loaded.config).__name__
-        raise InputError(f"--config={path}: get_config() returned {what}, not vdm's Config")
+    if not isinstance(loaded.config, tuple(kinds)):
+        what, wanted = type(loaded.config).__name__, " or ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"--config={path}: get_config() returned {what}, not vdm's {wanted}")
     return loaded
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +10,22 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vdm import parallel, plots, precisions
+from vdm import parallel, plots
 from vdm.config import Config
 from vdm.errors import InputError
 from vdm.evaluation import race
 from vdm.evaluation.bound import Evaluation, Evaluator, exact_draws, total_with_error
 from vdm.evaluation.classify import LABEL, Classification, Classifier
 from vdm.evaluation.conditional import Dropped, difference
+from vdm.evaluation.importance import ImportanceEvaluation
 from vdm.evaluation.ode import OdeEvaluation, OdeEvaluator, evaluate_ode
 from vdm.evaluation.planned import Plan, TooManyDrawsError, evaluate_by, evaluate_to
 from vdm.evaluation.variance import Report, variance_report, with_equal_ends
-from vdm.files import write_json
-from vdm.keys import Stream
-from vdm.model import DROPPED, Model, Variables, at_precision
+from vdm.model import DROPPED, Model, Variables
 from vdm.programs.classification import classification_lines, classification_table
+from vdm.programs.measured import Measured
 from vdm.progress import progress_of
 from vdm.reading import whole
-from vdm.runs import results
-from vdm.runs.open import open_run
-from vdm.runs.records import measured, weights_digest
 from vdm.settings import MAX_INT, MAX_STEPS
 
 PRIORS = ("uniform", "train")
@@ -53,30 +49,30 @@ def parse_steps(text: str) -> list[int | None]:
     return result
 
 
-class Evaluate:
-    """A checkpoint of the run in `workdir` and its test images, ready to be measured.
-
-    What is measured goes to `evaluations/` in the run's folder, or in `out`, under a name of its own: see
-    `vdm.runs.results.stem`. The run's evaluation.json stays what training found at its end.
-    """
+class Evaluate(Measured):
+    """A checkpoint of a diffusion model's run and its test images, ready to be measured."""
 
     def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console, out: Path | None = None):
-        """Raises `InputError` if config, data and checkpoint do not belong together, or the folder cannot be written.
-
-        The run itself is only read.
-        """
-        self.folder = results.folder_of(workdir, out, "evaluations")
-        self.run, self.console = open_run(workdir, checkpoint, config=config), console
-        with progress_of(console, "reading the data") as progress:
-            self.run.load(progress)
-        self.precision = self.run.config.evaluation.precision
-        self.model = at_precision(self.run.model, self.precision, "evaluation")
-        self.key = self.run.key(Stream.EVALUATION)
-        self._weights = weights_digest(self.run.variables)
-        self._condition = " and ".join(self.model.condition)
+        super().__init__(config, workdir, checkpoint, console, out)
+        self._condition = " and ".join(self.condition)
         """What the bounds are given, in words; "" for none."""
         self._given = f" given {self._condition}" if self._condition else ""
-        self._title = f"{self.run.dataset.info.name}, test split, step {self.run.step}"
+
+    @property
+    def condition(self) -> Sequence[str]:
+        """What the bounds are given, by name."""
+        return tuple(self.model.condition)
+
+    def importance_at(
+        self, steps: Sequence[int | None] | None, draws: int, images: int | None
+    ) -> list[ImportanceEvaluation]:
+        """The importance-weighted bound at each T, or at the model's own. Raises `InputError` for continuous time."""
+        several = [self.model.num_steps] if steps is None else steps
+        if None in several:
+            raise InputError(
+                f"--importance={draws}: in continuous time a draw of the latents has no end; must go with --T=STEPS"
+            )
+        return [self.importance(draws, images, num_steps) for num_steps in several]
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
         """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
@@ -254,29 +250,6 @@ class Evaluate:
                 counts[int(train[k][LABEL])] += 1
                 progress(k + 1, len(train))
         return counts / counts.sum()
-
-    def _path(self, *fields: str, **settings: Any) -> Path:
-        """The file of what is measured with these settings; see `results.stem`. Another precision than float32 is one.
-
-        Raises `InputError` if there is one of other weights.
-        """
-        if self.precision != precisions.FLOAT32:
-            settings["precision"] = self.precision
-        path = self.folder / f"{results.stem(self.run, 'seed', *fields, **settings)}.json"
-        parallel.on_main(lambda: results.check_same_weights(path, self._weights))
-        return path
-
-    def _write(self, path: Path, numbers: dict[str, Any]) -> None:
-        """The numbers, with what they are of."""
-        if not parallel.is_main():
-            return
-        run = self.run
-        of: dict[str, Any] = {"weights_digest": self._weights, "seed": run.config.seed}
-        if self.model.condition:
-            of["condition"] = list(self.model.condition)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, numbers | measured(run.dataset.info.to_dict(), run.step) | of)
-        self.console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _curves(model: Model, variables: Variables) -> tuple[np.ndarray, dict[str, np.ndarray]]:

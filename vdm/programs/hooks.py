@@ -14,7 +14,7 @@ from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws, total_with_error
 from vdm.evaluation.images import NonFiniteLatents
 from vdm.keys import Stream
-from vdm.plots import images as pictures
+from vdm.plots import samples as pictures
 from vdm.programs import captions
 from vdm.programs.session import Session
 from vdm.progress import duration, progress_of
@@ -157,7 +157,9 @@ class Sample(Hook):
         if session.is_main:
             path, sampling = session.path / "samples" / name, session.sampler.config
             caption = captions.of_samples(session.path, session.step, session.config.seed, sampling)
-            pictures.grid(images, path, session.model.levels, caption, session.conditions.rows)
+            levels, test = session.model.levels, session.dataset.test
+            rows, names = session.conditions.rows, session.conditions.names(len(images))
+            pictures.samples(images, path, levels, lambda: test, caption, rows, names)
             session.show("samples", path)
 
 

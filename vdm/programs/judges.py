@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,12 +14,13 @@ from pathlib import Path
 from rich.console import Console
 
 from vdm import parallel, parts
-from vdm.classifier import ClassifierConfig, ClassifierNetworkConfig, OfConfig
+from vdm.classifier import ClassifierConfig, ClassifierNetworkConfig
 from vdm.config import DataConfig, EvaluationConfig, TrainingConfig
 from vdm.data import Dataset
 from vdm.errors import InputError
 from vdm.evaluation.metrics.extractors.classifier import Opened
 from vdm.files import held
+from vdm.noisy import OfConfig
 from vdm.programs.classifier import check_labels, resolve, train_on
 from vdm.programs.hooks import Evaluate, Log, Save
 from vdm.runs.classifiers import open_classifier
@@ -47,8 +49,8 @@ def opener(dataset: Dataset | None, folder: Path | None, cache: Path | None, con
 
 def config_of(dataset: Dataset) -> ClassifierConfig:
     """Of the data's own classifier: small, with a fixed seed, and noise of a fixed schedule."""
-    height, width, _ = dataset.info.shape
-    steps = min(max(PIXEL_STEPS // (height * width), LEAST_STEPS), MOST_STEPS)
+    pixels = math.prod(dataset.info.shape[:2])
+    steps = min(max(PIXEL_STEPS // pixels, LEAST_STEPS), MOST_STEPS)
     return ClassifierConfig(
         data=DataConfig(name=dataset.info.name),
         network=ClassifierNetworkConfig(channels=16, depth=1),

@@ -15,13 +15,19 @@ COMMANDS = {
     "train": ("vdm.programs.commands.train", "Train a model, evaluate it and draw samples from it."),
     "evaluate": ("vdm.programs.commands.evaluate", "Measure bits/dim of the test images, with a standard error."),
     "sample": ("vdm.programs.commands.sample", "Draw images from a trained model with any sampler."),
-    "compare": ("vdm.programs.commands.compare", "Compare models by time steps or objective, or samplers on a model."),
+    "edit": ("vdm.programs.commands.edit", "Fill in or change given images with a trained model."),
+    "restore": ("vdm.programs.commands.restore", "Restore blurred, small, grey or partly missing images."),
+    "compare": ("vdm.programs.commands.compare", "Compare models, families, objectives, samplers, guidance or codecs."),
     "metrics": ("vdm.programs.commands.metrics", "Score any images by FID, KID and others; convert weights for them."),
     "classifier": ("vdm.programs.commands.classifier", "Train a classifier on the noisy images of a run."),
+    "clip": ("vdm.programs.commands.clip", "Train an image–text model on the noisy images of a run."),
+    "compress": ("vdm.programs.commands.compress", "Compress images without loss with a trained model."),
+    "decompress": ("vdm.programs.commands.decompress", "Restore the images of a compressed file, bit for bit."),
+    "codec-info": ("vdm.programs.commands.codec_info", "Describe a compressed file, and check that it is intact."),
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
     "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
-    "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings and samplers at work."),
+    "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
 }
 """By name: the module whose `main` it is, and what it does."""
 

@@ -14,17 +14,25 @@ from rich.console import Console
 from vdm import parallel, parts
 from vdm.config import Config, validate
 from vdm.data import examples
+from vdm.data.dataset import Source
 from vdm.data.selection import CHOICE, order
 from vdm.errors import InputError
 from vdm.evaluation.conditions import TEST
-from vdm.evaluation.images import SHOWN, ImageSampler, ModelSampling, check_steps, frame_steps
+from vdm.evaluation.images import ImageSampler, ModelSampling, check_steps, frame_steps, num_shown
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
-from vdm.guides import Companion
+from vdm.evaluation.texts import captions_of_lines, unknown_words
+from vdm.guides import LABEL, Companion, Guide
 from vdm.keys import Stream
+from vdm.likelihoods import REAL
 from vdm.plots import images as pictures
+from vdm.plots.captioned import of_lines
+from vdm.plots.images import TILE
+from vdm.plots.reconstructions import reconstructions, ways
+from vdm.plots.samples import is_image, samples, trajectory
+from vdm.plots.vectors import MOST_POINTS
 from vdm.programs import captions
 from vdm.progress import progress_of
-from vdm.reading import number
+from vdm.reading import number, read_text
 from vdm.runs import results, shards
 from vdm.runs.companions import open_companions
 from vdm.runs.folder import lock
@@ -47,6 +55,24 @@ def with_eta(sampler: str, eta: float) -> str:
     if call.arguments:
         raise InputError(f"--eta={eta}: sampler {sampler} has one already; must go with --sampler=ddim")
     return f"ddim({eta!r})"
+
+
+def text_of(captions: Sequence[str] | None, file: str | None) -> str:
+    """`config.sampling.text` of --text, one or more, or of --texts, a file with a caption a line.
+
+    Raises `InputError` for both, for an empty caption, and for a file that is not there or has none.
+    """
+    if captions is not None and file is not None:
+        raise InputError("--text, --texts: must be one of them")
+    if file is None:
+        given = [" ".join(caption.split()) for caption in captions or ()]
+        if not all(given):
+            raise InputError("--text=: must be a caption, not empty")
+        return "\n".join(given)
+    lines = captions_of_lines(read_text(Path(file).expanduser()))
+    if not lines:
+        raise InputError(f"--texts={file}: has no captions; must have one a line")
+    return "\n".join(lines)
 
 
 def scales_of(words: Sequence[str]) -> list[float]:
@@ -103,15 +129,18 @@ class Sample:
         folder = results.folder_of(workdir, out, "samples")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
         self.settings, self.seed, self.key = config.sampling, seed, self.run.key(Stream.SAMPLING, seed)
-        self.conditions = self.run.conditions(self.settings.labels, seed, self.settings.guidance)
+        self.conditions = self.run.conditions(self.settings, seed)
+        guide: Guide = parts.make("guidance", self.settings.guidance)
+        if unknown := unknown_words(self.conditions.text, [*self.conditions.captions, *guide.captions]):
+            self.console.print(f"words never seen in training: {', '.join(unknown)}", style="yellow", soft_wrap=True)
         name = results.stem(self.run, data=self.conditions.said == TEST, seed=seed)
         self.stem = folder / f"{name}_{in_file_name(config.sampling)}"
 
     def images(self, num_frames: int = 0) -> Path:
         """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
 
-        Beside it a PNG of the first `SHOWN`, and with `num_frames` a strip and an animation of their guesses x̂. Raises
-        `InputError` if another process is drawing into that folder.
+        Beside it a PNG of the first `num_shown`, and with `num_frames` what `plots.samples.trajectory` makes of their
+        guesses x̂. Raises `InputError` if another process is drawing into that folder.
         """
         if num_frames < 0:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
@@ -138,21 +167,21 @@ class Sample:
             drawn = shards.stream(self.stem, num, self._record(), draw, model.shape, model.levels)
             if steps and not frames:
                 # The first images were there, but not their frames.
-                shown = min(num, SHOWN)
+                shown = min(num, num_shown(model.shape))
                 frames.append(sampler(self.run.variables, self.key, shown, condition=self.conditions(shown))[1])
         # What computes with the model, every process calls.
-        names = self._gammas(steps) if steps else []
+        of_steps = self._gammas(steps) if steps else []
         if not parallel.is_main():
             return self.stem
         first = next(shards.read(self.stem))
-        in_grid = first[: min(num, SHOWN)]
-        pictures.grid(in_grid, self._path(".png"), self.run.model.levels, self._caption(), self.conditions.rows)
+        in_picture = first[: min(num, num_shown(model.shape))]
         written = [self._path(".png")]
+        names = self.conditions.names(len(in_picture))
+        samples(in_picture, written[0], model.levels, self._test, self._caption(), self.conditions.rows, names)
         if steps:
-            written += [self._path(f"_trajectory_{num_frames}{suffix}") for suffix in (".png", ".gif")]
             caption = self._caption("guesses x̂ on the way from noise to data")
-            pictures.strip(frames[0][:, :ROWS], written[1], caption, columns=names, arrow=pictures.TO_DATA)
-            pictures.animation(frames[0], written[2], caption, names, pictures.TO_DATA)
+            path = self._path(f"_trajectory_{num_frames}")
+            written += trajectory(frames[0], path, self._test, caption, of_steps, ROWS)
         self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
         self._wrote(written)
         return self.stem
@@ -163,6 +192,8 @@ class Sample:
         The guidance is that of the settings, or `classifier_free` where they have none. One program draws all. Raises
         `InputError` for a guidance without a scale.
         """
+        if not is_image(self.run.model.shape):
+            raise InputError(f"--sweep_guidance: makes a picture of images; the model of {self.run.path} is of vectors")
         texts = [with_scale(self.settings.guidance, scale) for scale in scales]
         settings = replace(self.settings, guidance=texts[0], num=min(self.settings.num, COLUMNS))
         run, num, rows = self.run, settings.num, []
@@ -179,8 +210,9 @@ class Sample:
         frames = np.swapaxes(to_frames(np.stack(rows), run.model.levels), 0, 1)
         path = self._path(f"_scales_{'_'.join(f'{scale:g}' for scale in scales)}.png")
         if parallel.is_main():
-            names = self.conditions.rows
-            columns = [names[k % len(names)] for k in range(num)] if names else ()
+            names = self.conditions.names(num) or self.conditions.rows
+            told = [] if len(set(self.conditions.captions)) == 1 else names
+            columns = ["\n".join(of_lines(told[k % len(told)], TILE)) for k in range(num)] if told else ()
             family = parts.read("guidance", texts[0]).name if self.settings.guidance == "none" else ""
             caption = self._caption(" ".join(filter(None, [family, "by scale w, from the same latents"])))
             pictures.strip(frames, path, caption, columns, [f"w = {scale:g}" for scale in scales])
@@ -191,20 +223,16 @@ class Sample:
         """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
         if num_frames < 2:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
-        latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
+        model = self.run.model
+        latents = Latents(model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "interpolating") as progress:
             pairs = min(self.settings.num, ROWS)
             images = latents.interpolate(self.key, pairs, num_frames, progress, self.conditions(pairs))
-        frames = to_frames(images, self.run.model.levels)
-        written = [self._path(f"_interpolation_{num_frames}{suffix}") for suffix in (".png", ".gif")]
+        path = self._path(f"_interpolation_{num_frames}")
         if parallel.is_main():
-            caption = self._caption("from one latent to another, by the weight of the other")
-            weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, num_frames)]
-            arrow = pictures.Arrow("one latent", "another")
-            pictures.strip(frames, written[0], caption, columns=weights, arrow=arrow)
-            pictures.animation(frames, written[1], caption, [f"weight {weight}" for weight in weights], arrow)
-        self._wrote(written)
-        return written[0]
+            caption, frames = "from one latent to another, by the weight of the other", to_frames(images, model.levels)
+            self._wrote(ways(frames, path, self._caption(caption), self._beside()))
+        return path.with_name(f"{path.name}.png")
 
     def reconstruction(self, num: int) -> float:
         """The mean absolute error, in grey levels, of `num` test images made anew from their latents.
@@ -217,25 +245,37 @@ class Sample:
             raise InputError(f"--reconstruct={num}: must be from 1 to {len(dataset.test)}, the number of test images")
         batch = examples(dataset.test, order(len(dataset.test))[:num])
         images, own = batch["image"], self.run.model.condition_of(batch)
-        if own is None and self.conditions.by_classifier:
-            own = {"label": batch["label"].astype(np.int32)}
+        if (leads := self.conditions.leads) and leads not in (own or {}):
+            if leads not in batch:
+                raise InputError(f"--reconstruct={num}: the test images have no {leads}, which the guidance leads to")
+            own = {**(own or {}), leads: batch[leads].astype(np.int32) if leads == LABEL else batch[leads]}
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "reconstructing") as progress:
             again = latents.reconstruct(images, progress, own)
         error = mean_absolute_error(images, again)
-        rows = np.stack([images, again], axis=1)[:COLUMNS]
-        self.console.print(
-            f"mean absolute error of {num} reconstructions: {error:.4g} of {self.run.model.levels} grey levels"
-        )
+        unit = "" if self.run.model.levels == REAL else f" of {self.run.model.levels} grey levels"
+        self.console.print(f"mean absolute error of {num} reconstructions: {error:.4g}{unit}")
         # The name may have it already.
         other = None if self.conditions.said == TEST else results.other_data(self.run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
         if parallel.is_main():
-            shown = "" if num <= COLUMNS else f": the first {COLUMNS} of {num}"
-            caption = self._caption(f"test images, and what is made of their latents{shown}")
-            pictures.strip(to_frames(rows, self.run.model.levels), path, caption, rows=("test image", "reconstruction"))
+            shown = min(num, COLUMNS) if is_image(images.shape[1:]) else num
+            only = "" if shown == num else f": the first {shown} of {num}"
+            given, made = (to_frames(each[:shown], self.run.model.levels) for each in (images, again))
+            caption = self._caption(f"test images, and what is made of their latents{only}")
+            reconstructions(given, made, path, caption)
         self._wrote([path])
         return error
+
+    def _test(self) -> Source:
+        """The test split: vectors are drawn beside its own."""
+        return self.run.dataset.test
+
+    def _beside(self) -> np.ndarray:
+        """Those of it; of images, which stand alone, none."""
+        if is_image(self.run.model.shape):
+            return np.zeros((0, *self.run.model.shape), np.float32)
+        return examples(self._test(), order(len(self._test()))[:MOST_POINTS])["image"]
 
     def _sampler(self, frames: Sequence[int] = ()) -> ImageSampler:
         run = self.run
@@ -262,8 +302,8 @@ class Sample:
         """All that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
-        if self._companions:
-            of_all |= {f"weights_{name}": weights_digest(each.variables) for name, each in self._companions.items()}
+        with_weights = {name: each.variables for name, each in self._companions.items() if each.variables}
+        of_all |= {f"weights_{name}": weights_digest(variables) for name, variables in with_weights.items()}
         if self.conditions.said != TEST:
             return of_all | {"labels": self.conditions.said}
         other = results.other_data(self.run)

@@ -2,17 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vdm import parallel, parts
+from vdm.config import SamplingConfig
+from vdm.errors import InputError
 from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
 from vdm.evaluation.metrics.scoring import Real
 from vdm.guides import LABEL
 from vdm.model import Condition
+from vdm.plots.samples import is_image
 from vdm.programs import closest, scores
-from vdm.programs.asked import Asked
+from vdm.programs.asked import Asked, names_of
+from vdm.programs.latent_sample import LatentSample
 from vdm.programs.named_images import real_of
 from vdm.programs.sample import Sample
 from vdm.programs.scores import Score
@@ -21,10 +26,19 @@ from vdm.runs.open import Run
 from vdm.runs.shards import Shards, settings_of
 
 
+def score_by(given: Any, sample: Sample | LatentSample, batch_size: int) -> None:
+    """What vdm evaluate does with --metrics and the flags that go with it, by their names."""
+    if given.samples is not None and given.num is not None:
+        raise InputError("--samples: goes without --num; all images of the folder are measured")
+    weights, classifier = (None if path is None else Path(path) for path in (given.weights, given.classifier))
+    asked = Asked(names_of(given.metrics), weights, classifier, batch_size)
+    score_samples(sample, asked, given.samples, given.real)
+
+
 def score_samples(
-    sample: Sample, asked: Asked, samples: str | None = None, real: str | None = None
+    sample: Sample | LatentSample, asked: Asked, samples: str | None = None, real: str | None = None
 ) -> dict[str, Score]:
-    """Scores what a `Sample` draws: a table, and metrics.json and metrics.md in the images' folder.
+    """Scores what a `Sample` or a `LatentSample` draws: a table, and metrics.json and metrics.md in the images' folder.
 
     What is missing of its images is drawn first. `samples` is the name of another folder of the run's samples, whose
     images are all taken. `real` names the real images, the run's training images by default. Raises `InputError` for
@@ -51,13 +65,13 @@ def score_samples(
     console.print(scores.table(found, f"{folder.name}: {num} images"), soft_wrap=False)
     scores.write(folder, found, folder.name, settings, num, held)
     console.print(f"wrote {folder}/metrics.json and metrics.md", soft_wrap=True)
-    if held.source is not None and parallel.is_main():
+    if held.source is not None and is_image(shape) and parallel.is_main():
         for path in closest.pictures(quality.scorer, there, held.source, levels, folder, kept):
             console.print(f"wrote {path}", soft_wrap=True)
     return found
 
 
-def _found(sample: Sample, name: str) -> Path:
+def _found(sample: Sample | LatentSample, name: str) -> Path:
     """The folder of samples of this name: where the others go, or in the run itself."""
     places = [sample.stem.parent / name, sample.run.path / "samples" / name]
     return next((place for place in places if place.is_dir()), places[0])
@@ -70,7 +84,8 @@ def _labels_of(run: Run, folder: Path, num: int) -> Labels | None:
     if said is None:
         return None
     seed, guidance = field(settings, "seed", int, path), field(settings, "guidance", str, path, "none")
-    return _label(run.conditions(said, seed, guidance)(num))
+    text = field(settings, "text", str | None, path, None)
+    return _label(run.conditions(SamplingConfig(labels=said, guidance=guidance, text=text), seed)(num))
 
 
 def _label(condition: Condition) -> Labels | None:

@@ -13,12 +13,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from rich.console import Console
 
-from vdm import memory, parallel, precisions, settings, speed
+from vdm import guides, memory, parallel, precisions, settings, speed
 from vdm.config import RunConfig
 from vdm.data import Dataset, train_iterator
 from vdm.errors import NonFiniteError, Stopped
 from vdm.evaluation.bound import Evaluator
-from vdm.evaluation.conditions import Conditions
+from vdm.evaluation.conditions import Conditions, requested
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, at_precision
@@ -30,6 +30,7 @@ from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
 from vdm.runs.records import MetricsFile, checkpoint_steps, inexact_resume, read_record
+from vdm.runs.texts import write_text
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics
@@ -62,7 +63,8 @@ class Session:
 
     path: Path
     config: Any
-    """A `Config`; of another task than a model, what has the same groups, as far as the loop goes (`RunConfig`)."""
+    """A `Config`; of another task than a diffusion model, what has the same groups, as far as the loop goes
+    (`RunConfig`)."""
     model: Any
     """A `Model`, or what else is trained; computed in float32: steps, evaluation and sampling have their precisions."""
     task: Task
@@ -120,13 +122,14 @@ class Session:
     @cached_property
     def sampler(self) -> ImageSampler:
         """Compiled once."""
-        return ImageSampler(self.model, self.mesh, with_steps_of(self.config.sampling, self.model.num_steps))
+        sampling = with_steps_of(self.config.sampling, self.model.num_steps)
+        return ImageSampler(self.model, self.mesh, sampling, companions=guides.of_text(self.dataset.text))
 
     @cached_property
     def conditions(self) -> Conditions:
         """Those of the images that are drawn."""
-        dataset, labels = self.dataset, self.config.sampling.labels
-        return Conditions(self.model, labels, dataset.info.classes, lambda: dataset.test, self.config.seed)
+        c, info = self.config, self.dataset.info
+        return requested(self.model, c.sampling, c.seed, info.classes, lambda: self.dataset.test, self.dataset.text)
 
     @cached_property
     def gamma(self) -> Callable[[Variables, Array], Array]:
@@ -224,7 +227,7 @@ def open_session(
 
     Nothing is written before all input has been checked. `given` is for the record: see `session_record`.
     """
-    training, data = config.training, dataset.info.to_dict()
+    training = config.training
     mesh = parallel.make_mesh(training.batch_size, training.fsdp, training.accumulate)
     begun = not parallel.all_true(not checkpoint_steps(path))
     own: Any = task.model if "model" in given else None
@@ -240,7 +243,7 @@ def open_session(
     )
     with (
         closing(Prefetched(iterator, mesh)) as batches,
-        _held(path, config, data, parallel.describe(mesh), given, start, console),
+        _held(path, config, dataset, parallel.describe(mesh), given, start, console),
         Checkpoints(path / "checkpoints", training.keep_checkpoints) as checkpoints,
     ):
         with memory.guarded("the training state", memory.TRAINING):
@@ -253,7 +256,7 @@ def open_session(
             precision += precisions.AS_FLOAT32
         console.print(
             f"{info.name}: {info.num_train} training and {info.num_test} test images of shape {info.shape} with "
-            f"{info.levels} levels; network of {num_parameters:,} parameters; {devices['num_devices']} "
+            f"{info.values}; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s), training in {precision}; {origin}"
         )
         with stops.gracefully() as received, _sinks(path, step, config, task, console) as sinks:
@@ -312,7 +315,7 @@ def _restore_or_init(
 def _held(
     path: Path,
     config: RunConfig,
-    data: dict[str, Any],
+    dataset: Dataset,
     devices: dict[str, Any],
     given: Sequence[str],
     start: Start | None,
@@ -322,8 +325,10 @@ def _held(
     with ExitStack() as stack:
 
         def hold() -> None:
-            held = stack.enter_context(closing(RunDir(path, config, data, None if start is None else start.record)))
+            record = None if start is None else start.record
+            held = stack.enter_context(closing(RunDir(path, config, dataset.info.to_dict(), record)))
             _warn(console, held.warnings)
+            write_text(path, dataset.text)
             held.write_record(devices, given)
             sessions = read_record(path)["sessions"]
             if checkpoint_steps(path) and len(sessions) > 1 and (why := inexact_resume(*sessions[-2:])):

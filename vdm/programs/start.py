@@ -6,9 +6,9 @@ from typing import Any
 from jax.sharding import Mesh
 
 from vdm import parallel, settings
-from vdm.config import Config
+from vdm.config import RunConfig
 from vdm.errors import InputError
-from vdm.model import Model, Variables
+from vdm.model import Variables
 from vdm.runs.open import open_run, split_checkpoint
 from vdm.runs.records import weights_digest
 
@@ -23,7 +23,7 @@ class Start:
     """None where the run has begun already."""
 
     @classmethod
-    def read(cls, text: str, config: Config, model: Model | None, mesh: Mesh, begun: bool) -> "Start":
+    def read(cls, text: str, config: RunConfig, model: Any, mesh: Mesh, begun: bool) -> "Start":
         """RUN or RUN:CHECKPOINT, of the given model if it is not of the config.
 
         Raises `InputError` if there is none, or it is of another model.
@@ -35,7 +35,7 @@ class Start:
         if begun:
             return cls(record, None)
         try:
-            source = open_run(path, which, mesh=mesh, model=model)
+            source = open_run(path, which, kind=type(config), mesh=mesh, model=model)
         except InputError as error:
             raise InputError(f"--init_from={text}: {error}") from error
         # The state of a proposal is of the objective: it starts anew.

@@ -7,40 +7,38 @@ from typing import Any
 
 from rich.console import Console
 
-from vdm import model as model_lib
 from vdm import parallel
-from vdm.config import Config, validate
-from vdm.data import Dataset, load, resolve
-from vdm.evaluation.bound import Evaluation
-from vdm.evaluation.conditions import Conditions
-from vdm.evaluation.images import ModelSampling, with_steps_of
+from vdm.config import validate
+from vdm.data import Dataset, load
+from vdm.data.texts import encoded
 from vdm.files import check_writable
-from vdm.model import Model
-from vdm.programs import streams
-from vdm.programs.hooks import Hook, evaluate, standard
+from vdm.programs import kinds, streams
+from vdm.programs.hooks import Hook
 from vdm.programs.loop import run
-from vdm.programs.measured_samples import MeasureSamples
-from vdm.programs.task import Task
 from vdm.progress import progress_of
-from vdm.runs.open import model_of
-from vdm.training import objective as objective_lib
+from vdm.runs.kinds import resolve
+from vdm.runs.records import checkpoint_steps
+from vdm.runs.texts import read_text
 
 
 def train(
-    config: Config,
+    config: Any,
     workdir: str | Path,
     dataset: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
     hooks: Sequence[Hook] | None = None,
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     init_from: str | None = None,
-) -> Evaluation:
+) -> Any:
     """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
 
         config = Config(training=TrainingConfig(steps=1000))
         evaluation = vdm.train(config, "runs/mine")
         print(evaluation.total, "bits/dim")
+
+    A `Config` is of a diffusion model, whose evaluation is an `Evaluation`; a `PredecessorConfig` of a model before
+    diffusion, with a `LatentEvaluation`. What follows is of both.
 
     `dataset` is trained on in place of the one that `config.data` names, and `model` is trained in place of the one
     that the config describes: its network may be any Flax module (see `Model`), and computes in what
@@ -63,37 +61,21 @@ def train(
     """
     # Nothing is written before all input has been checked.
     validate(config)
-    workdir, hooks = Path(workdir), standard() if hooks is None else list(hooks)
+    kind = kinds.of(config)
+    workdir, hooks = Path(workdir), kind.hooks() if hooks is None else list(hooks)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
     parallel.on_main(lambda: check_writable(workdir, "--workdir"))
     given = [] if model is None else ["model"]
+    text = read_text(workdir) if checkpoint_steps(workdir) else None
     if dataset is None:
         with progress_of(console, "reading the data") as progress:
-            dataset = load(config.data, progress)
-    elif dataset.info.name != config.data.name:
-        given.append("dataset")
-        config = replace(config, data=replace(config.data, name=dataset.info.name))
+            dataset = load(config.data, progress, text)
+    else:
+        dataset = encoded(dataset, text or config.data.text)
+        if dataset.info.name != config.data.name:
+            given.append("dataset")
+            config = replace(config, data=replace(config.data, name=dataset.info.name))
     config = resolve(config, dataset)
-    task = task_of(config, model)
-    _check_sampling(config, task.model, dataset)
-    if config.evaluation.metrics:
-        hooks = [*hooks, MeasureSamples(config, dataset, task.model, console)]
-    result: Evaluation = run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
-    return result
-
-
-def _check_sampling(config: Config, model: Any, dataset: Dataset) -> None:
-    """Raises `InputError` for settings that samples could not be drawn with while training."""
-    sampling = with_steps_of(config.sampling, model.num_steps)
-    ModelSampling(model, None, sampling)
-    Conditions(model, sampling.labels, dataset.info.classes, lambda: dataset.test, config.seed)
-
-
-def task_of(config: Config, model: Model | None = None) -> Task:
-    """That of a diffusion model: the one that the config describes, or the given one."""
-    return Task(
-        model=model_of(config, model),
-        for_training=model_lib.for_training(config, model),
-        objective=objective_lib.from_config(config),
-        evaluate=evaluate,
-    )
+    task = kind.task(config, model)
+    hooks = [*hooks, *kind.samples(config, task.model, dataset, console)]
+    return run(task, config, workdir, dataset, hooks, console, given, profile, init_from)

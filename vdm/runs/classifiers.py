@@ -17,6 +17,7 @@ from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import differing_data
 from vdm.runs.records import read_config, read_record
 from vdm.training.state import Trained
+from vdm.training.task import Trainable
 
 
 def open_classifier(
@@ -42,11 +43,16 @@ def open_classifier(
     if data is not None and (differing := differing_data(there, dict(data))):
         raise InputError(f"{path}: is a classifier of other data: {', '.join(differing)}")
     classifier = classifier_lib.from_config(config)
+    return classifier, restored(path, classifier, checkpoint, mesh)
+
+
+def restored(path: Path, model: Trainable, checkpoint: str | int, mesh: Mesh | None) -> Variables:
+    """The moving average of the variables of what is trained on a run's noise. Raises `InputError`."""
     mesh = parallel.make_mesh() if mesh is None else mesh
 
     def make() -> Trained:
-        return Trained(jnp.zeros((), jnp.int32), classifier.init(stream_key(0, Stream.INIT)), {})
+        return Trained(jnp.zeros((), jnp.int32), model.init(stream_key(0, Stream.INIT)), {})
 
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         trained = checkpoints.restore_one(parallel.abstract(make, mesh), str(checkpoint))
-    return classifier, trained.ema
+    return trained.ema

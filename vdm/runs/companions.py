@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from vdm import parts
+from vdm.config import Config
 from vdm.errors import InputError
-from vdm.guides import Companion, Guide
+from vdm.guides import CLIP, TEXT, Companion, Guide, of_text
 from vdm.reading import is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.classifiers import open_classifier
+from vdm.runs.image_text import open_clip
 from vdm.runs.open import Run, open_run, split_checkpoint
 from vdm.runs.records import read_record
+from vdm.runs.texts import FILE, clip_folder
 
 
 def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
@@ -25,8 +28,9 @@ def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
     except parts.PartError as error:
         raise InputError(str(error)) from error
     name, which = guide.companion
+    wanted = {name: which, TEXT: ""} if guide.captions else {name: which}
     try:
-        return {name: _OPENED[name](run, which)} if name in _OPENED else {}
+        return {name: _OPENED[name](run, which) for name, which in wanted.items() if name in _OPENED}
     except InputError as error:
         raise InputError(f"guidance={guidance!r}: {error}") from error
 
@@ -44,7 +48,7 @@ def _weak(run: Run, which: str) -> Companion:
         if weak.step == run.step:
             raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
     else:
-        weak = open_run(*split_checkpoint(which), mesh=run.mesh)
+        weak = open_run(*split_checkpoint(which), kind=Config, mesh=run.mesh)
         # A record of an earlier version may not name them.
         if None not in (weak.classes, run.classes) and weak.classes != run.classes:
             raise InputError(
@@ -61,4 +65,20 @@ def _classifier(run: Run, which: str) -> Companion:
     return Companion(*open_classifier(folder, read_record(run.path).get("data"), mesh=run.mesh))
 
 
-_OPENED = {"weak": _weak, "classifier": _classifier}
+def _clip(run: Run, which: str) -> Companion:
+    """That in a folder, or in the run's own, as `vdm clip` leaves it; of the run's own encoding, if it has one."""
+    folder = clip_folder(run.path, which)
+    model, variables, text = open_clip(folder, read_record(run.path).get("data"), mesh=run.mesh)
+    if run.text is not None and text.to_dict() != run.text.to_dict():
+        raise InputError(f"{folder}: encodes captions in another way than {run.path} does ({FILE}); must be the same")
+    return Companion(model, variables)
+
+
+def _text(run: Run, which: str) -> Companion:
+    """What encodes captions."""
+    if run.text is None:
+        raise InputError("the model was trained without captions")
+    return of_text(run.text)[TEXT]
+
+
+_OPENED = {"weak": _weak, "classifier": _classifier, CLIP: _clip, TEXT: _text}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vdm import settings
-from vdm.config import Config, RunConfig, to_dict
+from vdm.config import RunConfig, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.reading import shown
-from vdm.runs.records import checkpoint_steps, keep_evaluation, read_config, read_record, session_record
+from vdm.runs.records import RUNS, checkpoint_steps, keep_evaluation, read_config, read_record, session_record
 
 
 class RunDir:
@@ -100,7 +100,7 @@ def differing_data(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_same_model(old: Config, new: Config, path: Path) -> None:
+def check_same_model(old: RunConfig, new: RunConfig, path: Path) -> None:
     """Raises `InputError` if `new` describes another model than the run in `path` has."""
     _refuse(settings.differing(old, new, "model"), path)
 
@@ -115,7 +115,7 @@ def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
         there, here = found["training.steps"]
         instead = (
             f"a new run may start from its weights: --init_from={path} --workdir=ANOTHER"
-            if isinstance(new, Config)
+            if isinstance(new, RUNS)
             else "give another --workdir to train anew"
         )
         raise InputError(

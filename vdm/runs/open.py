@@ -9,22 +9,23 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from vdm import model as model_lib
 from vdm import parallel, parts
-from vdm.config import Config, validate
-from vdm.data import Dataset, load, resolve
+from vdm.config import SamplingConfig, validate
+from vdm.data import Dataset, load
 from vdm.data.dataset import Progress
+from vdm.data.texts import Text, encoded
 from vdm.errors import InputError
-from vdm.evaluation.conditions import Conditions
+from vdm.evaluation.conditions import Conditions, requested
 from vdm.keys import Stream, stream_key
-from vdm.model import Model, Variables
-from vdm.proposals import Proposal
+from vdm.model import Variables
 from vdm.reading import field as field_of
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import check_same_data, check_same_model
-from vdm.runs.records import read_config, read_record
-from vdm.training import objective
+from vdm.runs.kinds import model_of, objective_of, resolve
+from vdm.runs.records import RUNS, read_config, read_record
+from vdm.runs.texts import read_text, text_of
 from vdm.training.state import Trained
+from vdm.training.task import Objective, Trainable
 
 
 def split_checkpoint(text: str) -> tuple[Path, str]:
@@ -42,16 +43,17 @@ class Run:
     """A checkpoint of a run: what `open_run` returns."""
 
     path: Path
-    config: Config
-    model: Model
-    """float32."""
+    config: Any
+    """A `Config`, or a `PredecessorConfig`."""
+    model: Any
+    """The `Model`, or the `LatentModel` or `LadderNetwork`, float32."""
     mesh: Mesh
     step: int
     """Steps that it was trained for."""
     variables: Variables
     """The moving average of the model's variables, over the mesh."""
     proposal: Any
-    """State of the objective's proposal."""
+    """What the objective carries: of a diffusion model's, the state of its proposal."""
     given: Dataset | None = field(default=None, repr=False)
     """The data that `open_run` was given."""
 
@@ -64,13 +66,19 @@ class Run:
         """
         return self.load()
 
-    def load(self, progress: Progress | None = None) -> Dataset:
-        """`dataset`, for a program that shows how far reading it is."""
+    def load(self, progress: Progress | None = None, text: Text | None = None) -> Dataset:
+        """`dataset`, for a program that shows how far reading it is.
+
+        `text` encodes captions where the run does not say how.
+        """
         record, name = read_record(self.path), self.config.data.name
         own = record.get("data", {}).get("name")
         if self.given is None and name == own and "dataset" in _given(record):
             raise InputError(f"{self.path}: was trained on data of its caller, {name!r}: open_run(…, dataset=…)")
-        dataset = load(self.config.data, progress) if self.given is None else self.given
+        if self.given is None:
+            dataset = load(self.config.data, progress, self.text or text)
+        else:
+            dataset = encoded(self.given, self.text or text or self.config.data.text)
         resolve(self.config, dataset)
         if dataset.info.name == own:
             check_same_data(record, dataset.info.to_dict(), self.path)
@@ -82,13 +90,18 @@ class Run:
         """Names of the labels of the data that it was trained on; None where these have none."""
         return field_of(read_record(self.path), "data.classes", list[str] | None, self.path, None)
 
-    def conditions(self, labels: str | None, seed: int, guidance: str = "none") -> Conditions:
-        """The conditions of images of a seed, by `labels` and `guidance` as in `config.sampling`.
+    @cached_property
+    def text(self) -> Text | None:
+        """How its captions were encoded; None of data without captions. Raises `InputError` for a damaged text.json."""
+        return read_text(self.path)
+
+    def conditions(self, sampling: SamplingConfig, seed: int) -> Conditions:
+        """Of a diffusion model, the conditions of images of a seed, as `config.sampling` has labels, text and guidance.
 
         Raises `InputError` for others.
         """
-        by_classifier = parts.make("guidance", guidance).by_classifier
-        return Conditions(self.model, labels, self.classes, lambda: self.dataset.test, seed, by_classifier)
+        text = text_of(self.path, parts.make("guidance", sampling.guidance))
+        return requested(self.model, sampling, seed, self.classes, lambda: self.dataset.test, text)
 
     def key(self, stream: Stream, seed: int | None = None) -> PRNGKeyArray:
         """The key that a stream of the run's seed, or of another, starts from."""
@@ -99,12 +112,16 @@ def open_run(
     path: str | Path,
     checkpoint: str | int = "latest",
     *,
-    config: Config | None = None,
+    config: Any = None,
+    kind: type | None = None,
     mesh: Mesh | None = None,
     dataset: Dataset | None = None,
-    model: Model | None = None,
+    model: Any = None,
 ) -> Run:
     """The run in the folder `path` as of a checkpoint: `latest`, `best` by test bits/dim while training, or a step.
+
+    It is one of a diffusion model, or of a predecessor (`vdm.predecessors`); with `kind`, the class of its config, of
+    that alone.
 
         run = vdm.open_run("runs/digits")
         denoise = run.model.denoiser(run.variables)
@@ -116,7 +133,9 @@ def open_run(
 
     Raises `InputError` if there is no such run or checkpoint, it cannot be read, or it is of another model.
     """
-    path, saved = Path(path), read_config(Path(path))
+    path = Path(path)
+    wanted = RUNS if kind is None and config is None else (kind or type(config),)
+    saved = read_config(path, *wanted)
     if config is None:
         config = saved
     else:
@@ -124,7 +143,7 @@ def open_run(
         # What the data fill in.
         filled = {
             name: getattr(config.data, name) or getattr(saved.data, name)
-            for name in ("shape", "levels", "entries", "classes")
+            for name in ("shape", "levels", "entries", "classes", "vocabulary")
         }
         config = replace(config, data=replace(config.data, **filled))
         check_same_model(saved, config, path)
@@ -133,31 +152,8 @@ def open_run(
     model = model_of(config, model)
     mesh = parallel.make_mesh() if mesh is None else mesh
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
-        trained = checkpoints.restore_one(
-            _abstract(model, objective.from_config(config).proposal, mesh), str(checkpoint)
-        )
+        trained = checkpoints.restore_one(_abstract(model, objective_of(config), mesh), str(checkpoint))
     return Run(path, config, model, mesh, int(trained.step), trained.ema, trained.proposal, dataset)
-
-
-def model_of(config: Config, given: Model | None = None) -> Model:
-    """The model of a config, or the given one, computed in float32.
-
-    Raises `InputError` if that is of other images or steps, and for a `precision` that its network cannot compute in.
-    """
-    model = model_lib.from_config(config) if given is None else model_lib.at_precision(given, "float32", "evaluation")
-    for group in ("training", "evaluation", "sampling"):
-        model_lib.at_precision(model, getattr(config, group).precision, group)
-    if given is None:
-        return model
-    data = config.data
-    for field_name, of_config, of_model in (
-        ("data.shape", data.shape, tuple(given.shape)),
-        ("data.levels", data.levels, given.levels),
-        ("objective.num_steps", config.objective.num_steps, given.num_steps),
-    ):
-        if of_config != of_model:
-            raise InputError(f"config.{field_name}={of_config!r}: must be {of_model!r}, as the model given has it")
-    return model
 
 
 def _given(record: dict[str, Any]) -> list[str]:
@@ -166,10 +162,10 @@ def _given(record: dict[str, Any]) -> list[str]:
     return list(sessions[-1].get("given", [])) if sessions else []
 
 
-def _abstract(model: Model, proposal: Proposal, mesh: Mesh) -> Trained:
+def _abstract(model: Trainable, objective: Objective, mesh: Mesh) -> Trained:
     """Shapes, types and shardings of what is read of a checkpoint."""
 
     def make() -> Trained:
-        return Trained(jnp.zeros((), jnp.int32), model.init(stream_key(0, Stream.INIT)), proposal.init())
+        return Trained(jnp.zeros((), jnp.int32), model.init(stream_key(0, Stream.INIT)), objective.init())
 
     return parallel.abstract(make, mesh)

@@ -19,7 +19,11 @@ from vdm import settings
 from vdm.config import Config, RunConfig, from_dict, validate
 from vdm.errors import InputError
 from vdm.files import replace_text, write_json
+from vdm.predecessors.config import PredecessorConfig
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
+
+RUNS: tuple[type, ...] = (Config, PredecessorConfig)
+"""Classes of the configs of what `vdm train` trains; `vdm.runs.kinds` has what they describe."""
 
 GPU = "gpu"
 """The platform whose kernels need not give the same bits twice."""
@@ -32,10 +36,11 @@ def checkpoint_steps(path: Path) -> list[int]:
     return sorted(int(folder.name) for folder in (path / "checkpoints").glob("[0-9]*") if is_whole(folder.name))
 
 
-def read_config(path: Path, kind: type = Config) -> Any:
+def read_config(path: Path, *kinds: type) -> Any:
     """The config of the run in `path`, with its parts imported: of config.json, or without that of run.json.
 
-    `kind` is the dataclass that it is read as; one of another task than a model has a field `task` that says which.
+    `kinds` are the dataclasses that it may be of, `Config` alone by default; one of another task than a diffusion model
+    has a field `task` that says which.
 
     Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
     by hand in what decides the training.
@@ -49,9 +54,11 @@ def read_config(path: Path, kind: type = Config) -> Any:
         raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
     if not values:
         raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
-    if (there := what(values)) != (wanted := what(dataclasses.asdict(kind()))):
-        raise InputError(f"{path}: is a {there}'s; must be the folder of a {wanted}")
-    config = from_dict(values, f"{where}: ", kind)
+    by_name = {what(dataclasses.asdict(kind())): kind for kind in kinds or (Config,)}
+    there = what(values)
+    if there not in by_name:
+        raise InputError(f"{path}: is a {there}'s; must be the folder of a {' or a '.join(by_name)}")
+    config = from_dict(values, f"{where}: ", by_name[there])
     try:
         validate(config)
     except InputError as error:
@@ -61,8 +68,8 @@ def read_config(path: Path, kind: type = Config) -> Any:
 
 
 def what(values: dict[str, Any]) -> str:
-    """What a config, as a table, is of: "model", or its task's name."""
-    return str(values.get("task", "model"))
+    """What a config, as a table, is of: "diffusion model", or its task's name."""
+    return str(values.get("task", "diffusion model"))
 
 
 def _check_unchanged(config: RunConfig, path: Path) -> None:

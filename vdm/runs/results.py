@@ -10,7 +10,7 @@ from vdm.files import check_writable
 from vdm.reading import field, read_json
 from vdm.runs.folder import check_same_data
 from vdm.runs.open import Run
-from vdm.runs.records import read_config, read_record
+from vdm.runs.records import RUNS, read_config, read_record
 from vdm.settings import as_word, flatten
 
 
@@ -31,7 +31,7 @@ def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
     In it are the checkpoint's step, every setting, the data if they are not the run's own (and it depends on `data`),
     and those of the config's `fields` that are not as the run was trained with: step_2000_data_letters_1f2e3d4c_….
     """
-    own, here = flatten(read_config(run.path)), flatten(run.config)
+    own, here = flatten(read_config(run.path, *RUNS)), flatten(run.config)
     others = {name.rpartition(".")[2]: here[name] for name in fields if here[name] != own[name]}
     words = [f"step_{run.step}", *([f"data_{other}"] if data and (other := other_data(run)) else [])]
     return "_".join([*words, *(as_word(f"{name}_{value}") for name, value in {**others, **settings}.items())])
@@ -40,7 +40,7 @@ def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
 def other_data(run: Run) -> str:
     """ "" for the run's own data; of others their name and version, letters_1f2e3d4c."""
     info, record = run.dataset.info, read_record(run.path)
-    if info.name == read_config(run.path).data.name or _same_data(record, info, run.path):
+    if info.name == read_config(run.path, *RUNS).data.name or _same_data(record, info, run.path):
         return ""
     short = Path(info.name.partition(":")[2]).stem or info.name
     return as_word(f"{short}_{info.version.removeprefix('sha256:')[:8]}")

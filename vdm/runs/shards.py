@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
-from vdm import parallel
+from vdm import likelihoods, parallel
 from vdm.data.dataset import Element
 from vdm.errors import InputError
 from vdm.files import printable, replacing, write_json
@@ -17,10 +17,11 @@ from vdm.reading import read_json, shown
 SHARD = 1024
 """Images in every shard but the last: what a kill costs at most, and what is held in memory."""
 
-UNSAID = {"precision": "tf32", "guidance": "none"}
+UNSAID = {"precision": "tf32", "guidance": "none", "text": None}
 """Settings of samples of earlier versions, which had no others."""
 
-Images = UInt8[np.ndarray, "num height width channels"]
+Images: TypeAlias = UInt8[np.ndarray, "num *data"] | Float32[np.ndarray, "num *data"]
+"""Integers, or real numbers."""
 
 
 def stream(
@@ -33,9 +34,9 @@ def stream(
 ) -> int:
     """Images 0 … num−1 into `folder`/shard_00000.npz, …, each with an array `images`; returns how many it has drawn.
 
-    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time, of `shape` (height, width,
-    channels), with values below `levels`. Shards that are there with as many images or more are kept as they are, so a
-    run that was killed goes on, and one with a larger `num` adds to it. `settings` (JSON values) are all that the
+    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time, of `shape`, with values
+    below `levels`, or real ones. Shards that are there with as many images or more are kept as they are, so a run that
+    was killed goes on, and one with a larger `num` adds to it. `settings` (JSON values) are all that the
     images depend on; they are written beside them. Raises `InputError` if the folder has images of others, or a file
     that is no shard of such images. Of several processes, all draw and see the folder.
     """
@@ -54,7 +55,7 @@ def stream(
 
 
 def read(folder: Path) -> Iterator[Images]:
-    """The shards of a folder in order, each (num, height, width, channels). Raises `InputError` for a broken one."""
+    """The shards of a folder in order, each (num, *shape). Raises `InputError` for a broken one."""
     shape = None
     for path in sorted(folder.glob("shard_*.npz")):
         images = _read(path, shape)
@@ -109,17 +110,23 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{folder}: has samples of other settings: {', '.join(differing)}; move them away")
 
 
-def _read(path: Path, shape: Sequence[int] | None = None, levels: int = 256) -> Images:
-    """The images of a shard; of any shape, unless one is given."""
+def _read(path: Path, shape: Sequence[int] | None = None, levels: int | None = None) -> Images:
+    """The images of a shard; of any shape and levels, unless they are given."""
     try:
         images = read_npz(path, ["images"])["images"]
     except InputError as error:
         raise InputError(f"{error}; delete it and it is drawn again") from error
     wanted = tuple(images.shape[1:] if shape is None else shape)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted or len(images) > SHARD:
+    # Of unknown levels, as they come.
+    real = images.dtype == np.float32 if levels is None else levels == likelihoods.REAL
+    levels = likelihoods.REAL if real else levels or 256
+    dtype, ranks = likelihoods.dtype(levels), (2, 3, 4) if real else (4,)
+    if images.dtype != dtype or images.ndim not in ranks or images.shape[1:] != wanted or len(images) > SHARD:
         allowed = ", ".join(map(str, shape or ("height", "width", "channels")))
-        problem = f"images are {images.dtype} {images.shape}; must be uint8 (up to {SHARD}, {allowed})"
-    elif images.size and images.max() >= levels:
+        problem = f"images are {images.dtype} {images.shape}; must be {dtype} (up to {SHARD}, {allowed})"
+    elif real and not np.isfinite(images).all():
+        problem = "images have values that are not finite"
+    elif not real and images.size and images.max() >= levels:
         problem = f"images have values up to {images.max()}; must be below {levels}"
     else:
         return images

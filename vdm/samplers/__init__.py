@@ -14,7 +14,7 @@ from vdm.samplers.devices import pmapped
 from vdm.samplers.dpm_solver import dpm_solver_pp
 from vdm.samplers.edm import euler, heun
 from vdm.samplers.grids import grid
-from vdm.samplers.latents import invert, is_deterministic, slerp
+from vdm.samplers.latents import invert, is_deterministic, noised, slerp
 from vdm.samplers.loop import (
     Moments,
     Run,
@@ -28,6 +28,7 @@ from vdm.samplers.loop import (
     sample_trajectory,
 )
 from vdm.samplers.predictor_corrector import predictor_corrector
+from vdm.samplers.repaint import repaint
 from vdm.samplers.shifted import shifted
 from vdm.samplers.unipc import unipc
 
@@ -47,9 +48,11 @@ __all__ = [
     "initial_latents",
     "invert",
     "is_deterministic",
+    "noised",
     "of_moments",
     "pmapped",
     "predictor_corrector",
+    "repaint",
     "run",
     "sample",
     "sample_from",

@@ -124,6 +124,18 @@ def subsequence(gamma: GammaFn, num_steps: int, model_steps: int, power: int = 1
     return jax.vmap(gamma)(jnp.asarray(indices[::-1].astype(np.float32) / model_steps))
 
 
+def until(gamma: GammaFn, t: ArrayLike) -> GammaFn:
+    """γ on [0, t] as the γ of a run of its own, from γ(t) to γ(0): any grid of it starts at γ(t), as SDEdit's does.
+
+    t may be traced, so that one compiled program with a fixed number of steps serves all t. Of a discrete model of T
+    steps, t = i/T and `model_steps` = i leave the model its own steps.
+
+    >>> uniform().gammas(until(lambda t: 8 * t - 4, 0.5), 2).tolist()
+    [0.0, -2.0, -4.0]
+    """
+    return lambda u: gamma(jnp.asarray(t, jnp.float32) * u)
+
+
 def zero_terminal_snr(gammas: Float[Array, " points"]) -> Float[Array, " points"]:
     """The grid from pure noise: γ = ∞ (α = 0, no signal at all) in place of its first point (Lin et al. 2024).
 

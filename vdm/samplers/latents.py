@@ -1,13 +1,27 @@
-"""Deterministic samplers as maps between images and latents: data to z₁, and from one z₁ to another."""
+"""Latents of given images, by noise or by a deterministic sampler, and between one latent and another."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from vdm import gaussian
 from vdm.predictions import Denoise, Prediction
 from vdm.samplers.ddim import ddim
-from vdm.samplers.loop import Sampler, sample_from
+from vdm.samplers.loop import Sampler, initial_latents, sample_from
+
+
+def noised(
+    key: PRNGKeyArray, x: Float[Array, "batch *data"], gamma: gaussian.Gamma, first: int | Array = 0
+) -> Float[Array, "batch *data"]:
+    """z = α x + σ ε at γ of given images, where SDEdit starts (Meng et al. 2022): `sample_from` this on a grid from γ.
+
+    ε is that of `initial_latents`, of image `first` + k from its own key: at γ = ∞ this is z₁. For grids, see
+    `grids.until`.
+
+    >>> noised(jax.random.key(0), jnp.ones((2, 3)), -jnp.inf).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    return gaussian.diffuse(x, initial_latents(key, x.shape, first)[1], gamma)
 
 
 def invert(

@@ -8,7 +8,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from vdm import precisions
-from vdm.classifier import Classifier, Schedule
+from vdm.classifier import Classifier
+from vdm.noisy import Schedule
 from vdm.training.accumulation import in_parts
 from vdm.training.task import Batch, Variables
 

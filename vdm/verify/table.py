@@ -22,8 +22,9 @@ from vdm.reading import whole
 from vdm.verify import checks
 from vdm.verify.checks import Check
 from vdm.verify.guidance import guidance
+from vdm.verify.restoration import restoration
 
-TOPICS = {**checks.TOPICS, "guidance": guidance}
+TOPICS = {**checks.TOPICS, "guidance": guidance, "restoration": restoration}
 
 
 def verify(seed: int, scale: float = 1.0, only: Sequence[str] | None = None) -> list[Check]:

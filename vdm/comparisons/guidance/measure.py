@@ -3,15 +3,15 @@
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from vdm import parts
 from vdm.comparisons.guidance.plot import plot
 from vdm.comparisons.guidance.settings import GuidanceSettings
-from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, markdown
+from vdm.comparisons.guidance.table import CAPTIONS, LABELS, NO_CAPTIONS, NO_LABELS, Measure, Row, markdown
+from vdm.comparisons.led import UNGUIDED, LedSamplers
 from vdm.comparisons.quality import quality_of, weights_of
 from vdm.comparisons.work import (
     Programs,
@@ -23,27 +23,25 @@ from vdm.comparisons.work import (
     record_of,
     write_measured,
 )
-from vdm.config import Config, SamplingConfig, validate
+from vdm.config import Config, validate
 from vdm.data import examples
 from vdm.data.selection import CHOICE, selected
 from vdm.errors import InputError
 from vdm.evaluation.class_quality import diversity
-from vdm.evaluation.images import ImageSampler, check_steps
+from vdm.evaluation.images import check_steps
 from vdm.evaluation.metrics import Images, Labels
 from vdm.evaluation.metrics.quality import Quality
 from vdm.files import replace_text, write_json
-from vdm.guides import LABEL, Guide
+from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
 from vdm.model import DROPPED
 from vdm.progress import progress_of
-from vdm.runs.companions import open_companions
 from vdm.runs.folder import lock
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import weights_digest
 from vdm.settings import check
 
 DIVERSITY = "diversity"
-UNGUIDED = "none"
 MOST_REAL = 20_000
 """Real images that diversity is held against: of more, a random sample."""
 
@@ -66,38 +64,22 @@ def compare_guidance(
     check(settings, "comparison")
     check_steps(config.sampling, config.objective.num_steps)
     trained = open_run(run, checkpoint, config=config)
-    if LABEL not in trained.model.condition:
-        raise InputError(f"--run={run}: was trained without labels; must be of a config such as digits_conditional")
+    if not trained.model.condition:
+        raise InputError(
+            f"--run={run}: was trained without labels or captions; must be of a config such as digits_conditional"
+        )
     # Before hours of others.
-    samplers = {text: _Led.open(trained, _sampling(config, settings, text)) for text in settings.guidances}
-    labels = trained.conditions(config.sampling.labels, config.seed)(settings.samples)[LABEL]
-    if np.bincount(labels).max() < 2:
+    samplers = LedSamplers(trained, replace(config.sampling, num=settings.samples), [UNGUIDED, *settings.guidances])
+    labels = trained.conditions(config.sampling, config.seed)(settings.samples).get(LABEL)
+    if labels is not None and np.bincount(labels).max() < 2:
         raise InputError(
             f"comparison.samples={settings.samples}: each is of another class; must be more, "
             "so that a class has two samples to compare"
         )
-    quality = quality_of(settings, trained.dataset, True, trained.mesh, programs.classifier, console)
+    labelled = labels is not None
+    quality = quality_of(settings, trained.dataset, labelled, trained.mesh, programs.classifier, console)
     with lock(workdir):
         return _Guidances(trained, settings, quality, samplers, workdir, console).run()
-
-
-def _sampling(config: Config, settings: GuidanceSettings, text: str) -> SamplingConfig:
-    return replace(config.sampling, num=settings.samples, guidance=text)
-
-
-class _Led(NamedTuple):
-    """A sampler of one guidance."""
-
-    sampler: ImageSampler
-    digests: list[str]
-    """Of the weights of what guides beside the model."""
-
-    @classmethod
-    def open(cls, trained: Run, sampling: SamplingConfig) -> "_Led":
-        """Raises `InputError` for a guidance that the run cannot have."""
-        companions = open_companions(trained, sampling.guidance)
-        sampler = ImageSampler(trained.model, trained.mesh, sampling, companions=companions)
-        return cls(sampler, [weights_digest(each.variables) for each in companions.values()])
 
 
 class _Guidances:
@@ -106,7 +88,7 @@ class _Guidances:
         trained: Run,
         settings: GuidanceSettings,
         quality: Quality,
-        samplers: dict[str, _Led],
+        samplers: LedSamplers,
         workdir: Path,
         console: Console,
     ):
@@ -114,13 +96,15 @@ class _Guidances:
         self.quality, self.samplers = quality, samplers
         self.workdir, self.console = workdir, console
         self.weights = weights_digest(trained.variables)
-        self.conditions = trained.conditions(self.config.sampling.labels, self.config.seed)
+        self.conditions = trained.conditions(self.config.sampling, self.config.seed)
+        self.labelled = LABEL in trained.model.condition
+        self.without, self.unguided = (NO_LABELS, LABELS) if self.labelled else (NO_CAPTIONS, CAPTIONS)
         self.measures = self._measures()
 
     def run(self) -> str:
         (self.workdir / "cells").mkdir(exist_ok=True)
-        dropped = [NO_LABELS] * bool(self.trained.model.condition_dropout)
-        names = [*dropped, LABELS, *self.settings.guidances]
+        dropped = [self.without] * bool(self.trained.model.condition_dropout)
+        names = [*dropped, self.unguided, *self.settings.guidances]
         work = Work(len(names))
         rows: list[Row] = []
         table = ""
@@ -144,7 +128,8 @@ class _Guidances:
     def _measures(self) -> dict[str, Measure]:
         floors, metrics = self.quality.floors, self.quality.metrics
         measures = {name: Measure.of_metric(metric, floors[name]) for name, metric in metrics.items()}
-        measures[DIVERSITY] = Measure("diversity within a class", "diversity within a class", 1.0)
+        if self.labelled:
+            measures[DIVERSITY] = Measure("diversity within a class", "diversity within a class", 1.0)
         return measures
 
     @cached_property
@@ -155,13 +140,13 @@ class _Guidances:
 
     def _settings(self, name: str) -> dict[str, Any]:
         """All that the numbers of a row depend on."""
-        guidance = UNGUIDED if name in (LABELS, NO_LABELS) else name
+        guidance = self._guidance(name)
         return {
             "row": name,
-            "sampling": asdict(_sampling(self.config, self.settings, guidance)),
+            "sampling": asdict(self.samplers.settings(guidance)),
             "seed": self.config.seed,
             "weights": self.weights,
-            "companions": self.samplers[name].digests if name in self.samplers else [],
+            "companions": self.samplers.digests(guidance),
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images.
             "choice": CHOICE,
@@ -171,26 +156,20 @@ class _Guidances:
         """What the images of one guidance come to; every one has the same key, and so the same latents."""
         num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
         condition = self.conditions(num)
-        labels = condition[LABEL]
-        if name == NO_LABELS:
+        labels = condition.get(LABEL)
+        if name == self.without:
             condition = condition | {DROPPED: np.ones(num, bool)}
-        guidance = UNGUIDED if name in (LABELS, NO_LABELS) else name
-        sampler = self._compiled(guidance)
+        guidance = self._guidance(name)
+        sampler = self.samplers(guidance)
         with progress_of(self.console, name) as progress:
             images, _ = sampler(self.trained.variables, key, num, progress, condition=condition, guidance=guidance)
         estimates = self.quality(images, labels)
-        estimates[DIVERSITY] = diversity(images, labels, *self._training)
+        if labels is not None:
+            estimates[DIVERSITY] = diversity(images, labels, *self._training)
         return record_of(estimates)
 
-    def _compiled(self, guidance: str) -> ImageSampler:
-        """The first sampler of the guidances that one program serves."""
-        guide: Guide = parts.make("guidance", guidance)
-        for text, led in self.samplers.items():
-            other: Guide = parts.make("guidance", text)
-            if other.program == guide.program:
-                return led.sampler
-        sampling = _sampling(self.config, self.settings, guidance)
-        return self.samplers.setdefault(guidance, _Led.open(self.trained, sampling)).sampler
+    def _guidance(self, name: str) -> str:
+        return UNGUIDED if name in (self.without, self.unguided) else name
 
     def _write(self, rows: list[Row]) -> str:
         table = markdown(self.measures, rows)

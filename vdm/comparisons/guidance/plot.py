@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from vdm.comparisons.guidance.table import LABELS, NO_LABELS, Measure, Row, families
+from vdm.comparisons.guidance.table import CAPTIONS, LABELS, NO_CAPTIONS, NO_LABELS, Measure, Row, families
 from vdm.plots.axes import BLACK, BLUE, ERROR_BARS, GREEN, ORANGE, PURPLE, RED, SKY, annotate, save
 
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
@@ -20,8 +20,8 @@ def plot(path: Path, measures: Mapping[str, Measure], rows: Sequence[Row]) -> No
     """
     figure = Figure(figsize=(4.6 * len(measures), 4.4), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    unguided = next((row for row in rows if row.name == LABELS), None)
-    without = next((row for row in rows if row.name == NO_LABELS), None)
+    unguided = next((row for row in rows if row.name in (LABELS, CAPTIONS)), None)
+    without = next((row for row in rows if row.name in (NO_LABELS, NO_CAPTIONS)), None)
     for axes, (name, measure) in zip(panels, measures.items(), strict=True):
         factor = measure.factor
         for index, (family, members) in enumerate(families(rows).items()):
@@ -40,7 +40,7 @@ def plot(path: Path, measures: Mapping[str, Measure], rows: Sequence[Row]) -> No
             )
         if without is not None:
             value = factor * without.estimates[name].value
-            axes.axhline(value, color=BLACK, linestyle=":", linewidth=1, label=NO_LABELS)
+            axes.axhline(value, color=BLACK, linestyle=":", linewidth=1, label=without.name)
         axes.axhline(factor * measure.of_data, color="lightgrey", linewidth=4, zorder=0, label="real images")
         annotate(axes, measure.title, measure.heading, "scale w", legend=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")

@@ -7,7 +7,7 @@ from vdm.settings import at_least, parts_of, setting
 
 @dataclass
 class GuidanceSettings:
-    """Guidances on one trained run with labels."""
+    """Guidances on one trained run with labels or captions."""
 
     guidances: tuple[str, ...] = setting(
         (

@@ -9,13 +9,15 @@ from vdm.evaluation.metrics import Estimate, Metric
 
 NO_LABELS, LABELS = "no labels", "labels"
 """The model without its labels, and with them, unguided."""
+NO_CAPTIONS, CAPTIONS = "no captions", "captions"
+"""The same of a model of captions."""
 
 
 class Row(NamedTuple):
     """What the samples of one guidance came to."""
 
     name: str
-    """`NO_LABELS`, `LABELS` or the guidance as the config has it."""
+    """`NO_LABELS`, `LABELS`, `NO_CAPTIONS`, `CAPTIONS` or the guidance as the config has it."""
     estimates: Mapping[str, Estimate]
     """By measure; image k of every row came from the same latents."""
 
@@ -60,7 +62,7 @@ def families(rows: Sequence[Row]) -> dict[str, list[tuple[float, Row]]]:
     """
     found: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
-        if row.name in (NO_LABELS, LABELS):
+        if row.name in (NO_LABELS, LABELS, NO_CAPTIONS, CAPTIONS):
             continue
         call = parts.read("guidance", row.name)
         if "scale" not in call.signature.parameters:

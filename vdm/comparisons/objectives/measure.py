@@ -160,7 +160,7 @@ class _Objectives:
         key = stream_key(config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"sampling {folder.name}") as progress:
             num = self.sampling.num
-            condition = trained.conditions(self.sampling.labels, config.seed)(num)
+            condition = trained.conditions(self.sampling, config.seed)(num)
             images, _ = ImageSampler(trained.model, self.mesh, self.sampling)(
                 trained.variables, key, num, progress, condition=condition
             )

@@ -38,6 +38,7 @@ from vdm.files import replace_text, write_json
 from vdm.guides import LABEL
 from vdm.keys import Stream, stream_key
 from vdm.progress import progress_of
+from vdm.runs.companions import open_companions
 from vdm.runs.folder import lock
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import weights_digest
@@ -85,7 +86,7 @@ def compare_samplers(
             )
     trained = open_run(run, checkpoint, config=config)
     sampling = config.sampling
-    condition = trained.conditions(sampling.labels, config.seed, sampling.guidance)(settings.samples)
+    condition = trained.conditions(sampling, config.seed)(settings.samples)
     labelled = LABEL in (condition or {})
     quality = quality_of(settings, trained.dataset, labelled, trained.mesh, programs.classifier, console)
     with lock(workdir):
@@ -114,6 +115,7 @@ class _Samplers:
         self.trained, self.config, self.settings = trained, trained.config, settings
         self.quality, self.workdir, self.console = quality, workdir, console
         self.weights = weights_digest(trained.variables)
+        self.companions = open_companions(trained, self.config.sampling.guidance)
 
     def run(self, wanted: list[Cell]) -> str:
         (self.workdir / "cells").mkdir(exist_ok=True)
@@ -147,16 +149,21 @@ class _Samplers:
             "data": self.trained.dataset.info.to_dict(),
             # Of the metrics' real images, and the conditions.
             "choice": CHOICE,
-        } | weights_of(self.quality)
+        } | self._weights_beside()
+
+    def _weights_beside(self) -> dict[str, Any]:
+        """Of what guides beside the model, and of what features are made with."""
+        guides = [weights_digest(each.variables) for each in self.companions.values() if each.variables]
+        return weights_of(self.quality) | ({"companions": guides} if guides else {})
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         """The quality of the images of one sampler; every sampler has the same key, and so the same z₁."""
         sampling = sampling_of(self.config, self.settings, cell)
-        sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling)
+        sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling, companions=self.companions)
         key = stream_key(self.config.seed, Stream.SAMPLING)
         with progress_of(self.console, f"{cell.sampler}, {cell.calls} calls") as progress:
             trained, num = self.trained, sampling.num
-            condition = trained.conditions(sampling.labels, self.config.seed, sampling.guidance)(num)
+            condition = trained.conditions(sampling, self.config.seed)(num)
             images, _ = sampler(trained.variables, key, num, progress, condition=condition)
         estimates = self.quality(images, (condition or {}).get(LABEL))
         return record_of(estimates)

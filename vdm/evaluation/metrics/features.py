@@ -127,11 +127,11 @@ class Extraction:
             yield finished()
 
     def _check(self, images: np.ndarray) -> None:
-        shape = self.extractor.shape
-        if images.dtype != np.uint8 or shape not in (None, images.shape[1:]):
+        shape, dtype = self.extractor.shape, self.extractor.dtype
+        if images.dtype != dtype or shape not in (None, images.shape[1:]):
             wanted = "(height, width, channels)" if shape is None else shape
             raise ValueError(
-                f"images: are {images.dtype} {images.shape[1:]}; {self.extractor.title} needs uint8 {wanted}"
+                f"images: are {images.dtype} {images.shape[1:]}; {self.extractor.title} needs {dtype} {wanted}"
             )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -11,8 +11,8 @@ from vdm.data.selection import selected
 from vdm.evaluation.metrics.moments import Moments, moments
 from vdm.evaluation.statistics import jackknife
 
-Images = Integer[np.ndarray, "_ height width channels"]
-"""Integer values 0 … levels − 1."""
+Images: TypeAlias = Integer[np.ndarray, "_ height width channels"] | Float32[np.ndarray, "_ *data"]
+"""Integer values 0 … levels − 1, or real numbers."""
 
 Features = Float32[np.ndarray, "images dims"]
 """A row an image; it may be a memory map."""

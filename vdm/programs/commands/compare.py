@@ -1,9 +1,12 @@
-"""Compare models trained alike, by number of time steps or objective; or samplers or guidances on one trained model.
+"""Compare models trained alike, by number of time steps or objective; or what one trained model does.
 
     vdm compare --config=compare_digits --comparison.trained='(10,100)'
     vdm compare --by=objective --config=objectives_digits --comparison.predictions="('eps','v')"
     vdm compare --by=sampler --run=runs/digits --comparison.samplers="('ancestral','heun@karras')"
     vdm compare --by=guidance --run=runs/digits_conditional --comparison.metrics="('fd_classifier','class_accuracy')"
+    vdm compare --by=codec --run=runs/digits --comparison.steps='(10,100)' --comparison.max_images=300
+    vdm compare --by=family --config=families_digits --comparison.depths='(2,4,8)'
+    vdm compare --by=text --run=runs/digits_captions --comparison.guidances="('classifier_free(2)','clip(3)')"
 
 By steps: discrete- and continuous-time models of several seeds, and their bounds at every number of time steps T.
 Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
@@ -12,7 +15,13 @@ over seeds: objectives.json and objectives.md. By sampler: images from the run i
 sampler at every number of network calls, and how good they are: samplers.json, samplers.md and a figure. By guidance:
 the same for guidances of a model with labels. How good samples are is said by any of the metrics that
 --comparison.metrics names; those by a classifier take the data's own, trained if need be, or that of
---comparison.classifier=FOLDER. The same command goes on where it was stopped or killed, and redoes no finished part.
+--comparison.classifier=FOLDER. By codec: the model as a lossless coder of test images at every T, its rate beside its
+bound, and classical coders (`pip install vdm[codecs]` has more): codecs.json, codecs.md and a figure. By family: a VAE,
+hierarchical VAEs by depth and inference, and diffusion models of T steps and in continuous time, with the same data and
+budget: bounds by layer, samples, and the hole between aggregate posterior and prior: families.json, families.md and a
+figure; --config is that of the diffusion models. By text: whether samples are as their captions ask, attribute by
+attribute, by guidance: text.json, text.md and a figure. The same command goes on where it was stopped or killed, and
+redoes no finished part.
 """
 
 from pathlib import Path
@@ -32,7 +41,9 @@ def define() -> None:
     """The flags."""
     flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
-        "run", None, "--by=sampler, guidance: folder of the trained run; --workdir is then RUN/samplers, …, by default."
+        "run",
+        None,
+        "--by=sampler, guidance, codec, text: the trained run's folder; --workdir is then RUN/samplers, …, by default.",
     )
     flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 

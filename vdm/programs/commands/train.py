@@ -1,6 +1,7 @@
-"""Train a variational diffusion model, evaluate it and draw samples from it.
+"""Train a variational diffusion model, or one before diffusion; evaluate it and draw samples from it.
 
     vdm train --config=digits --config.training.steps=1000 --workdir=runs/mine
+    vdm train --config=vae_digits
 
 The same command goes on where a run in that folder was stopped or killed, to the bit. With more steps, a run of
 constant learning rate goes on past its end. With cosine decay, start a new run from its weights:
@@ -11,6 +12,7 @@ constant learning rate goes on past its end. With cosine decay, start a new run 
 from absl import flags
 
 from vdm.programs import command_line as cli
+from vdm.runs.records import RUNS
 
 
 def define() -> None:
@@ -41,4 +43,4 @@ def program() -> None:
 
 def main() -> int:
     """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
-    return cli.run(program, __doc__, define, "digits")
+    return cli.run(program, __doc__, define, "digits", kinds=RUNS)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
+UINT8 = np.dtype(np.uint8)
 Apply = Callable[[Any, Array, tuple[str, ...]], dict[str, Array]]
 
 
@@ -35,6 +36,8 @@ class Extractor:
     images are uint8 (batch, height, width, channels), `outputs` the names of those wanted, a static tuple."""
     shape: tuple[int, ...] | None = None
     """The only (height, width, channels) that it takes; None: any."""
+    dtype: np.dtype = UINT8
+    """Of the images: float32 where they are of real numbers."""
 
 
 def eight_bit(images: UInt8[ArrayLike, "batch height width channels"], levels: int) -> Float[Array, "batch _ _ 3"]:

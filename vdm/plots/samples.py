@@ -1,0 +1,61 @@
+"""What samples look like, whatever they are: a grid of images, or vectors as points beside those of the data."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vdm.data.dataset import Source, examples
+from vdm.data.selection import selected
+from vdm.plots import images, vectors
+from vdm.plots.captioned import captioned
+
+Data = Callable[[], Source]
+"""What reads the test split, where it is drawn."""
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether data of this shape are drawn as images: (height, width, channels)."""
+    return len(shape) == 3
+
+
+def samples(
+    drawn: np.ndarray,
+    path: Path,
+    levels: int,
+    data: Data,
+    caption: str = "",
+    rows: Sequence[str] = (),
+    names: Sequence[str] = (),
+) -> None:
+    """Writes one PNG of samples (n, *shape): `grid` or `scatter`, number k of them of `rows[k % len(rows)]`.
+
+    Images that have a name each, and no rows, are `captioned`, unless all have the same one.
+    """
+    if is_image(drawn.shape[1:]) and len(set(names)) > 1 and not rows:
+        captioned(drawn, path, levels, names, caption)
+    elif is_image(drawn.shape[1:]):
+        images.grid(drawn, path, levels, caption, rows)
+    else:
+        vectors.scatter(drawn, path, _points(data), caption, rows)
+
+
+def trajectory(
+    frames: np.ndarray, stem: Path, data: Data, caption: str = "", names: Sequence[str] = (), rows: int = 8
+) -> list[Path]:
+    """Files that show the guesses x̂ (kept, n, *shape), left the noisiest: STEM.png, and of images STEM.gif too.
+
+    Of images the strip has the first `rows`.
+    """
+    strip, animation = (stem.with_name(stem.name + suffix) for suffix in (".png", ".gif"))
+    if not is_image(frames.shape[2:]):
+        vectors.strip(frames, strip, _points(data), caption, names)
+        return [strip]
+    images.strip(frames[:, :rows], strip, caption, columns=names, arrow=images.TO_DATA)
+    images.animation(frames, animation, caption, names, images.TO_DATA)
+    return [strip, animation]
+
+
+def _points(data: Data) -> np.ndarray:
+    source = data()
+    return examples(source, selected(len(source), vectors.MOST_POINTS))["image"]

@@ -1,0 +1,202 @@
+"""Models with learned latents, z_T → … → z_1 → x: their bound, draws and reconstructions as functions of variables."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vdm import gaussian, likelihoods, precisions
+from vdm import model as model_lib
+from vdm.keys import Keys, folded, image_keys, normal_per_image
+from vdm.model import Variables
+from vdm.predecessors import hierarchy
+from vdm.predecessors.hierarchy import Path, State
+from vdm.predecessors.normal import Normal
+
+Eps = Sequence[Float[Array, "batch *dims"]]
+"""Standard normal noise of z_1 … z_T."""
+
+
+class Observed(NamedTuple):
+    """p(x|z) of each value of x: the package's likelihood, at z₀ = α₀ · center and γ₀ = gamma.
+
+    >>> observed = Observed(jnp.zeros((1, 2)), jnp.full((1, 2), 20.0))
+    >>> bits = observed.loss(jnp.zeros((1, 2), jnp.uint8), levels=4) / jnp.log(2)
+    >>> bits.round(3).tolist()  # so much noise says nothing: 2 values of log₂ 4 bits
+    [4.0]
+    """
+
+    center: Float[Array, "batch *data"]
+    """In the units of encoded x, [−1, 1]."""
+    gamma: Float[Array, "batch *data"]
+    """Log variance around it."""
+
+    @property
+    def z_0(self) -> Float[Array, "batch *data"]:
+        """What `vdm.likelihoods` and `vdm.decodings` ask for, with γ₀ = gamma."""
+        return gaussian.alpha(self.gamma) * self.center
+
+    def loss(self, image: likelihoods.Data, levels: int) -> Float[Array, " batch"]:
+        """−log p(x|z) in nats, summed over values."""
+        return -likelihoods.log_prob(image, self.z_0, self.gamma, levels)
+
+
+class LatentNetwork(nn.Module):
+    """What a `LatentModel` asks of its network: the layers of a hierarchy. Its variables are parameters alone.
+
+    Dropout is on where there is a stream "dropout".
+    """
+
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of z_1 … z_T, one example's."""
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether q(z_T|…) is one given the draws of the layers below, as in bottom-up inference."""
+        return False
+
+    @abstractmethod
+    def above(self, batch_size: int) -> State:
+        """What z_T sees of the layers above it: there are none."""
+
+    @abstractmethod
+    def prior(self, t: int, state: State) -> Normal:
+        """p(z_t|z_{t+1})."""
+
+    @abstractmethod
+    def descend(self, t: int, state: State, z: Float[Array, "batch *dims"]) -> State:
+        """What the layer below z_t sees."""
+
+    @abstractmethod
+    def observe(self, state: State) -> Observed:
+        """p(x|z_1), of what is left below z_1."""
+
+    @abstractmethod
+    def path(
+        self, x: Float[Array, "batch *data"], eps: Eps, reconstruction: Callable[[State], Float[Array, " batch"]]
+    ) -> Path:
+        """One draw of q(z|x), of encoded x."""
+
+    def __call__(self, x: Float[Array, "batch *data"], eps: Eps) -> Path:
+        """What there is to initialise; its reconstruction is none."""
+        return self.path(x, eps, lambda state: jnp.sum(self.observe(state).center, axis=range(1, x.ndim)))
+
+
+@dataclass(frozen=True)
+class LatentModel:
+    """A VAE or a hierarchy of them; stateless, its variables {"network": …} are passed in.
+
+    >>> import jax
+    >>> from vdm.predecessors.vae import vae
+    >>> model = vae(latents=2, width=8, depth=1, shape=(4, 4, 1), levels=17)
+    >>> variables = model.init(jax.random.key(0))
+    >>> image = jnp.zeros((3, 4, 4, 1), jnp.uint8)
+    >>> path = model.path(variables, image, model.draw(jax.random.key(1), 3))
+    >>> path.bound.shape, len(path.rates)
+    ((3,), 1)
+    """
+
+    network: LatentNetwork
+    shape: tuple[int, ...]
+    levels: int
+    """Of integer data; `likelihoods.REAL` of real vectors."""
+    precision: str = precisions.FLOAT32
+    """What the network computes in."""
+
+    @property
+    def num_dims(self) -> int:
+        """Data dimensions of one example: what bits/dim divides by."""
+        return math.prod(self.shape)
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of z_1 … z_T, one example's."""
+        return self.network.latent_shapes
+
+    @property
+    def num_layers(self) -> int:
+        """T."""
+        return len(self.latent_shapes)
+
+    def computed_in(self, precision: str) -> "LatentModel":
+        """The same model, of the same variables, in another precision; raises as `Model.computed_in`."""
+        network = cast(LatentNetwork, model_lib.in_dtype(self.network, precisions.dtype(precision)))
+        return replace(self, network=network, precision=precision)
+
+    def init(self, key: PRNGKeyArray) -> Variables:
+        """Fresh variables."""
+        eps = [jnp.zeros((1, *shape)) for shape in self.latent_shapes]
+        variables = dict(self.network.init(key, jnp.zeros((1, *self.shape)), eps))
+        params = variables.pop("params", {})
+        if variables:
+            raise ValueError(f"network: has variables {', '.join(variables)}; must have parameters alone")
+        return {"network": params}
+
+    def draw(self, key: PRNGKeyArray, batch_size: int) -> tuple[Float[Array, "batch *dims"], ...]:
+        """Noise of z_1 … z_T. That of image k depends on the key and k alone."""
+        return self.draw_each(image_keys(key, batch_size))
+
+    def draw_each(self, keys: Keys) -> tuple[Float[Array, "batch *dims"], ...]:
+        """Noise of z_1 … z_T, each image's from its own key."""
+        batch = len(keys)
+        return tuple(normal_per_image(folded(keys, t), (batch, *s)) for t, s in enumerate(self.latent_shapes, 1))
+
+    def path(
+        self,
+        variables: Variables,
+        image: likelihoods.Data,
+        eps: Eps,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Path:
+        """One draw of the latents given images, and the terms of the bound, nats. Dropout is on when it gets a key."""
+        self._check_eps(eps)
+        x = likelihoods.encode(image, self.levels)
+        network = self._network(variables, dropout_key)
+        with precisions.products(self.precision):
+            return network.path(x, eps, lambda state: network.observe(state).loss(image, self.levels))
+
+    def posterior(self, variables: Variables, image: likelihoods.Data, eps: Eps | None = None) -> Normal:
+        """q(z_T|x). From the bottom up, with T > 1, it is q(z_T|z_{T−1}) at a draw of z_{T−1} with the noise `eps`.
+
+        Raises ValueError where that has none.
+        """
+        if eps is None and self.network.needs_path:
+            raise ValueError("eps=None: must be the noise of z_1 … z_T, for inference is from the bottom up")
+        if eps is None:
+            eps = [jnp.zeros((len(image), *shape)) for shape in self.latent_shapes]
+        return self.path(variables, image, eps).posteriors[-1]
+
+    def generate(self, variables: Variables, eps: Eps, top: Float[Array, "batch *dims"] | None = None) -> Observed:
+        """p(x|z_1) of draws from the prior, with this noise. `top` takes the place of z_T."""
+        self._check_eps(eps)
+        network = self._network(variables)
+        with precisions.products(self.precision):
+            above = network.above(len(eps[0]))
+            return network.observe(hierarchy.ancestral(network.prior, network.descend, above, eps, top))
+
+    def decode(self, variables: Variables, latents: Sequence[Float[Array, "batch *dims"]]) -> Observed:
+        """p(x|z_1) of given z_1 … z_T."""
+        network = self._network(variables)
+        with precisions.products(self.precision):
+            return network.observe(hierarchy.descended(network.descend, network.above(len(latents[0])), latents))
+
+    def reconstruct(self, variables: Variables, image: likelihoods.Data, eps: Eps) -> Observed:
+        """p(x|z_1) of the latents that are drawn given images."""
+        return self.decode(variables, self.path(variables, image, eps).latents)
+
+    def _network(self, variables: Variables, dropout_key: PRNGKeyArray | None = None) -> LatentNetwork:
+        rngs: Any = None if dropout_key is None else {"dropout": dropout_key}
+        network: LatentNetwork = self.network.bind({"params": variables["network"]}, rngs=rngs)
+        return network
+
+    def _check_eps(self, eps: Eps) -> None:
+        if tuple(each.shape[1:] for each in eps) != self.latent_shapes:
+            wanted = ", ".join(str(("batch", *shape)).replace("'", "") for shape in self.latent_shapes)
+            raise ValueError(f"eps has shapes {', '.join(str(each.shape) for each in eps)}: must be {wanted}")

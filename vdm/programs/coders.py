@@ -1,0 +1,62 @@
+"""The coders of a run, one a device, and whose the time was that they take."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from vdm import likelihoods, parallel
+from vdm.codec.chain import Chain, timed
+from vdm.config import Config
+from vdm.errors import InputError
+from vdm.evaluation.coding import chain_of
+from vdm.programs import compilation
+from vdm.runs.open import Run, open_run
+
+
+def opened(path: Path, checkpoint: str) -> Run:
+    """The run, on the first of this process's devices. Raises `InputError` for a model of what cannot be coded."""
+    parallel.setup()
+    compilation.keep()
+    run = open_run(path, checkpoint, kind=Config, mesh=parallel.make_mesh(1))
+    if run.model.levels == likelihoods.REAL:
+        raise InputError(f"--run={path}: the model is of real numbers; only integers can be coded without loss")
+    return run
+
+
+def coders(run: Run, num_steps: int, batch_size: int, bins: float, most: int) -> list[Chain]:
+    """The model's T-step chain on each device of this process, on `most` of them. Raises `InputError` for other T."""
+    devices = jax.local_devices()[: max(most, 1)]
+    try:
+        return [chain_of(run.model, run.variables, num_steps, batch_size, bins, device=device) for device in devices]
+    except InputError:
+        raise
+    except ValueError as error:
+        name = "--T" if str(error).startswith(("num_steps", "gammas")) else "--run"
+        raise InputError(f"{name}={num_steps if name == '--T' else run.path}: {error}") from error
+
+
+class Stopwatch:
+    """Seconds that coders take, of all threads together, and those of them that their networks take.
+
+    with watch():
+        encode_chunk(chain, images)
+    """
+
+    def __init__(self, chains: Sequence[Chain]):
+        self._network, self._all = list[float](), list[float]()
+        for chain in chains:
+            chain.predict = timed(chain.predict, self._network)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._all.append(time.perf_counter() - start)
+
+    @property
+    def share(self) -> float:
+        """Of the time, what was the coder's own."""
+        return 1 - sum(self._network) / sum(self._all) if self._all else 0.0

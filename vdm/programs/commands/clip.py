@@ -1,0 +1,15 @@
+"""Train an image–text model on a run's noisy images: to guide its sampler to captions, and to find captions of images.
+
+vdm clip --run=runs/captions
+vdm clip --run=runs/digits --config.data.name=digits_captions --config.training.steps=500
+
+Images, captions and noise are the run's. The same command goes on where it was stopped or killed, to the bit.
+"""
+
+from vdm.image_text import ImageTextConfig
+from vdm.programs.commands import on_noise
+
+
+def main() -> int:
+    """The command: see `on_noise.main`."""
+    return on_noise.main("clip", ImageTextConfig, __doc__)

@@ -1,0 +1,48 @@
+"""What the commands `vdm classifier` and `vdm clip` have in common: each trains something on a run's noisy images."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from vdm.errors import InputError
+from vdm.programs import command_line as cli
+
+
+def define() -> None:
+    """The flags."""
+    cli.define_processes()
+    flags.DEFINE_string("run", None, "Folder of the run whose data and noise it is for; needed.")
+    flags.DEFINE_string(
+        "checkpoint", "latest", "Whose noise schedule: latest, best (by test bits/dim) or a step (default: latest)."
+    )
+
+
+def make(name: str, given: cli.Given) -> tuple[Any, str]:
+    """The config for the run in --run, and the folder NAME in it."""
+    if not given.get("run"):
+        raise InputError(f"--run: must be given, the folder of a run: vdm {name} --run=runs/digits")
+    path = Path(given["run"])
+    return _module(name).default_config(path), str(path / name)
+
+
+def main(name: str, kind: type, description: str | None) -> int:
+    """The command that trains what a config of this class describes, by `train_NAME` of `vdm.programs.NAME`.
+
+    Reads the command line, runs the program, returns its exit status: see `command_line.run`.
+    """
+
+    def program() -> None:
+        config, workdir = cli.config(), cli.workdir()
+        console = cli.start()
+        train, given = getattr(_module(name), f"train_{name}"), flags.FLAGS
+        result = train(given.run, config, workdir, given.checkpoint, console=console)
+        console.print(f"final test {result}; everything is in {workdir}/", soft_wrap=True)
+
+    own = cli.Own(kind, lambda given: make(name, given), f"RUN/{name}")
+    return cli.run(program, description, define, own=own)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"vdm.programs.{name}")

@@ -1,0 +1,226 @@
+"""Images that a command is given: pictures, folders of them, npz files, samples, or a split of a run's data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from vdm.data import Arrays, pictures, selected
+from vdm.data.arrays import check_images
+from vdm.data.dataset import Element, Source
+from vdm.data.folder_files import find
+from vdm.data.npz import BESIDE, CLASSES, NUMBER
+from vdm.errors import InputError
+from vdm.evaluation.conditions import listed
+from vdm.files import printable
+from vdm.npz import array_names, read_npz
+from vdm.programs.fitted import Fit, as_they_are
+from vdm.progress import progress_of
+from vdm.runs.open import Run
+from vdm.runs.shards import Shards
+
+DEFAULT_NAME = "{:05d}.png"
+"""Of an image without a name, by its number."""
+
+Chunk = tuple[np.ndarray, np.ndarray | None, list[str] | None]
+"""Images (num, height, width, channels), labels (num,), names."""
+
+
+class OtherImages(InputError):
+    """Images of another shape or of other levels than the model's."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Images, with labels where the model is conditioned on them."""
+
+    source: Source
+    classes: int
+    """0: no labels."""
+    labels: np.ndarray | None
+    """Those that a flag gives, in place of the source's own."""
+    names: list[str] | None
+    """None: they are called by their numbers."""
+    note: str
+    """What they are of."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __call__(self, numbers: range) -> Chunk:
+        """Some of them. Raises `InputError` for a label that is missing."""
+        elements = [self.source[number] for number in numbers]
+        images = np.stack([element["image"] for element in elements])
+        names = None if self.names is None else [self.names[number] for number in numbers]
+        if not self.classes:
+            return images, None, names
+        if self.labels is not None:
+            return images, self.labels[numbers], names
+        for number, element in zip(numbers, elements, strict=True):
+            if "label" not in element:
+                raise InputError(
+                    f"image {number} has no label, and the model needs one for each: give --labels, one for all or "
+                    "one for each"
+                )
+        return images, np.array([element["label"] for element in elements], np.int32), names
+
+
+class Pictures:
+    """Files of pictures as a source, read when they are asked for; with labels, if there are some."""
+
+    def __init__(self, files: Sequence[Path], shape: tuple[int, ...], labels: Sequence[int] | None, fit: Fit):
+        self.files, self._shape, self._labels, self._fit = files, shape, labels, fit
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Element:
+        file = self.files[index]
+        pixels = self._fit(pictures.read(file).pixels)
+        if pixels.shape != self._shape:
+            found, needed = pictures.describe(pixels.shape), pictures.describe(self._shape)
+            raise OtherImages(f"{printable(file)}: is {found}; must be {needed}, as the model's images are")
+        image = {"image": pixels}
+        return image if self._labels is None else image | {"label": self._labels[index]}
+
+
+class Selected:
+    """Some elements of a source."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Element:
+        return self._source[int(self._indices[index])]
+
+
+class Joined:
+    """Sources one after the other."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources, self._ends = sources, np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Element:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[which][index - int(self._ends[which]) + len(self._sources[which])]
+
+
+def classes_of(run: Run) -> int:
+    """The number of labels that a run's model is conditioned on; 0 of others."""
+    return (run.config.data.classes or len(run.classes or ())) if "label" in run.model.condition else 0
+
+
+def of_split(run: Run, split: str, num: int | None, labels: str | None, console: Console) -> Given:
+    """The split of the run's data, or `num` of its images, as evaluation selects them."""
+    with progress_of(console, "reading the data") as progress:
+        dataset = run.load(progress)
+    source: Source = getattr(dataset, split)
+    if num is not None and num < len(source):
+        source = Selected(source, selected(len(source), num))
+    return Given(source, classes_of(run), labels_of(run, labels, len(source)), None, f"{dataset.info.name}@{split}")
+
+
+def of_paths(run: Run, texts: Sequence[str], labels: str | None, console: Console, fit: Fit = as_they_are) -> Given:
+    """The images that `texts` name, each looked at once; `fit` is done to pictures.
+
+    Raises `InputError` for what the model has no images like.
+    """
+    sources: list[Source] = []
+    names: list[str] = []
+    for text in texts:
+        source, of_source = _read(run, text, fit)
+        sources.append(source)
+        names += [""] * len(source) if of_source is None else of_source
+    joined = Joined(sources)
+    if any(isinstance(source, Pictures) for source in sources):
+        with progress_of(console, "reading pictures") as progress:
+            for index in range(len(joined)):
+                _check(run, joined[index]["image"], names[index])
+                progress(index + 1, len(joined))
+    names = [name or DEFAULT_NAME.format(index) for index, name in enumerate(names)]
+    own = any(name != DEFAULT_NAME.format(index) for index, name in enumerate(names))
+    return Given(joined, classes_of(run), labels_of(run, labels, len(joined)), names if own else None, "")
+
+
+def labels_of(run: Run, text: str | None, num: int) -> np.ndarray | None:
+    """The labels that a flag gives: one for all, or one for each image."""
+    if text is None:
+        return None
+    if not classes_of(run):
+        raise InputError(f"--labels={text}: must be left out, as the model is not conditioned on labels")
+    try:
+        found = listed(text, run.classes or [str(k) for k in range(classes_of(run))])
+    except InputError as error:
+        raise InputError(str(error).replace("sampling.labels", "--labels")) from error
+    if len(found) not in (1, num):
+        raise InputError(f"--labels={text}: has {len(found)} labels; must be one, or one for each of {num} images")
+    return np.broadcast_to(found, num)
+
+
+def _read(run: Run, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
+    """The images of one argument, and their names where these are files of their own."""
+    path = Path(text).expanduser()
+    if path.is_dir() and any(path.glob("shard_*.npz")):
+        shards = Shards(path)
+        for index in range(len(shards)):
+            _check(run, shards[index]["image"], f"{printable(path)}: image {index}")
+        return shards, None
+    if path.is_dir():
+        try:
+            found = find(path).names
+        except InputError as error:
+            raise InputError(f"{printable(path)}: {error}") from error
+        return _pictures(run, [path / name for name in found], fit)
+    if path.suffix == ".npz":
+        return _npz(run, path), None
+    if not path.is_file():
+        raise InputError(f"{printable(path)}: {'is not a file' if path.exists() else 'no such file'}")
+    return _pictures(run, [path], fit)
+
+
+def _pictures(run: Run, files: Sequence[Path], fit: Fit) -> tuple[Source, list[str]]:
+    """Pictures, with labels where each lies in a folder that is called as a class is."""
+    classes = list(run.classes or ()) if classes_of(run) else []
+    folders = [file.absolute().parent.name for file in files]
+    labels = [classes.index(folder) for folder in folders] if set(folders) <= set(classes) else None
+    return Pictures(files, tuple(run.model.shape), labels, fit), [printable(file.name) for file in files]
+
+
+def _npz(run: Run, path: Path) -> Source:
+    """All images of an npz file in its order: of the one array of images, or of the two splits that are named."""
+    there = array_names(path)
+    beside = (*BESIDE, *CLASSES, NUMBER)
+    images = [name for name in there if name not in beside and not name.endswith(("_label", "_group"))]
+    sources: list[Source] = []
+    for name in images:
+        label = next((each for each in (f"{name}_label", "label") if each in there), None)
+        arrays = read_npz(path, [name] if label is None else [name, label])
+        what = f"{printable(path)}: array {name!r}"
+        found = {"image": check_images(what, arrays[name], run.model.levels)}
+        if label is not None:
+            labels = arrays[label]
+            if labels.shape != found["image"].shape[:1] or labels.dtype.kind not in "iu":
+                raise InputError(f"{printable(path)}: array {label!r}: must be integers ({len(found['image'])},)")
+            found["label"] = labels.astype(np.int32)
+        _check(run, found["image"][0], what)
+        sources.append(Arrays(found))
+    if not sources:
+        raise InputError(f"{printable(path)}: has no array of images; its arrays: {', '.join(there) or 'none'}")
+    return Joined(sources)
+
+
+def _check(run: Run, image: np.ndarray, what: str) -> None:
+    """Raises `OtherImages` for an image of another shape or of other levels than the model's."""
+    shape, levels = tuple(run.model.shape), run.model.levels
+    if image.shape != shape:
+        raise OtherImages(f"{what}: has shape {image.shape}; must be {shape}, as the model's images are")
+    if image.max() >= levels:
+        raise OtherImages(f"{what}: has values up to {image.max()}; must be below {levels}, the levels of the model")

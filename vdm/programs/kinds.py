@@ -1,0 +1,66 @@
+"""What the commands do with a run, by the class of its config: the one place where a new kind of run is added."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from vdm.config import Config
+from vdm.data import Dataset
+from vdm.predecessors.config import PredecessorConfig
+from vdm.programs import diffusion, hooks, latent_evaluate, latent_sample, predecessors
+from vdm.programs.hooks import Hook
+from vdm.programs.measured import SCORING
+from vdm.programs.task import Task
+from vdm.runs import kinds as runs_kinds
+
+Command = Callable[[Any, Path, Console, Any, Path | None], None]
+"""(config, workdir, console, the flags' values by name, --out): what a command does."""
+
+
+class Kind(NamedTuple):
+    """A kind of run; `vdm.runs.kinds` has what opening one needs."""
+
+    task: Callable[[Any, Any], Task]
+    """(config, the model given in place of the config's, or None) -> what is trained."""
+    hooks: Callable[[], list[Hook]]
+    """What is done beside the steps."""
+    samples: Callable[[Any, Any, Dataset, Console], list[Hook]]
+    """(config, model, dataset, console) -> what else is, whatever the hooks; checks what samples need."""
+    evaluate: Command
+    sample: Command
+    evaluates_by: Sequence[str] | None
+    """The flags of vdm evaluate that make sense; None: all."""
+    samples_by: Sequence[str] | None
+    """Those of vdm sample."""
+
+
+KINDS: Mapping[type, Kind] = MappingProxyType(
+    {
+        Config: Kind(
+            diffusion.task_of,
+            hooks.standard,
+            diffusion.samples_of,
+            diffusion.evaluate,
+            diffusion.sample,
+            evaluates_by=None,
+            samples_by=None,
+        ),
+        PredecessorConfig: Kind(
+            predecessors.task_of,
+            predecessors.standard,
+            predecessors.samples_of,
+            latent_evaluate.evaluate,
+            latent_sample.sample,
+            evaluates_by=("checkpoint", "importance", "images", "metrics", *SCORING[1]),
+            samples_by=("checkpoint", "num", "seed", "decode", "precision", "interpolate", "reconstruct"),
+        ),
+    }
+)
+
+
+def of(config: Any) -> Kind:
+    """The kind of run that a config is of."""
+    return runs_kinds.of(config, KINDS)

@@ -1,0 +1,48 @@
+"""vdm evaluate of a model before diffusion: what it comes to layer by layer, with errors."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vdm.errors import InputError
+from vdm.predecessors.config import PredecessorConfig
+from vdm.predecessors.latent import LatentModel
+from vdm.programs.families import family_of
+from vdm.programs.latent_sample import LatentSample
+from vdm.programs.measured import SCORING, WEIGHTING, Measured, mode_of
+from vdm.programs.score_samples import score_by
+from vdm.progress import progress_of
+
+
+def evaluate(config: PredecessorConfig, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
+    """What vdm evaluate does with these flags."""
+    mode_of(given, {"metrics": SCORING, "importance": WEIGHTING})
+    if given.metrics is not None:
+        if given.num is not None:
+            config.sampling.num = given.num
+        score_by(given, LatentSample(config, workdir, given.checkpoint, 0, console, out), config.evaluation.batch_size)
+        return
+    measured = LatentEvaluate(config, workdir, given.checkpoint, console, out)
+    if given.importance is None:
+        measured.layers()
+        return
+    if not isinstance(measured.model, LatentModel):
+        raise InputError(f"--importance: weights draws of latents; {type(measured.model).__name__} has none")
+    measured.importance(given.importance, given.images)
+
+
+class LatentEvaluate(Measured):
+    """A checkpoint of a predecessor's run and its test images, ready to be measured."""
+
+    def layers(self) -> Any:
+        """A `LatentEvaluation`, or a `LadderEvaluation`: a table, and step_2000_draws_10.json."""
+        run, settings, family = self.run, self.run.config.evaluation, family_of(self.model)
+        path = self._path(draws=settings.draws)
+        evaluator = family.evaluator(self.model, run.mesh, settings.batch_size, run.dataset)
+        with progress_of(self.console, "evaluating") as progress:
+            result = evaluator(run.variables, run.dataset.test, self.key, settings.draws, progress=progress)
+        # Before the file: a disk may be full by now.
+        self.console.print(family.table(result, self._title), soft_wrap=False)
+        self._write(path, result.to_dict())
+        return result
