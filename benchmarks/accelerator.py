@@ -7,7 +7,7 @@
 Each part is a process with a limit of its own: one that fails, hangs or takes too long says so, keeps what it has
 measured, and the next one runs. DIR (default: $OUT, or the current folder) gets accelerator.json, written anew after
 every part. No figure is asserted; the exit status is 1 if a part failed or was cut off. What each figure means:
-docs/gpu.md.
+docs/howto/gpu.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Imports point one way, as docs/extending.md draws it: no circle, and nothing that runs back up."""
+"""Imports point one way, as docs/howto/own_parts.md draws it: no circle, and nothing that runs back up."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The programs in examples/, and the code of docs/extending.md: run as they stand."""
+"""The programs in examples/, and the code of docs/howto/own_parts.md: run as they stand."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_captions_trains_and_says_whether_samples_obey(tmp_path):
 
 def test_the_recipes_of_extending_run(tmp_path):
     """In order, in one folder: files are written, Python is run, and so are the commands."""
-    text = (ROOT / "docs" / "extending.md").read_text()
+    text = (ROOT / "docs" / "howto" / "own_parts.md").read_text()
     blocks = re.findall(r"^```(python|sh)\n(.*?)^```$", text, flags=re.M | re.S)
     assert len(blocks) >= 6
     python = []

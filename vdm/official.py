@@ -4,7 +4,7 @@ python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
 python evaluate.py --workdir=runs/official
 
 The checkpoint is a file of Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last is taken. What
-differs between the two models, and how it is bridged: docs/official_checkpoints.md.
+differs between the two models, and how it is bridged: docs/howto/official_checkpoints.md.
 """
 
 if __name__ == "__main__":

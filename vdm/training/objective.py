@@ -90,7 +90,7 @@ def loss_and_gradients(
     gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape moves both: the gradient is 2 E[w L]
     times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held fixed. Both pull; what the shape can
     win of the bound falls as 1/T, and from some T on the variance decides. (The gradient of the bound alone is then all
-    noise, and Adam a random walk, away from where training is quiet: docs/discrete_vs_continuous.md.)
+    noise, and Adam a random walk, away from where training is quiet: docs/results/discrete_vs_continuous.md.)
 
     The batch's mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the one backward pass through the
     network gives, example by example; they are weighted with 2 w_i L_i and pulled back through the schedule. Where w_i
