@@ -1,4 +1,7 @@
-"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`."""
+"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`.
+
+The chain of Eq. 3.101 of De Sousa Ribeiro & Glocker (2024).
+"""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
