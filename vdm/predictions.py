@@ -97,8 +97,8 @@ def convert(
 ) -> Float[Array, "batch *data"]:
     """`value`, a prediction of kind `source` at z, as one of kind `target`; γ is a scalar or (batch,).
 
-    Table 4.2 of De Sousa Ribeiro & Glocker (2024), corrected and with F. Accuracy, and where it ends: see the
-    module. Raises ValueError for an unknown kind.
+    Table 4.2 of De Sousa Ribeiro & Glocker (2024), corrected and with F (Kingma et al. 2021, Eq. 29 and 30). Accuracy,
+    and where it ends: see the module. Raises ValueError for an unknown kind.
     """
     _known("source", source, KINDS)
     _known("target", target, KINDS)

@@ -74,7 +74,7 @@ class Sampler(NamedTuple):
 
 
 def of_moments(moments: MomentsFn) -> Sampler:
-    """The sampler whose steps are mean + std ε: one call a step, and no memory."""
+    """The sampler whose steps are mean + std ε, Eq. 3.24: one call a step, and no memory."""
 
     def step(keys: Keys, denoise: predictions.Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         mean, std, x_hat = moments(denoise, z, gamma_t, gamma_s)
