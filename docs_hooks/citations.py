@@ -111,7 +111,7 @@ def _inside(node: ast.AST, name: str, outermost: bool) -> Iterator[tuple[str, st
             yield from _inside(child, own, outermost=False)
         elif isinstance(child, ast.Assign | ast.AnnAssign) and _is_text(following):
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
-            yield f"{name}.{ast.unparse(target)}", following.value.value  # type: ignore[union-attr]
+            yield f"{name}.{ast.unparse(target)}", following.value.value
 
 
 def _is_text(node: ast.AST | None) -> bool:

@@ -35,11 +35,8 @@ def equations() -> str:
 
 
 def _table(numbers: Iterable[str], meanings: dict[str, str], cited: dict[str, list[Citation]]) -> list[str]:
-    rows = [
-        f"| {_mark(number, cited[number])} | {_cell(meanings[number])} | {_links(cited[number])} |"
-        for number in numbers
-    ]
-    return ["| Equation | What it is | Where |", "|---|---|---|", *rows]
+    head = ["| Equation | What it is | Where |", "|---|---|---|"]
+    return head + [f"| {_mark(n, cited[n])} | {_cell(meanings[n])} | {_links(cited[n])} |" for n in numbers]
 
 
 def _mark(number: str, found: list[Citation]) -> str:
@@ -61,7 +58,7 @@ def link(where: str) -> str:
 
 def _not_functions() -> list[str]:
     rows = [
-        f"| {first if first == last else f'{first}–{last}'} | {_cell(why)} |"
+        f"| {first}{'' if first == last else f'–{last}'} | {_cell(why)} |"
         for first, last, why in numbering.NOT_FUNCTIONS
     ]
     return ["| Equations | Why |", "|---|---|", *rows]

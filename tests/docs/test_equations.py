@@ -1,6 +1,6 @@
 """The index of equations: every citation parses and exists, and every equation is implemented or said not to be."""
 
-import importlib
+import pkgutil
 import re
 from pathlib import Path
 
@@ -14,9 +14,7 @@ DOCSTRINGS = list(citations.docstrings(ROOT / "vdm"))
 CITED = citations.of_package(ROOT / "vdm")
 OURS = {citation.number for citation in CITED if citation.document == SPECIFICATION}
 THEIRS = {int(citation.number) for citation in CITED if citation.document == equations.KINGMA}
-SEEDS = sorted((ROOT / ".." / "shared" / "seeds").glob("003_*.txt")) or sorted(
-    Path("/work/shared/seeds").glob("003_*.txt")
-)
+SEEDS = sorted((ROOT.parent / "shared" / "seeds").glob("003_*.txt"))
 
 
 def between(first: str, last: str) -> set[str]:
@@ -67,7 +65,7 @@ def test_misprints_are_cited_as_corrected():
         ("Eq. 3.32 of De Sousa Ribeiro & Glocker (2024).", [(SPECIFICATION, "3.32", False)]),
         ("As De Sousa Ribeiro & Glocker (2024), Eq. A.4 says", [(SPECIFICATION, "A.4", False)]),
         ("Kingma et al. (2021), Eq. 12.", [("Kingma et al. (2021)", "12", False)]),
-        ("the rule (Kingma et al. 2021, Eq. 12 and 14)", [(f"Kingma et al. (2021)", n, False) for n in ("12", "14")]),
+        ("the rule (Kingma et al. 2021, Eq. 12 and 14)", [("Kingma et al. (2021)", n, False) for n in ("12", "14")]),
         ("(Song, Meng & Ermon 2021, Eq. 12; Wang, Eq. 5–6)", [
             ("Song, Meng & Ermon (2021)", "12", False), ("Wang", "5", False), ("Wang", "6", False)]),
         ("Eq. 8 of Burda et al. (2016), with the other sign", [("Burda et al. (2016)", "8", False)]),
@@ -87,16 +85,8 @@ def test_a_number_of_no_document_is_refused():
 
 
 @pytest.mark.parametrize("where", sorted({citation.where for citation in CITED}))
-def test_what_is_linked_can_be_imported(where):
-    parts = [part for part in where.split(".") if part != "__call__"]
-    depth = max(
-        k
-        for k in range(1, len(parts) + 1)
-        if (ROOT / Path(*parts[:k])).is_dir() or (ROOT / Path(*parts[:k])).with_suffix(".py").is_file()
-    )  # noqa: E501
-    found = importlib.import_module(".".join(parts[:depth]))
-    for name in parts[depth:]:
-        found = getattr(found, name) if hasattr(found, name) else found.__annotations__[name]
+def test_what_is_listed_can_be_imported(where):
+    assert pkgutil.resolve_name(where) is not None
 
 
 def test_the_page_has_every_equation_once_in_each_table():
