@@ -1,5 +1,6 @@
 """The index of equations: which function implements which equation, from what the docstrings cite."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from docs_hooks.citations import SPECIFICATION, Citation
 
 PACKAGE = Path(__file__).parents[1] / "vdm"
 KINGMA = "Kingma et al. (2021)"
+_SUBSCRIPT = re.compile(r"_(?:\{([^}]*)\}|([A-Za-z0-9θ∞]+))")
 CHAPTERS = {
     "3": "§3: variational diffusion models",
     "4": "§4: understanding diffusion objectives",
@@ -84,4 +86,11 @@ def _order(number: str) -> tuple[bool, int, int]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Text with its subscripts, written as in z_t or z_{t−1}, and safe in a table; code stays as it is.
+
+    >>> _cell("q(z_{t−1}|x), `loss_space`")
+    'q(z<sub>t−1</sub>\\\\|x), `loss_space`'
+    """
+    pieces = text.split("`")
+    pieces[::2] = [_SUBSCRIPT.sub(lambda found: f"<sub>{found[1] or found[2]}</sub>", piece) for piece in pieces[::2]]
+    return "`".join(pieces).replace("|", "\\|")

@@ -49,7 +49,7 @@ MEANINGS = {
     "3.103": "ancestral step: μ_θ + σ_Q ε",
     "3.104": "the same from ε̂",
     "3.105": "L_T as a sum over all T steps",
-    "3.111": "L_2T < L_T: more steps, better bound",
+    "3.111": "L_{2T} < L_T: more steps, better bound",
     "3.124": "continuous-time loss from x̂",
     "3.133": "its weight on ‖ε − ε̂‖²: γ′(t)",
     "3.134": "continuous-time loss from ε̂",
