@@ -35,7 +35,10 @@ def equations() -> str:
 
 
 def _table(numbers: Iterable[str], meanings: dict[str, str], cited: dict[str, list[Citation]]) -> list[str]:
-    rows = [f"| {_mark(number, cited[number])} | {_cell(meanings[number])} | {_links(cited[number])} |" for number in numbers]
+    rows = [
+        f"| {_mark(number, cited[number])} | {_cell(meanings[number])} | {_links(cited[number])} |"
+        for number in numbers
+    ]
     return ["| Equation | What it is | Where |", "|---|---|---|", *rows]
 
 
@@ -58,7 +61,8 @@ def link(where: str) -> str:
 
 def _not_functions() -> list[str]:
     rows = [
-        f"| {first if first == last else f'{first}–{last}'} | {_cell(why)} |" for first, last, why in numbering.NOT_FUNCTIONS
+        f"| {first if first == last else f'{first}–{last}'} | {_cell(why)} |"
+        for first, last, why in numbering.NOT_FUNCTIONS
     ]
     return ["| Equations | Why |", "|---|---|", *rows]
 

@@ -149,7 +149,11 @@ NOT_FUNCTIONS = [
     ("4.75", "4.79", "derivation of 4.80"),
     ("4.81", "4.87", "a second derivation of 4.80"),
     ("4.88", "4.89", "4.90 in terms of x̂: the same loss with `config.objective.loss_space='x'`"),
-    ("4.92", "4.92", "the “simple” objective in discrete time: a weighting here always multiplies the bound's own weight"),
+    (
+        "4.92",
+        "4.92",
+        "the “simple” objective in discrete time: a weighting here always multiplies the bound's own weight",
+    ),
     ("4.93", "4.94", "derivation of 4.95"),
     ("4.96", "4.99", "4.91 in terms of x̂"),
     ("4.100", "4.101", "derivation of 4.102"),
