@@ -41,7 +41,7 @@ ORDER = (
     "guidance",
     "captions",
     "restoration",
-    "compression",
+    "compress_an_image",
 )
 """Examples in cells, as the index lists them."""
 
