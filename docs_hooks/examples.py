@@ -200,13 +200,14 @@ its page and upload it there. Its first code cell installs vdm if it is missing.
 """
 if not REPOSITORY:
     HOSTED += """
-That cell expects the wheel beside the notebook, so upload it too. In a clone of the repository,
+That cell expects two wheels beside the notebook, so upload them too: vdm, and its released models. In a clone of the
+repository,
 
 ```sh
-pip wheel --no-deps --wheel-dir dist .
+pip wheel --no-deps --wheel-dir dist . ./models
 ```
 
-writes it to `dist/`.
+writes them to `dist/`.
 """
 
 
@@ -218,9 +219,10 @@ def _mode() -> str:
 
 
 def _installed_from() -> str:
-    from vdm import __version__
-
-    return f'"vdm @ git+{REPOSITORY}"' if REPOSITORY else f"vdm-{__version__}-py3-none-any.whl"
+    """What pip is given: vdm and its released models, from the repository or from wheels beside the notebook."""
+    if not REPOSITORY:
+        return "vdm*.whl"
+    return f'"vdm @ git+{REPOSITORY}" "vdm-models @ git+{REPOSITORY}#subdirectory=models"'
 
 
 def _links(name: str, notebook: nbformat.NotebookNode) -> str:

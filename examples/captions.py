@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from rich.console import Console
 
 import vdm
 from vdm.config import (
@@ -52,7 +53,7 @@ config = Config(
     sampling=SamplingConfig(num=NUM, steps=25, sampler="dpm_solver_pp(2)", grid="uniform"),
 )
 folder = tempfile.TemporaryDirectory()
-evaluation = vdm.train(config, folder.name)
+evaluation = vdm.train(config, folder.name, console=Console(stderr=True))
 print(f"test bound, given captions: {evaluation}")
 
 # %% [markdown]
