@@ -8,6 +8,7 @@ from absl import flags
 
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
+from vdm.runs.places import home
 
 
 def define() -> None:
@@ -24,7 +25,7 @@ def make(name: str, given: cli.Given) -> tuple[Any, str]:
     if not given.get("run"):
         raise InputError(f"--run: must be given, the folder of a run: vdm {name} --run=runs/digits")
     path = Path(given["run"])
-    return _module(name).default_config(path), str(path / name)
+    return _module(name).default_config(path), str(home(path) / name)
 
 
 def main(name: str, kind: type, description: str | None) -> int:
