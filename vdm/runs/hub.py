@@ -1,10 +1,11 @@
 """The Hugging Face hub as a place of released models: hf:OWNER/NAME. Needs the extra `hub`."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from vdm.errors import InputError, one_line
 from vdm.reading import shown
@@ -33,15 +34,14 @@ def repo_of(text: str) -> str:
 
 def check() -> None:
     """Raises `InputError` without huggingface_hub."""
-    _client()
+    _api()
 
 
 def download(repo: str, folder: Path) -> None:
     """Copies the files of a released model to a folder. Raises `InputError` where that fails."""
     name, _, revision = repo.partition("@")
-    client = _client()
     with _one_line(repo):
-        client.snapshot_download(name, revision=revision or None, local_dir=folder, allow_patterns=list(ALL))
+        _api().snapshot_download(name, revision=revision or None, local_dir=folder, allow_patterns=list(ALL))
 
 
 def upload(folder: Path, repo: str) -> str:
@@ -50,20 +50,20 @@ def upload(folder: Path, repo: str) -> str:
     Raises `InputError` where that fails.
     """
     name, _, revision = repo.partition("@")
-    client = _client()
     with _one_line(repo):
-        api = client.HfApi()
+        api = _api()
         address = api.create_repo(name, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, revision=revision or None, allow_patterns=list(ALL))
     return str(address)
 
 
-def _client() -> ModuleType:
+def _api() -> Any:
+    """The client, of the hub that HF_ENDPOINT names."""
     try:
-        import huggingface_hub
+        from huggingface_hub import HfApi
     except ImportError as error:
         raise InputError("hf:…: the Hugging Face hub needs huggingface_hub: pip install 'vdm[hub]'") from error
-    return huggingface_hub
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
 
 @contextmanager
@@ -71,5 +71,7 @@ def _one_line(repo: str) -> Iterator[None]:
     """What goes wrong on the way, as one line."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # the client's own errors, those of its HTTP library, and those of the disk
         raise InputError(f"{PREFIX}{repo}: {type(error).__name__}: {one_line(error)[:200]}") from error

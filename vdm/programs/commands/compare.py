@@ -44,7 +44,7 @@ def define() -> None:
     flags.DEFINE_string(
         "run",
         None,
-        "--by=sampler, guidance, codec, text: the trained run's folder; --workdir is then RUN/samplers, …, by default.",
+        "--by=sampler, guidance, codec, text: the trained run, or vdm:NAME; --workdir is then RUN/samplers, ….",
     )
     flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 

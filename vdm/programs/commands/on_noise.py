@@ -14,7 +14,7 @@ from vdm.runs.places import home
 def define() -> None:
     """The flags."""
     cli.define_processes()
-    flags.DEFINE_string("run", None, "Folder of the run whose data and noise it is for; needed.")
+    flags.DEFINE_string("run", None, "Folder of the run, or vdm:NAME, whose data and noise it is for; needed.")
     flags.DEFINE_string(
         "checkpoint", "latest", "Whose noise schedule: latest, best (by test bits/dim) or a step (default: latest)."
     )
