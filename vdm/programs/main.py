@@ -26,6 +26,7 @@ COMMANDS = {
     "codec-info": ("vdm.programs.commands.codec_info", "Describe a compressed file, and check that it is intact."),
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
+    "report": ("vdm.programs.commands.report", "Write one HTML page about a run, or about several side by side."),
     "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
     "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
 }
