@@ -18,6 +18,7 @@ from vdm.plots.images import grid
 from vdm.plots.samples import is_image
 from vdm.programs import config_files
 from vdm.report import Collected, collect, page
+from vdm.report.collect import list_of
 from vdm.report.configs import FILLED, flat
 from vdm.report.numbers import shown_value
 from vdm.runs.records import RUNS, read_config
@@ -61,7 +62,7 @@ def draw_examples(dataset: Dataset, path: Path) -> None:
 
 def commands(run: Collected) -> dict[str, str]:
     """Command lines that train a run anew, evaluate it, draw samples from it and make its report."""
-    sessions = [each for each in run.record.get("sessions") or [] if isinstance(each, dict)]
+    sessions = list_of(run.record, "sessions", dict)
     made = sessions[-1].get("given") if sessions else None
     again = None if made or not run.config else training_command(run.config, f"runs/{run.name}")
     where = shlex.quote(f"--workdir={run.path}")
@@ -81,7 +82,7 @@ def training_command(config: Mapping[str, Any], workdir: str) -> str | None:
     if not found:
         return None
     name = min(found, key=lambda each: len(found[each]))
-    imports = [f"--import={','.join(config['imports'])}"] if config.get("imports") else []
+    imports = [f"--import={','.join(given)}"] if (given := list_of(config, "imports", str)) else []
     flags = [f"--config.{field}={shown_value(value)}" for field, value in found[name].items()]
     return shlex.join(["vdm", "train", f"--config={name}", *imports, *flags, f"--workdir={workdir}"])
 

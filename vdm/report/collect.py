@@ -94,12 +94,11 @@ class Collected:
     def seconds(self) -> float | None:
         """Time spent in training steps, by the speed that each log line has."""
         batch, before, seconds = _whole(table_of(self.config, "training").get("batch_size")), 0, 0.0
-        for record in self.metrics:
-            if record["kind"] == "train":
-                speed = record.get("images_per_second")
-                if is_number(speed) and speed > 0:
-                    seconds += (record["step"] - before) * batch / speed
-                before = record["step"]
+        for record in self.of_kind("train"):
+            speed: Any = record.get("images_per_second")
+            if is_number(speed) and speed > 0:
+                seconds += (record["step"] - before) * batch / speed
+            before = record["step"]
         return seconds or None
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
@@ -152,6 +151,16 @@ def table_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     value = values.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def list_of(values: Mapping[str, Any], name: str, kind: type = object) -> list[Any]:
+    """The elements of a list in a table that are of a kind; [] where there is none.
+
+    >>> list_of({"sessions": [{}, 3]}, "sessions", dict), list_of({"sessions": 3}, "sessions")
+    ([{}], [])
+    """
+    value = values.get(name)
+    return [each for each in value if isinstance(each, kind)] if isinstance(value, list) else []
 
 
 class _Reader:

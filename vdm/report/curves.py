@@ -143,7 +143,7 @@ def over_time(runs: Sequence[Collected]) -> list[Chart]:
 
 def numbers(values: Any) -> list[Any]:
     """A list of JSON, None in place of what is no finite number; [] for what is no list."""
-    return [each if is_number(each) else None for each in values] if isinstance(values, list) else []
+    return [float(each) if is_number(each) else None for each in values] if isinstance(values, list) else []
 
 
 def paired(x: list[Any], y: list[Any]) -> tuple[list[float], list[float | None]]:
@@ -218,7 +218,8 @@ def _points(name: str, records: Sequence[dict[str, Any]], of: str, style: str, c
     steps = sorted(by_step)
     errors = numbers([by_step[step].get(error) for step in steps]) if error else []
     kept = errors if any(value is not None for value in errors) else None
-    return Series(name, [float(step) for step in steps], [by_step[step][of] for step in steps], style, color, kept)
+    values: list[float | None] = [float(by_step[step][of]) for step in steps]
+    return Series(name, [float(step) for step in steps], values, style, color, kept)
 
 
 def _smoothed(series: Series, window: int, name: str) -> Series:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from vdm.report.collect import Collected, table_of
+from vdm.report.collect import Collected, list_of, table_of
 from vdm.report.markup import Html, details, joined, table, tag
 from vdm.report.numbers import brief, is_number, with_error
 
@@ -99,7 +99,7 @@ def metrics(runs: Sequence[Collected]) -> Html | None:
                     continue
                 unit = str(score.get("unit") or "")
                 better = {True: "lower", False: "higher"}.get(score.get("lower_is_better"), "")  # type: ignore[arg-type]
-                cautions = "; ".join(map(str, score.get("cautions") or []))
+                cautions = "; ".join(map(str, list_of(score, "cautions")))
                 row: list[Any] = [
                     str(score.get("title", key)),
                     with_error(score.get("value"), score.get("stderr"), unit),

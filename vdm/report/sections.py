@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vdm.report.collect import TOTALS, Collected, table_of
+from vdm.report.collect import TOTALS, Collected, list_of, table_of
 from vdm.report.markup import Html, details, joined, table, tag
 from vdm.report.numbers import brief, counted, is_number, lasting, with_error
 from vdm.report.pictures import Picture
@@ -74,7 +74,7 @@ def commands(runs: Sequence[Collected], given: Sequence[Mapping[str, str]]) -> H
 
 def sessions(run: Collected) -> Html | None:
     """Of each session, what it ran on and with, newest first."""
-    there = [each for each in run.record.get("sessions") or [] if isinstance(each, dict)]
+    there = list_of(run.record, "sessions", dict)
     if not there:
         return None
     start = table_of(run.record, "init_from")
@@ -124,7 +124,7 @@ def _heading(title: str, subtitle: str) -> Html:
 def _figures(run: Collected) -> Html:
     """Its key figures."""
     data, (result, what), (steps, of) = table_of(run.record, "data"), _result(run), _steps(run)
-    shape = " × ".join(map(str, data.get("shape") or [])) or "unknown shape"
+    shape = " × ".join(map(str, list_of(data, "shape"))) or "unknown shape"
     levels = data.get("levels")
     values = "real numbers" if levels == 0 else f"{levels} levels" if levels else "unknown values"
     num = f"{brief(data.get('num_train'))} training, {brief(data.get('num_test'))} test"
@@ -172,7 +172,7 @@ def _model(run: Collected) -> str:
     network, objective = table_of(run.config, "network"), table_of(run.config, "objective")
     steps = objective.get("num_steps")
     time = "continuous time" if steps is None else f"{steps} time steps"
-    given = ", ".join(map(str, network.get("condition") or []))
+    given = ", ".join(map(str, list_of(network, "condition")))
     condition = f", given {given}" if given else ""
     schedule = table_of(run.config, "schedule").get("name")
     return f"Diffusion model in {time}{condition}: network {network.get('name')}, schedule {schedule}"
