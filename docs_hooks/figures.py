@@ -35,7 +35,7 @@ def bound() -> Figure:
     values = _half_errors(ORACLE, gammas)
     right.plot(gammas, values, color=BLUE, linewidth=2)
     right.fill_between(gammas, values, color=SKY, alpha=0.4)
-    right.text(-1.8, 0.13, f"diffusion loss\n{np.trapezoid(values, gammas):.2f} nats", ha="center")
+    right.text(-5.6, 0.15, f"diffusion loss\n{np.trapezoid(values, gammas):.2f} nats", ha="center")
     right.set_ylim(0)
     annotate(right, "Error of the noise", "½ E‖ε − ε̂‖²", "γ = −log SNR", legend=False)
     return figure
