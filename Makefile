@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train verify test quick lint package docs docs-serve floors newest
+.PHONY: train verify test quick lint package docs docs-serve examples floors newest
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
@@ -53,3 +53,7 @@ newest:
 .venv/installed-docs: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .[docs]
 	touch $@ .venv/installed
+
+# The worked examples at full size, with the seconds of each; VDM_EXAMPLES=small runs them in seconds.
+examples: .venv/installed-dev
+	$(BIN)/python -m docs_hooks.examples
