@@ -12,7 +12,7 @@ from vdm.reading import shown
 from vdm.runs.released import ALL
 
 PREFIX = "hf:"
-_REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def is_hub(text: str) -> bool:
