@@ -97,7 +97,7 @@ def test_filter_theme_and_legend(shown: browser.Shown) -> None:
     assert rows.count() == 3  # network.name, training.steps, training.batch_size
     it.locator(".only").uncheck()
     assert rows.count() > 50
-    it.locator(".find").fill("ema")
+    it.locator(".find").fill("optimizer.ema_decay")
     assert rows.count() == 1
     ground = "getComputedStyle(document.body).backgroundColor"
     before = it.evaluate(ground)

@@ -124,6 +124,18 @@ def test_several_runs(run: Path) -> None:
     assert {name.partition(",")[0] for name in names} == {"digits", "longer"}
 
 
+def test_runs_of_one_name_and_their_parts_are_told_apart(run: Path) -> None:
+    """Landmarks, ids and curves have names of their own, as screen readers need."""
+    other = made_runs.make_run(run.parent / "elsewhere" / "digits")
+    text = page([collect(run), collect(other)], [{"Train": "vdm train"}] * 2)
+    found = Elements(text)
+    regions = [of["aria-label"] for _, of in found.elements if of.get("role") == "region"]
+    ids = [of["id"] for _, of in found.elements if "id" in of]
+    names = [series["name"] for series in charts_of(text)["bits_per_dim"]["series"]]
+    for each in (regions, ids, names):
+        assert len(set(each)) == len(each)
+
+
 def test_text_is_escaped(tmp_path: Path) -> None:
     """Of names, config, logs and files: what is hostile stays text."""
     run = made_runs.make_run(tmp_path / "<img src=x onerror=alert(1)>")

@@ -42,7 +42,8 @@ def evaluations(runs: Sequence[Collected]) -> Html | None:
             cells: list[Any] = [tag("code", name), row.kind, tag("strong", row.value), row.terms, row.where, row.images]
             rows.append([run.name, *cells] if len(runs) > 1 else cells)
             pairs: list[list[Any]] = [[key, value] for key, value in row.details]
-            more.append(details(f"{_prefix(runs, run)}{name}", table(f"All of {name}", ["field", "value"], pairs)))
+            called = f"{run.name}: {name}" if len(runs) > 1 else name
+            more.append(details(called, table(f"All of {called}", ["field", "value"], pairs)))
     if not rows:
         return None
     head = ["run", *head] if len(runs) > 1 else head
@@ -116,7 +117,7 @@ def comparisons(run: Collected) -> Html | None:
     parts = []
     for name, (text, figure) in run.comparisons.items():
         parts.append(tag("h3", name))
-        parts.append(markdown(text, name))
+        parts.append(markdown(text, f"{name} of {run.name}"))
         if figure is not None:
             shown = tag("img", src=figure.uri, alt=f"Figure of the comparison {name}", width=figure.width,
                         height=figure.height, loading="lazy")  # fmt: skip
@@ -155,10 +156,6 @@ def _kind(values: dict[str, Any]) -> str:
     return next(
         (KINDS[name] for name in ("by_draws", "lines", "costs", "accuracy") if name in values), KINDS["variational"]
     )
-
-
-def _prefix(runs: Sequence[Collected], run: Collected) -> str:
-    return f"{run.name}: " if len(runs) > 1 else ""
 
 
 def _word(value: Any) -> str:

@@ -66,8 +66,9 @@ def commands(runs: Sequence[Collected], given: Sequence[Mapping[str, str]]) -> H
         if len(runs) > 1:
             parts.append(tag("h3", run.name))
         for title, line in lines.items():
-            copy = tag("button", "Copy", type="button", class_="copy js", aria_label=f"Copy: {title}")
-            code = tag("pre", tag("code", line), tabindex="0", role="region", aria_label=f"Command: {title}")
+            said = f"{title} ({run.name})" if len(runs) > 1 else title
+            copy = tag("button", "Copy", type="button", class_="copy js", aria_label=f"Copy: {said}")
+            code = tag("pre", tag("code", line), tabindex="0", role="region", aria_label=f"Command: {said}")
             parts.append(tag("div", tag("p", title, copy), code, class_="command"))
     return joined(*parts) if parts else None
 
@@ -91,7 +92,10 @@ def sessions(run: Collected) -> Html | None:
     return joined(
         tag("p", begun) if begun else None,
         table(f"Sessions of {run.name}", head, rows),
-        *(_session(number, each) for number, each in reversed(list(enumerate(there, start=1)))),
+        *(
+            _session(f"session {number} of {run.name}", each)
+            for number, each in reversed(list(enumerate(there, start=1)))
+        ),
     )
 
 
@@ -104,17 +108,15 @@ def each(runs: Sequence[Collected], section: Callable[[Collected], Html | None])
     return joined(*parts) if parts else None
 
 
-def _session(number: int, each: dict[str, Any]) -> Html:
+def _session(name: str, each: dict[str, Any]) -> Html:
     versions = table_of(each, "versions")
-    rows: list[list[Any]] = [[name, str(version)] for name, version in versions.items()]
-    rows += [
-        [name, str(each[name])] for name in ("python", "git_revision", "xla_flags", "deterministic") if name in each
-    ]
-    command = shlex.join(map(str, each["command"])) if isinstance(each.get("command"), list) else ""
-    shown = tag("pre", tag("code", command), tabindex="0", role="region", aria_label="Its command") if command else None
-    return details(
-        f"Session {number}: command and versions", shown, table(f"Versions of session {number}", ["what", "is"], rows)
-    )
+    rows: list[list[Any]] = [[package, str(version)] for package, version in versions.items()]
+    others = ("python", "git_revision", "xla_flags", "deterministic")
+    rows += [[field, str(each[field])] for field in others if field in each]
+    command = shlex.join(map(str, list_of(each, "command")))
+    code = tag("pre", tag("code", command), tabindex="0", role="region", aria_label=f"Command of {name}")
+    listed = table(f"Versions of {name}", ["what", "version"], rows)
+    return details(f"{name[0].upper()}{name[1:]}: command and versions", code if command else None, listed)
 
 
 def _heading(title: str, subtitle: str) -> Html:

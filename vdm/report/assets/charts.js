@@ -39,6 +39,15 @@
     return svg;
   };
 
+  /* Curves have values at different steps: the one nearest to the cursor is read. */
+  const nearest = (plot, series, index) => {
+    const values = plot.data[series], last = values.length - 1;
+    for (let far = 0; index - far >= 0 || index + far <= last; far++) {
+      for (const k of [index - far, index + far]) if (values[k] !== null && values[k] !== undefined) return k;
+    }
+    return index;
+  };
+
   /* Error bars of points, a band around a line. */
   function drawErrors(plot, chart) {
     const { ctx } = plot;
@@ -79,7 +88,7 @@
     const state = { log: false, full: false };
     const keys = make("div", { class: "keys" });
     const values = chart.series.map(() => make("span"));
-    const tools = make("span", { class: "tools" });
+    const tools = make("span", { class: "tools" }), where = make("span", { class: "unit" });
     let plot = null;
 
     const button = (text, label, click, pressed) => {
@@ -127,6 +136,7 @@
     button("+", "Zoom in", () => zoom(0.5));
     button("Reset", "Show all steps", reset);
     const cut = make("span", { class: "unit cut" }, "the highest values are cut off");
+    keys.append(where);
     place.before(keys);
     place.closest("figure").querySelector("figcaption").append(cut, tools);
 
@@ -137,7 +147,10 @@
     const options = () => ({
       width: Math.max(200, place.clientWidth), height: wide ? 340 : 220, padding: [8, 12, 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: true, y: false }, points: { size: 7 }, ...(chart.x === "step" ? { sync: { key: "step" } } : {}) },
+      cursor: {
+        drag: { x: true, y: false }, points: { size: 7 }, dataIdx: nearest,
+        ...(chart.x === "step" ? { sync: { key: "step" } } : {}),
+      },
       scales: {
         x: { time: false },
         y: state.log ? { distr: 3 } : chart.range && !state.full ? { range: chart.range } : {},
@@ -159,11 +172,9 @@
       hooks: {
         draw: [(self) => drawErrors(self, chart)],
         setCursor: [(self) => {
-          const { idx } = self.cursor;
-          chart.series.forEach((series, k) => {
-            const value = idx === null || idx === undefined ? null : self.data[k + 1][idx];
-            values[k].textContent = shown(value);
-          });
+          const { idx, idxs } = self.cursor, over = idx !== null && idx !== undefined;
+          chart.series.forEach((_, k) => { values[k].textContent = over ? shown(self.data[k + 1][idxs[k + 1]]) : ""; });
+          where.textContent = over ? `${chart.x === "step" ? "step" : "t ="} ${shown(self.data[0][idx])}` : "";
         }],
       },
     });
