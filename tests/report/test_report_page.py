@@ -71,7 +71,7 @@ def test_everything_is_in_the_file(run: Path) -> None:
 def test_the_numbers_of_the_run(run: Path) -> None:
     found = Elements(page([collect(run)], [{"Train it": "vdm train --config=digits"}]))
     for said in ("1.830 ± 0.014", "400", "digits", "8 × 8 × 1, 17 levels; 1,497 training, 300 test", "300 × 20",
-                 "T = ∞", "vdm train --config=digits", "0123456789", "2 × cpu"):  # fmt: skip
+                 "T\u00a0=\u00a0∞", "vdm train --config=digits", "0123456789", "2 × cpu"):  # fmt: skip
         assert said in found.text, said
 
 
@@ -180,7 +180,7 @@ def test_evaluations_are_told_apart() -> None:
     assert row_of(bound)[:2] == ("variational bound", "1.830 ± 0.014 bits/dim")
     assert row_of(bound | {"kind": "probability-flow ODE: …"}).kind == "probability-flow ODE"
     assert row_of({"accuracy": {"mean": 0.98, "stderr": 0.01}}).value == "0.980 ± 0.010 accuracy"
-    assert row_of(bound | {"num_steps": 10}).where == "step 400, T = 10"
+    assert row_of(bound | {"num_steps": 10}).where == "step 400, T\u00a0=\u00a010"
 
 
 def test_markdown_tables() -> None:

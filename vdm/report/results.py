@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
     kind: str
     value: str
-    terms: str
+    terms: Html
     where: str
     images: str
     details: list[tuple[str, str]]
@@ -64,14 +64,16 @@ def row_of(values: dict[str, Any]) -> Row:
     else:
         value = "–"
     others = ("total", "stderr", "noise_stderr")
-    terms = [f"{name} {brief(term)}" for name, term in bits.items() if name not in others and is_number(term)]
+    terms = [
+        tag("span", f"{name} {brief(term)}", class_="term")
+        for name, term in bits.items()
+        if name not in others and is_number(term)
+    ]
     where = [f"step {brief(values['checkpoint_step'])}"] if is_number(values.get("checkpoint_step")) else []
     if "num_steps" in values and bits:
-        where.append("T = ∞" if values["num_steps"] is None else f"T = {values['num_steps']}")
+        where.append("T\u00a0=\u00a0∞" if values["num_steps"] is None else f"T\u00a0=\u00a0{values['num_steps']}")
     images = " × ".join(brief(values[name]) for name in ("num_images", "num_draws") if is_number(values.get(name)))
-    return Row(
-        _kind(values), value, ", ".join(terms), ", ".join(where), images or "–", list(flat(values))[:MOST_DETAILS]
-    )
+    return Row(_kind(values), value, joined(*terms), ", ".join(where), images or "–", list(flat(values))[:MOST_DETAILS])
 
 
 def flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -18,7 +18,8 @@ def summary(runs: Sequence[Collected]) -> Html:
     rows: list[list[Any]] = []
     for k, run in enumerate(runs):
         name = joined(tag("span", class_=f"swatch c{k % 6}", aria_hidden="true"), run.name)
-        figures = [_result(run)[0], _steps(run)[0], counted(run.parameters), _data_name(run), lasting(run.seconds)]
+        result = tag("strong", f"{_result(run)[0]} {TOTALS[run.total]}")
+        figures = [result, _steps(run)[0], counted(run.parameters), _data_name(run), lasting(run.seconds)]
         rows.append([name, _model(run), *figures])
     heading = _heading(f"{len(runs)} runs side by side", ", ".join(run.name for run in runs))
     return joined(heading, table("Runs", head, rows, (3, 4, 6)), missing(runs))
@@ -205,4 +206,4 @@ def _frames(frames: Sequence[Picture], title: str, name: str) -> Html:
         else tag("span", last.title, class_="unit")
     )
     caption = tag("figcaption", tag("h3", title), shown)
-    return tag("figure", caption, slider, *images, class_="card picture frames")
+    return tag("figure", caption, *images, slider, class_="card picture frames")

@@ -18,8 +18,9 @@
     return text.replace("-", "−");
   };
   const tick = (value, step) => {
-    const places = Math.ceil(-Math.log10(step) - 1e-9);
-    return places > 0 && places < 5 && Math.abs(value) < 1e4 ? value.toFixed(places).replace("-", "−") : shown(value);
+    let places = 0;
+    while (places < 6 && Math.abs(step * 10 ** places - Math.round(step * 10 ** places)) > 1e-6) places++;
+    return places > 0 && places < 6 && Math.abs(value) < 1e4 ? value.toFixed(places).replace("-", "−") : shown(value);
   };
   const swatch = (style) => {
     const space = "http://www.w3.org/2000/svg";
@@ -145,7 +146,7 @@
       ticks: { show: false }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", ...more,
     });
     const options = () => ({
-      width: Math.max(200, place.clientWidth), height: wide ? 340 : 220, padding: [8, 12, 0, 0],
+      width: Math.max(200, place.clientWidth), height: wide ? 340 : 220, padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: {
         drag: { x: true, y: false }, points: { size: 7 }, dataIdx: nearest,
