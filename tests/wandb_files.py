@@ -30,7 +30,9 @@ def _session(path: Path) -> Session:
     from wandb.proto import wandb_internal_pb2
 
     records = [wandb_internal_pb2.Record.FromString(data) for data in _records(path.read_bytes())]
-    run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
+    kinds = [record.WhichOneof("record_type") for record in records]
+    assert "run" in kinds, (path, kinds)
+    run = records[kinds.index("run")].run
     rows = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
         for record in records

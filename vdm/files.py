@@ -55,15 +55,18 @@ def check_writable(folder: Path, flag: str, hint: str = "") -> None:
         raise InputError(f"{flag}: cannot write to {folder}: {error.strerror}{hint}") from error
 
 
+def cache_root() -> Path:
+    """The folder of `cache_folder`'s, made or not."""
+    system = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("VDM_CACHE") or os.path.join(system, "vdm"))
+
+
 def cache_folder(name: str) -> Path | None:
     """The user's own folder of this name for what can be made again, made; None if it cannot be written.
 
     VDM_CACHE says where such folders are; else they are in `vdm` of the system's place for caches (XDG_CACHE_HOME).
     """
-    root = os.environ.get("VDM_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vdm"
-    )
-    folder = Path(root, name)
+    folder = cache_root() / name
     if not folder.is_absolute():  # as without a home
         return None
     try:
