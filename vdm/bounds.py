@@ -1,7 +1,8 @@
 """The variational bound on −log p(x), term by term, in nats summed over data dimensions: shape (batch,).
 
-−log p(x) ≤ reconstruction + prior + diffusion, Eq. 3.60 of De Sousa Ribeiro & Glocker (2024). Here `denoise` is a
-denoiser (`vdm.predictions`) and `gamma` a callable t → γ(t); x is data encoded in [−1, 1].
+−log p(x) ≤ reconstruction + prior + diffusion, Eq. 3.60 of De Sousa Ribeiro & Glocker (2024), of whom bare numbers of
+equations are (Kingma et al. 2021, Eq. 11). Here `denoise` is a denoiser (`vdm.predictions`) and `gamma` a callable
+t → γ(t); x is data encoded in [−1, 1].
 """
 
 from collections.abc import Callable
@@ -23,13 +24,15 @@ Nats = TypeVar("Nats", Array, np.ndarray, float)
 def reconstruction_loss(
     x: likelihoods.Data, gamma_0: ArrayLike, eps_0: Float[Array, "batch *data"], levels: int
 ) -> Float[Array, " batch"]:
-    """−log p(x|z₀) at one draw z₀ = α₀ x + σ₀ ε₀, for integer x with values 0 … levels−1, or real x."""
+    """−log p(x|z₀) at one draw z₀ = α₀ x + σ₀ ε₀, for integer x with values 0 … levels−1, or real x: in Eq. 3.60."""
     z_0 = gaussian.diffuse(likelihoods.encode(x, levels), eps_0, gamma_0)
     return -likelihoods.log_prob(x, z_0, gamma_0, levels)
 
 
 def prior_loss(x: Float[Array, "batch *data"], gamma_1: ArrayLike) -> Float[Array, " batch"]:
     """KL(q(z₁|x) ‖ N(0, 1)) = ½ Σ [α₁² x² + σ₁² − 1 − log σ₁²], with σ₁² − 1 = −α₁² and −log σ₁² = softplus(−γ₁).
+
+    In Eq. 3.60, with the prior of Kingma et al. (2021), Eq. 7.
 
     >>> bool(prior_loss(jnp.zeros((1, 4)), 20.0)[0] < 1e-8)
     True
@@ -47,6 +50,8 @@ def continuous_diffusion_loss(
     eps: Float[Array, "batch *data"],
 ) -> Float[Array, " batch"]:
     """½ γ'(t) ‖ε − ε̂(z_t, γ(t))‖², whose mean over t ~ U(0, 1) and ε is the diffusion loss for T → ∞: Eq. 3.134.
+
+    Kingma et al. (2021), Eq. 17.
 
     >>> x, eps = jnp.zeros((4, 2)), jnp.ones((4, 2))
     >>> t = jnp.array([0.1, 0.3, 0.5, 0.9])
@@ -66,7 +71,8 @@ def discrete_diffusion_loss(
 ) -> Float[Array, " batch"]:
     """T/2 expm1(γ_t − γ_s) ‖ε − ε̂(z_t, γ_t)‖² with t = i/T, s = (i−1)/T, i ∈ {1, …, T}: Eq. A.38.
 
-    Its mean over i and ε is the diffusion loss of the T-step model, Eq. 3.93.
+    Its mean over i and ε is the diffusion loss of the T-step model, the sum over steps of the KL divergences of
+    q(z_s|z_t, x) from p(z_s|z_t): Eq. 3.62 and 3.99 (Kingma et al. 2021, Eq. 12 and 14).
 
     >>> x, eps, i = jnp.zeros((3, 2)), jnp.ones((3, 2)), jnp.array([1, 2, 10])
     >>> discrete_diffusion_loss(lambda z, gamma: z, lambda t: 15 * t - 10, x, i, eps, 10).shape
@@ -76,7 +82,7 @@ def discrete_diffusion_loss(
 
 
 def continuous_noise_levels(gamma: GammaFn, t: Float[Array, " batch"]) -> tuple[Array, Array]:
-    """(γ(t), weight γ'(t)) of the loss at times t in continuous time, each (batch,)."""
+    """(γ(t), weight γ'(t)) of the loss at times t in continuous time, each (batch,): Eq. 3.133."""
     return value_and_slope(gamma, t)
 
 
@@ -85,7 +91,7 @@ def discrete_noise_levels(
 ) -> tuple[Array, Array]:
     """(γ_t, weight T expm1(γ_t − γ_s)) of the loss at steps i ∈ {1, …, T} of a T-step model, each (batch,).
 
-    `num_steps` = T may be traced.
+    Steps of Eq. 3.50, weight of Eq. A.36. `num_steps` = T may be traced.
     """
     steps = jnp.asarray(num_steps, jnp.float32)
     gamma_s, gamma_t = gamma((i - 1).astype(jnp.float32) / steps), gamma(i.astype(jnp.float32) / steps)
@@ -116,7 +122,8 @@ def diffusion_loss_at(
 
     `space`, one of `predictions.KINDS`, is whose error is squared: that of the target of this kind, times the factor of
     Table 4.3 that makes it the error of ε. It is the same number, with other rounding: in the space of what a network
-    predicts, its error is not carried through a division by α or σ. Raises ValueError for a guided or clipped denoiser.
+    predicts, its error is not carried through a division by α or σ. In the space of x it is one term of Eq. 3.86, 3.93
+    and 3.124 (Kingma et al. 2021, Eq. 13 and 16). Raises ValueError for a guided or clipped denoiser.
     """
     if isinstance(denoise, predictions.Guided):
         raise ValueError(

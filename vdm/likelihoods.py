@@ -73,6 +73,7 @@ def logits(
 def log_prob(x: Data, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, " batch"]:
     """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
 
+    The product over dimensions of Eq. 3.54 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021, Eq. 8).
     Elementwise e_x − log Σ_k exp(e_k), the e_k of `_exponents`.
 
     Of real numbers it is a density, log N(x; z₀/α₀, e^{γ₀}): as a function of x, q(z₀|x) has the variance σ₀²/α₀².

@@ -34,7 +34,7 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> Array:
-        """Their sum: −VLB, in nats."""
+        """Their sum: −VLB, in nats; the free energy, Eq. 3.61 of De Sousa Ribeiro & Glocker (2024)."""
         return self.reconstruction + self.prior + self.diffusion
 
 
@@ -50,7 +50,8 @@ class Draws(NamedTuple):
 class Model:
     """A variational diffusion model of images or of vectors; stateless, its variables are passed in.
 
-    Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
+    Of T steps it is p(z₁) p(x|z₀) Π p(z_s|z_t), Eq. 3.52 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021, Eq.
+    6). Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
     "image", integers 0 … levels−1 of shape (batch, *shape), or real numbers where `levels` is 0 (`likelihoods.REAL`),
     and what the network is conditioned on.
 

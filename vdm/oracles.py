@@ -1,9 +1,9 @@
 """Data distributions whose diffusion is known in closed form: the exact denoiser and exact log-densities.
 
-If x is a mixture of Gaussians, then so is z_t = α x + σ ε at every γ, and E[ε|z_t] = −σ ∇ log p_t(z_t) is its
-components' answers, mixed by their posterior probabilities. A model with this denoiser has nothing left to learn:
-bounds and samplers are held against it (`vdm.verify`). α² = sigmoid(−γ) and σ² = sigmoid(γ) are written out here, so
-that a mistake in `gaussian.alpha` or `gaussian.sigma` does not cancel.
+If x is a mixture of Gaussians, then so is z_t = α x + σ ε at every γ, and E[ε|z_t] = −σ ∇ log p_t(z_t) (Eq. 4.19 of De
+Sousa Ribeiro & Glocker (2024)) is its components' answers, mixed by their posterior probabilities. A model with this
+denoiser has nothing left to learn: bounds and samplers are held against it (`vdm.verify`). α² = sigmoid(−γ) and σ² =
+sigmoid(γ) are written out here, so that a mistake in `gaussian.alpha` or `gaussian.sigma` does not cancel.
 
 Everything works in the dtype of z: float32, or float64 under `jax.enable_x64(True)`.
 """

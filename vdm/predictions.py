@@ -15,9 +15,9 @@ v is that of Salimans & Ho (2022); u that of flow matching, the same number in t
 that of Karras et al. (2022), where r = √(σ² + α² s²) is the standard deviation of z for data of standard deviation s.
 (z/r, −F) are (z, v) of the data x/s, whose variance is 1: F is a rotation, as v is.
 
-Conversions go through (x, ε), a `Prediction`. (In Tables 4.1 and 4.2 of De Sousa Ribeiro & Glocker (2024) the entries
-with u need α+σ = 1, which this process reaches at its ends only, and some of Table 4.2 have wrong signs.) A value's
-coefficients of x and ε never have the same sign, so that no term of
+Conversions go through (x, ε), a `Prediction`. Bare numbers of equations are those of De Sousa Ribeiro & Glocker (2024).
+(In their Tables 4.1 and 4.2 the entries with u need α+σ = 1, which this process reaches at its ends only, and some of
+Table 4.2 have wrong signs.) A value's coefficients of x and ε never have the same sign, so that no term of
 
     |∂target/∂value| |value| + |∂target/∂z| |z|
 
@@ -97,8 +97,8 @@ def convert(
 ) -> Float[Array, "batch *data"]:
     """`value`, a prediction of kind `source` at z, as one of kind `target`; γ is a scalar or (batch,).
 
-    Table 4.2 of De Sousa Ribeiro & Glocker (2024), corrected and with F. Accuracy, and where it ends: see the
-    module. Raises ValueError for an unknown kind.
+    Table 4.2 of De Sousa Ribeiro & Glocker (2024), corrected and with F (Kingma et al. 2021, Eq. 29 and 30). Accuracy,
+    and where it ends: see the module. Raises ValueError for an unknown kind.
     """
     _known("source", source, KINDS)
     _known("target", target, KINDS)
@@ -110,8 +110,8 @@ def decompose(
 ) -> Prediction:
     """The (x, ε) with α x + σ ε = z for which a prediction of kind `kind` is `value`; γ is a scalar or (batch,).
 
-    From x, ε divides by σ; from eps and score, x divides by α; v, u and F give both without loss. Raises ValueError
-    for an unknown kind.
+    From x, ε divides by σ; from eps and score, x divides by α; v, u and F give both without loss. x and ε of v are Eq.
+    4.56 and 4.34; ε of u is Eq. 4.46, corrected for α + σ ≠ 1. Raises ValueError for an unknown kind.
     """
     _known("kind", kind, KINDS)
     alpha, sigma = _alpha_sigma(gamma, z)
@@ -136,7 +136,8 @@ def compose(
 ) -> Float[Array, "batch *data"]:
     """The prediction of kind `kind` that says z = α x + σ ε: for data x and noise ε, what a network is to learn.
 
-    γ is a scalar or (batch,). Divides by σ for the score only. Raises ValueError for an unknown kind.
+    Score, v and u are Eq. 4.19, 4.29 and 4.41. γ is a scalar or (batch,). Divides by σ for the score only. Raises
+    ValueError for an unknown kind.
     """
     _known("kind", kind, KINDS)
     alpha, sigma = _alpha_sigma(gamma, x)
@@ -158,9 +159,9 @@ def compose(
 def error_factor(gamma: gaussian.Gamma, source: str, target: str) -> Array:
     """∂target/∂source at fixed z, with the shape of γ: an error e of a `source` is `error_factor` · e of the `target`.
 
-    Its square is Table 4.3, ‖target − its prediction‖² = factor² ‖source − its prediction‖², for all kinds; the
-    noise loss in terms of v has α² there, not the printed 1/α² (Eq. 4.63 takes x for its prediction x̂). Raises
-    ValueError for an unknown kind.
+    Its square is Table 4.3, ‖target − its prediction‖² = factor² ‖source − its prediction‖², for all kinds: Eq. 4.52,
+    4.59, 4.62, 4.70 and 4.74, and for the noise loss in terms of v Eq. 4.65, corrected to α² from the printed 1/α²
+    (Eq. 4.63 takes x for its prediction x̂). Raises ValueError for an unknown kind.
     """
     gamma = jnp.asarray(gamma)
     one = jnp.ones_like(gamma).reshape(-1)

@@ -66,11 +66,11 @@ def variance_exploding() -> Process:
 
 
 def flow() -> Process:
-    """y = (1−t) x + t ε: linear interpolation, of flow matching and rectified flow (Liu et al. 2023), data at t = 0.
+    """y = (1−t) x + t ε, Eq. 4.40: linear interpolation, of flow matching and rectified flow (Liu et al. 2023).
 
-    The velocity of its ODE dy/dt = u(y, t) is of kind "u". Where t runs from noise to data (Lipman et al. 2023), give
-    1 − t, and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model knows only the stretch between the times of its
-    schedule's γ(0) and γ(1).
+    Data are at t = 0. The velocity of its ODE dy/dt = u(y, t) is of kind "u", Eq. 4.41. Where t runs from noise to data
+    (Lipman et al. 2023), give 1 − t, and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model knows only the stretch
+    between the times of its schedule's γ(0) and γ(1).
 
     >>> float(flow().time(0.0))
     0.5

@@ -1,8 +1,9 @@
 """The noise levels that a training batch sees: proposal densities, with the weights that keep the objective what it is.
 
 The diffusion loss is an integral over noise levels, in continuous time ½ ∫ w(−γ) E‖ε − ε̂‖² dγ. Drawn from any density
-p and divided by p it has the same mean; only its variance, and so the speed of training, depends on p (De Sousa Ribeiro
-& Glocker 2024, §4.6). `uniform` takes uniform times of the noise schedule, p(γ) = 1/γ'(t).
+p and divided by p it has the same mean; only its variance, and so the speed of training, depends on p: Eq. 4.123 of De
+Sousa Ribeiro & Glocker (2024), of whom bare numbers of equations are. `uniform` takes uniform times of the noise
+schedule, p(γ) = 1/γ'(t).
 
 All of them map even numbers u ∈ [0, 1), stratified over the global batch, through the inverse of a distribution
 function, so the noise levels cover their density evenly. A share `FLOOR` of every density but `uniform` stays uniform,
@@ -63,7 +64,7 @@ class Proposal(NamedTuple):
 
 
 def uniform() -> Proposal:
-    """Uniform times of the schedule.
+    """Uniform times of the schedule, so that p(λ) = −dt/dλ, Eq. 4.102.
 
     >>> levels = uniform().draw({}, jnp.array([0.25]), lambda t: 15 * t - 10, None)
     >>> float(levels.gamma[0]), float(levels.weight[0])

@@ -5,8 +5,8 @@ schedules have no parameters ({}). Learned ones keep their two end points and th
 
     γ(t) = γ(0) (1 − h(t)) + γ(1) h(t),        h(0) = 0, h(1) = 1, h increasing,
 
-because in continuous time the bound depends on the end points alone (De Sousa Ribeiro & Glocker 2024,
-§4.3) and the shape only moves the variance of its estimate.
+because in continuous time the bound depends on the end points alone, Eq. 4.80 of De Sousa Ribeiro & Glocker (2024)
+(Kingma et al. 2021, Eq. 18), and the shape only moves the variance of its estimate.
 """
 
 from collections.abc import Callable

@@ -40,7 +40,8 @@ def importance(
     """(t, p(t)) with t of density p where u is uniform: p is constant on equal bins of [0, 1) of these probabilities.
 
     t = F⁻¹(u) for the distribution function F, so even u (stratified, say) give times that cover p evenly; and
-    f(t)/p(t) has the mean of f over uniform times. Probabilities must be positive and sum to 1.
+    f(t)/p(t) has the mean of f over uniform times, Eq. 4.114 of De Sousa Ribeiro & Glocker (2024). Probabilities must
+    be positive and sum to 1.
     """
     num_bins = probabilities.shape[0]
     upper = jnp.cumsum(probabilities)

@@ -1,7 +1,8 @@
 """Weightings w(λ) of the training objectives, as functions of the log-SNR λ = −γ, and the ELBOs they are averages of.
 
-w is always relative to the squared error of the noise under the ELBO's own measure (Eq. 4.116 of De Sousa Ribeiro &
-Glocker 2024), whatever the network predicts and however λ is drawn:
+w is always relative to the squared error of the noise under the ELBO's own measure, Eq. 4.113 and 4.116 of De Sousa
+Ribeiro & Glocker (2024), of whom bare numbers of equations are (Kingma et al. 2021, Eq. 19), whatever the network
+predicts and however λ is drawn:
 
     L_w = ½ E_t[w(λ_t) (−dλ/dt) ‖ε − ε̂‖²] = ½ ∫ w(λ) E‖ε − ε̂‖² dλ,        λ from λ_min to λ_max.
 
@@ -33,7 +34,7 @@ class Weighting(NamedTuple):
     weight: Callable[[LogSNR], Array]
     """λ -> w(λ) ≥ 0, with the shape and the floating dtype of λ."""
     monotone: bool
-    """Whether w is non-increasing in λ on the whole line."""
+    """Whether w is non-increasing in λ on the whole line: Eq. 4.148."""
 
 
 def elbo() -> Weighting:
@@ -48,7 +49,8 @@ def elbo() -> Weighting:
 def simple() -> Weighting:
     """w = sech(λ/2): E‖ε − ε̂‖² at uniform t of the cosine schedule (Ho et al. 2020, Nichol & Dhariwal 2021).
 
-    L_w = π E_t‖ε − ε̂‖². Not monotone: peak at 0. On another schedule the same loss has w = 1/(−dλ/dt), Eq. 4.95.
+    L_w = π E_t‖ε − ε̂‖², with the mean of Eq. 4.91. Not monotone: peak at 0. On another schedule the same loss has
+    w = 1/(−dλ/dt), Eq. 4.95.
 
     >>> float(simple().weight(0.0))
     1.0
@@ -187,14 +189,15 @@ class ElboMixture(NamedTuple):
 def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> ElboMixture:
     """The distribution of noise levels whose expected ELBO a monotone weighted objective is: §4.7.
 
-    Let L(λ) = ½ ∫_{λ_min}^λ E‖ε − ε̂‖² dλ' be the diffusion loss of a model of data with log-SNR λ, the expected −ELBO
-    of z_λ up to terms without parameters (Eq. 4.158). Integrating L_w by parts,
+    Let L(λ) = ½ ∫_{λ_min}^λ E‖ε − ε̂‖² dλ' be the diffusion loss of a model of data with log-SNR λ, Eq. 4.132, the
+    expected −ELBO of z_λ up to terms without parameters (Eq. 4.158). Integrating L_w by parts, Eq. 4.145,
 
         L_w = w(λ_max) L(λ_max) + ∫ −w'(λ) L(λ) dλ = total · E_{λ ~ mixture}[L(λ)].
 
-    In time its density is p_w(t) = density(λ_t) (−dλ/dt), Eq. 4.150, with the point mass at t = 0 and the distribution
-    function w(λ_t)/w(λ_1). The specification counts w(λ_max) L(λ_max) as a small constant and wants w(λ_max) = 0; here
-    it is kept, so L_w is exact for every w; for `elbo` the point mass is all there is.
+    the expectation of Eq. 4.152. In time its density is p_w(t) = density(λ_t) (−dλ/dt), Eq. 4.150, corrected, with the
+    point mass at t = 0 and the distribution function w(λ_t)/w(λ_1). The specification counts w(λ_max) L(λ_max) as a
+    small constant, Eq. 4.146, and wants w(λ_max) = 0, Eq. 4.149; here it is kept, so L_w is exact for every w; for
+    `elbo` the point mass is all there is.
 
     Raises ValueError for a weighting that is not monotone, and unless lambda_min < lambda_max are finite.
 

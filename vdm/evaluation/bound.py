@@ -167,9 +167,9 @@ class Evaluator:
     ) -> Evaluation:
         """The bound on every image of `source`, or `max_images` from all over it, with `num_draws` draws each.
 
-        `num_steps` is T, None continuous time. Where T divides the draws, they are the exact sum over all T terms.
-        `scheme` is as in `estimates`. In another precision than float32, `IMAGES` of the images are evaluated once more
-        in float32, with the same draws: see `Evaluation.rounding`.
+        `num_steps` is T, None continuous time. Where T divides the draws, they are the exact sum over all T terms, Eq.
+        3.105 of De Sousa Ribeiro & Glocker (2024). `scheme` is as in `estimates`. In another precision than float32,
+        `IMAGES` of the images are evaluated once more in float32, with the same draws: see `Evaluation.rounding`.
         """
         of_all = selected(len(source), max_images)
         again = selected(len(source), min(IMAGES, len(of_all)))

@@ -90,7 +90,7 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
 
 NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
 TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
-"""Whether one call of twice the batch is faster than two, by platform: measured on CPUs alone (docs/howto/guidance.md)."""
+"""Whether one call of twice the batch is faster than two, by platform: measured on CPUs alone (guidance how-to)."""
 
 
 def together(guidance_batch: str) -> bool:

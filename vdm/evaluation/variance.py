@@ -1,6 +1,7 @@
 """How noisy the one-draw estimate of the bound is, by noise schedule and by the sampling of times: Fig. 4b of VDM.
 
-In continuous time every schedule between the same end points has the same bound, but not the same noise.
+In continuous time every schedule between the same end points has the same bound, Eq. 4.80 of De Sousa Ribeiro & Glocker
+(2024), but not the same noise.
 """
 
 import functools

@@ -101,7 +101,10 @@ def flow_matching(gamma_min: float, gamma_max: float, t: Float[np.ndarray, " poi
 def time_density(
     weighting: Weighting, gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, " points"]:
-    """p_w(t) on the cosine schedule, the density in time of `weightings.elbo_mixture`: Eq. 4.150, without the atom."""
+    """p_w(t) on the cosine schedule, the density in time of `weightings.elbo_mixture`, without the atom.
+
+    Eq. 4.150 of De Sousa Ribeiro & Glocker (2024), corrected.
+    """
     mixture = weightings_lib.elbo_mixture(weighting, -gamma_max, -gamma_min)
     cosine = schedules_lib.cosine(gamma_min, gamma_max)
     gamma, slope = schedules_lib.gamma_and_slope(cosine, {}, jnp.asarray(t, jnp.float32))

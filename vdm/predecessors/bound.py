@@ -1,4 +1,7 @@
-"""What a `LatentModel` is trained for: the bound, with β, warm-up of the KL and free bits as options."""
+"""What a `LatentModel` is trained for: the bound, with β, warm-up of the KL and free bits as options.
+
+Bare numbers of equations are those of De Sousa Ribeiro & Glocker (2024).
+"""
 
 import functools
 from collections import namedtuple

@@ -14,7 +14,7 @@ import vdm
 from vdm import parallel, precisions
 from vdm.config import TrainingConfig
 from vdm.errors import one_line
-from vdm.files import cache_root
+from vdm.files import cache_path
 from vdm.programs import compilation
 from vdm.programs.environment import VARIABLES
 from vdm.runs.records import git_revision, versions
@@ -84,9 +84,10 @@ def of_caches() -> dict[str, Any]:
     """Folders of what can be made again, and how much is in them."""
     compilation.keep()
     tfds = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    own = cache_path("")
     folders = {
         "JAX programs": jax.config.values["jax_compilation_cache_dir"],
-        "vdm (VDM_CACHE)": str(cache_root()),
+        "vdm (VDM_CACHE)": None if own is None else str(own),
         "data (TFDS_DATA_DIR)": os.path.expanduser(tfds),
     }
     return {name: _folder(path) for name, path in folders.items()}

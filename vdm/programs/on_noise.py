@@ -90,7 +90,7 @@ def noise_of(source: Run) -> OfConfig:
     low, high = (round(float(gamma), 3) for gamma in gamma_of(source)(jnp.asarray([0.0, 1.0])))
     digest = weights_digest(parallel.to_host(source.variables["schedule"]))
     name = parts.canonical("schedule", source.config.schedule.name)
-    return OfConfig(str(source.path), source.step, f"{name} {digest}", low, high)
+    return OfConfig(source.name, source.step, f"{name} {digest}", low, high)
 
 
 def gamma_of(source: Run) -> Schedule:

@@ -15,6 +15,7 @@ from vdm.files import check_writable
 from vdm.programs import kinds, streams
 from vdm.programs.hooks import Hook
 from vdm.programs.loop import run
+from vdm.programs.report import report_of_training
 from vdm.progress import progress_of
 from vdm.runs import trackers
 from vdm.runs.kinds import resolve
@@ -80,4 +81,7 @@ def train(
     config = resolve(config, dataset)
     task = kind.task(config, model)
     hooks = [*hooks, *kind.samples(config, task.model, dataset, console)]
-    return run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
+    result = run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
+    if parallel.is_main():
+        report_of_training(workdir, dataset, console)
+    return result

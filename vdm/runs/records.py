@@ -20,6 +20,7 @@ from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.predecessors.config import PredecessorConfig
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
+from vdm.runs.places import CARD, is_released, located
 
 RUNS: tuple[type, ...] = (Config, PredecessorConfig)
 """Classes of the configs of what `vdm train` trains; `vdm.runs.kinds` has what they describe."""
@@ -44,6 +45,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
     by hand in what decides the training.
     """
+    path = located(path)
     where = path / "config.json"
     if where.exists():
         values = _read_config_file(path)
@@ -103,9 +105,10 @@ def _read_config_file(path: Path) -> dict[str, Any]:
 def read_record(path: Path) -> dict[str, Any]:
     """run.json of the run in `path`, {} if there is none: of what is used of it, each is of its type.
 
-    Raises `InputError` for another.
+    A released model's card has the same of it. Raises `InputError` for another.
     """
-    where = path / "run.json"
+    path = located(path)
+    where = path / (CARD if is_released(path) else "run.json")
     record = read_json(where, {})
     field(record, "data", dict, where, {})
     field(record, "config", dict, where, {})

@@ -97,7 +97,7 @@ def cosine() -> Grid:
 
 
 def grid(gamma: GammaFn, num_steps: int, power: int = 1) -> Float[Array, " points"]:
-    """γ((i/T)^power) for i = T … 0: the grid of the T-step model.
+    """γ((i/T)^power) for i = T … 0: the grid of the T-step model, Eq. 3.50 of De Sousa Ribeiro & Glocker (2024).
 
     Raises ValueError unless num_steps and power are whole numbers ≥ 1 and gamma is a function.
     """

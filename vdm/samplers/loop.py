@@ -1,4 +1,7 @@
-"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`."""
+"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`.
+
+The chain of Eq. 3.101 of De Sousa Ribeiro & Glocker (2024).
+"""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -71,7 +74,7 @@ class Sampler(NamedTuple):
 
 
 def of_moments(moments: MomentsFn) -> Sampler:
-    """The sampler whose steps are mean + std ε: one call a step, and no memory."""
+    """The sampler whose steps are mean + std ε, Eq. 3.24: one call a step, and no memory."""
 
     def step(keys: Keys, denoise: predictions.Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         mean, std, x_hat = moments(denoise, z, gamma_t, gamma_s)

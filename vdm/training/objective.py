@@ -84,13 +84,14 @@ def loss_and_gradients(
 
     `proposal` is the state of the objective's proposal.
 
-    The network follows the bound with its diffusion loss L weighted by w(λ). The schedule's end
-    points and the likelihood follow the bound itself. The shape of a learned schedule follows the second moment of one
-    draw's weighted loss, E[(w L)²] = E[w L]² + Var[w L]. In continuous time it does not move E[w L], so that is the
-    gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape moves both: the gradient is 2 E[w L]
-    times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held fixed. Both pull; what the shape can
-    win of the bound falls as 1/T, and from some T on the variance decides. (The gradient of the bound alone is then all
-    noise, and Adam a random walk, away from where training is quiet: docs/results/discrete_vs_continuous.md.)
+    The network follows the bound with its diffusion loss L weighted by w(λ), Eq. 4.90 of De Sousa Ribeiro & Glocker
+    (2024). The schedule's end points and the likelihood follow the bound itself. The shape of a learned schedule
+    follows the second moment of one draw's weighted loss, E[(w L)²] = E[w L]² + Var[w L]. In continuous time it does
+    not move E[w L], so that is the gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape
+    moves both: the gradient is 2 E[w L] times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held
+    fixed. Both pull; what the shape can win of the bound falls as 1/T, and from some T on the variance decides. (The
+    gradient of the bound alone is then all noise, and Adam a random walk, away from where training is quiet:
+    docs/results/discrete_vs_continuous.md.)
 
     The batch's mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the one backward pass through the
     network gives, example by example; they are weighted with 2 w_i L_i and pulled back through the schedule. Where w_i

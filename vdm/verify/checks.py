@@ -161,7 +161,9 @@ def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """L_T = ½ Σ_i expm1(γ_t − γ_s) Var(ε|z_t), which falls with T to L_∞ = ½ ∫ Var(ε|z) dγ: Eq. A.38, 3.111.
+    """L_T = ½ Σ_i expm1(γ_t − γ_s) Var(ε|z_t), which falls with T to L_∞ = ½ ∫ Var(ε|z) dγ.
+
+    Eq. 3.105 and A.38; Eq. 3.111.
 
     Nothing here is random: all T steps are taken, and the mean over x and ε is a quadrature.
     """

@@ -1,0 +1,6 @@
+"""To come."""
+
+
+def commands() -> str:
+    """To come."""
+    return ""

@@ -1,0 +1,6 @@
+"""To come."""
+
+
+def config_fields() -> str:
+    """To come."""
+    return ""

@@ -1,0 +1,6 @@
+"""To come."""
+
+
+def parts() -> str:
+    """To come."""
+    return ""
