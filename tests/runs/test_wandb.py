@@ -57,7 +57,7 @@ def test_a_run_that_goes_on_is_one_run_of_wandb_with_each_row_once(tmp_path: Pat
                 (8, "train", 18.0), (8, "test", 28.0), (8, "final", 1.5)]  # fmt: skip
     assert numbers == [(step, f"{kind}/bits_per_dim", value) for step, kind, value in expected]
     assert not any("stderr" in name or name.partition("/")[2] == "sample" for row in rows for name in row)
-    pictures = [(row["step"], row["test/samples"]["width"]) for row in rows if "test/samples" in row]
+    pictures = [(row["step"], row["test/samples/width"]) for row in rows if "test/samples/width" in row]
     assert pictures == [(4, 6), (6, 6), (8, 6)]
     # To wandb, rows are numbered through: it drops what has an earlier number.
     assert [row["_step"] for row in rows] == list(range(len(rows)))

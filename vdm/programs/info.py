@@ -16,11 +16,11 @@ from vdm.config import TrainingConfig
 from vdm.errors import one_line
 from vdm.files import cache_path
 from vdm.programs import compilation
-from vdm.programs.environment import VARIABLES
 from vdm.runs.records import git_revision, versions
 
-OWN_VARIABLES = ("VDM_", "WANDB_", "OMP_NUM_THREADS", "PYTHONPATH", "XDG_CACHE_HOME", *VARIABLES)
-"""What the names of variables begin with that matter here."""
+MATTERING = ("VDM_", "JAX_", "XLA_", "TFDS_", "CUDA_", "NVIDIA_", "LIBTPU_", "ORBAX_", "WANDB_", "HF_", "OMP_", "XDG_CACHE",
+             "PYTHONPATH")  # fmt: skip
+"""What the names of variables begin with that decide what programs here do."""
 
 SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 """In the names of variables whose values nobody should see."""
@@ -31,13 +31,14 @@ IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 def collected() -> dict[str, dict[str, Any]]:
     """By group, what is known by name: numbers and texts."""
+    environment = of_environment(dict(os.environ))  # before it is changed
     return {
         "versions": of_versions(),
         "machine": of_machine(),
         "devices": of_devices(),
         "caches": of_caches(),
         "extras": of_extras(),
-        "environment": of_environment(dict(os.environ)),
+        "environment": environment,
     }
 
 
@@ -96,14 +97,13 @@ def of_caches() -> dict[str, Any]:
 def of_extras() -> dict[str, str]:
     """The optional groups of packages, and of each package the version that is there."""
     try:
-        requirements = importlib.metadata.requires("vdm") or []
+        names = importlib.metadata.metadata("vdm").get_all("Provides-Extra") or []
     except importlib.metadata.PackageNotFoundError:
         return {"unknown": "vdm runs from its source and is not installed"}
-    extras: dict[str, list[str]] = {}
-    for requirement in requirements:
-        if named := re.match(r"""([\w.-]+).*;.*\bextra == ["']([\w-]+)["']""", requirement):
-            extras.setdefault(named[2], []).append(f"{named[1]} {_installed(named[1])}")
-    return {name: ", ".join(dict.fromkeys(packages)) for name, packages in extras.items()}
+    return {
+        extra: ", ".join(f"{name} {_installed(name, *inner)}" for name, *inner in _needed("vdm", extra))
+        for extra in names
+    }
 
 
 def of_environment(variables: dict[str, str]) -> dict[str, str]:
@@ -115,15 +115,26 @@ def of_environment(variables: dict[str, str]) -> dict[str, str]:
     return {
         name: "(set)" if SECRET.search(name) else _shown(IN_URL.sub("…@", value))
         for name, value in sorted(variables.items())
-        if name.startswith(OWN_VARIABLES)
+        if name.startswith(MATTERING)
     }
 
 
-def _installed(package: str) -> str:
+def _needed(package: str, extra: str) -> list[tuple[str, ...]]:
+    """What an extra of an installed package needs: names, each with the extra of that package which is needed."""
+    pattern = rf"""([\w.-]+)(?:\[([\w-]+)\])?[^;]*;.*\bextra == ["']{re.escape(extra)}["']"""
+    found = (re.match(pattern, requirement) for requirement in importlib.metadata.requires(package) or ())
+    return list(dict.fromkeys(tuple(filter(None, match.groups())) for match in found if match))
+
+
+def _installed(package: str, *extras: str) -> str:
+    """Its version; "missing" if it, or what an extra of it needs, is not there."""
     try:
-        return importlib.metadata.version(package)
+        version = importlib.metadata.version(package)
+        for name, *_ in (needed for extra in extras for needed in _needed(package, extra)):
+            importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
+    return version
 
 
 def _processor() -> str:
