@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def command(name: str, arguments: Sequence[str]) -> None:
         except (ValueError, flags.Error) as error:
             errors.append(str(error))
         except SystemExit as stopped:  # --help
-            assert not stopped.code, stopped
+            errors += [f"status {stopped.code}"] if stopped.code else []
         else:
             errors.append("read no command line")
     assert not errors, f"vdm {name} {' '.join(arguments)}: {errors[0]}"
@@ -63,8 +64,6 @@ def read_config(path: Path, *kinds: type) -> Any:
 
 def _run(program: Any, description: Any, define: Any, default: Any = None, comparison: Any = None, own: Any = None,
          kinds: Sequence[type] = (Config,)) -> int:  # fmt: skip
-    import sys
-
     define()
     command_line._parse(sys.argv, description, define.__module__, default, comparison, own, kinds)
     command_line.config()

@@ -62,10 +62,13 @@ def check_vdm(words: list[str]) -> None:
 
 
 def check_script(path: str, arguments: list[str]) -> None:
-    """It is there, and its source, or that of its parts, has the flags."""
-    folder = (ROOT / path).with_name(Path(path).stem + "_parts")
-    assert (ROOT / path).is_file(), f"no {path}"
-    source = "".join(file.read_text() for file in [ROOT / path, *folder.glob("*.py")])
+    """It is there, and its source, or that of its parts and of programs that it imports, has the flags."""
+    file = ROOT / path
+    assert file.is_file(), f"no {path}"
+    imported = re.findall(r"^from (vdm\.programs[\w.]*) import", file.read_text(), flags=re.M)
+    files = [file, *file.with_name(f"{file.stem}_parts").glob("*.py")]
+    files += [ROOT / f"{module.replace('.', '/')}.py" for module in imported]
+    source = "".join(each.read_text() for each in files if each.is_file())
     given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
     unknown = {flag for flag in given if f'"{flag}"' not in source and not flag.startswith("--config")}
     assert not unknown, f"{path} has no {sorted(unknown)}"
