@@ -83,12 +83,14 @@ def completions(line: str, table: Mapping[str, Any]) -> list[str]:
 def read_table() -> dict[str, Any]:
     """The table of this version of the package: the kept one, or a new one, made in a process of its own."""
     folder = files.cache_folder("completion")
-    path = None if folder is None else folder / f"{_version()}.json"
+    if folder is None:
+        return _made()
+    path = folder / f"{_version()}.json"
     try:
-        return reading.read_json(path) if path is not None else _made()
+        return reading.read_json(path)
     except InputError:
         made = _made()
-    for old in path.parent.glob("*.json"):
+    for old in folder.glob("*.json"):
         old.unlink(missing_ok=True)
     files.write_json(path, made)
     return made

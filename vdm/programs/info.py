@@ -18,7 +18,7 @@ from vdm.files import cache_path
 from vdm.programs import compilation
 from vdm.runs.records import git_revision, versions
 
-MATTERING = ("VDM_", "JAX_", "XLA_", "TFDS_", "CUDA_", "NVIDIA_", "LIBTPU_", "ORBAX_", "WANDB_", "HF_", "OMP_", "XDG_CACHE",
+MATTERING = ("VDM_", "JAX_", "XLA_", "TFDS_", "CUDA_", "NVIDIA_", "LIBTPU_", "ORBAX_", "WANDB_", "HF_", "OMP_", "XDG_",
              "PYTHONPATH")  # fmt: skip
 """What the names of variables begin with that decide what programs here do."""
 
