@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train verify test quick lint package floors newest
+.PHONY: train verify test quick lint package floors newest examples
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
@@ -42,3 +42,7 @@ newest:
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .[dev]
 	touch $@ .venv/installed
+
+# The worked examples at full size, with the seconds of each; VDM_EXAMPLES=small runs them in seconds.
+examples: .venv/installed-dev
+	$(BIN)/python -m docs_hooks.examples

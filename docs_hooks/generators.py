@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 from docs_hooks.commands import commands
 from docs_hooks.config_fields import config_fields
+from docs_hooks.equations import equations
+from docs_hooks.models_table import models_table
 from docs_hooks.parts import parts
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "config_fields": config_fields,
+    "equations": equations,
+    "models_table": models_table,
     "parts": parts,
 }

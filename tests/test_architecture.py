@@ -21,7 +21,7 @@ ROOMS = [
     {"training", "evaluation", "predecessors"},
     {"plots"},
     {"runs"},
-    {"comparisons"},
+    {"comparisons", "report"},
     {"programs", "export", "verify", "official"},
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -2,17 +2,20 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from vdm import parallel, plots
 from vdm.data.selection import VERSION
 from vdm.errors import Stopped
 from vdm.evaluation.bound import Evaluation, bin_centers, exact_draws, total_with_error
 from vdm.evaluation.images import NonFiniteLatents
+from vdm.files import write_json
 from vdm.keys import Stream
 from vdm.plots import samples as pictures
 from vdm.programs import captions
@@ -245,11 +248,24 @@ class Plot(Hook):
         plots.variance(folder / "variance.png", records)
         plots.schedule(folder / "schedule.png", t, gamma)
         plots.times(folder / "times.png", bin_centers(), result.time_mean, result.time_std, result.diffusion)
+        write_curves(folder / "curves.json", session.step, t, gamma, result)
         for name in ("schedule", "times"):
             session.show(name, folder / f"{name}.png")
 
     def finish(self, session: Session) -> None:
         self(session)
+
+
+def write_curves(
+    path: Path, step: int, t: Float[np.ndarray, " points"], gamma: Float[np.ndarray, " points"], result: Evaluation
+) -> None:
+    """What schedule.png and times.png show, as numbers: `vdm report` draws them; null in bins of t without draws."""
+
+    def plain(values: np.ndarray) -> list[float | None]:
+        return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
+
+    times = {"t": plain(bin_centers()), "mean": plain(result.time_mean), "std": plain(result.time_std)}
+    write_json(path, {"step": step, "schedule": {"t": plain(t), "gamma": plain(gamma)}, "times": times})
 
 
 class Save(Hook):

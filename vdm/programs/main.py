@@ -25,7 +25,10 @@ COMMANDS = {
     "decompress": ("vdm.programs.commands.decompress", "Restore the images of a compressed file, bit for bit."),
     "codec-info": ("vdm.programs.commands.codec_info", "Describe a compressed file, and check that it is intact."),
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
+    "push": ("vdm.programs.commands.push", "Release a trained run, in a folder or on the Hugging Face hub."),
+    "pull": ("vdm.programs.commands.pull", "Fetch a released model, which vdm:NAME then opens."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
+    "report": ("vdm.programs.commands.report", "Write one HTML page about a run, or about several side by side."),
     "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
     "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
 }

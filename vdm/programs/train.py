@@ -15,7 +15,9 @@ from vdm.files import check_writable
 from vdm.programs import kinds, streams
 from vdm.programs.hooks import Hook
 from vdm.programs.loop import run
+from vdm.programs.report import report_of_training
 from vdm.progress import progress_of
+from vdm.runs import trackers
 from vdm.runs.kinds import resolve
 from vdm.runs.records import checkpoint_steps
 from vdm.runs.texts import read_text
@@ -65,6 +67,7 @@ def train(
     workdir, hooks = Path(workdir), kind.hooks() if hooks is None else list(hooks)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
     parallel.on_main(lambda: check_writable(workdir, "--workdir"))
+    trackers.check(config.training.loggers)
     given = [] if model is None else ["model"]
     text = read_text(workdir) if checkpoint_steps(workdir) else None
     if dataset is None:
@@ -78,4 +81,7 @@ def train(
     config = resolve(config, dataset)
     task = kind.task(config, model)
     hooks = [*hooks, *kind.samples(config, task.model, dataset, console)]
-    return run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
+    result = run(task, config, workdir, dataset, hooks, console, given, profile, init_from)
+    if parallel.is_main():
+        report_of_training(workdir, dataset, console)
+    return result

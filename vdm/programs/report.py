@@ -1,0 +1,126 @@
+"""`vdm report`: one HTML page of a run, or of several side by side; training ends with that of its own."""
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vdm import parts
+from vdm.config import to_dict
+from vdm.data import Dataset, examples, load, selected
+from vdm.errors import InputError
+from vdm.files import replace_text
+from vdm.plots.images import grid
+from vdm.plots.samples import is_image
+from vdm.programs import config_files
+from vdm.report import Collected, collect, page
+from vdm.report.collect import list_of
+from vdm.report.configs import FILLED, flat
+from vdm.report.numbers import shown_value
+from vdm.runs.records import RUNS, read_config
+
+NAME = "report.html"
+EXAMPLES = 64
+"""Test images that a report shows."""
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the page of these runs to `out`, by default report.html in the first one's folder; returns where.
+
+    Raises `InputError` for a folder that is no run's.
+    """
+    found = []
+    for path in runs:
+        with _examples_of(path) as data:
+            found.append(collect(path, data))
+    out = runs[0] / NAME if out is None else out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(out, page(found, [commands(run) for run in found]))
+    return out
+
+
+def report_of_training(path: Path, dataset: Dataset, console: Console) -> None:
+    """The report of a run that has just been trained. Whatever goes wrong is one line on the console: the run stays."""
+    try:
+        draw_examples(dataset, path / "plots" / "data.png")
+        console.print(f"report: {write_report([path])}", soft_wrap=True, markup=False)
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        console.print(f"warning: no report was written: {said}", style="yellow", markup=False)
+
+
+def draw_examples(dataset: Dataset, path: Path) -> None:
+    """A grid of test images, from all over the split; of vectors nothing: their samples are drawn beside the data."""
+    if is_image(dataset.info.shape):
+        some = examples(dataset.test, selected(len(dataset.test), EXAMPLES))["image"]
+        grid(some, path, dataset.info.levels, f"{dataset.info.name}: test images")
+
+
+def commands(run: Collected) -> dict[str, str]:
+    """Command lines that train a run anew, evaluate it, draw samples from it and make its report."""
+    sessions = list_of(run.record, "sessions", dict)
+    made = sessions[-1].get("given") if sessions else None
+    again = None if made or not run.config else training_command(run.config, f"runs/{run.name}")
+    where = shlex.quote(f"--workdir={run.path}")
+    return ({"Train the same run again": again} if again else {}) | {
+        "Measure its bits/dim on the test split": f"vdm evaluate {where}",
+        "Draw samples from it": f"vdm sample {where} --num=64",
+        "Write this report anew": f"vdm report {shlex.quote(str(run.path))}",
+    }
+
+
+def training_command(config: Mapping[str, Any], workdir: str) -> str | None:
+    """`vdm train` with the config that comes with vdm and is nearest, and what differs from it; None without one.
+
+    Fields that are read from the data are left to the data.
+    """
+    found = {name: overrides for name in config_files.names() if (overrides := _overrides(name, config)) is not None}
+    if not found:
+        return None
+    name = min(found, key=lambda each: len(found[each]))
+    imports = [f"--import={','.join(given)}"] if (given := list_of(config, "imports", str)) else []
+    flags = [f"--config.{field}={shown_value(value)}" for field, value in found[name].items()]
+    return shlex.join(["vdm", "train", f"--config={name}", *imports, *flags, f"--workdir={workdir}"])
+
+
+def _overrides(name: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a config that a file sets otherwise; None if they are of different tasks."""
+    try:
+        base = flat(to_dict(config_files.load(config_files.find(name), RUNS).config))
+    except InputError:
+        return None
+    wanted = flat(dict(config))
+    if base.keys() != wanted.keys():
+        return None
+    base = {field: list(value) if isinstance(value, tuple) else value for field, value in base.items()}
+    of_data = {field for field in FILLED if base.get(field) is None}
+    return {
+        field: value
+        for field, value in wanted.items()
+        if value != base[field] and field not in of_data and field != "imports"
+    }
+
+
+@contextmanager
+def _examples_of(path: Path) -> Iterator[Path | None]:
+    """A picture of a run's data, drawn for now, where the run has none and its data need no download."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / "data.png"
+        try:
+            if not (path / "plots" / "data.png").exists():
+                config = read_config(path, *RUNS).data
+                if _is_at_hand(config.name):
+                    draw_examples(load(config), drawn)
+        except InputError:  # no run, or data that were moved: the page goes without
+            pass
+        yield drawn if drawn.exists() else None
+
+
+def _is_at_hand(name: str) -> bool:
+    """Whether data come with packages, or are files: those of TFDS may have to be downloaded."""
+    kind = name.partition(":")[0].partition("(")[0]
+    return kind in parts.names("source") and kind != "tfds"

@@ -1,0 +1,240 @@
+"""`collect`: from the folder of a run to all that its report shows. It reads, and writes nothing.
+
+What is missing or damaged is left out, and `Collected.missing` says so in a line each.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vdm.errors import InputError
+from vdm.reading import is_whole, read_json, read_text
+from vdm.report.numbers import is_number
+from vdm.report.pictures import Picture, evenly, picture
+from vdm.runs.records import checkpoint_steps, read_metrics
+
+FRAMES = 12
+"""Pictures of samples over training, at most."""
+MOST_FILES = 40
+"""Evaluations, scores or comparisons, at most."""
+PLOTS = ("schedule", "times")
+"""Pictures that stand in where plots/curves.json is missing, as it is in runs of earlier versions."""
+TOTALS = {"bits_per_dim": "bits/dim", "cost": "weighted squared error", "cross_entropy": "nats"}
+"""What logs may call the quantity that a run is judged by, and its unit."""
+
+Read = TypeVar("Read")
+
+
+@dataclass
+class Collected:
+    """What the folder of a run has."""
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    """config.json, nested."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """run.json: data, sessions, what it started from."""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of metrics.jsonl."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """evaluation.json."""
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The files in evaluations/, by name."""
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The metrics.json of sets of samples, by folder."""
+    comparisons: dict[str, tuple[str, Picture | None]] = field(default_factory=dict)
+    """By folder, the Markdown tables of comparisons of this run, and a figure."""
+    curves: dict[str, Any] = field(default_factory=dict)
+    """plots/curves.json: γ(t), and the loss by time."""
+    plots: dict[str, Picture] = field(default_factory=dict)
+    """Figures of `PLOTS` where there are no curves."""
+    data: Picture | None = None
+    """Examples of the test split."""
+    samples: list[Picture] = field(default_factory=list)
+    """Over training, the final ones last."""
+    reconstructions: list[Picture] = field(default_factory=list)
+    """The same of test images and what a model with latents makes of them."""
+    parameters: int | None = None
+    """Of the network."""
+    steps_saved: int | None = None
+    """Of the newest checkpoint."""
+    missing: list[str] = field(default_factory=list)
+    """What is not there, or cannot be read."""
+
+    @property
+    def name(self) -> str:
+        """Its folder's."""
+        return self.path.resolve().name
+
+    @property
+    def steps(self) -> int:
+        """Steps done, as far as anything in the folder tells."""
+        logged = [record["step"] for record in self.metrics]
+        return max([*logged, self.steps_saved or 0, _whole(self.evaluation.get("checkpoint_step"))])
+
+    @property
+    def steps_in_all(self) -> int:
+        """Steps that the config asks for; 0 where it is lost."""
+        return _whole(table_of(self.config, "training").get("steps"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has made its final evaluation."""
+        return bool(self.evaluation) and _whole(self.evaluation.get("checkpoint_step")) >= self.steps_in_all
+
+    @property
+    def total(self) -> str:
+        """What its logs call the quantity that it is judged by."""
+        return next((name for name in TOTALS if any(name in record for record in self.metrics)), "bits_per_dim")
+
+    @property
+    def seconds(self) -> float | None:
+        """Time spent in training steps, by the speed that each log line has."""
+        batch, before, seconds = _whole(table_of(self.config, "training").get("batch_size")), 0, 0.0
+        for record in self.of_kind("train"):
+            speed: Any = record.get("images_per_second")
+            if is_number(speed) and speed > 0:
+                seconds += (record["step"] - before) * batch / speed
+            before = record["step"]
+        return seconds or None
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """Records of the logs of one kind: "train", "evaluation", "final", "metrics"."""
+        return [record for record in self.metrics if record["kind"] == kind]
+
+
+def collect(path: Path, data: Path | None = None) -> Collected:
+    """All that the report of the run in `path` shows; `data` is a picture of examples, by default plots/data.png.
+
+    Raises `InputError` if the folder is no run's.
+    """
+    if not any((path / name).is_file() for name in ("config.json", "run.json")):
+        hint = "no such folder" if not path.is_dir() else "has no config.json, so no run; vdm train makes one"
+        raise InputError(f"{path}: {hint}")
+    found = Collected(path)
+    read = _Reader(found)
+    found.record = read(lambda: read_json(path / "run.json"), {})
+    copied = table_of(found.record, "config")
+    found.config = read(lambda: read_json(path / "config.json"), copied)
+    found.metrics = read(lambda: sorted(read_metrics(path / "metrics.jsonl"), key=lambda each: each["step"]), [])
+    if not found.metrics:
+        found.missing.append("metrics.jsonl has no records yet: there are no curves.")
+    found.evaluation = read(lambda: read_json(path / "evaluation.json", {}), {})
+    found.evaluations = dict(read.tables(path, "evaluations/*.json"))
+    found.scores = dict(read.tables(path, "samples/*/metrics.json")) | dict(read.tables(path, "metrics.json"))
+    found.curves = read(lambda: read_json(path / "plots" / "curves.json", {}), {})
+    if not found.curves:
+        there = {name: path / "plots" / f"{name}.png" for name in PLOTS}
+        found.plots = {name: shown for name, file in there.items() if (shown := read.picture(file, name))}
+    found.data = read.picture(data or path / "plots" / "data.png", "test data")
+    found.samples = read.frames(path / "samples", "")
+    found.reconstructions = read.frames(path / "samples", "_reconstructions")
+    found.comparisons = dict(read.comparisons(path))
+    steps = checkpoint_steps(path)
+    found.steps_saved = steps[-1] if steps else None
+    if steps:
+        found.parameters = read(lambda: _parameters(path / "checkpoints" / str(steps[-1])), None)
+    else:
+        found.missing.append("There is no checkpoint: nothing can be evaluated or sampled yet.")
+    _say_what_is_missing(found)
+    return found
+
+
+def table_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A table inside another one; {} where there is none.
+
+    >>> table_of({"data": {"name": "digits"}}, "data"), table_of({"data": 3}, "data")
+    ({'name': 'digits'}, {})
+    """
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(values: Mapping[str, Any], name: str, kind: type = object) -> list[Any]:
+    """The elements of a list in a table that are of a kind; [] where there is none.
+
+    >>> list_of({"sessions": [{}, 3]}, "sessions", dict), list_of({"sessions": 3}, "sessions")
+    ([{}], [])
+    """
+    value = values.get(name)
+    return [each for each in value if isinstance(each, kind)] if isinstance(value, list) else []
+
+
+class _Reader:
+    """Reads what can be read; of the rest, `found.missing` has a line each."""
+
+    def __init__(self, found: Collected):
+        self._found = found
+
+    def __call__(self, read: Callable[[], Read], otherwise: Any) -> Any:
+        try:
+            return read()
+        except (InputError, OSError) as error:
+            self._found.missing.append(str(error).removeprefix(f"{self._found.path}/"))
+            return otherwise
+
+    def tables(self, path: Path, pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for file in islice(sorted(path.glob(pattern)), MOST_FILES):
+            table = self(lambda file=file: read_json(file), None)  # type: ignore[misc]
+            if table is not None:
+                yield (file.parent.name if file.name == "metrics.json" else file.stem), table
+
+    def picture(self, file: Path, title: str, step: int | None = None) -> Picture | None:
+        found: Picture | None = self(lambda: picture(file, title, step), None) if file.is_file() else None
+        return found
+
+    def frames(self, folder: Path, suffix: str) -> list[Picture]:
+        """step_00000500.png, …, and final.png."""
+        files = evenly([f for f in sorted(folder.glob(f"step_*{suffix}.png")) if is_whole(_step(f, suffix))], FRAMES)
+        frames = [self.picture(f, f"step {int(_step(f, suffix)):,}", int(_step(f, suffix))) for f in files]
+        last = self.picture(folder / f"final{suffix}.png", "the end of training")
+        return [frame for frame in (*frames, last) if frame is not None]
+
+    def comparisons(self, path: Path) -> Iterator[tuple[str, tuple[str, Picture | None]]]:
+        for file in islice(sorted(path.glob("*/*.md")), MOST_FILES):
+            if file.with_suffix(".json").is_file():
+                text = self(lambda file=file: read_text(file), None)  # type: ignore[misc]
+                if text is not None:
+                    yield file.parent.name, (text, self.picture(file.with_suffix(".png"), file.parent.name))
+
+
+def _step(file: Path, suffix: str) -> str:
+    return file.stem.removeprefix("step_").removesuffix(suffix)
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def _parameters(checkpoint: Path) -> int:
+    """Numbers in the network's arrays, by the shapes that Orbax writes beside them."""
+    shapes = read_json(checkpoint / "state" / "_METADATA").get("tree_metadata", {})
+    count = 0
+    for name, of in shapes.items():
+        if name.startswith("('variables', 'network'"):
+            size = 1
+            for side in table_of(of, "value_metadata").get("write_shape") or []:
+                size *= side
+            count += size * ("write_shape" in table_of(of, "value_metadata"))
+    return count
+
+
+def _say_what_is_missing(found: Collected) -> None:
+    if not found.config:
+        found.missing.append("The config is lost: neither config.json nor run.json has one.")
+    if not found.samples and not found.reconstructions:
+        found.missing.append("There are no pictures of samples in samples/.")
+    if not found.evaluation:
+        found.missing.append("evaluation.json is written when training ends: there is no final evaluation yet.")
+
+
+def as_json(value: Any) -> str:
+    """JSON that may stand inside a script element: no "<" ends it.
+
+    >>> as_json({"name": "</script>"})
+    '{"name":"\\\\u003c/script>"}'
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")

@@ -1,0 +1,111 @@
+"""The config of runs as tables: what differs from the defaults, and between runs."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vdm import settings
+from vdm.report.collect import Collected
+from vdm.report.markup import Html, joined, scrolling, tag
+from vdm.report.numbers import shown_value
+from vdm.runs.records import RUNS, what
+
+FILLED = ("data.shape", "data.levels", "data.classes", "data.entries", "data.vocabulary")
+"""Fields that are read from the data: in a run they always differ from the default."""
+NOT_THERE = object()
+
+
+class Known(NamedTuple):
+    """What is known of a field."""
+
+    default: Any
+    doc: str
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"training.steps": 100, …}: nested tables by dotted name.
+
+    >>> flat({"seed": 0, "training": {"steps": 3}})
+    {'seed': 0, 'training.steps': 3}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def known(config: dict[str, Any]) -> dict[str, Known]:
+    """The fields of the class that a config is of, by name; {} of a task that is none of `vdm train`'s."""
+    by_task = {what({"task": kind().task} if hasattr(kind(), "task") else {}): kind for kind in RUNS}
+    kind = by_task.get(what(config))
+    if kind is None:
+        return {}
+    return {each.name: Known(_as_json(each.value), each.doc) for each in settings.settings(kind())}
+
+
+def differing(runs: Sequence[Collected]) -> list[str]:
+    """Fields that are not the same in all runs."""
+    configs = [flat(run.config) for run in runs]
+    names = dict.fromkeys(name for config in configs for name in config)
+    return [
+        name
+        for name in names
+        if any(config.get(name, NOT_THERE) != configs[0].get(name, NOT_THERE) for config in configs)
+    ]
+
+
+def of_one(run: Collected) -> Html:
+    """Every field with its default and its meaning; a row that differs from the default is marked."""
+    fields, values = known(run.config), flat(run.config)
+    changed = {
+        name
+        for name, value in values.items()
+        if name in fields and value != fields[name].default and name not in FILLED
+    }
+    rows = [
+        (name, name in changed, [shown_value(value), shown_value(fields[name].default) if name in fields else "–",
+                                 fields[name].doc if name in fields else ""])
+        for name, value in values.items()
+    ]  # fmt: skip
+    named = f"{len(changed)} of {len(values)} fields differ from their defaults"
+    return _table(["value", "default", "meaning"], rows, "Show only what differs from the defaults", named)
+
+
+def of_several(runs: Sequence[Collected]) -> Html:
+    """Every field of every run; a row that differs between them is marked."""
+    configs, between = [flat(run.config) for run in runs], differing(runs)
+    names = dict.fromkeys(name for config in configs for name in config)
+    rows = [
+        (name, name in between, [shown_value(config[name]) if name in config else "–" for config in configs])
+        for name in names
+    ]
+    named = f"{len(between)} of {len(names)} fields differ between the runs"
+    return _table([run.name for run in runs], rows, "Show only what differs between the runs", named)
+
+
+def _table(head: list[str], rows: list[tuple[str, bool, list[str]]], only: str, named: str) -> Html:
+    """With a search field and a box to tick, which report.js makes work; without it every row is shown."""
+    filters = tag(
+        "div",
+        tag(
+            "label", "Find a field ", tag("input", type="search", class_="find", autocomplete="off", spellcheck="false")
+        ),
+        tag("label", tag("input", type="checkbox", class_="only"), " ", only),
+        class_="filters js",
+    )
+    columns = [tag("th", name, scope="col") for name in ("field", *head)]
+    body = [
+        tag(
+            "tr",
+            tag("th", tag("code", name), tag("span", "differs", class_="mark") if changed else None, scope="row"),
+            *(tag("td", tag("code", cell) if head[k] != "meaning" else cell) for k, cell in enumerate(cells)),
+            class_="changed" if changed else None,
+        )
+        for name, changed, cells in rows
+    ]
+    whole = tag("table", tag("thead", tag("tr", *columns)), tag("tbody", *body), class_="config")
+    said = tag("p", named, ".", class_="said", role="status")
+    return tag("div", joined(said, filters, scrolling("Fields of the config", whole)), class_="filtered")
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,70 @@
+"""HTML as text: every string is escaped unless it is markup already."""
+
+import html
+from typing import Any
+
+
+class Html(str):
+    """Text that is markup: not to be escaped again."""
+
+    __slots__ = ()
+
+
+VOID = ("img", "input", "meta", "br")
+"""Elements without an end tag."""
+
+
+def tag(name: str, *children: Any, **attributes: Any) -> Html:
+    """An element. Children that are None are left out; in an attribute's name `_` is `-`, and a last one is dropped.
+
+    An attribute that is None or False is left out, and one that is True has no value.
+
+    >>> tag("a", "1 < 2", href="#x", class_="small")
+    '<a href="#x" class="small">1 &lt; 2</a>'
+    """
+    given = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
+    return Html(f"<{name}{given}>" if name in VOID else f"<{name}{given}>{joined(*children)}</{name}>")
+
+
+def joined(*children: Any) -> Html:
+    """One after the other.
+
+    >>> joined("a & b", None, tag("b", 1))
+    'a &amp; b<b>1</b>'
+    """
+    return Html("".join(escaped(child) for child in children if child is not None))
+
+
+def escaped(value: Any) -> Html:
+    """A value as text of a page; characters that no HTML may have are shown as \\x01."""
+    if isinstance(value, Html):
+        return value
+    text = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(value))
+    return Html(html.escape(text))
+
+
+def scrolling(label: str, *children: Any) -> Html:
+    """What may be wider than the page: it scrolls by itself, by the keyboard too."""
+    return tag("div", *children, class_="scroll", role="region", aria_label=label, tabindex="0")
+
+
+def table(label: str, head: list[Any], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> Html:
+    """A table with a heading in each first cell; columns `numbers` are aligned to the right."""
+
+    def cell(k: int, value: Any) -> Html:
+        kind = "number" if k in numbers else None
+        return tag("td", value, class_=kind) if k else tag("th", value, scope="row", class_=kind)
+
+    columns = [tag("th", name, scope="col", class_="number" if k in numbers else None) for k, name in enumerate(head)]
+    body = [tag("tr", *(cell(k, value) for k, value in enumerate(row))) for row in rows]
+    return scrolling(label, tag("table", tag("thead", tag("tr", *columns)), tag("tbody", *body)))
+
+
+def details(summary: Any, *children: Any) -> Html:
+    """What opens on demand."""
+    return tag("details", tag("summary", summary), *children)
+
+
+def _attribute(key: str, value: Any) -> str:
+    name = key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{escaped(value)}"'

@@ -1,0 +1,75 @@
+"""Pictures inside a page: PNG or WebP as data URIs, of so many bytes at most."""
+
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from vdm.errors import InputError
+from vdm.reading import read_bytes
+
+MOST_BYTES = 120_000
+"""Of one picture, before base64; larger ones are shrunk."""
+SMALLEST = 200
+"""Pixels of the longer side that shrinking stops at."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class Picture(NamedTuple):
+    """A picture of a run."""
+
+    title: str
+    """What it is called: "step 500"."""
+    uri: str
+    """data:image/…;base64,…"""
+    width: int
+    height: int
+    """Pixels."""
+    step: int | None = None
+    """The step that it was drawn at, where its name says so."""
+
+
+def picture(path: Path, title: str, step: int | None = None) -> Picture:
+    """A PNG file as it is where it is small, else as WebP: without loss, or shrunk until it is small.
+
+    Raises `InputError` for a file that is missing or no picture.
+    """
+    content = read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            image = opened.convert("RGBA" if "transparency" in opened.info else "RGB")
+    # Pillow raises what it likes for a damaged file.
+    except Exception as error:
+        raise InputError(f"{path}: is no picture that can be read") from error
+    if content.startswith(SIGNATURE) and len(content) <= MOST_BYTES // 4:
+        return Picture(title, _uri("png", content), *image.size, step)
+    size, encoded = image.size, _webp(image, lossless=True)
+    while len(encoded) > MOST_BYTES and max(image.size) > SMALLEST:
+        encoded = _webp(image, lossless=False)
+        if len(encoded) > MOST_BYTES:
+            image = image.resize([max(1, side * 3 // 4) for side in image.size], Image.Resampling.LANCZOS)
+    return Picture(title, _uri("webp", encoded), *size, step)
+
+
+def evenly(items: list[Path], most: int) -> list[Path]:
+    """At most so many, evenly spaced, with the first and the last.
+
+    >>> evenly([1, 2, 3, 4, 5, 6, 7], 3)
+    [1, 4, 7]
+    """
+    if len(items) <= most:
+        return items
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
+
+
+def _webp(image: Image.Image, lossless: bool) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=lossless, quality=80, method=4)
+    return file.getvalue()
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
