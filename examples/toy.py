@@ -23,7 +23,7 @@ from vdm import bounds, likelihoods, predictions, samplers, schedules, timesteps
 from vdm.data import examples, toys
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 100)
+STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 300)
 
 # %% [markdown]
 # ## The data
