@@ -79,8 +79,8 @@ for name, method in methods.items():
     rows[name] = drawn[:, 0]
 
 # %% [markdown]
-# Moment matching with enough steps of conjugate gradients is exact for Gaussian data: the error of its mean is chance. (A
-# spread a little below 1 is due to the steps of the sampler.) The others approximate, and the table shows what that
+# Moment matching with enough steps of conjugate gradients is exact for Gaussian data: the error of its mean is chance.
+# (A spread a little below 1 is due to the steps of the sampler.) The others approximate, and the table shows what that
 # costs. To the eye they are hard to tell apart:
 
 # %%
