@@ -84,8 +84,9 @@ for name in choices:
 # ## Are they good digits?
 #
 # An image can be far from its limit and still be a good digit, and the other way round. So we also compare
-# distributions: the energy distance 2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples and training images is 0
-# only if both have the same distribution. As many real test images show how small it can be at this sample size.
+# distributions: the energy distance 2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples and training images is 0 only if
+# both have the same distribution. (The estimate is unbiased, so it may fall a little below 0.) The same distance of as
+# many real test images shows what chance does at this sample size.
 
 
 # %%
