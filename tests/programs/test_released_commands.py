@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ROOT, error_line, run
+from own_files import pixels
 
 from vdm.programs.commands import compress, decompress, edit
 from vdm.runs.companions import open_companions
@@ -55,8 +56,9 @@ def test_a_compressed_file_knows_its_model(tmp_path: Path) -> None:
     decompress.main(["two.vdm", "--out=back", "--npz"])
     with np.load(tmp_path / "back" / "images.npz") as file:
         [images] = [file[name] for name in file.files if name == "images"]
-    test = open_run("vdm:digits").dataset.test
-    np.testing.assert_array_equal(images, [test[k]["image"] for k in range(2)])
+    # Which two of the test images is decided by chance.
+    there = pixels(open_run("vdm:digits").dataset.test)
+    assert [np.all(there == image, axis=(1, 2, 3)).any() for image in images] == [True, True]
 
 
 def test_edit(tmp_path: Path) -> None:
