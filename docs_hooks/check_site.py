@@ -1,8 +1,7 @@
 """Looks at a built site in Chromium: `python -m docs_hooks.check_site FOLDER CHROMIUM`.
 
-On every page, at the width of a phone and of a desk, in the light and the dark scheme: nothing in the console, no request
-beyond the site, no sideways scrolling, and nothing that axe's accessibility rules find. The exit status is 1 if anything
-is wrong.
+Each page is opened as on a phone and as on a desk, light and dark. What is wrong is a message in the console, a request
+to another server, a page that scrolls sideways, or what axe's accessibility rules find. Then the exit status is 1.
 """
 
 import argparse

@@ -103,7 +103,8 @@ def executed(name: str, mode: str) -> nbformat.NotebookNode:
             notebook,
             timeout=SECONDS_A_CELL,
             kernel_name="python3",
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
+            startup_timeout=600,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--InlineBackend.figure_formats={'retina'}"],
         )
@@ -250,7 +251,7 @@ def _question(notebook: nbformat.NotebookNode) -> str:
 
 def _caption(cell: nbformat.NotebookNode) -> str:
     """What a picture shows, for who cannot see it: the titles that its code gives, or else its axes."""
-    said = re.findall(r'(?:title=|set_title\(|label=|xlabel=|ylabel=)f?"([^"]+)"', cell.source)
+    said = re.findall(r'(?:title=|title\(|label=)f?"([^"]+)"', cell.source)
     return "figure: " + ", ".join(dict.fromkeys(said)) if said else "figure"
 
 
@@ -270,7 +271,7 @@ def _digest(name: str) -> str:
     files = [SOURCES / f"{name}.py", Path(__file__), *sorted((ROOT / "vdm").rglob("*.py"))]
     files += sorted(path for path in (ROOT / "models").rglob("*") if path.is_file())
     for path in files:
-        digest.update(f"{path.relative_to(ROOT)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(f"{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

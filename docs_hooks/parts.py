@@ -28,6 +28,7 @@ KINDS = {
     "source": ("Data", "--config.data.name"),
     "text": ("Encodings of captions", "--config.data.text"),
     "metric": ("Sample quality", "vdm evaluate --metrics"),
+    "tracker": ("Trackers", "--config.training.loggers"),
     "extractor": ("Feature extractors of metrics", "vdm metrics statistics --extractor"),
 }
 """By kind: its heading, and where a part of it is named."""

@@ -83,8 +83,8 @@ coded = codec.encode(tiles, denoise, gammas, levels=256)
 print(f"{len(coded)} bytes in {time.perf_counter() - start:.0f} s, {8 * len(coded) / tiles.size:.2f} bits/dim")
 
 # %% [markdown]
-# More than the bound: a file has a header, and the first tiles are stored without the model, because there are no
-# bits to get back yet. With more tiles that matters less.
+# That is not the bound to the last digit: a file has a header, and the first tiles are coded without the model, because
+# there are no bits to get back yet. The more tiles, the less it matters.
 #
 # ## Decode it
 

@@ -21,7 +21,7 @@ from vdm.evaluation.ode import OdeEvaluator, evaluate_ode
 from vdm.keys import Stream
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-DRAWS, IMAGES, IMPORTANCE, FEW = (10, 20, 4, 2) if SMALL else (50, 300, 16, 40)
+DRAWS, IMAGES, IMPORTANCE, FEW = (10, 10, 4, 2) if SMALL else (50, 300, 16, 40)
 
 run = vdm.open_run("vdm:digits")
 key = run.key(Stream.EVALUATION)
@@ -50,7 +50,7 @@ print(f"a histogram for every pixel:    {-np.log2(probabilities).mean():.3f} bit
 # higher one.
 
 # %%
-evaluator = Evaluator(run.model, run.mesh, batch_size=100)
+evaluator = Evaluator(run.model, run.mesh, batch_size=min(IMAGES, 100))
 variational = {
     T: evaluator(run.variables, run.dataset.test, key, DRAWS, max_images=IMAGES, num_steps=T)
     for T in (10, 100, 1000, None)
@@ -68,7 +68,7 @@ for T, found in variational.items():
 # draws, so the gain is known better than either.
 
 # %%
-weighted = ImportanceEvaluator(run.model, run.mesh, batch_size=100, num_steps=10)
+weighted = ImportanceEvaluator(run.model, run.mesh, batch_size=FEW, num_steps=10)
 importance = weighted(run.variables, run.dataset.test, key, IMPORTANCE, max_images=FEW)
 for size, bound, gain in zip(importance.sizes, importance.bounds, importance.gains, strict=True):
     print(f"K = {size:2}: {bound.value:.4f} bits/dim, {gain.value:.4f} below the plain bound")

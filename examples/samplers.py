@@ -22,7 +22,7 @@ from vdm import likelihoods, samplers
 from vdm.data import examples
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-NUM, CALLS, REFERENCE = (8, (4, 8), 8) if SMALL else (128, (5, 10, 20, 40), 80)
+NUM, CALLS, REFERENCE = (8, (4, 8), 8) if SMALL else (128, (6, 10, 20, 40), 80)
 
 run = vdm.open_run("vdm:digits")
 denoise = run.model.denoiser(run.variables)
@@ -58,12 +58,7 @@ def draw(sampler, steps):
     return run_down(jax.random.key(0))
 
 
-drawn = {
-    (name, calls): draw(sampler, calls // sampler.calls)
-    for name, sampler in choices.items()
-    for calls in CALLS
-    if calls % sampler.calls == 0
-}
+drawn = {(name, calls): draw(sampler, calls // sampler.calls) for name, sampler in choices.items() for calls in CALLS}
 
 # %% [markdown]
 # ## Where would it have gone?
@@ -80,7 +75,7 @@ errors = {
 print("network calls    " + "".join(f"{calls:>8}" for calls in CALLS))
 for name in choices:
     if name != "ancestral":
-        print(f"{name:17}" + "".join(f"{errors[name, n]:8.3f}" if (name, n) in errors else " " * 8 for n in CALLS))
+        print(f"{name:17}" + "".join(f"{errors[name, calls]:8.3f}" for calls in CALLS))
 
 # %% [markdown]
 # The table reads from left to right: more calls, less error. From top to bottom it compares samplers at equal cost,
@@ -120,16 +115,15 @@ distances = {key: energy_distance(images) for key, images in decoded.items()}
 floor = energy_distance(examples(run.dataset.test, range(NUM))["image"])
 print("network calls    " + "".join(f"{calls:>8}" for calls in CALLS))
 for name in choices:
-    print(f"{name:17}" + "".join(f"{distances[name, n]:8.3f}" if (name, n) in distances else " " * 8 for n in CALLS))
+    print(f"{name:17}" + "".join(f"{distances[name, calls]:8.3f}" for calls in CALLS))
 print(f"{NUM} real test images: {floor:.3f}")
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for name in choices:
-    calls = [n for n in CALLS if (name, n) in drawn]
     if name != "ancestral":
-        left.loglog(calls, [errors[name, n] for n in calls], "o-", label=name)
-    right.semilogx(calls, [distances[name, n] for n in calls], "o-", label=name)
+        left.loglog(CALLS, [errors[name, calls] for calls in CALLS], "o-", label=name)
+    right.semilogx(CALLS, [distances[name, calls] for calls in CALLS], "o-", label=name)
 right.axhline(floor, color="black", linestyle=":", label="real test images")
 left.set(title="distance from the limit", xlabel="network calls", ylabel="root mean square error")
 right.set(title="distance from real digits", xlabel="network calls", ylabel="energy distance")
@@ -141,18 +135,17 @@ plt.show()
 # And to the eye: the same eight images by each sampler (a row each), at the smallest number of calls and at the
 # largest.
 
+
 # %%
-names = [name for name in choices if (name, CALLS[0]) in decoded] or list(choices)
-fig, panels = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+def in_a_row(images):
+    return np.concatenate(list(np.pad(images[:8, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1)
+
+
+fig, panels = plt.subplots(1, 2, figsize=(10, 2.8), layout="constrained")
 for panel, calls in zip(panels, (CALLS[0], CALLS[-1]), strict=True):
-    names = [name for name in choices if (name, calls) in decoded]
-    rows = [
-        np.concatenate(list(np.pad(decoded[name, calls][:8, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1)
-        for name in names
-    ]
-    panel.imshow(np.concatenate(rows), cmap="gray")
-    panel.set(title=f"{calls} network calls", xticks=[], yticks=[10 * k + 5 for k in range(len(names))])
-    panel.set_yticklabels(names)
+    panel.imshow(np.concatenate([in_a_row(decoded[name, calls]) for name in choices]), cmap="gray")
+    panel.set(title=f"{calls} network calls", xticks=[], yticks=[10 * k + 5 for k in range(len(choices))])
+    panel.set_yticklabels(list(choices))
 plt.show()
 
 # %% [markdown]

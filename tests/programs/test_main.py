@@ -66,7 +66,8 @@ def test_a_script_is_the_command(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["compress", "decompress", "codec-info", "export", "official", "verify", "plots", "edit", "restore"]
+    "name",
+    ["compress", "decompress", "codec-info", "export", "official", "verify", "plots", "edit", "restore", "report"],
 )
 def test_commands_without_a_config_have_help_in_two_tiers(name, capsys, monkeypatch):
     """The first with one example, the second with the whole description."""

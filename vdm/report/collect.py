@@ -63,11 +63,13 @@ class Collected:
     """Of the newest checkpoint."""
     missing: list[str] = field(default_factory=list)
     """What is not there, or cannot be read."""
+    label: str = ""
+    """What it is called in place of its folder's name."""
 
     @property
     def name(self) -> str:
-        """Its folder's."""
-        return self.path.resolve().name
+        """Its label, or its folder's."""
+        return self.label or self.path.resolve().name
 
     @property
     def steps(self) -> int:

@@ -221,7 +221,7 @@ def _quoted(word: str) -> str:
     return f"{flag}={shlex.quote(value)}" if equals and flag.startswith("--") else shlex.quote(word)
 
 
-_ABSOLUTE = re.compile(r"(?<![\w.~/\\-])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\"(),]+)+[/\\]?")
+_ABSOLUTE = re.compile(r"(?<![\w.~/\\)\]-])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\"(),]+)+[/\\]?")
 
 
 def portable(value: Any) -> Any:
