@@ -10,6 +10,8 @@ from typing import Any
 
 import griffe
 
+from docs_hooks.markup import prose
+
 COMMAND = re.compile(r"(vdm|python|pip) ")
 ENTRY = re.compile(r"[\w`.]+: ")
 
@@ -22,16 +24,11 @@ def markdown(docstring: str, target: Target = lambda name: None) -> str:
 
     `target` is what a name in backticks links to, if to anything.
 
-    >>> print(markdown("x*y of `a*b`.\n\nvdm train\n\n>>> 1 + 1\n2"))
+    >>> print(markdown("x*y of `a*b`.\\n\\nvdm train"))
     x\*y of `a*b`.
     <BLANKLINE>
     ```sh
     vdm train
-    ```
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
     ```
     """
     return "\n\n".join(_block(block, target) for block in _blocks(docstring))
@@ -59,7 +56,8 @@ def _block(block: str, target: Target) -> str:
     lines = block.splitlines()
     match _kind(block):
         case "indented":
-            return block
+            code = inspect.cleandoc(block)
+            return f"```sh\n{code}\n```" if all(COMMAND.match(line) for line in code.splitlines()) else block
         case "doctest":
             return f"```pycon\n{block}\n```"
     if all(COMMAND.match(line) for line in lines):
@@ -72,11 +70,7 @@ def _block(block: str, target: Target) -> str:
 
 
 def _prose(text: str, target: Target) -> str:
-    """With what is none of Markdown's escaped, outside of code."""
-    parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        _code(part, target) if i % 2 else re.sub(r"([*_<\[\]|~])", r"\\\1", part) for i, part in enumerate(parts)
-    )
+    return re.sub(r"`[^`]+`", lambda span: _code(span[0], target), prose(text))
 
 
 def _code(span: str, target: Target) -> str:

@@ -103,7 +103,9 @@ def executed(name: str, mode: str) -> nbformat.NotebookNode:
             notebook,
             timeout=SECONDS_A_CELL,
             kernel_name="python3",
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
+            startup_timeout=600,
+            coalesce_streams=True,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--InlineBackend.figure_formats={'retina'}"],
         )
@@ -172,7 +174,7 @@ def index(notebooks: dict[str, nbformat.NotebookNode]) -> Page:
     for name, notebook in notebooks.items():
         title, question = _title(notebook), _question(notebook)
         pictures = [file for file in page(name, notebook).files if file.endswith(".png")]
-        picture = f"    [![]({Path(pictures[-1]).name}){{ .vdm-thumbnail }}]({name}.md)\n\n" if pictures else ""
+        picture = f"    [![{title}]({Path(pictures[-1]).name}){{ .vdm-thumbnail }}]({name}.md)\n\n" if pictures else ""
         cards.append(f"-   **[{title}]({name}.md)**\n\n{picture}    {question}{_took(notebook)}\n")
     text = f'{INTRODUCTION}\n<div class="grid cards" markdown>\n\n' + "\n".join(cards) + f"\n</div>\n\n{HOSTED}"
     return Page("examples/index.md", "Worked examples", text, {})
@@ -250,7 +252,7 @@ def _question(notebook: nbformat.NotebookNode) -> str:
 
 def _caption(cell: nbformat.NotebookNode) -> str:
     """What a picture shows, for who cannot see it: the titles that its code gives, or else its axes."""
-    said = re.findall(r'(?:title=|set_title\(|label=|xlabel=|ylabel=)f?"([^"]+)"', cell.source)
+    said = re.findall(r'(?:title=|title\(|label=)f?"([^"]+)"', cell.source)
     return "figure: " + ", ".join(dict.fromkeys(said)) if said else "figure"
 
 
@@ -265,12 +267,12 @@ def _relinked(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _digest(name: str) -> str:
-    """Of all that an example's outputs depend on: its source, this package, its models and this file."""
+    """Of all that an example's outputs depend on: its source, the package and the models."""
     digest = hashlib.sha256()
-    files = [SOURCES / f"{name}.py", Path(__file__), *sorted((ROOT / "vdm").rglob("*.py"))]
+    files = [SOURCES / f"{name}.py", *sorted((ROOT / "vdm").rglob("*.py"))]
     files += sorted(path for path in (ROOT / "models").rglob("*") if path.is_file())
     for path in files:
-        digest.update(f"{path.relative_to(ROOT)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(f"{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

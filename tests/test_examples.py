@@ -153,7 +153,7 @@ def test_examples_are_notebooks(name):
     notebook = nbformat.reads(examples.for_download(name, examples.converted(name)).decode(), as_version=4)
     nbformat.validate(notebook)
     first, install, *_ = notebook.cells
-    assert re.match(r"# \w.*\n\n\w", first.source)
+    assert re.match(r"# \w.*\n\n\S", first.source)
     assert "find_spec" in install.source
     assert "%pip install" in install.source
     code = "\n".join(cell.source for cell in notebook.cells[2:] if cell.cell_type == "code")
@@ -183,7 +183,6 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SOURCES", tmp_path)
     monkeypatch.setattr(examples, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(examples, "ORDER", ("own",))
-    monkeypatch.setattr(examples, "ROOT", tmp_path)
     return (tmp_path / "own.py").write_text
 
 

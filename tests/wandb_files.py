@@ -2,12 +2,15 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 BLOCK = 1 << 15
 """Bytes, as in LevelDB's logs: what is too long for the rest of a block is cut into pieces."""
+
+PATIENCE = 60
 
 
 class Session(NamedTuple):
@@ -17,7 +20,7 @@ class Session(NamedTuple):
     project: str
     config: dict[str, Any]
     rows: list[dict[str, Any]]
-    """With `_step`, the number of the row."""
+    """With `_step`, the number of the row; of a picture, its width as NAME/width."""
 
 
 def sessions(run: Path) -> list[Session]:
@@ -29,7 +32,15 @@ def sessions(run: Path) -> list[Session]:
 def _session(path: Path) -> Session:
     from wandb.proto import wandb_internal_pb2
 
-    records = [wandb_internal_pb2.Record.FromString(data) for data in _records(path.read_bytes())]
+    def read() -> list[Any]:
+        return [wandb_internal_pb2.Record.FromString(data) for data in _records(path.read_bytes())]
+
+    # A process of wandb's own writes it, and may be late.
+    deadline = time.monotonic() + PATIENCE
+    while not {"run", "exit"} <= {record.WhichOneof("record_type") for record in read()}:
+        assert time.monotonic() < deadline, path
+        time.sleep(0.1)
+    records = read()
     run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
     rows = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}

@@ -24,6 +24,7 @@ def test_help_has_every_command(capsys):
     for name, (_, line) in command.COMMANDS.items():
         assert f"  {name}" in text
         assert line in text
+    assert len(text.splitlines()) < 40
 
 
 def test_version_is_one_line(capsys):
@@ -66,7 +67,8 @@ def test_a_script_is_the_command(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["compress", "decompress", "codec-info", "export", "official", "verify", "plots", "edit", "restore"]
+    "name",
+    ["compress", "decompress", "codec-info", "export", "official", "verify", "plots", "edit", "restore", "report"],
 )
 def test_commands_without_a_config_have_help_in_two_tiers(name, capsys, monkeypatch):
     """The first with one example, the second with the whole description."""

@@ -61,7 +61,8 @@ def test_curves_have_ink(shown: browser.Shown) -> None:
         """() => [...document.querySelectorAll(".chart canvas")].map((canvas) => {
              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
              const found = new Set();
-             for (let k = 0; k < data.length; k += 4) if (data[k + 3] === 255) found.add(data[k] << 16 | data[k + 1] << 8 | data[k + 2]);
+             for (let k = 0; k < data.length; k += 4)
+               if (data[k + 3] === 255) found.add(`${data[k]},${data[k + 1]},${data[k + 2]}`);
              return found.size;
            })"""
     )
@@ -96,7 +97,7 @@ def test_filter_theme_and_legend(shown: browser.Shown) -> None:
     assert rows.count() == 3  # network.name, training.steps, training.batch_size
     it.locator(".only").uncheck()
     assert rows.count() > 50
-    it.locator(".find").fill("ema")
+    it.locator(".find").fill("optimizer.ema_decay")
     assert rows.count() == 1
     ground = "getComputedStyle(document.body).backgroundColor"
     before = it.evaluate(ground)

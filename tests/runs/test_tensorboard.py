@@ -50,7 +50,7 @@ def test_a_session_hides_what_it_does_again(tmp_path: Path, picture: bytes) -> N
     folder = tmp_path / "tensorboard"
     first = started(tmp_path)
     for step in (2, 4, 6):
-        first.scalars(*record("train", step, 10 + step))
+        first.scalars(*record("train", step, 10.0 + step))
     first.scalars(*record("evaluation", 4, 1.0))
     first.scalars(*record("evaluation", 6, 2.0))
     first.picture("evaluation", 6, "samples", picture)

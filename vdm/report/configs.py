@@ -97,14 +97,24 @@ def _table(head: list[str], rows: list[tuple[str, bool, list[str]]], only: str, 
         tag(
             "tr",
             tag("th", tag("code", name), tag("span", "differs", class_="mark") if changed else None, scope="row"),
-            *(tag("td", tag("code", cell) if head[k] != "meaning" else cell) for k, cell in enumerate(cells)),
+            *(tag("td", tag("code", cell) if head[k] != "meaning" else _prose(cell)) for k, cell in enumerate(cells)),
             class_="changed" if changed else None,
         )
         for name, changed, cells in rows
     ]
-    whole = tag("table", tag("thead", tag("tr", *columns)), tag("tbody", *body), class_="config")
+    whole = tag(
+        "table",
+        tag("thead", tag("tr", *columns)),
+        tag("tbody", *body),
+        class_="config defaults" if "meaning" in head else "config",
+    )
     said = tag("p", named, ".", class_="said", role="status")
     return tag("div", joined(said, filters, scrolling("Fields of the config", whole)), class_="filtered")
+
+
+def _prose(text: str) -> Html:
+    """A text whose words between backticks are code."""
+    return joined(*(tag("code", part) if k % 2 else part for k, part in enumerate(text.split("`"))))
 
 
 def _as_json(value: Any) -> Any:

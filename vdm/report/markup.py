@@ -39,7 +39,7 @@ def escaped(value: Any) -> Html:
     """A value as text of a page; characters that no HTML may have are shown as \\x01."""
     if isinstance(value, Html):
         return value
-    text = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(value))
+    text = "".join(c if c.isprintable() or c in "\n\t\u00a0" else ascii(c)[1:-1] for c in str(value))
     return Html(html.escape(text))
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -19,6 +20,8 @@ Commands = Mapping[str, str]
 def page(runs: Sequence[Collected], commands: Sequence[Commands] = ()) -> str:
     """One file of HTML: `commands` of each run reproduce it."""
     drawn: list[Chart] = []
+    if len({run.name for run in runs}) < len(runs):
+        runs = [replace(run, label=f"{k}: {run.path}") for k, run in enumerate(runs, start=1)]
 
     def figures(found: list[Chart], wide: bool = False) -> Html | None:
         drawn.extend(found)

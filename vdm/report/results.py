@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
     kind: str
     value: str
-    terms: str
+    terms: Html
     where: str
     images: str
     details: list[tuple[str, str]]
@@ -42,7 +42,8 @@ def evaluations(runs: Sequence[Collected]) -> Html | None:
             cells: list[Any] = [tag("code", name), row.kind, tag("strong", row.value), row.terms, row.where, row.images]
             rows.append([run.name, *cells] if len(runs) > 1 else cells)
             pairs: list[list[Any]] = [[key, value] for key, value in row.details]
-            more.append(details(f"{_prefix(runs, run)}{name}", table(f"All of {name}", ["field", "value"], pairs)))
+            called = f"{run.name}: {name}" if len(runs) > 1 else name
+            more.append(details(called, table(f"All of {called}", ["field", "value"], pairs)))
     if not rows:
         return None
     head = ["run", *head] if len(runs) > 1 else head
@@ -63,14 +64,16 @@ def row_of(values: dict[str, Any]) -> Row:
     else:
         value = "–"
     others = ("total", "stderr", "noise_stderr")
-    terms = [f"{name} {brief(term)}" for name, term in bits.items() if name not in others and is_number(term)]
+    terms = [
+        tag("span", f"{name} {brief(term)}", class_="term")
+        for name, term in bits.items()
+        if name not in others and is_number(term)
+    ]
     where = [f"step {brief(values['checkpoint_step'])}"] if is_number(values.get("checkpoint_step")) else []
     if "num_steps" in values and bits:
-        where.append("T = ∞" if values["num_steps"] is None else f"T = {values['num_steps']}")
+        where.append("T\u00a0=\u00a0∞" if values["num_steps"] is None else f"T\u00a0=\u00a0{values['num_steps']}")
     images = " × ".join(brief(values[name]) for name in ("num_images", "num_draws") if is_number(values.get(name)))
-    return Row(
-        _kind(values), value, ", ".join(terms), ", ".join(where), images or "–", list(flat(values))[:MOST_DETAILS]
-    )
+    return Row(_kind(values), value, joined(*terms), ", ".join(where), images or "–", list(flat(values))[:MOST_DETAILS])
 
 
 def flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -116,7 +119,7 @@ def comparisons(run: Collected) -> Html | None:
     parts = []
     for name, (text, figure) in run.comparisons.items():
         parts.append(tag("h3", name))
-        parts.append(markdown(text, name))
+        parts.append(markdown(text, f"{name} of {run.name}"))
         if figure is not None:
             shown = tag("img", src=figure.uri, alt=f"Figure of the comparison {name}", width=figure.width,
                         height=figure.height, loading="lazy")  # fmt: skip
@@ -155,10 +158,6 @@ def _kind(values: dict[str, Any]) -> str:
     return next(
         (KINDS[name] for name in ("by_draws", "lines", "costs", "accuracy") if name in values), KINDS["variational"]
     )
-
-
-def _prefix(runs: Sequence[Collected], run: Collected) -> str:
-    return f"{run.name}: " if len(runs) > 1 else ""
 
 
 def _word(value: Any) -> str:

@@ -18,7 +18,8 @@ def summary(runs: Sequence[Collected]) -> Html:
     rows: list[list[Any]] = []
     for k, run in enumerate(runs):
         name = joined(tag("span", class_=f"swatch c{k % 6}", aria_hidden="true"), run.name)
-        figures = [_result(run)[0], _steps(run)[0], counted(run.parameters), _data_name(run), lasting(run.seconds)]
+        result = tag("strong", f"{_result(run)[0]} {TOTALS[run.total]}")
+        figures = [result, _steps(run)[0], counted(run.parameters), _data_name(run), lasting(run.seconds)]
         rows.append([name, _model(run), *figures])
     heading = _heading(f"{len(runs)} runs side by side", ", ".join(run.name for run in runs))
     return joined(heading, table("Runs", head, rows, (3, 4, 6)), missing(runs))
@@ -66,8 +67,9 @@ def commands(runs: Sequence[Collected], given: Sequence[Mapping[str, str]]) -> H
         if len(runs) > 1:
             parts.append(tag("h3", run.name))
         for title, line in lines.items():
-            copy = tag("button", "Copy", type="button", class_="copy js", aria_label=f"Copy: {title}")
-            code = tag("pre", tag("code", line), tabindex="0", role="region", aria_label=f"Command: {title}")
+            said = f"{title} ({run.name})" if len(runs) > 1 else title
+            copy = tag("button", "Copy", type="button", class_="copy js", aria_label=f"Copy: {said}")
+            code = tag("pre", tag("code", line), tabindex="0", role="region", aria_label=f"Command: {said}")
             parts.append(tag("div", tag("p", title, copy), code, class_="command"))
     return joined(*parts) if parts else None
 
@@ -91,7 +93,10 @@ def sessions(run: Collected) -> Html | None:
     return joined(
         tag("p", begun) if begun else None,
         table(f"Sessions of {run.name}", head, rows),
-        *(_session(number, each) for number, each in reversed(list(enumerate(there, start=1)))),
+        *(
+            _session(f"session {number} of {run.name}", each)
+            for number, each in reversed(list(enumerate(there, start=1)))
+        ),
     )
 
 
@@ -104,17 +109,15 @@ def each(runs: Sequence[Collected], section: Callable[[Collected], Html | None])
     return joined(*parts) if parts else None
 
 
-def _session(number: int, each: dict[str, Any]) -> Html:
+def _session(name: str, each: dict[str, Any]) -> Html:
     versions = table_of(each, "versions")
-    rows: list[list[Any]] = [[name, str(version)] for name, version in versions.items()]
-    rows += [
-        [name, str(each[name])] for name in ("python", "git_revision", "xla_flags", "deterministic") if name in each
-    ]
-    command = shlex.join(map(str, each["command"])) if isinstance(each.get("command"), list) else ""
-    shown = tag("pre", tag("code", command), tabindex="0", role="region", aria_label="Its command") if command else None
-    return details(
-        f"Session {number}: command and versions", shown, table(f"Versions of session {number}", ["what", "is"], rows)
-    )
+    rows: list[list[Any]] = [[package, str(version)] for package, version in versions.items()]
+    others = ("python", "git_revision", "xla_flags", "deterministic")
+    rows += [[field, str(each[field])] for field in others if field in each]
+    command = shlex.join(map(str, list_of(each, "command")))
+    code = tag("pre", tag("code", command), tabindex="0", role="region", aria_label=f"Command of {name}")
+    listed = table(f"Versions of {name}", ["what", "version"], rows)
+    return details(f"{name[0].upper()}{name[1:]}: command and versions", code if command else None, listed)
 
 
 def _heading(title: str, subtitle: str) -> Html:
@@ -203,4 +206,4 @@ def _frames(frames: Sequence[Picture], title: str, name: str) -> Html:
         else tag("span", last.title, class_="unit")
     )
     caption = tag("figcaption", tag("h3", title), shown)
-    return tag("figure", caption, slider, *images, class_="card picture frames")
+    return tag("figure", caption, *images, slider, class_="card picture frames")

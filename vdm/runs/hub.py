@@ -12,7 +12,7 @@ from vdm.reading import shown
 from vdm.runs.released import ALL
 
 PREFIX = "hf:"
-_REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def is_hub(text: str) -> bool:
@@ -61,8 +61,10 @@ def _api() -> Any:
     """The client, of the hub that HF_ENDPOINT names."""
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
     except ImportError as error:
         raise InputError("hf:…: the Hugging Face hub needs huggingface_hub: pip install 'vdm[hub]'") from error
+    disable_progress_bars()  # of a few megabytes
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
 

@@ -18,8 +18,9 @@
     return text.replace("-", "−");
   };
   const tick = (value, step) => {
-    const places = Math.ceil(-Math.log10(step) - 1e-9);
-    return places > 0 && places < 5 && Math.abs(value) < 1e4 ? value.toFixed(places).replace("-", "−") : shown(value);
+    let places = 0;
+    while (places < 6 && Math.abs(step * 10 ** places - Math.round(step * 10 ** places)) > 1e-6) places++;
+    return places > 0 && places < 6 && Math.abs(value) < 1e4 ? value.toFixed(places).replace("-", "−") : shown(value);
   };
   const swatch = (style) => {
     const space = "http://www.w3.org/2000/svg";
@@ -37,6 +38,15 @@
       svg.append(dot);
     }
     return svg;
+  };
+
+  /* Curves have values at different steps: the one nearest to the cursor is read. */
+  const nearest = (plot, series, index) => {
+    const values = plot.data[series], last = values.length - 1;
+    for (let far = 0; index - far >= 0 || index + far <= last; far++) {
+      for (const k of [index - far, index + far]) if (values[k] !== null && values[k] !== undefined) return k;
+    }
+    return index;
   };
 
   /* Error bars of points, a band around a line. */
@@ -79,7 +89,7 @@
     const state = { log: false, full: false };
     const keys = make("div", { class: "keys" });
     const values = chart.series.map(() => make("span"));
-    const tools = make("span", { class: "tools" });
+    const tools = make("span", { class: "tools" }), where = make("span", { class: "unit" });
     let plot = null;
 
     const button = (text, label, click, pressed) => {
@@ -127,6 +137,7 @@
     button("+", "Zoom in", () => zoom(0.5));
     button("Reset", "Show all steps", reset);
     const cut = make("span", { class: "unit cut" }, "the highest values are cut off");
+    keys.append(where);
     place.before(keys);
     place.closest("figure").querySelector("figcaption").append(cut, tools);
 
@@ -135,9 +146,12 @@
       ticks: { show: false }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", ...more,
     });
     const options = () => ({
-      width: Math.max(200, place.clientWidth), height: wide ? 340 : 220, padding: [8, 12, 0, 0],
+      width: Math.max(200, place.clientWidth), height: wide ? 340 : 220, padding: [8, 22, 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: true, y: false }, points: { size: 7 }, ...(chart.x === "step" ? { sync: { key: "step" } } : {}) },
+      cursor: {
+        drag: { x: true, y: false }, points: { size: 7 }, dataIdx: nearest,
+        ...(chart.x === "step" ? { sync: { key: "step" } } : {}),
+      },
       scales: {
         x: { time: false },
         y: state.log ? { distr: 3 } : chart.range && !state.full ? { range: chart.range } : {},
@@ -159,11 +173,9 @@
       hooks: {
         draw: [(self) => drawErrors(self, chart)],
         setCursor: [(self) => {
-          const { idx } = self.cursor;
-          chart.series.forEach((series, k) => {
-            const value = idx === null || idx === undefined ? null : self.data[k + 1][idx];
-            values[k].textContent = shown(value);
-          });
+          const { idx, idxs } = self.cursor, over = idx !== null && idx !== undefined;
+          chart.series.forEach((_, k) => { values[k].textContent = over ? shown(self.data[k + 1][idxs[k + 1]]) : ""; });
+          where.textContent = over ? `${chart.x === "step" ? "step" : "t ="} ${shown(self.data[0][idx])}` : "";
         }],
       },
     });
