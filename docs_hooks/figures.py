@@ -68,7 +68,7 @@ def schedules_() -> Figure:
     ends = -10.0, 5.0
     centers = jax.random.uniform(jax.random.key(0), (4, 16), minval=-1.0, maxval=1.0)
     oracle = oracles.mixture(jnp.full(4, 0.25), centers, stds=jnp.full(4, 0.1))
-    curves = {
+    curves: dict[str, tuple[bounds.GammaFn, str]] = {
         "linear": (partial(schedules.linear(*ends).gamma, {}), SKY),
         "cosine": (partial(schedules.cosine(*ends).gamma, {}), ORANGE),
         "β-linear": (partial(schedules.beta_linear(*ends).gamma, {}), RED),
@@ -213,7 +213,7 @@ def _learned(oracle: oracles.Oracle, ends: tuple[float, float]) -> bounds.GammaF
     return partial(schedule.gamma, {**params, "shape": shape})
 
 
-def _distance(gamma: bounds.GammaFn, sampler: samplers.Sampler, num_steps: int, num: int = 20_000) -> float:
+def _distance(gamma: bounds.GammaFn, sampler: samplers.Sampler, num_steps: int, num: int = 10_000) -> float:
     """Wasserstein distance of `num` samples from the distribution of z₀."""
     gammas = samplers.grid(gamma, num_steps)
     z_0 = jax.jit(lambda key: samplers.sample(key, ORACLE.denoise, sampler, gammas, (num, 1)))(jax.random.key(0))
