@@ -136,7 +136,11 @@ def _index() -> str:
     rows = [f"| [`{name}`]({Path(path_of(name)).name}) | {_first(name)} |" for name in documented()]
     lines = ["# Python API", "", "| module | what it is |", "|---|---|", *rows, "", "## Functions of vdm", ""]
     table = {name: f"{module}.{name}" for name, module in functions().items()}
-    lines += ["| function | what it does |", "|---|---|", *(f"| [`vdm.{name}`][{path}] | {_first(path)} |" for name, path in table.items())]
+    lines += [
+        "| function | what it does |",
+        "|---|---|",
+        *(f"| [`vdm.{name}`][{path}] | {_first(path)} |" for name, path in table.items()),
+    ]
     for path in table.values():
         if path.split(".")[1] in INTERNAL:  # the others are on the page of their module
             lines += ["", *_block(path, heading_level=3)]

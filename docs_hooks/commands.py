@@ -135,13 +135,14 @@ def _flag(flag: Any) -> Flag:
 
 
 def _defined(define: Any) -> list[Any]:
-    """The flags that a function defines; then they are taken away again."""
+    """The flags of ours that a function defines, which are then gone again."""
     before = set(flags.FLAGS)
     define()
-    made = [name for of in flags.FLAGS.flags_by_module_dict().values() for name in (flag.name for flag in of)]
-    found = [flags.FLAGS[name] for name in made if name not in before]
-    for flag in found:
-        delattr(flags.FLAGS, flag.name)
+    by_module = flags.FLAGS.flags_by_module_dict()
+    modules = dict.fromkeys((define.__module__, command_line.__name__))
+    found = [flag for module in modules for flag in by_module.get(module, ()) if flag.name not in before]
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
     return found
 
 

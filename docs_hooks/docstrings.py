@@ -24,7 +24,7 @@ def markdown(docstring: str, target: Target = lambda name: None) -> str:
 
     `target` is what a name in backticks links to, if to anything.
 
-    >>> print(markdown("x*y of `a*b`.\\n\\nvdm train"))
+    >>> print(markdown("x*y of `a*b`.\n\nvdm train"))
     x\*y of `a*b`.
     <BLANKLINE>
     ```sh

@@ -14,6 +14,18 @@ def rendered(page: str) -> str:
     return FORMULA.sub(lambda found: mathml(html.unescape(found[2]), block=found[1] == "div"), page)
 
 
+FUNCTION = r"<mi>(?:log|ln|exp|max|min|tanh|tan|sin|cos)</mi>"
+
+SPACING = [
+    (r"<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),  # ∼ is a relation
+    # A minus that nothing stands before is a sign.
+    (r"(<mrow>|<mo[^>]*>(?:&#x00028;|&#x0005B;|&#x0003D;|&#x0002C;|&#x02264;|&#x02265;|,)</mo>)<mo>&#x02212;</mo>",
+     r'\1<mo form="prefix">&#x02212;</mo>'),
+    (rf"({FUNCTION})(?=<mi|<msub|<msup|<mn|<mrow)", r'\1<mspace width="0.17em"/>'),
+]  # fmt: skip
+"""Patterns of the converter's MathML, and what browsers space as TeX does."""
+
+
 def mathml(latex: str, block: bool = False) -> str:
     """A formula's MathML.
 
@@ -23,4 +35,6 @@ def mathml(latex: str, block: bool = False) -> str:
     made = convert(latex, display="block" if block else "inline")
     if unknown := re.search(r"\\[A-Za-z]+", made):
         raise ValueError(f"{latex}: {unknown[0]} is not known to latex2mathml")
+    for pattern, spaced in SPACING:
+        made = re.sub(pattern, spaced, made)
     return f'<div class="formula">{made}</div>' if block else made

@@ -51,6 +51,13 @@ def test_a_formula_is_mathml():
     assert "".join(root.itertext()) == "a 1x<2 b"
 
 
+def test_a_sign_is_no_difference():
+    """−x after a bracket is a sign, and a − b is not."""
+    root = ElementTree.fromstring(mathematics.mathml("f(-x) = a - b"))
+    minuses = [each for each in root.iter(f"{MATHML}mo") if each.text == "−"]
+    assert [each.get("form") for each in minuses] == ["prefix", None]
+
+
 def test_a_formula_of_unknown_commands_is_refused():
     with pytest.raises(ValueError, match="nosuch"):
         mathematics.mathml(r"\nosuch{x}")
