@@ -37,7 +37,7 @@ class Numbered:
 
 def models_table() -> str:
     """Markdown: a table of models, one of bounds for each kind, one of samples, and the commands behind the figures."""
-    cards = [json.loads(path.read_text()) for path in sorted(MODELS.glob("*/card.json"))]
+    cards = [json.loads(path.read_text()) for path in sorted(MODELS.glob("[!.]*/card.json"))]
     numbered = Numbered()
     lines = _section("What they are", MODEL, [_model(card, numbered) for card in cards])
     for kind, title in KINDS.items():
