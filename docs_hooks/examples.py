@@ -105,6 +105,7 @@ def executed(name: str, mode: str) -> nbformat.NotebookNode:
             kernel_name="python3",
             config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
             startup_timeout=600,
+            coalesce_streams=True,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--InlineBackend.figure_formats={'retina'}"],
         )
@@ -173,7 +174,7 @@ def index(notebooks: dict[str, nbformat.NotebookNode]) -> Page:
     for name, notebook in notebooks.items():
         title, question = _title(notebook), _question(notebook)
         pictures = [file for file in page(name, notebook).files if file.endswith(".png")]
-        picture = f"    [![]({Path(pictures[-1]).name}){{ .vdm-thumbnail }}]({name}.md)\n\n" if pictures else ""
+        picture = f"    [![{title}]({Path(pictures[-1]).name}){{ .vdm-thumbnail }}]({name}.md)\n\n" if pictures else ""
         cards.append(f"-   **[{title}]({name}.md)**\n\n{picture}    {question}{_took(notebook)}\n")
     text = f'{INTRODUCTION}\n<div class="grid cards" markdown>\n\n' + "\n".join(cards) + f"\n</div>\n\n{HOSTED}"
     return Page("examples/index.md", "Worked examples", text, {})
@@ -266,9 +267,9 @@ def _relinked(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _digest(name: str) -> str:
-    """Of all that an example's outputs depend on: its source, this package, its models and this file."""
+    """Of all that an example's outputs depend on: its source, the package and the models."""
     digest = hashlib.sha256()
-    files = [SOURCES / f"{name}.py", Path(__file__), *sorted((ROOT / "vdm").rglob("*.py"))]
+    files = [SOURCES / f"{name}.py", *sorted((ROOT / "vdm").rglob("*.py"))]
     files += sorted(path for path in (ROOT / "models").rglob("*") if path.is_file())
     for path in files:
         digest.update(f"{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())

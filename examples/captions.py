@@ -44,13 +44,23 @@ STEPS, NUM = (4, 8) if SMALL else (1000, 60)
 
 # %%
 config = Config(
-    data=DataConfig(name="digits_captions(held_out=('seven leaning left',))", text="bpe(length=24)"),
+    data=DataConfig(
+        name="digits_captions(held_out=('seven leaning left',))", text="bpe(length=24)"
+    ),
     schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.5, gamma_max=5.0),
-    network=NetworkConfig(channels=32, depth=4, dropout=0.1, condition=("text",), condition_dropout=0.1),
-    optimizer=OptimizerConfig(learning_rate=2e-3, schedule_learning_rate=2e-2, decay="cosine", ema_decay=0.998),
-    training=TrainingConfig(steps=STEPS, batch_size=64, evaluate_every=0, sample_every=0, checkpoint_every=0),
+    network=NetworkConfig(
+        channels=32, depth=4, dropout=0.1, condition=("text",), condition_dropout=0.1
+    ),
+    optimizer=OptimizerConfig(
+        learning_rate=2e-3, schedule_learning_rate=2e-2, decay="cosine", ema_decay=0.998
+    ),
+    training=TrainingConfig(
+        steps=STEPS, batch_size=64, evaluate_every=0, sample_every=0, checkpoint_every=0
+    ),
     evaluation=EvaluationConfig(batch_size=300, draws=4),
-    sampling=SamplingConfig(num=NUM, steps=25, sampler="dpm_solver_pp(2)", grid="uniform"),
+    sampling=SamplingConfig(
+        num=NUM, steps=25, sampler="dpm_solver_pp(2)", grid="uniform"
+    ),
 )
 folder = tempfile.TemporaryDirectory()
 evaluation = vdm.train(config, folder.name, console=Console(stderr=True))
@@ -65,30 +75,54 @@ print(f"test bound, given captions: {evaluation}")
 # %%
 run = vdm.open_run(Path(folder.name))
 description = DESCRIPTIONS["digits_captions"]
-asked = ("a light three", "a bold three", "a two leaning right", "a six leaning left", "a seven leaning left")
+asked = (
+    "a light three",
+    "a bold three",
+    "a two leaning right",
+    "a six leaning left",
+    "a seven leaning left",
+)
 scales = (0, 1, 3)
-sampler = ImageSampler(run.model, run.mesh, replace(config.sampling, guidance="classifier_free(0)"))
+sampler = ImageSampler(
+    run.model, run.mesh, replace(config.sampling, guidance="classifier_free(0)")
+)
 
 
 def drawn(caption, scale):
     """NUM digits by one caption, always from the same noise."""
     condition = {"text": run.text([caption] * NUM)}
     guidance = f"classifier_free({scale})"
-    return sampler(run.variables, run.key(Stream.SAMPLING), NUM, condition=condition, guidance=guidance)[0]
+    return sampler(
+        run.variables,
+        run.key(Stream.SAMPLING),
+        NUM,
+        condition=condition,
+        guidance=guidance,
+    )[0]
 
 
 def obedience(caption, images):
     """(attribute, share of the images that have it as the caption says)."""
     label = np.full(NUM, int(description.grammar.attributes_of(caption)["class"]))
     measured = description.obeyed(caption, images, label)
-    return next((name, np.mean(each)) for name, each in measured.items() if name != "class" and each[0] >= 0)
+    return next(
+        (name, np.mean(each))
+        for name, each in measured.items()
+        if name != "class" and each[0] >= 0
+    )
 
 
-samples = {(caption, scale): drawn(caption, scale) for caption in asked for scale in scales}
-print(f"{'samples as asked, %':34}" + "".join(f"{f'w = {scale}':>12}" for scale in scales))
+samples = {
+    (caption, scale): drawn(caption, scale) for caption in asked for scale in scales
+}
+print(
+    f"{'samples as asked, %':34}" + "".join(f"{f'w = {scale}':>12}" for scale in scales)
+)
 for caption in asked:
     shares = [obedience(caption, samples[caption, scale]) for scale in scales]
-    line = "".join(f"{100 * p:6.0f} ± {100 * (p * (1 - p) / NUM) ** 0.5:3.0f}" for _, p in shares)
+    line = "".join(
+        f"{100 * p:6.0f} ± {100 * (p * (1 - p) / NUM) ** 0.5:3.0f}" for _, p in shares
+    )
     unseen = "   never seen in training" if caption == asked[-1] else ""
     print(f"{caption + ': ' + shares[0][0]:34}{line}{unseen}")
 
@@ -97,11 +131,19 @@ for caption in asked:
 
 # %%
 rows = [
-    np.concatenate(list(np.pad(samples[c, scales[-1]][:8, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1) for c in asked
+    np.concatenate(
+        list(np.pad(samples[c, scales[-1]][:8, ..., 0], ((0, 0), (1, 1), (1, 1)))),
+        axis=1,
+    )
+    for c in asked
 ]
 fig, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 axis.imshow(np.concatenate(rows), cmap="gray")
-axis.set(title=f"samples at w = {scales[-1]}", xticks=[], yticks=[10 * k + 5 for k in range(len(asked))])
+axis.set(
+    title=f"samples at w = {scales[-1]}",
+    xticks=[],
+    yticks=[10 * k + 5 for k in range(len(asked))],
+)
 axis.set_yticklabels(asked)
 plt.show()
 folder.cleanup()

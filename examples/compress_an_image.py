@@ -39,7 +39,9 @@ side = 32 * TILES
 top, left = ((size - side) // 2 for size in photo.shape[:2])
 crop = photo[top : top + side, left : left + side]
 tiles = crop.reshape(TILES, 32, TILES, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
-print(f"{side}×{side} pixels from the middle of {photo.shape[1]}×{photo.shape[0]}: {len(tiles)} tiles")
+print(
+    f"{side}×{side} pixels from the middle of {photo.shape[1]}×{photo.shape[0]}: {len(tiles)} tiles"
+)
 
 # %% [markdown]
 # ## What the bound promises
@@ -54,11 +56,15 @@ draw = jax.jit(lambda t: run.model.bound_at(run.variables, {"image": tiles}, *t)
 def one_draw(key):
     """(tiles,): bits/dim of each tile as the model of T steps."""
     draws = run.model.draw(key, len(tiles))
-    levels = bounds.noise_levels(functools.partial(run.model.gamma, run.variables), draws.t, T)
+    levels = bounds.noise_levels(
+        functools.partial(run.model.gamma, run.variables), draws.t, T
+    )
     return bounds.bits_per_dim(draw((draws, *levels)), run.model.num_dims)
 
 
-promised = np.mean([one_draw(key) for key in jax.random.split(jax.random.key(0), DRAWS)], axis=0)
+promised = np.mean(
+    [one_draw(key) for key in jax.random.split(jax.random.key(0), DRAWS)], axis=0
+)
 print(f"bound at T = {T}: {promised.mean():.2f} bits/dim")
 
 fig, (photograph, cost) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -80,7 +86,9 @@ gammas = samplers.grid(functools.partial(run.model.gamma, run.variables), T)
 denoise = run.model.denoiser(run.variables)
 start = time.perf_counter()
 coded = codec.encode(tiles, denoise, gammas, levels=256)
-print(f"{len(coded)} bytes in {time.perf_counter() - start:.0f} s, {8 * len(coded) / tiles.size:.2f} bits/dim")
+print(
+    f"{len(coded)} bytes in {time.perf_counter() - start:.0f} s, {8 * len(coded) / tiles.size:.2f} bits/dim"
+)
 
 # %% [markdown]
 # That is not the bound to the last digit: a file has a header, and the first tiles are coded without the model, because
@@ -101,7 +109,11 @@ print("the same to the last bit:", np.array_equal(decoded, tiles))
 with io.BytesIO() as file:
     Image.fromarray(crop).save(file, "PNG", optimize=True)
     png = len(file.getvalue())
-for name, size in (("raw", crop.size), ("PNG", png), (f"this model, T = {T}", len(coded))):
+for name, size in (
+    ("raw", crop.size),
+    ("PNG", png),
+    (f"this model, T = {T}", len(coded)),
+):
     print(f"{name:22}{size:8} bytes  {8 * size / crop.size:.2f} bits/dim")
 
 # %% [markdown]

@@ -29,7 +29,10 @@ EACH, STEPS = (2, 5) if SMALL else (30, 25)
 SCALES = (0, 2) if SMALL else (0, 0.5, 1, 2, 4)
 
 run = vdm.open_run("vdm:digits_conditional")
-train, test = (examples(split, range(len(split))) for split in (run.dataset.train, run.dataset.test))
+train, test = (
+    examples(split, range(len(split)))
+    for split in (run.dataset.train, run.dataset.test)
+)
 
 # %% [markdown]
 # ## A judge
@@ -45,7 +48,9 @@ def flat(images):
 
 judge = SVC(gamma=0.001).fit(flat(train["image"]), train["label"])
 accuracy = judge.score(flat(test["image"]), test["label"])
-print(f"the judge is right on {100 * accuracy:.1f} % of {len(test['label'])} real test images")
+print(
+    f"the judge is right on {100 * accuracy:.1f} % of {len(test['label'])} real test images"
+)
 
 # %% [markdown]
 # ## Samples at every scale
@@ -56,7 +61,11 @@ print(f"the judge is right on {100 * accuracy:.1f} % of {len(test['label'])} rea
 # %%
 labels = np.repeat(np.arange(10), EACH)
 settings = replace(
-    run.config.sampling, sampler="dpm_solver_pp(2)", steps=STEPS, grid="uniform", guidance="classifier_free(0)"
+    run.config.sampling,
+    sampler="dpm_solver_pp(2)",
+    steps=STEPS,
+    grid="uniform",
+    guidance="classifier_free(0)",
 )
 sampler = ImageSampler(run.model, run.mesh, settings)
 
@@ -64,7 +73,9 @@ sampler = ImageSampler(run.model, run.mesh, settings)
 def drawn(text):
     """(10 · EACH, 8, 8, 1): digits guided as the text says, always from the same noise."""
     key = run.key(Stream.SAMPLING)
-    return sampler(run.variables, key, len(labels), condition={"label": labels}, guidance=text)[0]
+    return sampler(
+        run.variables, key, len(labels), condition={"label": labels}, guidance=text
+    )[0]
 
 
 samples = {f"classifier_free({w:g})": drawn(f"classifier_free({w:g})") for w in SCALES}
@@ -79,7 +90,9 @@ samples = {f"classifier_free({w:g})": drawn(f"classifier_free({w:g})") for w in 
 # %%
 def spread(images, labels):
     """Root mean square distance of images from the mean of their class."""
-    return np.sqrt(np.mean([flat(images)[labels == c].var(axis=0).sum() for c in range(10)]))
+    return np.sqrt(
+        np.mean([flat(images)[labels == c].var(axis=0).sum() for c in range(10)])
+    )
 
 
 def report(name, images, labels):
@@ -96,13 +109,29 @@ results = {name: report(name, images, labels) for name, images in samples.items(
 # %%
 names = list(samples)
 first = np.arange(10) * EACH
-fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(1.3, 1))
-tiles = [np.concatenate(list(np.pad(samples[name][first, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1) for name in names]
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(11, 4), layout="constrained", width_ratios=(1.3, 1)
+)
+tiles = [
+    np.concatenate(
+        list(np.pad(samples[name][first, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1
+    )
+    for name in names
+]
 left.imshow(np.concatenate(tiles), cmap="gray")
-left.set(title="0 to 9, a row for each scale", xticks=[], yticks=[10 * k + 5 for k in range(len(names))])
+left.set(
+    title="0 to 9, a row for each scale",
+    xticks=[],
+    yticks=[10 * k + 5 for k in range(len(names))],
+)
 left.set_yticklabels([f"w = {w:g}" for w in SCALES])
 right.plot(SCALES, [results[name][0] for name in names], "o-", label="as asked")
-right.plot(SCALES, [results[name][1] for name in names], "s-", label="spread, as a share of real digits'")
+right.plot(
+    SCALES,
+    [results[name][1] for name in names],
+    "s-",
+    label="spread, as a share of real digits'",
+)
 right.set(title="obedience and variety", xlabel="scale w", ylim=(0, 1.1))
 right.legend()
 plt.show()
@@ -117,7 +146,11 @@ plt.show()
 strongest = SCALES[-1]
 limited = f"classifier_free({strongest:g}, interval=(-4, 3))"
 print(f"{'':44} as asked         spread (real: 1)")
-report(f"classifier_free({strongest:g})", samples[f"classifier_free({strongest:g})"], labels)
+report(
+    f"classifier_free({strongest:g})",
+    samples[f"classifier_free({strongest:g})"],
+    labels,
+)
 report(limited, drawn(limited), labels)
 
 # %% [markdown]
@@ -128,12 +161,20 @@ report(limited, drawn(limited), labels)
 
 # %%
 x = jnp.zeros((1, 8, 8, 1))
-with_label = run.model.denoiser(run.variables, {"label": jnp.array([7]), "dropped": jnp.array([False])})
-without = run.model.denoiser(run.variables, {"label": jnp.array([7]), "dropped": jnp.array([True])})
+with_label = run.model.denoiser(
+    run.variables, {"label": jnp.array([7]), "dropped": jnp.array([False])}
+)
+without = run.model.denoiser(
+    run.variables, {"label": jnp.array([7]), "dropped": jnp.array([True])}
+)
 guided = guidance.classifier_free(with_label, without, scale=2.0)
 try:
     bounds.continuous_diffusion_loss(
-        guided, lambda t: 12 * t - 7, x, jnp.array([0.5]), jax.random.normal(jax.random.key(0), x.shape)
+        guided,
+        lambda t: 12 * t - 7,
+        x,
+        jnp.array([0.5]),
+        jax.random.normal(jax.random.key(0), x.shape),
     )
 except ValueError as error:
     print(f"ValueError: {error}")

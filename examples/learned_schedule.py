@@ -38,9 +38,12 @@ low, high = (float(run.model.gamma(run.variables, jnp.float32(t))) for t in (0, 
 linear = schedules.linear(low, high)
 denoise = run.model.denoiser(run.variables)
 train, test = (
-    jnp.asarray(examples(split, range(len(split)))["image"]) for split in (run.dataset.train, run.dataset.test)
+    jnp.asarray(examples(split, range(len(split)))["image"])
+    for split in (run.dataset.train, run.dataset.test)
 )
-print(f"γ from {low:.2f} to {high:.2f}; {len(test)} test images of {test[0].size} pixels")
+print(
+    f"γ from {low:.2f} to {high:.2f}; {len(test)} test images of {test[0].size} pixels"
+)
 
 # %% [markdown]
 # ## One draw of the loss
@@ -56,18 +59,24 @@ def losses(gamma, key, images, times=timesteps.iid):
     key_t, key_eps = jax.random.split(key)
     x = likelihoods.encode(images, run.model.levels)
     t, eps = times(key_t, len(x)), jax.random.normal(key_eps, x.shape)
-    return t, bounds.bits_per_dim(bounds.continuous_diffusion_loss(denoise, gamma, x, t, eps), x[0].size)
+    return t, bounds.bits_per_dim(
+        bounds.continuous_diffusion_loss(denoise, gamma, x, t, eps), x[0].size
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def measure(schedule, params):
     """Times and losses of the test images, (draws, images) each."""
     gamma = functools.partial(schedule.gamma, params)
-    return jax.lax.map(lambda key: losses(gamma, key, test), jax.random.split(jax.random.key(1), DRAWS))
+    return jax.lax.map(
+        lambda key: losses(gamma, key, test), jax.random.split(jax.random.key(1), DRAWS)
+    )
 
 
 before_times, before = measure(linear, {})
-print(f"straight line: mean of one draw {before.mean():.3f} bits/dim, variance {before.var():.2f}")
+print(
+    f"straight line: mean of one draw {before.mean():.3f} bits/dim, variance {before.var():.2f}"
+)
 
 # %% [markdown]
 # ## Where the variance comes from
@@ -81,11 +90,15 @@ def by_time(times, values, bins=20):
     """Root mean square of the losses in equal bins of time."""
     which = np.minimum((np.asarray(times).ravel() * bins).astype(int), bins - 1)
     squares = np.bincount(which, np.asarray(values).ravel() ** 2, bins)
-    return (np.arange(bins) + 0.5) / bins, np.sqrt(squares / np.maximum(np.bincount(which, minlength=bins), 1))
+    return (np.arange(bins) + 0.5) / bins, np.sqrt(
+        squares / np.maximum(np.bincount(which, minlength=bins), 1)
+    )
 
 
 rms = by_time(before_times, before)[1]
-print(f"root mean square of the loss, by time: from {rms.min():.2f} to {rms.max():.2f} bits/dim")
+print(
+    f"root mean square of the loss, by time: from {rms.min():.2f} to {rms.max():.2f} bits/dim"
+)
 
 # %% [markdown]
 # ## Learning the shape
@@ -132,7 +145,9 @@ params |= {"shape": shape}
 after_times, after = measure(learned, params)
 for name, values in (("straight line", before), ("learned", after)):
     error = values.mean(axis=1).std() / DRAWS**0.5
-    print(f"{name:14} mean {values.mean():.3f} ± {error:.3f} bits/dim, variance of one draw {values.var():.2f}")
+    print(
+        f"{name:14} mean {values.mean():.3f} ± {error:.3f} bits/dim, variance of one draw {values.var():.2f}"
+    )
 print(f"the variance fell by a factor of {before.var() / after.var():.1f}")
 
 # %%
@@ -144,9 +159,20 @@ for name, schedule, p, (times, values) in (
 ):
     left.plot(t, schedule.gamma(p, t), label=name)
     right.plot(*by_time(times, values), label=name)
-left.plot(t, run.model.gamma(run.variables, t), color="grey", linestyle=":", label="learned in training")
+left.plot(
+    t,
+    run.model.gamma(run.variables, t),
+    color="grey",
+    linestyle=":",
+    label="learned in training",
+)
 left.set(title="the schedule", xlabel="t", ylabel="γ(t) = −log SNR(t)")
-right.set(title="the loss by time", xlabel="t", ylabel="root mean square, bits/dim", ylim=(0, None))
+right.set(
+    title="the loss by time",
+    xlabel="t",
+    ylabel="root mean square, bits/dim",
+    ylim=(0, None),
+)
 left.legend()
 right.legend()
 plt.show()

@@ -25,8 +25,12 @@ DRAWS, IMAGES, IMPORTANCE, FEW = (10, 10, 4, 2) if SMALL else (50, 300, 16, 40)
 
 run = vdm.open_run("vdm:digits")
 key = run.key(Stream.EVALUATION)
-print(f"{run.config.data.name}: images of shape {run.model.shape}, {run.model.levels} grey levels")
-print(f"trained for {run.step} steps; {len(run.dataset.test)} test images, of which {IMAGES} are used here")
+print(
+    f"{run.config.data.name}: images of shape {run.model.shape}, {run.model.levels} grey levels"
+)
+print(
+    f"trained for {run.step} steps; {len(run.dataset.test)} test images, of which {IMAGES} are used here"
+)
 
 # %% [markdown]
 # ## Something to compare with
@@ -35,9 +39,19 @@ print(f"trained for {run.step} steps; {len(run.dataset.test)} test images, of wh
 # level, but takes pixels as independent, does better. A diffusion model is worth its cost only well below that.
 
 # %%
-train, test = (examples(split, range(len(split)))["image"] for split in (run.dataset.train, run.dataset.test))
-counts = np.stack([(train == level).sum(axis=0) for level in range(run.model.levels)], axis=-1) + 1.0
-probabilities = np.take_along_axis((counts / counts.sum(axis=-1, keepdims=True))[None], test[..., None], axis=-1)
+train, test = (
+    examples(split, range(len(split)))["image"]
+    for split in (run.dataset.train, run.dataset.test)
+)
+counts = (
+    np.stack(
+        [(train == level).sum(axis=0) for level in range(run.model.levels)], axis=-1
+    )
+    + 1.0
+)
+probabilities = np.take_along_axis(
+    (counts / counts.sum(axis=-1, keepdims=True))[None], test[..., None], axis=-1
+)
 print(f"all levels equally likely:      {np.log2(run.model.levels):.3f} bits/dim")
 print(f"a histogram for every pixel:    {-np.log2(probabilities).mean():.3f} bits/dim")
 
@@ -52,7 +66,9 @@ print(f"a histogram for every pixel:    {-np.log2(probabilities).mean():.3f} bit
 # %%
 evaluator = Evaluator(run.model, run.mesh, batch_size=min(IMAGES, 100))
 variational = {
-    T: evaluator(run.variables, run.dataset.test, key, DRAWS, max_images=IMAGES, num_steps=T)
+    T: evaluator(
+        run.variables, run.dataset.test, key, DRAWS, max_images=IMAGES, num_steps=T
+    )
     for T in (10, 100, 1000, None)
 }
 print("   T   bits/dim            reconstruction  prior  diffusion")
@@ -70,8 +86,12 @@ for T, found in variational.items():
 # %%
 weighted = ImportanceEvaluator(run.model, run.mesh, batch_size=FEW, num_steps=10)
 importance = weighted(run.variables, run.dataset.test, key, IMPORTANCE, max_images=FEW)
-for size, bound, gain in zip(importance.sizes, importance.bounds, importance.gains, strict=True):
-    print(f"K = {size:2}: {bound.value:.4f} bits/dim, {gain.value:.4f} below the plain bound")
+for size, bound, gain in zip(
+    importance.sizes, importance.bounds, importance.gains, strict=True
+):
+    print(
+        f"K = {size:2}: {bound.value:.4f} bits/dim, {gain.value:.4f} below the plain bound"
+    )
 
 # %% [markdown]
 # ## The probability-flow ODE
@@ -82,12 +102,25 @@ for size, bound, gain in zip(importance.sizes, importance.bounds, importance.gai
 # bound of these same images stands beside it.
 
 # %%
-ode = OdeEvaluator(run.model, run.mesh, batch_size=FEW, num_probes=1, tolerance=1e-2 if SMALL else 1e-3)
-flow = evaluate_ode(
-    ode, run.variables, run.dataset.test, key, num_draws=1, variational_draws=DRAWS, batch_size=FEW, max_images=FEW
+ode = OdeEvaluator(
+    run.model, run.mesh, batch_size=FEW, num_probes=1, tolerance=1e-2 if SMALL else 1e-3
 )
-print(f"ODE:                {flow.total:.3f} ± {flow.stderr:.3f} bits/dim, {flow.mean_calls:.0f} calls an image")
-print(f"variational, same:  {flow.variational.total:.3f} ± {flow.variational.stderr:.3f}")
+flow = evaluate_ode(
+    ode,
+    run.variables,
+    run.dataset.test,
+    key,
+    num_draws=1,
+    variational_draws=DRAWS,
+    batch_size=FEW,
+    max_images=FEW,
+)
+print(
+    f"ODE:                {flow.total:.3f} ± {flow.stderr:.3f} bits/dim, {flow.mean_calls:.0f} calls an image"
+)
+print(
+    f"variational, same:  {flow.variational.total:.3f} ± {flow.variational.stderr:.3f}"
+)
 print(f"difference:        {flow.difference:+.3f} ± {flow.difference_stderr:.3f}")
 
 # %% [markdown]
@@ -97,14 +130,35 @@ print(f"difference:        {flow.difference:+.3f} ± {flow.difference_stderr:.3f
 # pairs.
 
 # %%
-rows = [(f"variational, T = {T or '∞'}", found.total, found.stderr) for T, found in variational.items()]
-rows.append((f"importance-weighted, T = 10, K = {IMPORTANCE}\n({FEW} images)", importance.total, importance.stderr))
-rows.append((f"variational, T = ∞\n({FEW} images)", flow.variational.total, flow.variational.stderr))
+rows = [
+    (f"variational, T = {T or '∞'}", found.total, found.stderr)
+    for T, found in variational.items()
+]
+rows.append(
+    (
+        f"importance-weighted, T = 10, K = {IMPORTANCE}\n({FEW} images)",
+        importance.total,
+        importance.stderr,
+    )
+)
+rows.append(
+    (
+        f"variational, T = ∞\n({FEW} images)",
+        flow.variational.total,
+        flow.variational.stderr,
+    )
+)
 rows.append((f"ODE\n({FEW} images)", flow.total, flow.stderr))
 fig, axis = plt.subplots(figsize=(8, 4), layout="constrained")
 for k, (_, value, error) in enumerate(rows):
-    axis.errorbar(value, -k, xerr=error, fmt="o", capsize=3, color=f"C{0 if k < 4 else k - 3}")
-axis.set(title="one model, several numbers", xlabel="bits/dim", yticks=[-k for k in range(len(rows))])
+    axis.errorbar(
+        value, -k, xerr=error, fmt="o", capsize=3, color=f"C{0 if k < 4 else k - 3}"
+    )
+axis.set(
+    title="one model, several numbers",
+    xlabel="bits/dim",
+    yticks=[-k for k in range(len(rows))],
+)
 axis.set_yticklabels([name for name, _, _ in rows])
 plt.show()
 

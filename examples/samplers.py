@@ -54,11 +54,19 @@ grid = samplers.grids.uniform()  # equal steps in γ
 def draw(sampler, steps):
     """(NUM, 8, 8, 1): z₀ after so many steps."""
     gammas = grid.gammas(gamma, steps)
-    run_down = jax.jit(lambda key: samplers.sample(key, denoise, sampler, gammas, (NUM, *run.model.shape)))
+    run_down = jax.jit(
+        lambda key: samplers.sample(
+            key, denoise, sampler, gammas, (NUM, *run.model.shape)
+        )
+    )
     return run_down(jax.random.key(0))
 
 
-drawn = {(name, calls): draw(sampler, calls // sampler.calls) for name, sampler in choices.items() for calls in CALLS}
+drawn = {
+    (name, calls): draw(sampler, calls // sampler.calls)
+    for name, sampler in choices.items()
+    for calls in CALLS
+}
 
 # %% [markdown]
 # ## Where would it have gone?
@@ -70,7 +78,9 @@ drawn = {(name, calls): draw(sampler, calls // sampler.calls) for name, sampler 
 # %%
 reference = draw(choices["dpm_solver_pp(2)"], REFERENCE * 2)
 errors = {
-    key: float(jnp.sqrt(jnp.mean(jnp.square(z_0 - reference)))) for key, z_0 in drawn.items() if key[0] != "ancestral"
+    key: float(jnp.sqrt(jnp.mean(jnp.square(z_0 - reference))))
+    for key, z_0 in drawn.items()
+    if key[0] != "ancestral"
 }
 print("network calls    " + "".join(f"{calls:>8}" for calls in CALLS))
 for name in choices:
@@ -84,14 +94,17 @@ for name in choices:
 # ## Are they good digits?
 #
 # An image can be far from its limit and still be a good digit, and the other way round. So we also compare
-# distributions: the energy distance 2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples and training images is 0
-# only if both have the same distribution. As many real test images show how small it can be at this sample size.
+# distributions: the energy distance 2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples and training images is 0 only if
+# both have the same distribution. (The estimate is unbiased, so it may fall a little below 0.) The same distance of as
+# many real test images shows what chance does at this sample size.
 
 
 # %%
 def pixels(images):
     """(num, 64), in [−1, 1]."""
-    return np.asarray(likelihoods.encode(images, run.model.levels)).reshape(len(images), -1)
+    return np.asarray(likelihoods.encode(images, run.model.levels)).reshape(
+        len(images), -1
+    )
 
 
 def mean_distance(a, b, pairs):
@@ -106,11 +119,17 @@ real_spread = mean_distance(real, real, len(real) * (len(real) - 1))
 
 def energy_distance(images):
     x = pixels(images)
-    across, within = mean_distance(x, real, len(x) * len(real)), mean_distance(x, x, len(x) * (len(x) - 1))
+    across, within = (
+        mean_distance(x, real, len(x) * len(real)),
+        mean_distance(x, x, len(x) * (len(x) - 1)),
+    )
     return 2 * across - within - real_spread
 
 
-decoded = {key: likelihoods.mode(z_0, gamma(0.0), run.model.levels) for key, z_0 in drawn.items()}
+decoded = {
+    key: likelihoods.mode(z_0, gamma(0.0), run.model.levels)
+    for key, z_0 in drawn.items()
+}
 distances = {key: energy_distance(images) for key, images in decoded.items()}
 floor = energy_distance(examples(run.dataset.test, range(NUM))["image"])
 print("network calls    " + "".join(f"{calls:>8}" for calls in CALLS))
@@ -125,8 +144,14 @@ for name in choices:
         left.loglog(CALLS, [errors[name, calls] for calls in CALLS], "o-", label=name)
     right.semilogx(CALLS, [distances[name, calls] for calls in CALLS], "o-", label=name)
 right.axhline(floor, color="black", linestyle=":", label="real test images")
-left.set(title="distance from the limit", xlabel="network calls", ylabel="root mean square error")
-right.set(title="distance from real digits", xlabel="network calls", ylabel="energy distance")
+left.set(
+    title="distance from the limit",
+    xlabel="network calls",
+    ylabel="root mean square error",
+)
+right.set(
+    title="distance from real digits", xlabel="network calls", ylabel="energy distance"
+)
 left.legend()
 right.legend()
 plt.show()
@@ -138,13 +163,22 @@ plt.show()
 
 # %%
 def in_a_row(images):
-    return np.concatenate(list(np.pad(images[:8, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1)
+    return np.concatenate(
+        list(np.pad(images[:8, ..., 0], ((0, 0), (1, 1), (1, 1)))), axis=1
+    )
 
 
 fig, panels = plt.subplots(1, 2, figsize=(10, 2.8), layout="constrained")
 for panel, calls in zip(panels, (CALLS[0], CALLS[-1]), strict=True):
-    panel.imshow(np.concatenate([in_a_row(decoded[name, calls]) for name in choices]), cmap="gray")
-    panel.set(title=f"{calls} network calls", xticks=[], yticks=[10 * k + 5 for k in range(len(choices))])
+    panel.imshow(
+        np.concatenate([in_a_row(decoded[name, calls]) for name in choices]),
+        cmap="gray",
+    )
+    panel.set(
+        title=f"{calls} network calls",
+        xticks=[],
+        yticks=[10 * k + 5 for k in range(len(choices))],
+    )
     panel.set_yticklabels(list(choices))
 plt.show()
 

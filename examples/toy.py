@@ -23,7 +23,7 @@ from vdm import bounds, likelihoods, predictions, samplers, schedules, timesteps
 from vdm.data import examples, toys
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 100)
+STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 300)
 
 # %% [markdown]
 # ## The data
@@ -32,9 +32,14 @@ STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 100)
 
 # %%
 data = toys.moons()
-train, test = (jnp.asarray(examples(split, range(len(split)))["image"]) for split in (data.train, data.test))
+train, test = (
+    jnp.asarray(examples(split, range(len(split)))["image"])
+    for split in (data.train, data.test)
+)
 entropy = toys.entropy("moons")
-print(f"{len(train)} points to train on, {len(test)} to test; entropy of the data: {entropy:.3f} nats")
+print(
+    f"{len(train)} points to train on, {len(test)} to test; entropy of the data: {entropy:.3f} nats"
+)
 
 # %% [markdown]
 # ## Schedule and network
@@ -54,7 +59,9 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, z, gamma):
         gamma = jnp.broadcast_to(gamma, z.shape[:1])[:, None]
-        angles = jnp.concatenate([gamma * 2.0 ** jnp.arange(-4.0, 2.0), jnp.pi * z, 2 * jnp.pi * z], axis=1)
+        angles = jnp.concatenate(
+            [gamma * 2.0 ** jnp.arange(-4.0, 2.0), jnp.pi * z, 2 * jnp.pi * z], axis=1
+        )
         h = jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=1)
         for _ in range(3):
             h = nn.swish(nn.Dense(128)(h))
@@ -81,7 +88,10 @@ def denoiser(params):
 def bound(params, key, x):
     """(batch,): one draw of the bound on −log p(x), in nats."""
     key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
-    eps, eps_0 = jax.random.normal(key_eps, x.shape), jax.random.normal(key_eps_0, x.shape)
+    eps, eps_0 = (
+        jax.random.normal(key_eps, x.shape),
+        jax.random.normal(key_eps_0, x.shape),
+    )
     t = timesteps.stratified(key_t, len(x))
     diffusion = bounds.continuous_diffusion_loss(denoiser(params), gamma, x, t, eps)
     return (
@@ -122,7 +132,9 @@ def step(state, n):
     return (optax.apply_updates(params, updates), opt_state), loss
 
 
-hundred_steps = jax.jit(lambda state, first: jax.lax.scan(step, state, first + jnp.arange(100)))
+hundred_steps = jax.jit(
+    lambda state, first: jax.lax.scan(step, state, first + jnp.arange(100))
+)
 state, losses = (params, optimizer.init(params)), []
 for first in range(0, STEPS, 100):
     state, loss = hundred_steps(state, first)
@@ -130,7 +142,9 @@ for first in range(0, STEPS, 100):
 params = state[0]
 
 fig, axis = plt.subplots(figsize=(6, 3), layout="constrained")
-axis.plot(100 * np.arange(1, len(losses) + 1), losses, label="bound on training batches")
+axis.plot(
+    100 * np.arange(1, len(losses) + 1), losses, label="bound on training batches"
+)
 axis.axhline(entropy, color="black", linestyle="--", label="entropy of the data")
 axis.set(xlabel="step", ylabel="nats", ylim=(entropy - 0.5, entropy + 3))
 axis.legend()
@@ -158,19 +172,33 @@ print("difference, point by point:   ", summary(model - exact))
 
 # %%
 gammas = samplers.grid(gamma, 20 if SMALL else 200)
-drawn = jax.jit(lambda key: samplers.sample(key, denoiser(params), samplers.ancestral(), gammas, (2000, 2)))
+drawn = jax.jit(
+    lambda key: samplers.sample(
+        key, denoiser(params), samplers.ancestral(), gammas, (2000, 2)
+    )
+)
 samples = np.asarray(drawn(jax.random.key(3)))
 
-print("mean true log-density of the samples:    ", summary(toys.log_prob("moons", samples)))
+print(
+    "mean true log-density of the samples:    ",
+    summary(toys.log_prob("moons", samples)),
+)
 print("mean true log-density of the test points:", summary(-exact))
 
 cells, side = 200, toys.SIDE
 density = np.exp(toys.log_prob("moons", toys.plane(cells))).reshape(cells, cells)
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharex=True, sharey=True)
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(9, 4.5), layout="constrained", sharex=True, sharey=True
+)
 left.imshow(density, origin="lower", extent=(-side, side, -side, side), cmap="viridis")
 left.set_title("the known density")
 right.scatter(*samples.T, s=2, alpha=0.5)
-right.set(title=f"{len(samples)} samples of the model", aspect="equal", xlim=(-side, side), ylim=(-side, side))
+right.set(
+    title=f"{len(samples)} samples of the model",
+    aspect="equal",
+    xlim=(-side, side),
+    ylim=(-side, side),
+)
 plt.show()
 
 # %% [markdown]
