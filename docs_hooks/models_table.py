@@ -1,7 +1,7 @@
 """Tables of the released models, from the cards in models/: what each is, its bounds by kind, and its samples."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,74 +14,66 @@ KINDS = {
     "importance": "Importance-weighted bounds",
     "ode": "Bounds by the probability-flow ODE",
 }
+BOUND = ["model", "bound", "bits/dim", "test items × draws", "command"]
+METRIC = ["model", "metric", "samples", "as many real images", "better", "images", "command"]
+MODEL = ["model", "data", "test items", "parameters", "MB", "steps", "time in steps", "command"]
+
+
+class Numbered:
+    """Commands by the numbers that stand for them in tables."""
+
+    def __init__(self) -> None:
+        self._commands: list[str] = []
+
+    def __call__(self, command: str) -> str:
+        if command not in self._commands:
+            self._commands.append(command)
+        return f"({self._commands.index(command) + 1})"
+
+    def lines(self) -> list[str]:
+        """Of a shell, each after its number."""
+        return [line for number, command in enumerate(self._commands, 1) for line in (f"# ({number})", command)]
 
 
 def models_table() -> str:
-    """Markdown: a table of models, one of bounds for each kind, one of samples, and the training commands."""
-    cards = [json.loads(path.read_text()) for path in sorted(MODELS.glob("*/card.json"))]
-    lines = ["### What they are", ""]
-    lines += _table(["model", "data", "test items", "parameters", "MB", "steps", "time in steps"], map(_model, cards))
+    """Markdown: a table of models, one of bounds for each kind, one of samples, and the commands behind the figures."""
+    cards = [json.loads(path.read_text()) for path in sorted(MODELS.glob("[!.]*/card.json"))]
+    numbered = Numbered()
+    lines = _section("What they are", MODEL, [_model(card, numbered) for card in cards])
     for kind, title in KINDS.items():
-        rows = [row for card in cards for row in _bounds(card, kind)]
-        if rows:
-            lines += [
-                "",
-                f"### {title}",
-                "",
-                *_table(["model", "bound", "bits/dim", "test items × draws", "command"], rows),
-            ]
-    rows = [row for card in cards for row in _metrics(card)]
-    head = ["model", "metric", "samples", "as many real images", "better", "images", "command"]
-    lines += ["", "### Sample quality", "", *_table(head, rows)]
-    lines += ["", "### Training commands", "", "```sh"]
-    lines += [command for card in cards for command in card["training"]["commands"]]
-    return "\n".join([*lines, "```"])
+        found = [(card["name"], bound) for card in cards for bound in card["bounds"] if bound["kind"] == kind]
+        lines += _section(title, BOUND, [_bound(*each, numbered) for each in found])
+    found = [(card["name"], metric) for card in cards for metric in card["metrics"]]
+    lines += _section("Sample quality", METRIC, [_metric(*each, numbered) for each in found])
+    return "\n".join([*lines, "### The commands", "", "```sh", *numbered.lines(), "```"])
 
 
-def _model(card: dict[str, Any]) -> list[str]:
-    data, training, size = card["data"], card["training"], sum(file["bytes"] for file in card["files"].values())
+def _model(card: dict[str, Any], numbered: Numbered) -> list[str]:
+    data, training = card["data"], card["training"]
+    size = sum(file["bytes"] for file in card["files"].values()) / 1e6
     seconds = training["seconds_in_steps"]
-    time = "not logged" if seconds is None else duration(seconds)
-    num_test = f"{data['num_test']:,}"
     return [
-        _name(card),
-        data["name"],
-        num_test,
-        f"{card['parameters']:,}",
-        f"{size / 1e6:.1f}",
-        str(card["step"]),
-        time,
+        *(card["name"], data["name"], f"{data['num_test']:,}", f"{card['parameters']:,}", f"{size:.1f}"),
+        *(str(card["step"]), "not logged" if seconds is None else duration(seconds)),
+        " ".join(map(numbered, training["commands"])),
     ]
 
 
-def _bounds(card: dict[str, Any], kind: str) -> Iterator[list[str]]:
-    for bound in card["bounds"]:
-        if bound["kind"] == kind:
-            number = value(bound["bits_per_dim"], bound["stderr"])
-            items = f"{bound['images']} × {bound['draws']}"
-            by_training = bound["command"] in card["training"]["commands"]
-            yield [
-                _name(card),
-                bound_name(bound),
-                number,
-                items,
-                "training" if by_training else f"`{bound['command']}`",
-            ]
+def _bound(name: str, bound: dict[str, Any], numbered: Numbered) -> list[str]:
+    number = value(bound["bits_per_dim"], bound["stderr"])
+    return [name, bound_name(bound), number, f"{bound['images']} × {bound['draws']}", numbered(bound["command"])]
 
 
-def _metrics(card: dict[str, Any]) -> Iterator[list[str]]:
-    for metric in card["metrics"]:
-        floor = "unknown" if metric["noise_floor"] is None else f"{metric['noise_floor']:.3g}"
-        better = "lower" if metric["lower_is_better"] else "higher"
-        number = value(metric["value"], metric["stderr"])
-        command = f"`{metric['command']}`"
-        yield [_name(card), metric["title"], number, floor, better, str(metric["samples"]), command]
+def _metric(name: str, metric: dict[str, Any], numbered: Numbered) -> list[str]:
+    floor = "unknown" if metric["noise_floor"] is None else f"{metric['noise_floor']:.3g}"
+    better = "lower" if metric["lower_is_better"] else "higher"
+    unit = f", {metric['unit']}" if metric["unit"] else ""
+    number = value(metric["value"], metric["stderr"])
+    return [name, metric["title"] + unit, number, floor, better, str(metric["samples"]), numbered(metric["command"])]
 
 
-def _name(card: dict[str, Any]) -> str:
-    return f"`vdm:{card['name']}`"
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return [f"| {' | '.join(row)} |" for row in lines]
+def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Nothing for a table without rows."""
+    made = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *made)]
+    return [f"### {title}", "", *table, ""] if made else []

@@ -20,7 +20,7 @@ from vdm.runs.card_text import as_markdown
 from vdm.runs.released import ALL, MAX_BYTES, WEIGHTS, check_files, read_card
 
 MODELS = Path(__file__).parents[1] / "models"
-NAMES = sorted(path.parent.name for path in MODELS.glob("*/card.json"))
+NAMES = sorted(path.parent.name for path in MODELS.glob("[!.]*/card.json"))
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
     made, and where the folder cannot be written.
     """
     _check_finished(run)
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)

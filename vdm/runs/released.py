@@ -133,7 +133,7 @@ def copy(source: Path, target: Path) -> None:
 
     Raises `InputError` if it cannot be written.
     """
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
