@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train verify test quick lint package floors newest
+.PHONY: train verify test quick lint package docs docs-serve examples floors newest
 
 train: .venv/installed
 	$(BIN)/python train.py --config=configs/digits.py --workdir=runs/digits
@@ -25,6 +25,13 @@ lint: .venv/installed-dev
 package: .venv/installed-dev
 	bash .ci/package $(BIN)/python
 
+# The documentation site, into site/; docs-serve shows it at http://127.0.0.1:8000 and rebuilds what you change.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 # For a schedule: the whole suite with everything at its floor, and at its newest.
 floors:
 	bash .ci/releases lowest-direct "$$(bash .ci/pythons | head -n 1)"
@@ -42,3 +49,11 @@ newest:
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .[dev]
 	touch $@ .venv/installed
+
+.venv/installed-docs: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .[docs]
+	touch $@ .venv/installed
+
+# The worked examples at full size, with the seconds of each; VDM_EXAMPLES=small runs them in seconds.
+examples: .venv/installed-dev
+	$(BIN)/python -m docs_hooks.examples

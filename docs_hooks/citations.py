@@ -20,7 +20,7 @@ _NUMBER = r"(?:A|\d+)\.\d+|\d+"
 _NUMBERS = rf"(?:{_NUMBER})(?:(?:, | and |–|-)(?:{_NUMBER})(?![\w.]*\)? ?et al))*"
 _NAME = r"[A-Z][\w-]+"
 _AUTHORS = rf"(?:De Sousa Ribeiro & Glocker|{_NAME} et al\.|(?:{_NAME}, )*{_NAME} & {_NAME}|{_NAME})"
-_CITATION = re.compile(
+CITATION = re.compile(
     rf"(?:(?P<before>{_AUTHORS})(?:,? \(?(?P<year_before>\d{{4}})\)?)?, (?:App\. )?)?"
     rf"\bEqs?\. (?P<numbers>{_NUMBERS})(?P<corrected>, corrected\b)?"
     rf"(?: of (?P<after>{_AUTHORS})(?: \((?P<year_after>\d{{4}})\))?(?P<corrected_after>, corrected\b)?)?"
@@ -61,7 +61,7 @@ def of_text(docstring: Docstring) -> Iterator[Citation]:
     """The citations in one docstring. Raises ValueError as `of_package`."""
     where, text, module = docstring
     named = "De Sousa Ribeiro & Glocker" in text or "De Sousa Ribeiro & Glocker" in module
-    for match in _CITATION.finditer(text):
+    for match in CITATION.finditer(text):
         authors = match["before"] or match["after"]
         year = match["year_before"] or match["year_after"]
         if authors is None and not named:
@@ -111,7 +111,7 @@ def _inside(node: ast.AST, name: str, outermost: bool) -> Iterator[tuple[str, st
             yield from _inside(child, own, outermost=False)
         elif isinstance(child, ast.Assign | ast.AnnAssign) and _is_text(following):
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
-            yield f"{name}.{ast.unparse(target)}", following.value.value  # type: ignore[union-attr]
+            yield f"{name}.{ast.unparse(target)}", following.value.value
 
 
 def _is_text(node: ast.AST | None) -> bool:

@@ -1,5 +1,6 @@
 """The index of equations: which function implements which equation, from what the docstrings cite."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from docs_hooks.citations import SPECIFICATION, Citation
 
 PACKAGE = Path(__file__).parents[1] / "vdm"
 KINGMA = "Kingma et al. (2021)"
+_SUBSCRIPT = re.compile(r"_(?:\{([^}]*)\}|([A-Za-z0-9θ∞]+))")
 CHAPTERS = {
     "3": "§3: variational diffusion models",
     "4": "§4: understanding diffusion objectives",
@@ -35,8 +37,8 @@ def equations() -> str:
 
 
 def _table(numbers: Iterable[str], meanings: dict[str, str], cited: dict[str, list[Citation]]) -> list[str]:
-    rows = [f"| {_mark(number, cited[number])} | {_cell(meanings[number])} | {_links(cited[number])} |" for number in numbers]
-    return ["| Equation | What it is | Where |", "|---|---|---|", *rows]
+    head = ["| Equation | What it is | Where |", "|---|---|---|"]
+    return head + [f"| {_mark(n, cited[n])} | {_cell(meanings[n])} | {_links(cited[n])} |" for n in numbers]
 
 
 def _mark(number: str, found: list[Citation]) -> str:
@@ -58,7 +60,8 @@ def link(where: str) -> str:
 
 def _not_functions() -> list[str]:
     rows = [
-        f"| {first if first == last else f'{first}–{last}'} | {_cell(why)} |" for first, last, why in numbering.NOT_FUNCTIONS
+        f"| {first}{'' if first == last else f'–{last}'} | {_cell(why)} |"
+        for first, last, why in numbering.NOT_FUNCTIONS
     ]
     return ["| Equations | Why |", "|---|---|", *rows]
 
@@ -83,4 +86,11 @@ def _order(number: str) -> tuple[bool, int, int]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Text with its subscripts, written as in z_t or z_{t−1}, and safe in a table; code stays as it is.
+
+    >>> _cell("q(z_{t−1}|x), `loss_space`")
+    'q(z<sub>t−1</sub>\\\\|x), `loss_space`'
+    """
+    pieces = text.split("`")
+    pieces[::2] = [_SUBSCRIPT.sub(lambda found: f"<sub>{found[1] or found[2]}</sub>", piece) for piece in pieces[::2]]
+    return "`".join(pieces).replace("|", "\\|")

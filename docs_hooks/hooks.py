@@ -1,6 +1,5 @@
 """What mkdocs calls while it builds the site: pages made from the code, and `<!-- generated: NAME -->` filled in."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ sys.path.insert(0, str(ROOT))  # mkdocs imports a hook by its file, not as part 
 
 from mkdocs.structure.files import File, Files  # noqa: E402
 
-from docs_hooks import api, mathematics, repository  # noqa: E402
+from docs_hooks import api, examples, mathematics, repository  # noqa: E402
 from docs_hooks.generators import GENERATORS  # noqa: E402
 
 GENERATED = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -20,7 +19,7 @@ GENERATED = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 def on_config(config: Any) -> Any:
     """Puts the generated pages into the nav, each group after the `index.md` that the nav has of it."""
-    for source in (api.pages(), examples()):
+    for source in (api.pages(), examples.pages()):
         for folder in {Path(path).parent for path in source}:
             _section(config.nav, f"{folder}/index.md").extend(
                 {title: path} for path, (title, _) in source.items() if path != f"{folder}/index.md"
@@ -30,10 +29,12 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the generated pages."""
-    pages = {path: text for source in (api.pages(), examples()) for path, (_, text) in source.items()}
+    pages = {path: text for source in (api.pages(), examples.pages()) for path, (_, text) in source.items()}
     for path, text in (repository.pages() | pages).items():
         if files.get_file_from_path(path) is None:
             files.append(File.generated(config, path, content=text))
+    for path, content in examples.files().items():
+        files.append(File.generated(config, path, content=content))
     for path in _paths(config.nav):  # TEMPORARY: pages of the nav that are still to be written
         if files.get_file_from_path(path) is None:
             files.append(File.generated(config, path, content="# To be written\n"))
@@ -48,13 +49,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Mathematics as MathML."""
     return mathematics.rendered(html)
-
-
-def examples() -> dict[str, tuple[str, str]]:
-    """Title and Markdown of each page of `docs_hooks.examples`, by path."""
-    if importlib.util.find_spec("docs_hooks.examples") is None:
-        return {}
-    return importlib.import_module("docs_hooks.examples").pages()
 
 
 def _section(nav: Any, index: str) -> list[Any]:

@@ -10,5 +10,11 @@ PAGES = {"project/changelog.md": "CHANGELOG.md", "project/contributing.md": "CON
 
 
 def pages() -> dict[str, str]:
-    """Markdown of each page by path, with links into docs/ as the site has them."""
-    return {page: re.sub(r"\]\(docs/", "](../", (ROOT / file).read_text()) for page, file in PAGES.items()}
+    """Markdown of each page by path, with links into docs/ and to each other as the site has them."""
+    return {page: _linked((ROOT / file).read_text()) for page, file in PAGES.items()}
+
+
+def _linked(markdown: str) -> str:
+    for page, file in PAGES.items():
+        markdown = markdown.replace(f"]({file}", f"]({Path(page).name}")
+    return re.sub(r"\]\(docs/", "](../", markdown)

@@ -202,6 +202,11 @@ class TrainingConfig:
     keep_checkpoints: int = running(
         3, "Latest checkpoints kept, beside the newest, the best by bits/dim and those of a stop.", at_least(1)
     )
+    loggers: tuple[str, ...] = running(
+        ("tensorboard",),
+        "Where numbers and pictures go beside metrics.jsonl, as `wandb(project='mine')`; see `vdm.runs.trackers`.",
+        parts_of("tracker"),
+    )
     fsdp: int = running(
         1,
         "Devices that share one copy of the variables and the optimiser's state; must divide the devices.",

@@ -55,8 +55,8 @@ def check_writable(folder: Path, flag: str, hint: str = "") -> None:
         raise InputError(f"{flag}: cannot write to {folder}: {error.strerror}{hint}") from error
 
 
-def cache_folder(name: str) -> Path | None:
-    """The user's own folder of this name for what can be made again, made; None if it cannot be written.
+def cache_path(name: str) -> Path | None:
+    """Where the user's own folder of this name for what can be made again is, or would be; None without a home.
 
     VDM_CACHE says where such folders are; else they are in `vdm` of the system's place for caches (XDG_CACHE_HOME).
     """
@@ -64,7 +64,13 @@ def cache_folder(name: str) -> Path | None:
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vdm"
     )
     folder = Path(root, name)
-    if not folder.is_absolute():  # as without a home
+    return folder if folder.is_absolute() else None
+
+
+def cache_folder(name: str) -> Path | None:
+    """The folder of `cache_path`, made; None if it cannot be written."""
+    folder = cache_path(name)
+    if folder is None:
         return None
     try:
         # Who writes there decides what is run: nobody else may.

@@ -158,6 +158,11 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
         "dinov2": "vdm.evaluation.metrics.extractors.dinov2:dinov2",
         "classifier": "vdm.evaluation.metrics.extractors.classifier:classifier",
     },
+    "tracker": {
+        "jsonl": "vdm.runs.trackers.jsonl:Jsonl",
+        "tensorboard": "vdm.runs.trackers.tensorboard:TensorBoard",
+        "wandb": "vdm.runs.trackers.wandb:Wandb",
+    },
 }
 
 

@@ -12,7 +12,7 @@ import hashlib
 import operator
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +55,8 @@ class Limit(NamedTuple):
     """What help says of it."""
     same: Callable[[Any, Any], bool] = operator.eq
     """Whether two values mean the same."""
+    words: Callable[[], Sequence[str]] = tuple
+    """Where it is one of some words, or begins with one: these."""
 
 
 class InName(NamedTuple):
@@ -273,7 +275,8 @@ def num_levels() -> Limit:
 
 def one_of(*names: str) -> Limit:
     """One of these words."""
-    return Limit(lambda value: None if value in names else f"not one of {', '.join(names)}", lambda: ", ".join(names))
+    listed = ", ".join(names)
+    return Limit(lambda value: None if value in names else f"not one of {listed}", lambda: listed, words=lambda: names)
 
 
 def lines() -> Limit:
@@ -294,12 +297,14 @@ def some_of(*names: str) -> Limit:
 def part(kind: str, in_context: bool = False) -> Limit:
     """A part of this kind, as `vdm.parts` reads it; with `in_context`, one that cannot be made without more."""
     read = parts.read if in_context else parts.make
-    return Limit(partial(_problem, read, kind), lambda: ", ".join(parts.names(kind)), partial(_same_part, kind))
+    names = partial(parts.names, kind)
+    return Limit(partial(_problem, read, kind), lambda: ", ".join(names()), partial(_same_part, kind), names)
 
 
 def source() -> Limit:
     """A source of data; what is none is a name of TFDS, which may be had or not."""
-    return Limit(lambda value: None, lambda: f"{', '.join(parts.names('source'))} or a name of TFDS")
+    names = partial(parts.names, "source")
+    return Limit(lambda value: None, lambda: f"{', '.join(names())} or a name of TFDS", words=names)
 
 
 def parts_of(kind: str) -> Limit:

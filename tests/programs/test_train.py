@@ -49,7 +49,9 @@ from vdm.programs.hooks import every, standard
 from vdm.programs.session import open_session
 from vdm.programs.train import train
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.records import MetricsFile, read_metrics, weights_digest, write_evaluation
+from vdm.runs.records import read_metrics, weights_digest, write_evaluation
+from vdm.runs.trackers.jsonl import Jsonl
+from vdm.runs.trackers.tracker import Numbers
 from vdm.training.state import Trained, make_optimizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -238,15 +240,15 @@ def test_a_dead_worker_costs_no_step_and_a_full_disk_no_checkpoint(
     # Of the step where it happened, and not of its last multiple of three.
     assert (path / "checkpoints" / "5").is_dir()
 
-    append = MetricsFile.append
+    scalars = Jsonl.scalars
 
-    def full(self: MetricsFile, record: dict[str, Any]) -> None:
-        if record["step"] == 8:
+    def full(self: Jsonl, kind: str, step: int, numbers: Numbers) -> None:
+        if step == 8:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(self, record)
+        scalars(self, kind, step, numbers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MetricsFile, "append", full)
+        patch.setattr(Jsonl, "scalars", full)
         # That of step 5 was to go on from, and went with the next.
         with pytest.raises(InputError, match=r"disk is full; complete checkpoints: \[3, 6\]"):
             run_here(config, path)

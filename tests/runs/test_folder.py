@@ -25,7 +25,7 @@ from vdm.plots import images as pictures
 from vdm.plots.axes import save
 from vdm.runs import shards
 from vdm.runs.folder import RunDir, check_same_model
-from vdm.runs.records import MetricsFile, read_config, read_metrics, read_record
+from vdm.runs.records import read_config, read_record
 
 DATA = {"name": "a", "version": "1", "num_train": 3}
 
@@ -245,34 +245,6 @@ def test_damaged_config_is_named(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-def test_metrics_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"kind": "train", "step": step}) for step in (10, 20, 30)]
-    path.write_text("\n".join(lines) + '\n{"step": 4')  # the last line cut short by a kill
-    metrics = MetricsFile(path, 20)
-    metrics.append({"kind": "train", "step": 21})
-    assert [record["step"] for record in read_metrics(path)] == [10, 20, 21]
-
-
-def test_a_bad_line_costs_no_other_and_is_put_aside(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    good = [json.dumps({"kind": "train", "step": step, "bits_per_dim": 1.5}).encode() for step in (10, 20, 30)]
-    bad = [
-        *(b"\xff\xfe", b"", b"[" * 100_000, b"[1]", b"3", b'{"step": 10}', b'{"kind": "train", "step": "10"}'),
-        *(b'{"kind": 1, "step": 10}', b'{"kind": "train", "step": 10, "bits_per_dim": "low"}', b'{"kind": "tr'),
-    ]
-    lines = [good[0], *bad, *good[1:]]
-    path.write_bytes(b"\n".join(lines) + b'\n{"cut short')
-    assert [record["step"] for record in read_metrics(path)] == [10, 20, 30]
-    assert path.read_bytes().startswith(b"\n".join(lines))
-    metrics = MetricsFile(path, 20)
-    (warning,) = metrics.warnings
-    assert warning == f"{path}: no records in lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11: moved to metrics.jsonl.bad"
-    assert (tmp_path / "metrics.jsonl.bad").read_bytes() == b"\n".join(bad) + b"\n"
-    assert path.read_bytes() == b"\n".join(good[:2]) + b"\n"
-    assert MetricsFile(path, 20).warnings == []
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
 def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     """Every kind of file that a run or its samples leave, written through a link to /dev/full."""
@@ -295,8 +267,3 @@ def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
             write(path)
         assert is_disk_full(caught.value)
         assert path.read_bytes() == before, name
-    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
-    (tmp_path / "metrics.jsonl").unlink()
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        metrics.append({"kind": "train", "step": 1})

@@ -37,7 +37,9 @@ from vdm.runs import shards
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir
 from vdm.runs.open import open_run
-from vdm.runs.records import MetricsFile, read_config, read_evaluation, read_metrics, read_record, weights_digest
+from vdm.runs.records import read_config, read_evaluation, read_metrics, read_record, weights_digest
+from vdm.runs.trackers.jsonl import Jsonl
+from vdm.runs.trackers.tracker import TrackedRun
 from vdm.training.state import abstract_state
 from vdm.training.step import empty_metrics
 
@@ -193,7 +195,7 @@ def readers(config: Config, data: dict[str, Any]) -> dict[str, Callable[[Path], 
         if restored is None:
             return {}
         state, metrics, _ = restored
-        MetricsFile(path / "metrics.jsonl", int(state.step))
+        Jsonl().start(TrackedRun(path, int(state.step), {}, "", str))
         return {
             f"state at {int(state.step)}": weights_digest((state, metrics)),
             f"position at {int(state.step)}": position.state,

@@ -266,7 +266,7 @@ def _platforms(text: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder; bad input is one line on stderr and exit status 2."""
     parser = Parser("python -m vdm.export", __doc__)
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, or vdm:NAME")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it may run on (default: cpu,cuda,tpu)")

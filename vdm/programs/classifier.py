@@ -23,6 +23,7 @@ from vdm.programs.on_noise import Evaluation, PlotByNoise, check_noise, data_of,
 from vdm.programs.task import Task
 from vdm.progress import progress_of
 from vdm.runs.folder import differing_data
+from vdm.runs.places import home
 from vdm.runs.records import read_record
 from vdm.training.classification import CrossEntropy
 
@@ -60,7 +61,7 @@ def train_classifier(
     # Nothing is written before all input has been checked.
     path = Path(path)
     config = default_config(path) if config is None else config
-    folder = path / "classifier" if workdir is None else Path(workdir)
+    folder = home(path) / "classifier" if workdir is None else Path(workdir)
     source = source_of(path, config, folder, checkpoint, dataset, model, console)
     with progress_of(source.console, "reading the data") as progress:
         dataset = source.run.load(progress)

@@ -28,6 +28,7 @@ from vdm.programs.task import Task
 from vdm.progress import progress_of
 from vdm.runs.folder import differing_data
 from vdm.runs.open import Run
+from vdm.runs.places import home
 from vdm.runs.records import checkpoint_steps, read_record
 from vdm.runs.texts import read_text
 from vdm.training.contrastive import Contrastive
@@ -69,7 +70,7 @@ def train_clip(
     # Nothing is written before all input has been checked.
     path = Path(path)
     config = default_config(path) if config is None else config
-    folder = path / "clip" if workdir is None else Path(workdir)
+    folder = home(path) / "clip" if workdir is None else Path(workdir)
     source = source_of(path, config, folder, checkpoint, dataset, model, console)
     with progress_of(source.console, "reading the data") as progress:
         dataset = source.run.load(progress, read_text(folder) if checkpoint_steps(folder) else None)

@@ -29,6 +29,9 @@ Given = dict[str, str]
 """The command line's flags by name, before they are parsed."""
 
 HELP, HELP_FULL = ("--help", "-help", "-h", "--helpshort", "-helpshort"), ("--helpfull", "-helpfull")
+COMMON = ("config", "workdir", "import")
+"""Flags of every program with a config."""
+
 HELP_WIDTH = 100
 """Columns of a text of help."""
 
@@ -45,6 +48,47 @@ class Own(NamedTuple):
 
 _default: dict[str, str] = {}
 """Of --workdir, by --config."""
+
+
+class Interface(NamedTuple):
+    """What a command takes."""
+
+    parser: argparse.ArgumentParser | None = None
+    """Of a command without a config."""
+    define: Callable[[], None] | None = None
+    """Makes the flags of a command with one, beside `COMMON`."""
+    kinds: tuple[type, ...] = ()
+    """Classes that its config may be of."""
+    comparison: Callable[[Given], type] | None = None
+    """The class of its second dataclass, by the flags given."""
+    own: bool = False
+    """Whether its config comes of no file."""
+
+
+class _Found(BaseException):
+    """Ends a command that `interface` has started."""
+
+
+_observers: list[Callable[[Interface], None]] = []
+
+
+def interface(main: Callable[[], Any]) -> Interface:
+    """What a command takes, by its `main`: that is started, and ends where it would read its command line."""
+    found: list[Interface] = []
+    _observers.append(found.append)
+    try:
+        main()
+    except _Found:
+        return found[0]
+    finally:
+        _observers.pop()
+    raise TypeError(f"{main}: read no command line")
+
+
+def _observed(found: Interface) -> None:
+    if _observers:
+        _observers[-1](found)
+        raise _Found
 
 
 def config() -> Any:
@@ -128,6 +172,7 @@ def run(
 
     Raises `InputError` for bad input, and what else `vdm.programs.process` makes one line of.
     """
+    _observed(Interface(None, define, tuple(kinds) if own is None else (own.kind,), comparison, own is not None))
     define()
     _parse(sys.argv, description, define.__module__, default_config, comparison, own, kinds)
     try:
@@ -165,6 +210,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Also heeds --helpfull, before any argument is found missing."""
+        _observed(Interface(self))
         if any(argument in HELP_FULL for argument in (sys.argv[1:] if args is None else args)):
             self.description = self._full
             self.print_help()
@@ -244,8 +290,8 @@ def _parse(
         if second is not None:
             _check_fields(given, "comparison", second)
             argv = _define("comparison", _second(loaded.comparison, second, given), given, argv)
-        flags.DEFINE_string("workdir", None, "")
-        flags.DEFINE_string("import", None, "")
+        for name in COMMON[1:]:
+            flags.DEFINE_string(name, None, "")
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise InputError(str(error).strip().splitlines()[0]) from error
@@ -398,9 +444,10 @@ def _help(
     )
     first, example = _brief(description)
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
+    of_a_release = "" if default_config else ", or vdm:NAME for a released model"
     rows = [
         ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
-        ("--workdir", "Folder of the run (default: runs/NAME for --config=configs/NAME.py)."),
+        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for --config=configs/NAME.py)."),
         ("--import", "MODULE[,MODULE]: modules of your own that register parts, also from the current folder."),
     ]
     if own is not None:

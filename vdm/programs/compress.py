@@ -50,7 +50,7 @@ def compress(run: Run, given: Given, out: Path, num_steps: int, batch_size: int,
         model=f"sha256:{fingerprint(model, run.variables)}",
         names=given.names is not None,
         note=printable(given.note)[:LONGEST_TEXT],
-        run=printable(run.path)[:LONGEST_TEXT],
+        run=printable(run.name)[:LONGEST_TEXT],
         shape=tuple(model.shape),
         step=run.step,
     )

@@ -19,7 +19,8 @@ from vdm.programs import coders
 from vdm.programs.given_images import DEFAULT_NAME, classes_of
 from vdm.progress import progress_of
 from vdm.reading import whole
-from vdm.runs.open import Run, split_checkpoint
+from vdm.runs.open import Run
+from vdm.runs.places import located, split_checkpoint
 
 MODES = {1: "grey", 3: "RGB"}
 """By channels, what a PNG file holds."""
@@ -71,7 +72,7 @@ def run_of(file: Container, text: str | None) -> Run:
     """
     header = file.header
     path, checkpoint = (Path(header.run), "latest") if text is None else split_checkpoint(text)
-    if text is None and not path.is_dir():
+    if text is None and not located(path).is_dir():
         raise InputError(f"{file.where}: was made by the run {printable(path)}, which is not here: give --run=RUN")
     return coders.opened(path, str(header.step) if checkpoint == "latest" else checkpoint)
 

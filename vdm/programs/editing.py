@@ -65,7 +65,7 @@ class Images(NamedTuple):
 
 def add_flags(parser: Parser) -> None:
     """The flags that both commands have."""
-    parser.add_argument("--run", type=Path, required=True, help="folder of the trained run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the trained run, or vdm:NAME")
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--resize", action="store_true", help="make pictures fit: size, channels, levels")
     parser.add_argument("--draws", type=int, help=f"draws of each image (default: {DRAWS})")

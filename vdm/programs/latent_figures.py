@@ -13,7 +13,8 @@ from vdm.evaluation.latents import Latents, to_frames
 from vdm.keys import Stream
 from vdm.plots import holes, traversals
 from vdm.predecessors.latent import LatentModel
-from vdm.runs.open import Run, open_run, split_checkpoint
+from vdm.runs.open import Run, open_run
+from vdm.runs.places import split_checkpoint
 
 FRAMES, ROWS, PAIRS = 11, 6, 3
 """Images in a row; latents, at most; pairs of images."""

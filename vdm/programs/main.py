@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import vdm
 from vdm.errors import InputError
-from vdm.programs import environment, process
+from vdm.programs import completion, environment, process
 
 COMMANDS = {
     "train": ("vdm.programs.commands.train", "Train a model, evaluate it and draw samples from it."),
@@ -25,9 +25,13 @@ COMMANDS = {
     "decompress": ("vdm.programs.commands.decompress", "Restore the images of a compressed file, bit for bit."),
     "codec-info": ("vdm.programs.commands.codec_info", "Describe a compressed file, and check that it is intact."),
     "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
+    "push": ("vdm.programs.commands.push", "Release a trained run, in a folder or on the Hugging Face hub."),
+    "pull": ("vdm.programs.commands.pull", "Fetch a released model, which vdm:NAME then opens."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
     "report": ("vdm.programs.commands.report", "Write one HTML page about a run, or about several side by side."),
     "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
+    "info": ("vdm.programs.commands.info", "Describe this installation, as a bug report needs it."),
+    "completion": ("vdm.programs.commands.completion", "Print a script that completes commands in your shell."),
     "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
 }
 """By name: the module whose `main` it is, and what it does."""
@@ -51,6 +55,9 @@ def call(argv: Sequence[str]) -> int | None:
         return 0
     if name == "--version":
         print(_version())
+        return 0
+    if name == completion.COMPLETE:
+        print("\n".join(completion.completions(" ".join(arguments), completion.read_table())))
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)

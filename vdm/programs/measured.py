@@ -1,5 +1,6 @@
 """What vdm evaluate has whatever it measures: a checkpoint of a run, its test images, and files of results."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class Measured:
         if not parallel.is_main():
             return
         run = self.run
-        of: dict[str, Any] = {"weights_digest": self._weights, "seed": run.config.seed}
+        of: dict[str, Any] = {"weights_digest": self._weights, "seed": run.config.seed, "command": sys.argv}
         if self.condition:
             of["condition"] = list(self.condition)
         path.parent.mkdir(parents=True, exist_ok=True)

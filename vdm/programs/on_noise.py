@@ -22,6 +22,7 @@ from vdm.noisy import OfConfig, Schedule
 from vdm.programs import streams
 from vdm.programs.hooks import Evaluate, Hook, Log, Plot, Save, extent, heeding_progress
 from vdm.programs.session import Session
+from vdm.runs import trackers
 from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, read_metrics, weights_digest
 
@@ -58,6 +59,7 @@ def source_of(
     validate(config)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
     parallel.on_main(lambda: check_writable(folder, "--workdir"))
+    trackers.check(config.training.loggers)
     of_run = read_config(path)
     own = open_run(path, checkpoint, kind=type(of_run), dataset=dataset, model=model)
     kept = {name: getattr(of_run.data, name) for name in READ}
@@ -88,7 +90,7 @@ def noise_of(source: Run) -> OfConfig:
     low, high = (round(float(gamma), 3) for gamma in gamma_of(source)(jnp.asarray([0.0, 1.0])))
     digest = weights_digest(parallel.to_host(source.variables["schedule"]))
     name = parts.canonical("schedule", source.config.schedule.name)
-    return OfConfig(str(source.path), source.step, f"{name} {digest}", low, high)
+    return OfConfig(source.name, source.step, f"{name} {digest}", low, high)
 
 
 def gamma_of(source: Run) -> Schedule:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,6 @@ def write(folder: Path, scores: Mapping[str, Score], name: str, samples: Any, nu
     of = parse_json(json.dumps(of).encode(), path)
     kept = there.get("metrics", {}) if there.get("of") == of else {}
     folder.mkdir(parents=True, exist_ok=True)
-    found = {each: score.to_dict() for each, score in scores.items()}
+    found = {each: score.to_dict() | {"command": sys.argv} for each, score in scores.items()}
     write_json(path, {"metrics": kept | found, "of": of, "versions": versions()})
     replace_text(folder / "metrics.md", markdown(scores, name))

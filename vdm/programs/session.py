@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat, runtime_checkable
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -22,35 +22,21 @@ from vdm.evaluation.conditions import Conditions, requested
 from vdm.evaluation.images import ImageSampler, with_steps_of
 from vdm.keys import Stream, stream_key
 from vdm.model import Model, at_precision
+from vdm.plots.png import Picture, png
 from vdm.programs import stops
 from vdm.programs.progress import Stopwatch
 from vdm.programs.start import Start
 from vdm.programs.task import Task
+from vdm.runs import trackers
 from vdm.runs.checkpoints import Checkpoints
-from vdm.runs.events import EventFiles
 from vdm.runs.folder import RunDir
-from vdm.runs.records import MetricsFile, checkpoint_steps, inexact_resume, read_record
+from vdm.runs.records import checkpoint_steps, inexact_resume, read_record
 from vdm.runs.texts import write_text
+from vdm.runs.trackers.tracker import TrackedRun, Tracker
 from vdm.training.prefetch import Prefetched
 from vdm.training.state import TrainState, init_state, make_optimizer
 from vdm.training.step import Metrics, empty_metrics
 from vdm.training.task import Variables
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """Where records go: a file of lines, TensorBoard, an experiment tracker."""
-
-    def append(self, record: dict[str, Any], /) -> None:
-        """One record: "kind", "step" and numbers by name."""
-
-
-@runtime_checkable
-class PictureSink(Protocol):
-    """A sink that takes pictures too."""
-
-    def picture(self, step: int, kind: str, name: str, path: Path, /) -> None:
-        """A PNG file, whose name is the same at every step, beside the records of this kind."""
 
 
 @dataclass(kw_only=True)
@@ -89,7 +75,7 @@ class Session:
     """Time spent in steps since the last log line."""
     checkpoints: Checkpoints
     batches: Prefetched
-    sinks: Sequence[Sink]
+    trackers: Sequence[Tracker]
     signals: list[int]
     """Of requests to stop that have come."""
 
@@ -145,16 +131,20 @@ class Session:
         return None if peak is None else peak * self.mesh.size / speed.step_flops(self.model, batch_size=1)
 
     def record(self, kind: str, **numbers: SupportsFloat | None) -> None:
-        """A line of metrics.jsonl and points in TensorBoard at this step, of one number by each name."""
+        """Numbers by name, at this step, for every tracker: a line of metrics.jsonl, points in TensorBoard, …."""
         plain = {name: None if number is None else float(number) for name, number in numbers.items()}
-        for sink in self.sinks:
-            sink.append({"kind": kind, "step": self.step, **plain})
+        for tracker in self.trackers:
+            tracker.scalars(kind, self.step, plain)
 
-    def show(self, name: str, path: Path) -> None:
-        """A PNG file, in TensorBoard, at this step: beside the tests, after the last step the final one."""
-        for sink in self.sinks:
-            if isinstance(sink, PictureSink):
-                sink.picture(self.step, "final" if self.is_last else "evaluation", name, path)
+    def show(self, name: str, picture: Picture) -> None:
+        """A PNG file, a figure or an image, at this step, for every tracker that shows pictures.
+
+        It is shown beside the tests while training; after the last step, beside the final evaluation.
+        """
+        if self.trackers:
+            content = png(picture)
+            for tracker in self.trackers:
+                tracker.picture("final" if self.is_last else "evaluation", self.step, name, content)
 
     def at(self, step: int) -> "Session":
         """Itself as it will be after a later step, as far as that is known: for hooks to say whether they are due."""
@@ -259,7 +249,7 @@ def open_session(
             f"{info.values}; network of {num_parameters:,} parameters; {devices['num_devices']} "
             f"{devices['platform']} device(s), training in {precision}; {origin}"
         )
-        with stops.gracefully() as received, _sinks(path, step, config, task, console) as sinks:
+        with stops.gracefully() as received, _trackers(path, step, config, task, console) as tracking:
             session = Session(
                 path=path,
                 config=config,
@@ -273,7 +263,7 @@ def open_session(
                 metrics=metrics,
                 checkpoints=checkpoints,
                 batches=batches,
-                sinks=sinks,
+                trackers=tracking,
                 signals=received,
             )
             # It holds the only state: a step reuses the memory of the one before.
@@ -344,12 +334,15 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 
 @contextmanager
-def _sinks(path: Path, step: int, config: RunConfig, task: Task, console: Console) -> Iterator[list[Sink]]:
-    """Where records of later steps go: files of the first process."""
+def _trackers(path: Path, step: int, config: RunConfig, task: Task, console: Console) -> Iterator[list[Tracker]]:
+    """Where records of later steps go: the first process has trackers."""
     if not parallel.is_main():
         yield []
         return
-    metrics = MetricsFile(path / "metrics.jsonl", step)
-    _warn(console, metrics.warnings)
-    with closing(EventFiles(path / "tensorboard", step, settings.flatten(config), task.objective.total)) as events:
-        yield [metrics, events]
+
+    def warn(line: str) -> None:
+        _warn(console, [line])
+
+    run = TrackedRun(path, step, settings.flatten(config), task.objective.total, warn)
+    with trackers.started(config.training.loggers, run) as found:
+        yield found

@@ -9,7 +9,8 @@ from vdm import parallel, settings
 from vdm.config import RunConfig
 from vdm.errors import InputError
 from vdm.model import Variables
-from vdm.runs.open import open_run, split_checkpoint
+from vdm.runs.open import open_run
+from vdm.runs.places import PREFIX, split_checkpoint
 from vdm.runs.records import weights_digest
 
 
@@ -31,7 +32,8 @@ class Start:
         if not text:
             raise InputError("--init_from=: must be RUN or RUN:CHECKPOINT")
         path, which = split_checkpoint(text)
-        record = {"run": str(path.absolute()), "checkpoint": which}
+        run = str(path) if str(path).startswith(PREFIX) else str(path.absolute())
+        record = {"run": run, "checkpoint": which}
         if begun:
             return cls(record, None)
         try:

@@ -17,7 +17,9 @@ from vdm.programs.hooks import Hook
 from vdm.programs.loop import run
 from vdm.programs.report import report_of_training
 from vdm.progress import progress_of
+from vdm.runs import trackers
 from vdm.runs.kinds import resolve
+from vdm.runs.places import check_writable_run
 from vdm.runs.records import checkpoint_steps
 from vdm.runs.texts import read_text
 
@@ -65,7 +67,9 @@ def train(
     kind = kinds.of(config)
     workdir, hooks = Path(workdir), kind.hooks() if hooks is None else list(hooks)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
+    check_writable_run(workdir, "--workdir")
     parallel.on_main(lambda: check_writable(workdir, "--workdir"))
+    trackers.check(config.training.loggers)
     given = [] if model is None else ["model"]
     text = read_text(workdir) if checkpoint_steps(workdir) else None
     if dataset is None:

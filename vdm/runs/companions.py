@@ -7,10 +7,10 @@ from vdm.config import Config
 from vdm.errors import InputError
 from vdm.guides import CLIP, TEXT, Companion, Guide, of_text
 from vdm.reading import is_whole, shown
-from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.classifiers import open_classifier
 from vdm.runs.image_text import open_clip
-from vdm.runs.open import Run, open_run, split_checkpoint
+from vdm.runs.open import Run, open_run, steps
+from vdm.runs.places import split_checkpoint
 from vdm.runs.records import read_record
 from vdm.runs.texts import FILE, clip_folder
 
@@ -42,8 +42,7 @@ def _weak(run: Run, which: str) -> Companion:
     if which in ("oldest", "latest", "best") or is_whole(which):
         checkpoint = which
         if which == "oldest":
-            with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
-                checkpoint = str(checkpoints.steps()[0])
+            checkpoint = str(steps(run.path)[0])
         weak = open_run(run.path, checkpoint, config=run.config, mesh=run.mesh, model=run.model)
         if weak.step == run.step:
             raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
@@ -59,9 +58,9 @@ def _weak(run: Run, which: str) -> Companion:
 
 def _classifier(run: Run, which: str) -> Companion:
     """That in a folder, or in the run's own, as `vdm classifier` leaves it."""
-    folder = Path(which) if which else run.path / "classifier"
+    folder = Path(which) if which else run.home / "classifier"
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; vdm classifier --run={run.path} makes one")
+        raise InputError(f"{folder}: no such folder; vdm classifier --run={run.name} makes one")
     return Companion(*open_classifier(folder, read_record(run.path).get("data"), mesh=run.mesh))
 
 

@@ -10,6 +10,7 @@ from vdm.config import RunConfig, to_dict
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.reading import shown
+from vdm.runs.places import check_writable_run
 from vdm.runs.records import RUNS, checkpoint_steps, keep_evaluation, read_config, read_record, session_record
 
 
@@ -70,6 +71,7 @@ class RunDir:
 
 def lock(path: Path) -> TextIO:
     """Makes the folder and locks it until the returned file is closed. Raises `InputError` if another run holds it."""
+    check_writable_run(path, "--workdir")
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / ".lock").open("w")

@@ -22,20 +22,12 @@ from vdm.reading import field as field_of
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import check_same_data, check_same_model
 from vdm.runs.kinds import model_of, objective_of, resolve
+from vdm.runs.places import home, is_released, located, name_of
 from vdm.runs.records import RUNS, read_config, read_record
+from vdm.runs.released import check_files, read_weights
 from vdm.runs.texts import read_text, text_of
 from vdm.training.state import Trained
 from vdm.training.task import Objective, Trainable
-
-
-def split_checkpoint(text: str) -> tuple[Path, str]:
-    """The folder and the checkpoint of RUN or RUN:CHECKPOINT; a folder's name may have a colon.
-
-    >>> split_checkpoint("runs/digits:1000")
-    (PosixPath('runs/digits'), '1000')
-    """
-    run, colon, checkpoint = text.rpartition(":")
-    return (Path(text), "latest") if not colon or Path(text).is_dir() else (Path(run), checkpoint)
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,16 @@ class Run:
         of the run's own data and is not the same.
         """
         return self.load()
+
+    @property
+    def name(self) -> str:
+        """What records call it: its path, or `vdm:NAME`."""
+        return name_of(self.path)
+
+    @property
+    def home(self) -> Path:
+        """Where results go by default: its folder, or runs/vdm_NAME for a released model, which is only read."""
+        return home(self.path)
 
     def load(self, progress: Progress | None = None, text: Text | None = None) -> Dataset:
         """`dataset`, for a program that shows how far reading it is.
@@ -120,8 +122,8 @@ def open_run(
 ) -> Run:
     """The run in the folder `path` as of a checkpoint: `latest`, `best` by test bits/dim while training, or a step.
 
-    It is one of a diffusion model, or of a predecessor (`vdm.predecessors`); with `kind`, the class of its config, of
-    that alone.
+    `path` may be `vdm:NAME`, a released model (`vdm.runs.places`), which has one checkpoint. The run is one of a
+    diffusion model, or of a predecessor (`vdm.predecessors`); with `kind`, the class of its config, of that alone.
 
         run = vdm.open_run("runs/digits")
         denoise = run.model.denoiser(run.variables)
@@ -133,7 +135,9 @@ def open_run(
 
     Raises `InputError` if there is no such run or checkpoint, it cannot be read, or it is of another model.
     """
-    path = Path(path)
+    path = located(path)
+    if is_released(path):
+        check_files(path)
     wanted = RUNS if kind is None and config is None else (kind or type(config),)
     saved = read_config(path, *wanted)
     if config is None:
@@ -151,9 +155,24 @@ def open_run(
         raise InputError(f"{path}: was trained with a model of its caller: open_run(…, model=…)")
     model = model_of(config, model)
     mesh = parallel.make_mesh() if mesh is None else mesh
-    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
-        trained = checkpoints.restore_one(_abstract(model, objective_of(config), mesh), str(checkpoint))
+    trained = _restored(path, str(checkpoint), _abstract(model, objective_of(config), mesh))
     return Run(path, config, model, mesh, int(trained.step), trained.ema, trained.proposal, dataset)
+
+
+def _restored(path: Path, checkpoint: str, like: Trained) -> Trained:
+    """A checkpoint of a run, or the weights of a released model."""
+    if is_released(path):
+        return read_weights(path, checkpoint, like)
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_one(like, checkpoint)
+
+
+def steps(path: Path) -> list[int]:
+    """Steps of the checkpoints of the run in `path`, oldest first; of a released model its one."""
+    if is_released(path):
+        return [field_of(read_record(path), "step", int, path)]
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.steps()
 
 
 def _given(record: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -18,9 +17,10 @@ import numpy as np
 from vdm import settings
 from vdm.config import Config, RunConfig, from_dict, validate
 from vdm.errors import InputError
-from vdm.files import replace_text, write_json
+from vdm.files import write_json
 from vdm.predecessors.config import PredecessorConfig
 from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_json, shown
+from vdm.runs.places import CARD, is_released, located
 
 RUNS: tuple[type, ...] = (Config, PredecessorConfig)
 """Classes of the configs of what `vdm train` trains; `vdm.runs.kinds` has what they describe."""
@@ -45,6 +45,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
     by hand in what decides the training.
     """
+    path = located(path)
     where = path / "config.json"
     if where.exists():
         values = _read_config_file(path)
@@ -104,9 +105,10 @@ def _read_config_file(path: Path) -> dict[str, Any]:
 def read_record(path: Path) -> dict[str, Any]:
     """run.json of the run in `path`, {} if there is none: of what is used of it, each is of its type.
 
-    Raises `InputError` for another.
+    A released model's card has the same of it. Raises `InputError` for another.
     """
-    where = path / "run.json"
+    path = located(path)
+    where = path / (CARD if is_released(path) else "run.json")
     record = read_json(where, {})
     field(record, "data", dict, where, {})
     field(record, "config", dict, where, {})
@@ -202,35 +204,12 @@ def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
     }
 
 
-class MetricsFile:
-    """metrics.jsonl: one JSON object a line. On resuming from a step, later lines and the final one are dropped.
-
-    Lines that are no records are moved to metrics.jsonl.bad; `warnings` says which.
-    """
-
-    def __init__(self, path: Path, step: int):
-        self._path = path
-        records, bad = _split(path)
-        if bad:
-            with path.with_name(path.name + ".bad").open("ab") as file:
-                file.writelines(line + b"\n" for line in bad.values())
-        lines = ", ".join(map(str, bad))
-        self.warnings = [f"{path}: no records in lines {lines}: moved to {path.name}.bad"] if bad else []
-        kept = [record for record in records if record["step"] <= step and record["kind"] != "final"]
-        replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Adds one line."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, each as `parse_metrics` wants it; lines that are none are left out."""
-    return _split(path)[0]
+    return split_metrics(path)[0]
 
 
-def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+def split_metrics(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     """The records of a metrics.jsonl, and the lines that are none by their numbers.
 
     A last line without an end is that of a kill, and neither.

@@ -10,17 +10,18 @@ from vdm.files import check_writable
 from vdm.reading import field, read_json
 from vdm.runs.folder import check_same_data
 from vdm.runs.open import Run
+from vdm.runs.places import home
 from vdm.runs.records import RUNS, read_config, read_record
 from vdm.settings import as_word, flatten
 
 
 def folder_of(workdir: Path, out: Path | None, name: str) -> Path:
-    """The folder `name` of a run, or of `out`, found to be writable.
+    """The folder `name` of a run's `home`, or of `out`, found to be writable.
 
     Raises `InputError` if it is not; of several processes, all must call it.
     """
     flag, hint = ("--workdir", "; --out=FOLDER writes elsewhere") if out is None else ("--out", "")
-    folder = (workdir if out is None else out) / name
+    folder = (home(workdir) if out is None else out) / name
     parallel.on_main(lambda: check_writable(folder, flag, hint))
     return folder
 

@@ -8,13 +8,14 @@ from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.guides import CLIP, Guide
 from vdm.reading import field, read_json
+from vdm.runs.places import home, located
 
 FILE = "text.json"
 
 
 def read_text(path: Path) -> Text | None:
     """The encoding of captions of the run in `path`; None of one without. Raises `InputError` for a damaged file."""
-    where = path / FILE
+    where = located(path) / FILE
     values = read_json(where, {})
     if not values:
         return None
@@ -44,7 +45,7 @@ def text_of(path: Path, guide: Guide) -> Text | None:
 
 def clip_folder(path: Path, folder: str) -> Path:
     """Of the image–text model that a guidance of the run in `path` names. Raises `InputError` where there is none."""
-    found = Path(folder) if folder else path / CLIP
+    found = Path(folder) if folder else home(path) / CLIP
     if not found.is_dir():
         raise InputError(f"{found}: no such folder; vdm clip --run={path} makes one")
     return found

@@ -159,7 +159,7 @@ class _Codecs:
             made_on=here(),
             model=f"sha256:{fingerprint(model, trained.variables)}",
             note=f"{trained.dataset.info.name}@test",
-            run=str(trained.path),
+            run=trained.name,
             shape=tuple(model.shape),
             step=trained.step,
         )
@@ -187,7 +187,7 @@ class _Codecs:
                 ],
                 "classical": [asdict(outcome) for outcome in outcomes],
                 "checkpoint_step": self.trained.step,
-                "run": str(self.trained.path),
+                "run": self.trained.name,
             }
             | self._of_images()
             | provenance(self.trained.config, self.settings, self.trained.dataset, self.trained.mesh)

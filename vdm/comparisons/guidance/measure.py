@@ -181,7 +181,7 @@ class _Guidances:
             ],
             "of_real_images": {name: each.of_data for name, each in self.measures.items()},
             "checkpoint_step": self.trained.step,
-            "run": str(self.trained.path),
+            "run": self.trained.name,
         } | provenance(self.config, self.settings, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "guidance.json", record)
         replace_text(self.workdir / "guidance.md", table + "\n")

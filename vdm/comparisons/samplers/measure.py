@@ -198,7 +198,7 @@ class _Samplers:
             },
             "noise_floors": self.quality.floors,
             "checkpoint_step": self.trained.step,
-            "run": str(self.trained.path),
+            "run": self.trained.name,
         } | provenance(self.config, s, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "samplers.json", record)
         replace_text(self.workdir / "samplers.md", table + "\n")

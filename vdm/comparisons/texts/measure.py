@@ -184,7 +184,7 @@ class _Texts:
             ],
             "captions": self.asked,
             "checkpoint_step": self.trained.step,
-            "run": str(self.trained.path),
+            "run": self.trained.name,
         } | provenance(self.config, self.settings, self.trained.dataset, self.trained.mesh)
         write_json(self.workdir / "text.json", record)
         replace_text(self.workdir / "text.md", table + "\n")

@@ -33,6 +33,7 @@ from vdm.comparisons import modes
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
 from vdm.programs import compilation, streams
+from vdm.runs.places import home
 
 NAMES = tuple(modes.MODES)
 
@@ -43,7 +44,7 @@ def define() -> None:
     flags.DEFINE_string(
         "run",
         None,
-        "--by=sampler, guidance, codec, text: the trained run's folder; --workdir is then RUN/samplers, …, by default.",
+        "--by=sampler, guidance, codec, text: the trained run, or vdm:NAME; --workdir is then RUN/samplers, ….",
     )
     flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 
@@ -72,7 +73,7 @@ def program() -> None:
         print(compare(mode, config, settings, cli.workdir(), console))
     else:
         run = Path(given.run)
-        workdir = Path(given.workdir or run / mode.of_a_run)
+        workdir = Path(given.workdir or home(run) / mode.of_a_run)
         print(compare(mode, config, settings, workdir, console, run, given.checkpoint))
 
 

@@ -1,6 +1,7 @@
 """Compresses images without loss with a trained model, to about as many bits as its bound says.
 
 vdm compress --run=runs/digits --out=digits.vdm --data=test
+vdm compress --run=vdm:digits --out=digits.vdm --data=test
 vdm compress --run=runs/photos32 --out=pictures.vdm --T=1000 pictures/ another.png
 vdm compress --run=runs/digits_conditional --out=threes.vdm --labels=3 threes.npz
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the file; bad input is one line on stderr and exit status 2."""
     parser = Parser("vdm compress", __doc__)
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="pictures, folders, npz files")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the trained run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the trained run, or vdm:NAME")
     parser.add_argument("--out", type=Path, required=True, help="the new file")
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--data", choices=SPLITS, help="a split of the run's data, instead of IMAGES")

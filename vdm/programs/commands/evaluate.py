@@ -9,6 +9,7 @@ vdm evaluate --workdir=runs/digits --ode=2 --images=100
 vdm evaluate --workdir=runs/digits --importance=64 --T=10
 vdm evaluate --workdir=runs/digits_conditional --classify=64 --drop_error=0.01
 vdm evaluate --workdir=runs/digits --metrics=mmd --num=1000
+vdm evaluate --workdir=vdm:digits --T=10,100,inf
 vdm evaluate --workdir=runs/cifar10 --metrics=fid,kid,recall --num=50000 --weights=weights/
 vdm evaluate --workdir=runs/vae_digits --importance=64
 """

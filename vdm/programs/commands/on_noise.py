@@ -8,12 +8,13 @@ from absl import flags
 
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
+from vdm.runs.places import home
 
 
 def define() -> None:
     """The flags."""
     cli.define_processes()
-    flags.DEFINE_string("run", None, "Folder of the run whose data and noise it is for; needed.")
+    flags.DEFINE_string("run", None, "Folder of the run, or vdm:NAME, whose data and noise it is for; needed.")
     flags.DEFINE_string(
         "checkpoint", "latest", "Whose noise schedule: latest, best (by test bits/dim) or a step (default: latest)."
     )
@@ -24,7 +25,7 @@ def make(name: str, given: cli.Given) -> tuple[Any, str]:
     if not given.get("run"):
         raise InputError(f"--run: must be given, the folder of a run: vdm {name} --run=runs/digits")
     path = Path(given["run"])
-    return _module(name).default_config(path), str(path / name)
+    return _module(name).default_config(path), str(home(path) / name)
 
 
 def main(name: str, kind: type, description: str | None) -> int:

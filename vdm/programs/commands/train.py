@@ -24,7 +24,7 @@ def define() -> None:
     flags.DEFINE_string(
         "init_from",
         None,
-        "RUN or RUN:CHECKPOINT (latest, best or a step): start a new run from the averaged weights of another.",
+        "RUN, RUN:CHECKPOINT (latest, best or a step) or vdm:NAME: start from the averaged weights of another run.",
     )
 
 

@@ -4,64 +4,69 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from event_files import events, read
-from PIL import Image
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from vdm.runs.events import EventFiles
+from vdm.plots.png import png
+from vdm.runs.trackers.tensorboard import TensorBoard
+from vdm.runs.trackers.tracker import TrackedRun
 
 CONFIG = {"training.steps": 100, "data.name": "digits", "schedule.gamma_min": -13.3, "data.shape": (8, 8, 1)}
 
 
-def record(kind: str, step: int, bits_per_dim: float) -> dict[str, Any]:
-    return {"kind": kind, "step": step, "bits_per_dim": bits_per_dim, "stderr": None}
+def started(path: Path, step: int = 0) -> TensorBoard:
+    tracker = TensorBoard()
+    tracker.start(TrackedRun(path, step, CONFIG, "bits_per_dim", print))
+    return tracker
+
+
+def record(kind: str, step: int, bits_per_dim: float) -> tuple[str, int, dict[str, float | None]]:
+    return kind, step, {"bits_per_dim": bits_per_dim, "stderr": None, "sample": 2.0}
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "picture.png")
-    return tmp_path / "picture.png"
+def picture() -> bytes:
+    return png(np.zeros((4, 6), np.uint8))
 
 
-def test_train_and_test_share_the_chart_of_one_name(tmp_path: Path, picture: Path) -> None:
-    file = EventFiles(tmp_path / "tensorboard", 0, CONFIG)
+def test_train_and_test_share_the_chart_of_one_name(tmp_path: Path, picture: bytes) -> None:
+    file = started(tmp_path)
     for kind, value in (("train", 2.5), ("evaluation", 2.25), ("final", 2.0), ("weights", 1.5)):
-        file.append(record(kind, 10, value))
-    file.picture(10, "evaluation", "samples", picture)
+        file.scalars(*record(kind, 10, value))
+    file.picture("evaluation", 10, "samples", picture)
     # Read before it is closed: everything is there at once.
     found = read(tmp_path / "tensorboard")
     numbers = {run: tags["bits_per_dim"] for run, tags in found.items() if run}
     assert numbers == {"train": [(10, 2.5)], "test": [(10, 2.25)], "final": [(10, 2.0)], "weights": [(10, 1.5)]}
-    assert found["test"]["samples"] == [(10, picture.read_bytes())]
-    assert all("stderr" not in tags for tags in found.values())
+    assert found["test"]["samples"] == [(10, picture)]
+    assert all(not {"stderr", "sample"} & set(tags) for tags in found.values())
     file.close()
 
 
-def test_a_session_hides_what_it_does_again(tmp_path: Path, picture: Path) -> None:
+def test_a_session_hides_what_it_does_again(tmp_path: Path, picture: bytes) -> None:
     folder = tmp_path / "tensorboard"
-    first = EventFiles(folder, 0, CONFIG)
+    first = started(tmp_path)
     for step in (2, 4, 6):
-        first.append(record("train", step, 10 + step))
-    first.append(record("evaluation", 4, 1.0))
-    first.append(record("evaluation", 6, 2.0))
-    first.picture(6, "evaluation", "samples", picture)
-    first.append(record("final", 6, 3.0))
-    first.picture(6, "final", "samples", picture)
+        first.scalars(*record("train", step, 10.0 + step))
+    first.scalars(*record("evaluation", 4, 1.0))
+    first.scalars(*record("evaluation", 6, 2.0))
+    first.picture("evaluation", 6, "samples", picture)
+    first.scalars(*record("final", 6, 3.0))
+    first.picture("final", 6, "samples", picture)
     # Killed, and gone on from step 4: nothing of a later step is left, before anything is written anew.
-    second = EventFiles(folder, 4, CONFIG)
+    second = started(tmp_path, 4)
     found = read(folder)
     assert found["train"] == {"bits_per_dim": [(2, 12.0), (4, 14.0)]}
     assert found["test"] == {"bits_per_dim": [(4, 1.0)]}
     assert found["final"] == {}
-    second.append(record("train", 6, 20.0))
+    second.scalars(*record("train", 6, 20.0))
     # Trained to its end, and called again: the final ones are made again, and are there once.
-    second.append(record("final", 6, 3.0))
-    third = EventFiles(folder, 6, CONFIG)
-    third.append(record("final", 6, 3.5))
+    second.scalars(*record("final", 6, 3.0))
+    third = started(tmp_path, 6)
+    third.scalars(*record("final", 6, 3.5))
     found = read(folder)
     assert found["train"] == {"bits_per_dim": [(2, 12.0), (4, 14.0), (6, 20.0)]}
     assert found["final"] == {"bits_per_dim": [(6, 3.5)]}
@@ -74,7 +79,7 @@ def test_a_session_hides_what_it_does_again(tmp_path: Path, picture: Path) -> No
 
 
 def test_the_settings_are_a_table_and_hyperparameters(tmp_path: Path) -> None:
-    EventFiles(tmp_path / "tensorboard", 0, CONFIG).close()
+    started(tmp_path).close()
     (step, (text,)), *others = read(tmp_path / "tensorboard")[""]["config/text_summary"]
     assert (step, others) == (1, [])
     assert text.decode().splitlines()[2:] == [f"| {name} | `{value}` |" for name, value in CONFIG.items()]
@@ -101,4 +106,4 @@ def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / name).symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        EventFiles(tmp_path / "tensorboard", 0, CONFIG)
+        started(tmp_path)

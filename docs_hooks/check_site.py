@@ -1,0 +1,100 @@
+"""Looks at a built site in Chromium: `python -m docs_hooks.check_site FOLDER CHROMIUM`.
+
+Each page is opened as on a phone and as on a desk, light and dark. What is wrong is a message in the console, a request
+to another server, a page that scrolls sideways, or what axe's accessibility rules find. Then the exit status is 1.
+"""
+
+import argparse
+import functools
+import http.server
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, sync_playwright
+
+WIDTHS = (400, 1600)
+SCHEMES = ("light", "dark")
+EXAMINED = ("", "learn/bound/", "howto/train/", "reference/commands/", "reference/api/bounds/", "results/", "404.html")
+"""Pages that axe examines; the others are of the same kinds."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints what is wrong; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m docs_hooks.check_site")
+    parser.add_argument("site", type=Path)
+    parser.add_argument("chromium", help="the browser's executable")
+    given = parser.parse_args(argv)
+    with served(given.site) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
+        wrong = [
+            problem
+            for width in WIDTHS
+            for scheme in SCHEMES
+            for problem in problems(browser, address, given.site, width, scheme)
+        ]
+    print(*wrong or [f"{given.site}: looked at, nothing wrong"], sep="\n")
+    return bool(wrong)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on a server of this machine, for so long."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def pages(site: Path) -> list[str]:
+    """Every page's path in the site."""
+    found = {path.relative_to(site).as_posix().removesuffix("index.html") for path in site.rglob("*.html")}
+    return sorted(page for page in found if not page.startswith("assets/"))
+
+
+def problems(browser: Browser, address: str, site: Path, width: int, scheme: str) -> Iterator[str]:
+    """What is wrong at a width and in a scheme, a line each."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page, said = context.new_page(), list[str]()
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((address, "data:", "blob:")) else said.append(f"asks for {request.url}")
+        ),
+    )
+    for path in pages(site):
+        page.goto(address + path, wait_until="load")
+        found, said[:] = [*said], []
+        beyond = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        if beyond > 0:
+            found.append(f"scrolls sideways by {beyond} pixels")
+        if path in EXAMINED:
+            found += violations(page)
+        yield from (f"{path or 'index'} ({width}, {scheme}): {problem}" for problem in found)
+    context.close()
+
+
+def violations(page: object) -> Iterator[str]:
+    """What axe finds on a page."""
+    for rule in Axe().run(page).response["violations"]:
+        where = "; ".join(" ".join(map(str, node["target"])) for node in rule["nodes"][:3])
+        yield f"axe {rule['id']}: {rule['help']}: {where} ({len(rule['nodes'])} in all)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data files alone: a folder for each released model of vdm."""

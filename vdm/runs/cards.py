@@ -1,0 +1,247 @@
+"""The released model of a run: its weights, and a card made of what the run and its measurements say of themselves."""
+
+import math
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import vdm
+from vdm import parallel, safetensors
+from vdm.config import to_dict
+from vdm.errors import InputError
+from vdm.files import replace_text, write_json
+from vdm.reading import field, read_json
+from vdm.runs.card_text import as_markdown
+from vdm.runs.open import Run, open_run
+from vdm.runs.places import CARD, PREFIX
+from vdm.runs.records import read_evaluation, read_metrics, read_record, weights_digest
+from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, flat, sha256
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run does not say of itself."""
+
+    name: str
+    licence: str
+    data_licence: str
+    description: str = ""
+    machine: str = ""
+
+
+def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
+    """Makes the released model of a finished run in `folder`, whole or not at all; returns its card.
+
+    A folder that is there is replaced. Raises `InputError` for a run that is not finished or whose model its caller
+    made, and where the folder cannot be written.
+    """
+    _check_finished(run)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        arrays = {
+            name: np.asarray(leaf) for name, leaf in flat(*parallel.to_host((run.variables, run.proposal))).items()
+        }
+        safetensors.write(partial / WEIGHTS, arrays)
+        write_json(partial / CONFIG, portable(to_dict(run.config)))
+        if (run.path / TEXT).exists():
+            shutil.copyfile(run.path / TEXT, partial / TEXT)
+        files = {
+            name: {"sha256": sha256(partial / name), "bytes": (partial / name).stat().st_size}
+            for name in FILES
+            if (partial / name).exists()
+        }
+        card = card_of(run, about) | {"files": files}
+        write_json(partial / CARD, card)
+        replace_text(partial / README, as_markdown(card))
+        _check_same(run, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return card
+
+
+def _check_finished(run: Run) -> None:
+    done, wanted = run.step, run.config.training.steps
+    there = read_evaluation(run.path).get("checkpoint_step")
+    if there != wanted:
+        raise InputError(
+            f"{run.path}: is not finished: has {done} of {wanted} steps and no final evaluation; train first"
+        )
+    if "model" in _given(run):
+        raise InputError(f"{run.path}: was trained with a model of its caller, which no config describes")
+
+
+def _check_same(run: Run, folder: Path) -> None:
+    """Raises `InputError` unless the folder opens, with the weights of the run."""
+    opened = open_run(folder, mesh=run.mesh)
+    if weights_digest(parallel.to_host(opened.variables)) != weights_digest(parallel.to_host(run.variables)):
+        raise InputError(f"{folder}: does not come back with the weights of {run.path}")
+
+
+def _given(run: Run) -> list[str]:
+    return [name for session in read_record(run.path).get("sessions", []) for name in session.get("given", [])]
+
+
+def card_of(run: Run, about: About) -> dict[str, Any]:
+    """The card, but for its files."""
+    record = read_record(run.path)
+    sessions = record.get("sessions", [{}])
+    last = sessions[-1]
+    commands = [_command(session.get("command", []), run, f"runs/{about.name}") for session in sessions]
+    training = {
+        "commands": list(dict.fromkeys(commands)),
+        "seed": run.config.seed,
+        "machine": about.machine,
+        "seconds_in_steps": seconds_in_steps(run),
+        **{name: last.get(name) for name in ("devices", "precision", "python", "versions", "git_revision")},
+    }
+    start = (
+        {"init_from": {**record["init_from"], "run": portable(record["init_from"]["run"])}}
+        if "init_from" in record
+        else {}
+    )
+    given = {"sessions": [{"given": ["dataset"]}]} if "dataset" in _given(run) else {}
+    return {
+        "format": 1,
+        "name": about.name,
+        "description": about.description,
+        "licence": about.licence,
+        "data_licence": about.data_licence,
+        "step": run.step,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(run.variables)),
+        "data": portable(record.get("data", {})),
+        **start,
+        **given,
+        "training": training,
+        "vdm": vdm.__version__,
+        "bounds": bounds(run, about.name, training["commands"][-1]),
+        "metrics": list(metrics(run, about.name)),
+    }
+
+
+def seconds_in_steps(run: Run) -> float | None:
+    """Seconds that the training steps took, by the run's logs: without evaluation, sampling and compilation."""
+    batch_size, before, total = run.config.training.batch_size, 0, 0.0
+    for record in read_metrics(run.path / "metrics.jsonl"):
+        if record["kind"] == "train" and record["step"] <= run.step and record.get("images_per_second"):
+            total += (record["step"] - before) * batch_size / record["images_per_second"]
+            before = record["step"]
+    return round(total, 1) if before == run.step else None
+
+
+def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
+    """The run's bounds in bits/dim: its evaluation.json and those of evaluations/, of these weights, each by its kind.
+
+    Each has kind, T (None: continuous time), given ("label", "" for nothing), bits_per_dim, stderr, images, draws and
+    command, which for evaluation.json is `trained_by`. What was measured twice alike is there once.
+    """
+    digest, by_settings = weights_digest(parallel.to_host(run.variables)), dict[tuple[Any, ...], dict[str, Any]]()
+    for path in (run.path / "evaluation.json", *sorted((run.path / "evaluations").glob("*.json"))):
+        found = read_json(path)
+        same = found.get("checkpoint_step") == run.step and found.get("weights_digest", digest) == digest
+        if not same or "bits_per_dim" not in found:
+            continue
+        kind, steps = _kind(found)
+        command = _command(found.get("command", []), run, PREFIX + name) or trained_by
+        conditions = " and ".join(getattr(run.model, "condition", ()))
+        for given, one in ((conditions, found), (f"{conditions} dropped", found.get("dropped"))):
+            if one is None:
+                continue
+            images, draws = (field(one, key, int, path) for key in ("num_images", "num_draws"))
+            by_settings[kind, steps, given, images, draws] = {
+                "kind": kind,
+                "T": steps,
+                "given": given,
+                "bits_per_dim": field(one, "bits_per_dim.total", float, path),
+                "stderr": field(one, "bits_per_dim.stderr", float, path),
+                "images": images,
+                "draws": draws,
+                "command": command,
+            }
+    kinds = ("variational", "importance", "ode")
+    return sorted(
+        by_settings.values(), key=lambda each: (kinds.index(each["kind"]), each["given"], each["T"] or math.inf)
+    )
+
+
+def _kind(found: Mapping[str, Any]) -> tuple[str, int | None]:
+    if str(found.get("kind", "")).startswith("probability-flow ODE"):
+        return "ode", None
+    return "importance" if "by_draws" in found else "variational", found.get("num_steps")
+
+
+def metrics(run: Run, name: str) -> Iterator[dict[str, Any]]:
+    """What metrics say of the run's samples: samples/*/metrics.json, of these weights.
+
+    Each has name, value, stderr, noise_floor, unit, lower_is_better, samples, real, num_real and command.
+    """
+    digest = weights_digest(parallel.to_host(run.variables))
+    for path in sorted((run.path / "samples").glob("*/metrics.json")):
+        found = read_json(path)
+        if field(found, "of.samples.weights", str, path) != digest:
+            continue
+        of = found["of"]
+        for metric, score in field(found, "metrics", dict, path).items():
+            kept = ("value", "stderr", "noise_floor", "title", "unit", "lower_is_better")
+            yield {
+                "name": metric,
+                **{key: score.get(key) for key in kept},
+                "samples": of["num"],
+                "real": portable(of["real"]),
+                "num_real": of["num_real"],
+                "settings": portable({key: value for key, value in of["samples"].items() if key != "weights"}),
+                "command": _command(score.get("command", []), run, PREFIX + name),
+            }
+
+
+def _command(argv: Sequence[str], run: Run, name: str) -> str:
+    """A command line as another machine runs it: the run is called `name`, and --out goes."""
+    if not argv:
+        return ""
+    program, *words = argv
+    own = {str(run.path), str(run.path.absolute()), str(run.path.resolve())}
+    kept = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag == "--out" and equals:
+            continue
+        kept.append(f"{flag}={name}" if equals and value.rstrip("/") in own else portable(word))
+    called = program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
+    return " ".join([called, *map(_quoted, kept)])
+
+
+def _quoted(word: str) -> str:
+    """As a shell wants it, quotes around the value alone: --metrics='a(b)'."""
+    flag, equals, value = word.partition("=")
+    return f"{flag}={shlex.quote(value)}" if equals and flag.startswith("--") else shlex.quote(word)
+
+
+_ABSOLUTE = re.compile(r"(?<![\w.~/\\)\]-])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\"(),]+)+[/\\]?")
+
+
+def portable(value: Any) -> Any:
+    """A value of JSON without the paths of this machine: an absolute path becomes its last word.
+
+    >>> portable({"name": "npz:/home/me/photos.npz", "guidance": "none"})
+    {'name': 'npz:photos.npz', 'guidance': 'none'}
+    """
+    if isinstance(value, dict):
+        return {key: portable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(each) for each in value]
+    if isinstance(value, str):
+        return _ABSOLUTE.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
+    return value
