@@ -30,7 +30,7 @@ def page(runs: Sequence[Collected], commands: Sequence[Commands] = ()) -> str:
     one = len(runs) == 1
     of_logs = joined(figures(curves.bound(runs), wide=True), figures(curves.terms(runs)))
     by_time = figures(curves.over_time(runs))
-    pictured = [sections.plots(run) for run in runs if run.plots]
+    pictured = [sections.plots(run, named=not one) for run in runs if run.plots]
     contents: dict[str, tuple[str, Any]] = {
         "differences": ("Differences", None if one else configs.of_several(runs)),
         "samples": ("Samples", sections.samples(runs)),

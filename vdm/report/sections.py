@@ -51,11 +51,13 @@ def samples(runs: Sequence[Collected]) -> Html | None:
     return tag("div", *cards, class_="pictures") if cards else None
 
 
-def plots(run: Collected) -> Html:
-    """Figures in place of curves that a run of an earlier version has no numbers of."""
+def plots(run: Collected, named: bool) -> Html:
+    """Figures in place of curves that a run of an earlier version has no numbers of; `named` by the run too."""
+    of = f"{run.name}: " if named else ""
     alts = {"schedule": "Noise schedule γ(t) against time", "times": "Diffusion loss of one draw against time"}
     cards = [
-        _picture(shown, alts[name], f"{alts[name]} of {run.name}, as a figure") for name, shown in run.plots.items()
+        _picture(shown, of + alts[name], f"{alts[name]} of {run.name}, as a figure")
+        for name, shown in run.plots.items()
     ]
     return tag("div", *cards, class_="pictures")
 
@@ -127,7 +129,8 @@ def _heading(title: str, subtitle: str) -> Html:
 def _figures(run: Collected) -> Html:
     """Its key figures."""
     data, (result, what), (steps, of) = table_of(run.record, "data"), _result(run), _steps(run)
-    shape = " × ".join(map(str, list_of(data, "shape"))) or "unknown shape"
+    sides = list_of(data, "shape")
+    shape = f"vectors of {sides[0]}" if len(sides) == 1 else " × ".join(map(str, sides)) or "unknown shape"
     levels = data.get("levels")
     values = "real numbers" if levels == 0 else f"{levels} levels" if levels else "unknown values"
     num = f"{brief(data.get('num_train'))} training, {brief(data.get('num_test'))} test"

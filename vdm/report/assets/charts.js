@@ -89,7 +89,7 @@
     const state = { log: false, full: false };
     const keys = make("div", { class: "keys" });
     const values = chart.series.map(() => make("span"));
-    const tools = make("span", { class: "tools" }), where = make("span", { class: "unit" });
+    const tools = make("span", { class: "tools" }), where = make("span", { class: "unit where" });
     let plot = null;
 
     const button = (text, label, click, pressed) => {
@@ -137,7 +137,7 @@
     button("+", "Zoom in", () => zoom(0.5));
     button("Reset", "Show all steps", reset);
     const cut = make("span", { class: "unit cut" }, "the highest values are cut off");
-    keys.append(where);
+    place.append(where);
     place.before(keys);
     place.closest("figure").querySelector("figcaption").append(cut, tools);
 
