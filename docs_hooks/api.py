@@ -116,7 +116,7 @@ def _page(name: str) -> str:
         return "\n".join([*front, *_block(name, heading_level=1), ""])
     lines = [*front, *_block(name, heading_level=1, members=False)]
     if rows := [f"| [`{short}`][{path}] | {_first(path)} |" for short, path in exports(name).items()]:
-        lines += ["", f"| in `{name}` | |", "|---|---|", *rows]
+        lines += ["", f"| in `{name}` | what it is |", "|---|---|", *rows]
     for module in modules(name):
         if module.rpartition(".")[0] == name and not is_package(module):  # packages in it have pages of their own
             lines += ["", *_block(module, heading_level=2)]
@@ -134,4 +134,16 @@ def _block(name: str, **options: object) -> list[str]:
 
 def _index() -> str:
     rows = [f"| [`{name}`]({Path(path_of(name)).name}) | {_first(name)} |" for name in documented()]
-    return "\n".join(["# Python API", "", "| module | what it is |", "|---|---|", *rows, ""])
+    lines = ["# Python API", "", "| module | what it is |", "|---|---|", *rows, "", "## Functions of vdm", ""]
+    table = {name: f"{module}.{name}" for name, module in functions().items()}
+    lines += ["| function | what it does |", "|---|---|", *(f"| [`vdm.{name}`][{path}] | {_first(path)} |" for name, path in table.items())]
+    for path in table.values():
+        if path.split(".")[1] in INTERNAL:  # the others are on the page of their module
+            lines += ["", *_block(path, heading_level=3)]
+    return "\n".join([*lines, ""])
+
+
+def functions() -> dict[str, str]:
+    """By name, the module of each function that `vdm` itself has."""
+    assigned = (node for node in tree_of("vdm").body if isinstance(node, ast.Assign) and _names(node) == ["FUNCTIONS"])
+    return ast.literal_eval(next(assigned).value)

@@ -24,16 +24,11 @@ def markdown(docstring: str, target: Target = lambda name: None) -> str:
 
     `target` is what a name in backticks links to, if to anything.
 
-    >>> print(markdown("x*y of `a*b`.\n\nvdm train\n\n>>> 1 + 1\n2"))
+    >>> print(markdown("x*y of `a*b`.\\n\\nvdm train"))
     x\*y of `a*b`.
     <BLANKLINE>
     ```sh
     vdm train
-    ```
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
     ```
     """
     return "\n\n".join(_block(block, target) for block in _blocks(docstring))

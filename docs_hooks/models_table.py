@@ -24,7 +24,7 @@ def models_table() -> str:
     for kind, title in KINDS.items():
         rows = [row for card in cards for row in _bounds(card, kind)]
         if rows:
-            lines += ["", f"### {title}", "", *_table(["model", "bound", "bits/dim", "items × draws", "command"], rows)]
+            lines += ["", f"### {title}", "", *_table(["model", "bound", "bits/dim", "test items × draws", "command"], rows)]
     rows = [row for card in cards for row in _metrics(card)]
     head = ["model", "metric", "samples", "as many real images", "better", "images", "command"]
     lines += ["", "### Sample quality", "", *_table(head, rows)]

@@ -71,15 +71,15 @@ def test_no_path_of_a_machine_is_in_it(name: str) -> None:
         assert not re.search(r"(?<![\w.:/])/(home|tmp|root|Users|usr|work|var|opt|mnt|data)\b", text), file
 
 
-@pytest.mark.parametrize("name", ["digits", "toy"])
-def test_its_bound_is_that_of_its_card(name: str) -> None:
+@pytest.mark.parametrize(("name", "draws", "max_images"), [("digits", 2, 300), ("toy", 10, 2000)])
+def test_its_bound_is_that_of_its_card(name: str, draws: int, max_images: int) -> None:
     """Of other draws, within four standard errors of both together."""
     card = read_card(MODELS / name)
     said = next(bound for bound in card["bounds"] if bound["kind"] == "variational" and bound["T"] is None)
     run = vdm.open_run(f"vdm:{name}")
     run = replace(run, config=replace(run.config, seed=1))
     evaluate = Evaluator(run.model, run.mesh, batch_size=100)
-    found = evaluate(run.variables, run.dataset.test, run.key(Stream.EVALUATION), 2, max_images=300)
+    found = evaluate(run.variables, run.dataset.test, run.key(Stream.EVALUATION), draws, max_images=max_images)
     allowed = 4 * (found.stderr**2 + said["stderr"] ** 2) ** 0.5
     assert abs(found.total - said["bits_per_dim"]) < allowed
     assert allowed < 0.5, "or else it says nothing"

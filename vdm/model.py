@@ -313,6 +313,7 @@ def at_precision(model: Computed, precision: str, group: str) -> Computed:
 
 
 def in_dtype(network: nn.Module, dtype: Any) -> nn.Module:
+    """The same network computing in `dtype`."""
     has_field = any(each.name == "dtype" for each in fields(network))
     # None is Flax's word for the type of the input.
     now = getattr(network, "dtype", None) if has_field else None

@@ -15,6 +15,8 @@ import parsing
 import pytest
 from pages import ROOT, RUN_ELSEWHERE, Block
 
+import vdm
+
 SHELL = ("sh", "bash", "console")
 SCRIPTS = {f"{name}.py": name for name in ("train", "evaluate", "sample", "compare")}
 
@@ -195,3 +197,13 @@ def test_the_reader_of_pages_sees_what_it_should(tmp_path):
 def test_what_is_no_command_is_found(words, says, folder):
     with pytest.raises(AssertionError, match=re.escape(says)):
         check(words, ROOT / "README.md")
+
+
+def test_citation_and_changelog_are_of_this_version():
+    citation, project = (ROOT / "CITATION.cff").read_text(), (ROOT / "pyproject.toml").read_text()
+    said = dict(re.findall(r"^([\w-]+): (.*)$", citation, flags=re.M))
+    assert {"cff-version", "message", "title", "type"} <= set(said)
+    assert said["version"] == vdm.__version__
+    assert f'license = "{said["license"]}"' in project
+    versions = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert vdm.__version__ in versions[:2]

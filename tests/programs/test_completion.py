@@ -36,7 +36,7 @@ def test_there_is_every_command_and_no_hidden_one(table: dict[str, Any]) -> None
     assert completed(table, "vdm nonsense --") == []
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["train", "classifier", "compress"])
 def test_flags_are_those_of_the_help(table: dict[str, Any], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Which is written from the same definitions by other code."""
     command = [sys.executable, "-m", "vdm", name, "--help"]
@@ -150,7 +150,7 @@ def test_bash_completes_what_is_typed(shell_environment: dict[str, str]) -> None
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    os.write(master, f"{script}\nvdm trai\t--config.training.logg\t() --config.training.prec\tbf\t\nexit\n".encode())
+    os.write(master, f"{script}\nvdm trai\t--config=digits_cond\t--config.training.prec\tbf\t\nexit\n".encode())
     said = b""
     try:
         while chunk := os.read(master, 4096):
@@ -159,7 +159,7 @@ def test_bash_completes_what_is_typed(shell_environment: dict[str, str]) -> None
         pass
     bash.wait()
     os.close(master)
-    expected = b"<train --config.training.loggers=() --config.training.precision=bfloat16>"
+    expected = b"<train --config=digits_conditional --config.training.precision=bfloat16>"
     assert expected in said.replace(b"\r", b""), said.decode()
 
 

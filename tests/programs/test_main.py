@@ -24,6 +24,7 @@ def test_help_has_every_command(capsys):
     for name, (_, line) in command.COMMANDS.items():
         assert f"  {name}" in text
         assert line in text
+    assert len(text.splitlines()) < 40
 
 
 def test_version_is_one_line(capsys):

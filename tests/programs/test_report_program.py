@@ -14,6 +14,7 @@ from rich.console import Console
 
 import vdm
 from vdm.config import Config, DataConfig, NetworkConfig, ObjectiveConfig, to_dict
+from vdm.data import load
 from vdm.errors import InputError
 from vdm.predecessors.config import ModelConfig, PredecessorConfig
 from vdm.programs import config_files, report
@@ -42,7 +43,7 @@ def test_training_ends_with_a_report(trained: tuple[Path, str]) -> None:
     assert found.missing == []
     assert found.data is not None
     # By the count of the console: "network of 1,234 parameters".
-    assert found.parameters == int(re.search(r"network of ([\d,]+) parameters", said)[1].replace(",", ""))
+    assert report.num_parameters(path) == int(re.search(r"network of ([\d,]+) parameters", said)[1].replace(",", ""))
     curves = found.curves
     assert len(curves["schedule"]["t"]) == len(curves["schedule"]["gamma"]) == 201
     gamma = curves["schedule"]["gamma"]
@@ -59,7 +60,9 @@ def test_a_report_that_fails_does_not_lose_the_run(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(report, "draw_examples", fail)
     said = io.StringIO()
-    report.report_of_training(tmp_path, None, Console(file=said, width=200))  # type: ignore[arg-type]
+    report.report_of_training(
+        tmp_path, load(DataConfig(data_dir=str(tmp_path / "data"))), Console(file=said, width=200)
+    )
     assert said.getvalue() == "warning: no report was written: no room\n"
 
 

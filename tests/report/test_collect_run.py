@@ -35,24 +35,6 @@ def test_a_run_in_the_middle(tmp_path: Path) -> None:
     assert "200 of 400 steps" in page([found])
 
 
-def test_parameters_are_counted_by_shapes_of_the_network(run: Path) -> None:
-    state = run / "checkpoints" / "400" / "state"
-    state.mkdir(parents=True)
-    shapes = {
-        "('variables', 'network', 'a', 'kernel')": [3, 4],
-        "('variables', 'network', 'a', 'scale')": [],
-        "('variables', 'schedule', 'w')": [100],
-        "('ema', 'network', 'a', 'kernel')": [3, 4],
-    }
-    tree = {name: {"value_metadata": {"write_shape": shape}} for name, shape in shapes.items()}
-    write_json(state / "_METADATA", {"tree_metadata": tree})
-    assert collect(run).parameters == 12 + 1
-    (state / "_METADATA").write_text("{")
-    found = collect(run)
-    assert found.parameters is None
-    assert any("_METADATA: not valid JSON" in line for line in found.missing)
-
-
 FILES = ("config.json", "run.json", "metrics.jsonl", "evaluation.json", "plots/curves.json", "samples/final.png",
          "plots/data.png")  # fmt: skip
 

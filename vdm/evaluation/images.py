@@ -221,6 +221,7 @@ class ModelSampling:
             raise InputError(f"config.sampling.guidance={text!r}{sampler}: {error}") from error
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
+        """The noise levels that the sampler goes through, from noise to data."""
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
 
     def images(

@@ -47,6 +47,7 @@ compdef _vdm vdm
 """
 
 FISH = """# fish: vdm completion fish | source
+complete -c vdm -n 'test (count (commandline -opc)) -lt 2' -f
 complete -c vdm -a '(vdm complete (commandline -cp) 2>/dev/null)'
 """
 

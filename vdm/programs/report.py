@@ -1,5 +1,6 @@
 """`vdm report`: one HTML page of a run, or of several side by side; training ends with that of its own."""
 
+import math
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from vdm import parts
@@ -14,6 +16,7 @@ from vdm.config import to_dict
 from vdm.data import Dataset, examples, load, selected
 from vdm.errors import InputError
 from vdm.files import replace_text
+from vdm.keys import Stream, stream_key
 from vdm.plots.images import grid
 from vdm.plots.samples import is_image
 from vdm.programs import config_files
@@ -21,7 +24,8 @@ from vdm.report import Collected, collect, page
 from vdm.report.collect import list_of
 from vdm.report.configs import FILLED, flat
 from vdm.report.numbers import shown_value
-from vdm.runs.records import RUNS, read_config
+from vdm.runs.kinds import model_of
+from vdm.runs.records import RUNS, read_config, read_record
 
 NAME = "report.html"
 EXAMPLES = 64
@@ -37,6 +41,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     for path in runs:
         with _examples_of(path) as data:
             found.append(collect(path, data))
+            found[-1].parameters = num_parameters(path)
     out = runs[0] / NAME if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, page(found, [commands(run) for run in found]))
@@ -58,6 +63,18 @@ def draw_examples(dataset: Dataset, path: Path) -> None:
     if is_image(dataset.info.shape):
         some = examples(dataset.test, selected(len(dataset.test), EXAMPLES))["image"]
         grid(some, path, dataset.info.levels, f"{dataset.info.name}: test images")
+
+
+def num_parameters(path: Path) -> int | None:
+    """Of the network of a run, by the shapes that its config gives; None of a model that the caller of `train` made."""
+    try:
+        record, config = read_record(path), read_config(path, *RUNS)
+        if any("model" in session.get("given", ()) for session in record.get("sessions", ())):
+            return None
+        variables = jax.eval_shape(model_of(config).init, stream_key(0, Stream.INIT))
+    except InputError:
+        return None
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["network"]))
 
 
 def commands(run: Collected) -> dict[str, str]:

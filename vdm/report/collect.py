@@ -58,7 +58,7 @@ class Collected:
     reconstructions: list[Picture] = field(default_factory=list)
     """The same of test images and what a model with latents makes of them."""
     parameters: int | None = None
-    """Of the network."""
+    """Of the network: not in the folder, but `vdm report` counts them."""
     steps_saved: int | None = None
     """Of the newest checkpoint."""
     missing: list[str] = field(default_factory=list)
@@ -137,9 +137,7 @@ def collect(path: Path, data: Path | None = None) -> Collected:
     found.comparisons = dict(read.comparisons(path))
     steps = checkpoint_steps(path)
     found.steps_saved = steps[-1] if steps else None
-    if steps:
-        found.parameters = read(lambda: _parameters(path / "checkpoints" / str(steps[-1])), None)
-    else:
+    if not steps:
         found.missing.append("There is no checkpoint: nothing can be evaluated or sampled yet.")
     _say_what_is_missing(found)
     return found
@@ -209,19 +207,6 @@ def _step(file: Path, suffix: str) -> str:
 
 def _whole(value: Any) -> int:
     return value if type(value) is int else 0
-
-
-def _parameters(checkpoint: Path) -> int:
-    """Numbers in the network's arrays, by the shapes that Orbax writes beside them."""
-    shapes = read_json(checkpoint / "state" / "_METADATA").get("tree_metadata", {})
-    count = 0
-    for name, of in shapes.items():
-        if name.startswith("('variables', 'network'"):
-            size = 1
-            for side in table_of(of, "value_metadata").get("write_shape") or []:
-                size *= side
-            count += size * ("write_shape" in table_of(of, "value_metadata"))
-    return count
 
 
 def _say_what_is_missing(found: Collected) -> None:

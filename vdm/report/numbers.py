@@ -12,7 +12,7 @@ def is_number(value: Any) -> bool:
 def brief(value: Any, digits: int = 4) -> str:
     """A number of a few digits; "–" for none.
 
-    >>> brief(0.00012345), brief(1234567), brief(-3.0), brief(None)
+    >>> brief(0.000123456), brief(1234567), brief(-3.0), brief(None)
     ('0.0001235', '1,234,567', '−3', '–')
     """
     if not is_number(value):
@@ -57,7 +57,7 @@ def lasting(seconds: Any) -> str:
     """A time in words.
 
     >>> lasting(42), lasting(130), lasting(7300)
-    ('42 s', '2 min 10 s', '2 h 2 min')
+    ('42 s', '2 min 10 s', '2 h 1 min')
     """
     if not is_number(seconds):
         return "–"

@@ -52,13 +52,15 @@ def as_markdown(card: Mapping[str, Any]) -> str:
 def bound_name(bound: Mapping[str, Any]) -> str:
     """The kind of a bound in words.
 
-    >>> bound_name({"kind": "variational", "T": 10}), bound_name({"kind": "ode", "T": None, "draws": 1})
-    ('variational, T = 10', 'probability-flow ODE')
+    >>> bound_name({"kind": "variational", "T": 10, "given": "label"})
+    'variational, T = 10, given label'
     """
+    given = bound["given"] if bound["given"].endswith("dropped") else bound["given"] and f"given {bound['given']}"
     if bound["kind"] == "ode":
-        return "probability-flow ODE"
+        return ", ".join(filter(None, ("probability-flow ODE", given)))
     kind = "variational" if bound["kind"] == "variational" else f"importance-weighted, {bound['draws']} draws"
-    return f"{kind}, " + ("continuous time" if bound["T"] is None else f"T = {bound['T']}")
+    steps = "continuous time" if bound["T"] is None else f"T = {bound['T']}"
+    return ", ".join(filter(None, (kind, steps, given)))
 
 
 def training_rows(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -145,8 +145,8 @@ def seconds_in_steps(run: Run) -> float | None:
 def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
     """The run's bounds in bits/dim: its evaluation.json and those of evaluations/, of these weights, each by its kind.
 
-    Each has kind, T (None: continuous time), bits_per_dim, stderr, images, draws and command, which for evaluation.json
-    is `trained_by`. What was measured again as at the end of training is there once.
+    Each has kind, T (None: continuous time), given ("label", "" for nothing), bits_per_dim, stderr, images, draws and
+    command, which for evaluation.json is `trained_by`. What was measured twice alike is there once.
     """
     digest, by_settings = weights_digest(parallel.to_host(run.variables)), dict[tuple[Any, ...], dict[str, Any]]()
     for path in (run.path / "evaluation.json", *sorted((run.path / "evaluations").glob("*.json"))):
@@ -155,18 +155,26 @@ def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
         if not same or "bits_per_dim" not in found:
             continue
         kind, steps = _kind(found)
-        images, draws = (field(found, key, int, path) for key in ("num_images", "num_draws"))
-        by_settings[kind, steps, images, draws] = {
-            "kind": kind,
-            "T": steps,
-            "bits_per_dim": field(found, "bits_per_dim.total", float, path),
-            "stderr": field(found, "bits_per_dim.stderr", float, path),
-            "images": images,
-            "draws": draws,
-            "command": _command(found.get("command", []), run, PREFIX + name) or trained_by,
-        }
+        command = _command(found.get("command", []), run, PREFIX + name) or trained_by
+        conditions = " and ".join(getattr(run.model, "condition", ()))
+        for given, one in ((conditions, found), (f"{conditions} dropped", found.get("dropped"))):
+            if one is None:
+                continue
+            images, draws = (field(one, key, int, path) for key in ("num_images", "num_draws"))
+            by_settings[kind, steps, given, images, draws] = {
+                "kind": kind,
+                "T": steps,
+                "given": given,
+                "bits_per_dim": field(one, "bits_per_dim.total", float, path),
+                "stderr": field(one, "bits_per_dim.stderr", float, path),
+                "images": images,
+                "draws": draws,
+                "command": command,
+            }
     kinds = ("variational", "importance", "ode")
-    return sorted(by_settings.values(), key=lambda each: (kinds.index(each["kind"]), each["T"] or math.inf))
+    return sorted(
+        by_settings.values(), key=lambda each: (kinds.index(each["kind"]), each["given"], each["T"] or math.inf)
+    )
 
 
 def _kind(found: Mapping[str, Any]) -> tuple[str, int | None]:

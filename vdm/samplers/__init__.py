@@ -1,7 +1,7 @@
 """Samplers: pairs of pure functions (init, step) over a γ grid, and the one loop that runs them all.
 
-gammas = samplers.grid(gamma, num_steps)
-z_0 = samplers.sample(key, denoise, samplers.ddim(eta=0.0), gammas, shape)
+    gammas = samplers.grid(gamma, num_steps)
+    z_0 = samplers.sample(key, denoise, samplers.ddim(eta=0.0), gammas, shape)
 
 All have the marginals q(z_t) of the model in the limit of many steps, but `ddpm("none")`.
 """
