@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Conditional digits with guidance
 #
-# You ask a model for a seven and get something that might be a one. Guidance fixes that. What does it cost?
+# You ask a model for a seven, and now and then you get something else. Guidance fixes that. What does it cost?
 #
 # A conditional model was trained with its labels left out now and then, so it can predict with the label and
 # without. Classifier-free guidance (Ho & Salimans 2022) steps away from the second prediction: x̂ = (1 + w) x̂_c −
@@ -83,8 +83,9 @@ samples = {f"classifier_free({w:g})": drawn(f"classifier_free({w:g})") for w in 
 # %% [markdown]
 # ## What guidance buys, and what it costs
 #
-# It buys obedience: the share of samples that the judge reads as what was asked for. It costs variety: the spread
-# of the samples of one class around their mean, as a share of the spread of real digits of that class.
+# It buys obedience: the share of samples that the judge reads as what was asked for. (Digits are easy, so there is little
+# to gain.) It costs variety: the spread of the samples of one class around their mean, as a share of the spread of real
+# digits of that class.
 
 
 # %%

@@ -2,7 +2,7 @@
 
 Its files are …-images-idx3-ubyte[.gz], and, if there are labels, …-labels-idx1-ubyte[.gz].
 
-python docs/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion_mnist.npz
+python examples/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion_mnist.npz
 """
 
 import gzip

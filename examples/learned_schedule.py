@@ -24,7 +24,7 @@ from vdm import bounds, likelihoods, schedules, timesteps
 from vdm.data import examples
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-STEPS, BATCH, DRAWS = (60, 64, 2) if SMALL else (500, 128, 50)
+STEPS, BATCH, DRAWS = (60, 64, 2) if SMALL else (400, 64, 50)
 
 # %% [markdown]
 # ## The model, with a straight line for a schedule
