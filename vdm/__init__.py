@@ -27,7 +27,7 @@ FUNCTIONS = {
     "train_clip": "vdm.programs.clip",
     "train_classifier": "vdm.programs.classifier",
 }
-"""What is to be had from here and lives in a module of its own."""
+"""Names that are public here and live in a module of their own."""
 
 __all__ = [
     "bounds", "classifier", "codec", "composition", "config", "data", "decodings", "evaluation", "gaussian", "guidance",

@@ -42,7 +42,7 @@ def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> No
         raise ValueError(f"others={guide.others}: must be labels from 0 to {classes - 1}")
     for needed in filter(None, (needs, TEXT * bool(guide.captions))):
         if needed not in companions:
-            raise ValueError(f"needs {_COMPANIONS[needed]}, which is not to be had here")
+            raise ValueError(f"needs {_COMPANIONS[needed]}, which is not available here")
     if needs:
         {"weak": _check_weak, CLASSIFIER: _check_classifier, CLIP: _check_clip}[needs](model, companions[needs])
 

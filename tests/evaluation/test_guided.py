@@ -232,8 +232,8 @@ CASES = [
     ("apg(2.0)", model(0.0), {}, "the model always had its condition in training (config.network.condition_dropout=0)"),
     ("classifier_free(negative=3)", model(), {}, "negative=3: must be a label from 0 to 2"),
     ("classifier_free(negative=1)", model(condition=TEXT), {}, "the model is conditioned on text; must be on label"),
-    ("autoguidance", model(), {}, "needs a weaker model, which is not to be had here"),
-    ("classifier", model(), {}, "needs a classifier of noisy images, which is not to be had here"),
+    ("autoguidance", model(), {}, "needs a weaker model, which is not available here"),
+    ("classifier", model(), {}, "needs a classifier of noisy images, which is not available here"),
     (
         "autoguidance",
         model(),

@@ -128,7 +128,7 @@ TEXT = {"text": LIKE}
 
 
 @pytest.mark.parametrize(("text", "of", "companions", "says"), [
-    ("clip", model(condition={}), {}, "needs an image–text model of noisy images, which is not to be had here"),
+    ("clip", model(condition={}), {}, "needs an image–text model of noisy images, which is not available here"),
     ("clip", model(condition={}), {"clip": Companion(Clip((8, 8, 1)), {})}, r"is of images of shape \(8, 8, 1\); must"),
     ("clip", model(condition=TEXT), {"clip": Companion(Clip(text=ShapeDtypeStruct((3,), jnp.int32)), {})},
      r"takes captions as int32 \(3,\); must be int32 \(2,\), as the model does"),

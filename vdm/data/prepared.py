@@ -77,7 +77,7 @@ def load_tfds(name: str, data_dir: str) -> Dataset:
     `captions` or `text`, a text, several, or several with a text in each, if both splits have it. The test split is
     `test` or, if there is none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
 
-    Raises `InputError` for an unknown name, for data that are neither prepared nor to be had (within seconds), that
+    Raises `InputError` for an unknown name, for data that are neither prepared nor available (within seconds), that
     are prepared in another format than array_record, that lack a split, or whose images are not uint8.
     """
     folder = _data_folder(data_dir)

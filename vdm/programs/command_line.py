@@ -203,8 +203,8 @@ class Parser(argparse.ArgumentParser):
         self._full = inspect.cleandoc(description or "").replace(prog, called)
         first, example = _brief(self._full)
         self.description = f"{first}\n\nexample: {example}"
-        self.add_argument("--help", "-h", action="help", help="show this and stop")
-        self.add_argument("--helpfull", action="store_true", help="say more, and stop")
+        self.add_argument("--help", "-h", action="help", help="show this help and exit")
+        self.add_argument("--helpfull", action="store_true", help="show the full description and exit")
         for kind, read in ((int, reading.whole), (float, reading.number), (Path, _path)):
             self.register("type", kind, _argument(read))
 
@@ -444,11 +444,11 @@ def _help(
     )
     first, example = _brief(description)
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
-    of_a_release = "" if default_config else ", or vdm:NAME for a released model"
+    of_a_release = "" if default_config else ", or vdm:NAME"
     rows = [
         ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
         ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for --config=configs/NAME.py)."),
-        ("--import", "MODULE[,MODULE]: modules of your own that register parts, also from the current folder."),
+        ("--import", "MODULE[,MODULE]: your own modules that register parts, also in the current folder."),
     ]
     if own is not None:
         rows[:2] = [("--workdir", f"Folder that it is trained in (default: {own.workdir}).")]

@@ -29,7 +29,7 @@ COMMANDS = {
     "pull": ("vdm.programs.commands.pull", "Fetch a released model, which vdm:NAME then opens."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
     "report": ("vdm.programs.commands.report", "Write one HTML page about a run, or about several side by side."),
-    "verify": ("vdm.verify.table", "Hold this installation against closed forms."),
+    "verify": ("vdm.verify.table", "Check this installation against closed forms."),
     "info": ("vdm.programs.commands.info", "Describe this installation, as a bug report needs it."),
     "completion": ("vdm.programs.commands.completion", "Print a script that completes commands in your shell."),
     "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
@@ -83,7 +83,7 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
     more = (
-        "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` all there is to say; "
+        "`vdm COMMAND --help` has the flags of a command, `vdm COMMAND --helpfull` the full help; "
         "`vdm --version` the versions."
     )
     example = "vdm train --config=digits"

@@ -3,7 +3,7 @@
 vdm classifier --run=runs/digits
 vdm classifier --run=runs/digits --config.training.steps=500 --workdir=runs/small_classifier
 
-Images and noise are the run's. The same command goes on where it was stopped or killed, to the bit.
+It sees the run's images and noise levels. If it was stopped or killed, the same command resumes it, bit for bit.
 """
 
 from vdm.classifier import ClassifierConfig

@@ -3,7 +3,8 @@
 vdm clip --run=runs/captions
 vdm clip --run=runs/digits --config.data.name=digits_captions --config.training.steps=500
 
-Images, captions and noise are the run's. The same command goes on where it was stopped or killed, to the bit.
+It sees the run's images, captions and noise levels. If it was stopped or killed, the same command resumes it, bit for
+bit.
 """
 
 from vdm.image_text import ImageTextConfig

@@ -10,18 +10,17 @@
 
 By steps: discrete- and continuous-time models of several seeds, and their bounds at every number of time steps T.
 Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
-objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of each
-over seeds: objectives.json and objectives.md. By sampler: images from the run in --run (whose config it takes) by every
-sampler at every number of network calls, and how good they are: samplers.json, samplers.md and a figure. By guidance:
-the same for guidances of a model with labels. How good samples are is said by any of the metrics that
---comparison.metrics names; those by a classifier take the data's own, trained if need be, or that of
---comparison.classifier=FOLDER. By codec: the model as a lossless coder of test images at every T, its rate beside its
-bound, and classical coders (`pip install vdm[codecs]` has more): codecs.json, codecs.md and a figure. By family: a VAE,
-hierarchical VAEs by depth and inference, and diffusion models of T steps and in continuous time, with the same data and
-budget: bounds by layer, samples, and the hole between aggregate posterior and prior: families.json, families.md and a
-figure; --config is that of the diffusion models. By text: whether samples are as their captions ask, attribute by
-attribute, by guidance: text.json, text.md and a figure. The same command goes on where it was stopped or killed, and
-redoes no finished part.
+objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of
+each over seeds: objectives.json and objectives.md. By sampler: the quality of images of the run in --run by every
+sampler at every number of network calls: samplers.json, samplers.md and a figure. By guidance: the same for guidances
+of a model with labels. --comparison.metrics chooses the metrics of sample quality; those that need a classifier use
+one trained on the data, or that of --comparison.classifier=FOLDER. By codec: the model as a lossless coder of test
+images at every T, its rate beside its bound, and classical coders (`pip install vdm[codecs]` has more): codecs.json,
+codecs.md and a figure. By family: a VAE, hierarchical VAEs by depth and inference, and diffusion models of T steps
+and in continuous time, with the same data and budget: bounds by layer, samples, and the hole between aggregate
+posterior and prior: families.json, families.md and a figure; --config is that of the diffusion models. By text:
+whether samples are as their captions ask, attribute by attribute, by guidance: text.json, text.md and a figure. If it
+was stopped or killed, the same command resumes it and repeats no finished part.
 """
 
 from pathlib import Path

@@ -6,17 +6,17 @@ vdm edit --run=runs/photos32 --image=sketch.jpg --resize --strength=0.6
 vdm edit --run=runs/digits_conditional --image=sevens.npz --strength=0.7 --labels=1
 vdm edit --run=runs/digits_conditional --image=sevens.npz --invert --labels=1 --guidance='classifier_free(1)'
 
-With --mask, what is white in the mask is filled in, and the rest stays to the bit: by RePaint, or by another method of
-vdm restore. Without, an image is noised at time t = --strength and drawn anew from there (SDEdit): little changes at
-0.2, nothing of it is left at 1, and 0 returns it. With --invert, an image goes up to t = --strength (default: 1) by
-DDIM, without noise and with its own label, and down with that of --labels.
+With --mask, the white part of the mask is filled in, by RePaint or another method of vdm restore; the rest stays as it
+is, bit for bit. Without it, the image is noised to time t = --strength and redrawn from there (SDEdit): 0 returns the
+image, 0.2 changes little, 1 leaves nothing of it. With --invert, the image is inverted by DDIM up to t = --strength (default: 1),
+without noise and with its own label, and sampled from there with the label of --labels.
 
 The images are pictures, folders of them, or npz files, of the shape and the levels of the model's; values are taken as
 they are: 0 to 16 for a model of 17 levels. With --resize, pictures of 0 to 255 are resized to the model's size, made
 grey or RGB, and their values cut into the model's levels, and a mask is resized by nearest pixels; npz files never are.
 
-Own labels of images come from an npz file (`label`), or from the names of the pictures' folders. Written are the draws
-(npz), the settings (JSON), and a picture.
+The images' own labels come from an npz file (`label`), or from the names of the pictures' folders. The draws (npz), the
+settings (JSON) and a picture are written.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mask", type=Path, help="a picture that is white where the image is to be filled in")
     methods = ", ".join(parts.names("restoration"))
     parser.add_argument("--method", help=f"how, with --mask: {methods} (default: {METHOD})")
-    parser.add_argument("--strength", type=float, help=f"time t from which it is drawn anew (default: {STRENGTH})")
-    parser.add_argument("--invert", action="store_true", help="go there by DDIM, without noise (--strength: 1)")
+    parser.add_argument("--strength", type=float, help=f"time t from which the image is redrawn (default: {STRENGTH})")
+    parser.add_argument("--invert", action="store_true", help="invert the image by DDIM up to --strength (1)")
     add_flags(parser)
     given = parser.parse_args(argv)
     with parser.one_line():

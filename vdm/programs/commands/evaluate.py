@@ -30,57 +30,54 @@ def define() -> None:
     flags.DEFINE_string(
         "T",
         None,
-        "Numbers of time steps, as 10,100,inf (default: config.objective.num_steps).",
+        "Numbers of time steps, e.g. 10,100,inf (default: config.objective.num_steps).",
     )
     flags.DEFINE_float(
         "stderr",
         None,
-        "Choose the draws for about ± this many bits/dim, with the fewest network calls.",
+        "Plan the draws for this standard error in bits/dim, with the fewest network calls.",
     )
     flags.DEFINE_integer(
         "variance",
         None,
-        "Instead, the variance of the one-draw estimate by schedule, from so many draws.",
+        "Measure the variance of a one-draw estimate by schedule instead, with N draws.",
     )
     flags.DEFINE_integer(
         "ode",
         None,
-        "Instead, the bound by the probability-flow ODE, from so many draws an image.",
+        "Measure the bound by the probability-flow ODE instead, with N draws an image.",
     )
     flags.DEFINE_integer(
         "probes",
         None,
-        "With --ode: probes of the divergence, 0 for exact (default: exact up to 16 dimensions, else 8).",
+        "With --ode: probes of the divergence, 0 for the exact one (default: exact up to 16 dimensions, else 8).",
     )
-    flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step, for each dimension (default: 1e-4).")
+    flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step in each dimension (default: 1e-4).")
     flags.DEFINE_integer(
         "importance",
         None,
-        "Instead, the importance-weighted bound of so many draws; of a VDM with --T.",
+        "Measure the importance-weighted bound of N draws instead; a VDM needs --T too.",
     )
-    flags.DEFINE_integer("images", None, "With --ode, --classify, --importance: so many test images (default: all).")
+    flags.DEFINE_integer("images", None, "With --ode, --classify, --importance: number of test images (default: all).")
     flags.DEFINE_integer(
         "classify",
         None,
-        "Instead, the test images' classes by their bounds, from so many draws of each.",
+        "Classify the test images by their bounds instead, with N draws for each class.",
     )
     flags.DEFINE_float(
         "drop_error",
         None,
-        "With --classify: drop classes early, where all draws would give an image another class with at most this "
-        "probability (default: all draws for all classes).",
+        "With --classify: drop classes early, at most this likely to change a result.",
     )
     flags.DEFINE_enum("prior", None, ["uniform", "train"], "With --classify: p(c) (default: uniform).")
     listed = "".join(f"\n{name}: {line}" for name, line in parts.describe("metric").items())
     flags.DEFINE_string(
         "metrics",
         None,
-        f"Instead, how good samples are, as fid,kid,recall; those missing are drawn first.{listed}",
+        f"Score samples instead, e.g. by fid,kid,recall; missing ones are drawn first.{listed}",
     )
-    flags.DEFINE_string(
-        "samples", None, "With --metrics: the samples of this name in the run (default: by the settings)."
-    )
-    flags.DEFINE_integer("num", None, "With --metrics: so many samples (default: config.sampling.num).")
+    flags.DEFINE_string("samples", None, "With --metrics: name of the samples in the run (default: by the settings).")
+    flags.DEFINE_integer("num", None, "With --metrics: number of samples (default: config.sampling.num).")
     flags.DEFINE_string(
         "real",
         None,
@@ -89,7 +86,7 @@ def define() -> None:
     flags.DEFINE_string(
         "weights", None, "With --metrics: file or folder of extractors' weights (default: VDM_WEIGHTS)."
     )
-    flags.DEFINE_string("classifier", None, "With --metrics: folder of a classifier (default: one of the data's own).")
+    flags.DEFINE_string("classifier", None, "With --metrics: a classifier's folder (default: one trained on the data).")
     cli.define_out("evaluations/ (samples/ with --metrics)")
 
 

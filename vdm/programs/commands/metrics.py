@@ -26,7 +26,7 @@ from vdm.programs.asked import Asked, names_of
 from vdm.programs.command_line import Parser
 from vdm.programs.named_images import real_of, samples_of
 
-STATISTICS = """Keeps mean and covariance of real images' features in a file that REAL of vdm metrics score may be.
+STATISTICS = """Saves the mean and covariance of real images' features in a file that vdm metrics score takes as REAL.
 
 vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
 vdm metrics statistics pictures/ --extractor="dinov2(size='b')" --out=pictures_statistics.npz
@@ -34,7 +34,7 @@ vdm metrics statistics pictures/ --extractor="dinov2(size='b')" --out=pictures_s
 DATA is a folder of pictures, an npz file of images, or the name of data, as digits or cifar10@test.
 """
 
-CONVERT = f"""Makes of the published weights of an extractor a file that --weights and VDM_WEIGHTS take.
+CONVERT = f"""Converts the published weights of an extractor into a file that --weights and VDM_WEIGHTS take.
 
 vdm metrics convert pt_inception-2015-12-05-6726825d.pth --out=weights/ --python=/usr/bin/python3
 
@@ -65,7 +65,7 @@ def _listed() -> str:
 
 def _common(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, help="file or folder of extractors' weights (default: VDM_WEIGHTS)")
-    parser.add_argument("--classifier", type=Path, help="folder of a classifier (default: one of the data's own)")
+    parser.add_argument("--classifier", type=Path, help="folder of a classifier (default: one trained on the data)")
     parser.add_argument("--levels", type=int, help="values that a pixel can take (default: the data's, 256)")
     parser.add_argument("--batch_size", type=int, default=BATCH, help=f"images a network call (default: {BATCH})")
 
@@ -73,7 +73,7 @@ def _common(parser: Parser) -> None:
 def _score(argv: Sequence[str]) -> None:
     parser = Parser("vdm metrics score", f"{__doc__}\n\nThe metrics:\n{_listed()}")
     parser.add_argument("samples", help="images to be measured")
-    parser.add_argument("real", help="what they are held against")
+    parser.add_argument("real", help="real images to compare with")
     parser.add_argument("--metrics", required=True, help=f"some of {', '.join(parts.names('metric'))}")
     parser.add_argument("--out", type=Path, help="folder for metrics.json and metrics.md (default: none)")
     _common(parser)

@@ -28,7 +28,7 @@ def define() -> None:
     flags.DEFINE_string(
         "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
     )
-    flags.DEFINE_integer("num", None, "Images; those there are not drawn again (default: config.sampling.num).")
+    flags.DEFINE_integer("num", None, "Number of images; existing ones are kept (default: config.sampling.num).")
     flags.DEFINE_integer("steps", None, "Steps of the sampler (default: config.sampling.steps, at most the model's).")
     flags.DEFINE_integer("seed", 0, "Seed; image k of a seed is always the same (default: 0).")
     flags.DEFINE_string(
@@ -36,37 +36,37 @@ def define() -> None:
         None,
         f"{', '.join(described)}; also with options: ddim(0.5) (default: config.sampling.sampler).{listed}",
     )
-    flags.DEFINE_float("eta", None, "How much of its noise ddim replaces, from 0 to 1: --sampler=ddim --eta=0.5.")
-    flags.DEFINE_string("grid", None, "Noise levels of the steps, as karras(rho=7) (default: config.sampling.grid).")
+    flags.DEFINE_float("eta", None, "Share of the noise that ddim draws afresh, from 0 to 1: --sampler=ddim --eta=0.5.")
+    flags.DEFINE_string("grid", None, "Noise levels of the steps, e.g. karras(rho=7) (default: config.sampling.grid).")
     flags.DEFINE_string(
         "labels",
         None,
-        "Labels of the images, in turn: all, or some as 3,7,cat; or random; or test, those of test images (default: "
+        "Labels of the images, used in turn: all, some (3,7,cat), random, or test for those of test images (default: "
         "config.sampling.labels).",
     )
     flags.DEFINE_multi_string(
-        "text", None, "Caption of all images; given again, of them in turn (default: config.sampling.text)."
+        "text", None, "Caption; repeat it to use several in turn (default: config.sampling.text)."
     )
-    flags.DEFINE_string("texts", None, "A file of captions, one a line, in turn.")
+    flags.DEFINE_string("texts", None, "A file of captions, one a line, used in turn.")
     flags.DEFINE_string(
         "guidance",
         None,
-        f"Guidance, as classifier_free(1.5) (default: config.sampling.guidance).{listed_guidances}",
+        f"Guidance, e.g. classifier_free(1.5) (default: config.sampling.guidance).{listed_guidances}",
     )
-    flags.DEFINE_list("sweep_guidance", None, "Instead, a picture with a row for each of these scales, as 0,0.5,1,2,4.")
-    flags.DEFINE_string("clip", None, "What x̂ is kept in, as dynamic(99) (default: config.sampling.clip).")
-    flags.DEFINE_string("decode", None, "The image of p(x|z₀), or of a VAE's p(x|z) (default: config.sampling.decode).")
-    flags.DEFINE_string("precision", None, "What the network computes in (default: config.sampling.precision).")
-    flags.DEFINE_integer("trajectory", 0, "Frames of the guess at x to keep, as a strip and an animation (default: 0).")
+    flags.DEFINE_list("sweep_guidance", None, "Draw a picture with a row a scale instead, e.g. 0,0.5,1,2,4.")
+    flags.DEFINE_string("clip", None, "How x̂ is clipped, e.g. dynamic(99) (default: config.sampling.clip).")
+    flags.DEFINE_string("decode", None, "mode, mean or draw of p(x|z₀) (default: config.sampling.decode).")
+    flags.DEFINE_string("precision", None, "Precision of the network (default: config.sampling.precision).")
+    flags.DEFINE_integer("trajectory", 0, "Number of guesses x̂ to keep, as a strip and an animation (default: 0).")
     flags.DEFINE_integer(
         "interpolate",
         None,
-        "Instead, go between latents in so many images: rows of pairs, and an animation.",
+        "Interpolate between latents in N images instead: rows, and an animation.",
     )
     flags.DEFINE_integer(
         "reconstruct",
         None,
-        "Instead, encode and decode so many test images; prints the error.",
+        "Encode and decode N test images instead, and print the error.",
     )
 
     cli.define_out("samples/")

@@ -3,8 +3,8 @@
     vdm train --config=digits --config.training.steps=1000 --workdir=runs/mine
     vdm train --config=vae_digits
 
-The same command goes on where a run in that folder was stopped or killed, to the bit. With more steps, a run of
-constant learning rate goes on past its end. With cosine decay, start a new run from its weights:
+If the folder holds a run that was stopped or killed, the same command resumes it, bit for bit. With more steps, a run
+with a constant learning rate continues past its end. With cosine decay, start a new run from its weights:
 
     vdm train --config=digits --init_from=runs/mine --workdir=runs/longer
 """
@@ -19,7 +19,7 @@ def define() -> None:
     """The flags."""
     cli.define_processes()
     flags.DEFINE_string(
-        "profile_steps", None, "Trace the steps FIRST:LAST, as 10:20, into WORKDIR/profile; prints where to open it."
+        "profile_steps", None, "Trace the steps FIRST:LAST, e.g. 10:20, into WORKDIR/profile; prints where to open it."
     )
     flags.DEFINE_string(
         "init_from",
