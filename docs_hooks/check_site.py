@@ -8,6 +8,7 @@ latter. Then the exit status is 1.
 import argparse
 import functools
 import http.server
+import itertools
 import sys
 import threading
 from collections.abc import Iterator
@@ -31,14 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     with served(given.site) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
-        wrong = [
-            problem
-            for width in WIDTHS
-            for scheme in SCHEMES
-            for problem in problems(browser, address, given.site, width, scheme)
-        ]
-    print(*wrong or [f"{given.site}: looked at, nothing wrong"], sep="\n")
-    return bool(wrong)
+        found = 0
+        for width, scheme in itertools.product(WIDTHS, SCHEMES):
+            for problem in problems(browser, address, given.site, width, scheme):
+                print(problem, flush=True)
+                found += 1
+    print(f"{given.site}: {found or 'no'} problems")
+    return bool(found)
 
 
 @contextmanager
