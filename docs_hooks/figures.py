@@ -1,6 +1,6 @@
 """The figures of the pages in docs/learn, one function each, from data whose best denoiser is known.
 
-python -m docs_hooks.figures                        # all of them, into docs/pictures, under a minute on two cores
+python -m docs_hooks.figures                        # all of them, into docs/pictures
 python -m docs_hooks.figures --only=time            # one of them
 python -m docs_hooks.figures --out=/tmp             # elsewhere
 """
