@@ -444,10 +444,10 @@ def _help(
     )
     first, example = _brief(description)
     default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
-    of_a_release = "" if default_config else ", or vdm:NAME for a released model"
+    of_a_release = "" if default_config else ", or vdm:NAME"
     rows = [
         ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
-        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for --config=configs/NAME.py)."),
+        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for configs/NAME.py)."),
         ("--import", "MODULE[,MODULE]: modules of your own that register parts, also from the current folder."),
     ]
     if own is not None:
