@@ -447,7 +447,7 @@ def _help(
     of_a_release = "" if default_config else ", or vdm:NAME"
     rows = [
         ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
-        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for --config=configs/NAME.py)."),
+        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for configs/NAME.py)."),
         ("--import", "MODULE[,MODULE]: your own modules that register parts, also in the current folder."),
     ]
     if own is not None:

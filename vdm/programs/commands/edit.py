@@ -6,10 +6,10 @@ vdm edit --run=runs/photos32 --image=sketch.jpg --resize --strength=0.6
 vdm edit --run=runs/digits_conditional --image=sevens.npz --strength=0.7 --labels=1
 vdm edit --run=runs/digits_conditional --image=sevens.npz --invert --labels=1 --guidance='classifier_free(1)'
 
-With --mask, the white part of the mask is filled in, by RePaint or another method of vdm restore; the rest stays as it
-is, bit for bit. Without it, the image is noised to time t = --strength and redrawn from there (SDEdit): 0 returns the
-image, 0.2 changes little, 1 leaves nothing of it. With --invert, the image is inverted by DDIM up to t = --strength (default: 1),
-without noise and with its own label, and sampled from there with the label of --labels.
+With --mask, the white part of the mask is filled in, by RePaint or another method of vdm restore; the rest stays as
+it is, bit for bit. Without it, the image is noised to time t = --strength and redrawn from there (SDEdit): 0 returns
+the image, 0.2 changes little, 1 leaves nothing of it. With --invert, the image is inverted by DDIM up to t =
+--strength (default: 1), without noise and with its own label, and sampled from there with the label of --labels.
 
 The images are pictures, folders of them, or npz files, of the shape and the levels of the model's; values are taken as
 they are: 0 to 16 for a model of 17 levels. With --resize, pictures of 0 to 255 are resized to the model's size, made
