@@ -61,4 +61,3 @@ def _section(nav: Any, index: str) -> list[Any]:
                 if found := _section(children, index):
                     return found
     return []
-
