@@ -7,7 +7,7 @@
 The page is a single file that needs no server and no network. It shows the result with its standard error, samples over
 training beside the data, curves, the noise schedule, evaluations, metrics, the config with what differs from the
 defaults, and the commands that reproduce the run. For several runs it overlays the curves and shows where their
-configs differ. Whatever is missing or damaged in a folder is listed. For a released model it shows what the card has, in
+configs differ. Whatever is missing or damaged in a folder is listed. For a released model it shows the card, in
 runs/vdm_NAME/report.html.
 
 `vdm train` writes the page of its run when training ends.
