@@ -176,7 +176,11 @@ def index(notebooks: dict[str, nbformat.NotebookNode]) -> Page:
         pictures = [file for file in page(name, notebook).files if file.endswith(".png")]
         picture = f"    [![{title}]({Path(pictures[-1]).name}){{ .vdm-thumbnail }}]({name}.md)\n\n" if pictures else ""
         cards.append(f"-   **[{title}]({name}.md)**\n\n{picture}    {question}{_took(notebook)}\n")
-    text = f'{INTRODUCTION}\n<div class="grid cards" markdown>\n\n' + "\n".join(cards) + f"\n</div>\n\n{HOSTED}"
+    text = (
+        f'{INTRODUCTION}{NOTES[_mode()]}\n<div class="grid cards" markdown>\n\n'
+        + "\n".join(cards)
+        + f"\n</div>\n\n{HOSTED}"
+    )
     return Page("examples/index.md", "Worked examples", text, {})
 
 
@@ -194,6 +198,24 @@ VDM_EXAMPLES=small python examples/toy.py     # seconds, to see that it runs
 Every example takes less than five minutes on a CPU. There is one more, `examples/minimal.py`, to be read in an
 editor: a complete model of digits in a single file of less than 150 lines.
 """
+
+NOTES = {
+    "full": "",
+    "small": """
+
+!!! warning "Built at small size"
+
+    To save time, this copy of the site was built with `VDM_EXAMPLES=small`. The outputs only show that the code runs;
+    they are not the results that the text describes.
+""",
+    "skip": """
+
+!!! warning "Not executed"
+
+    This copy of the site was built with `VDM_EXAMPLES=skip`, so there are no outputs.
+""",
+}
+"""What a page says about the way in which it was built."""
 
 HOSTED = """## On a hosted notebook service
 
@@ -233,7 +255,7 @@ def _links(name: str, notebook: nbformat.NotebookNode) -> str:
         place = REPOSITORY.removeprefix("https://github.com/")
         links.append(f"[Open in Colab](https://colab.research.google.com/github/{place}/blob/notebooks/{name}.ipynb)")
     links.append(f"source: `examples/{name}.py`")
-    return " · ".join(links) + _took(notebook, " · took {} when this page was built")
+    return " · ".join(links) + _took(notebook, " · took {} when this page was built") + NOTES[_mode()]
 
 
 def _took(notebook: nbformat.NotebookNode, form: str = " *{}*") -> str:

@@ -16,6 +16,9 @@ from docs_hooks.generators import GENERATORS  # noqa: E402
 GENERATED = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 """The line of a page that a generator's Markdown takes the place of."""
 
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+"""A cell of a table."""
+
 
 def on_config(config: Any) -> Any:
     """Puts the generated pages into the nav, each group after the `index.md` that the nav has of it."""
@@ -35,9 +38,6 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, path, content=text))
     for path, content in examples.files().items():
         files.append(File.generated(config, path, content=content))
-    for path in _paths(config.nav):  # TEMPORARY: pages of the nav that are still to be written
-        if files.get_file_from_path(path) is None:
-            files.append(File.generated(config, path, content="# To be written\n"))
     return files
 
 
@@ -47,8 +47,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Mathematics as MathML."""
-    return mathematics.rendered(html)
+    """Mathematics as MathML; in tables, a number stays on one line with its error."""
+    return CELL.sub(lambda found: found[0].replace(" ± ", "\u00a0±\u00a0"), mathematics.rendered(html))
 
 
 def _section(nav: Any, index: str) -> list[Any]:
@@ -61,10 +61,3 @@ def _section(nav: Any, index: str) -> list[Any]:
                 if found := _section(children, index):
                     return found
     return []
-
-
-def _paths(nav: Any) -> list[str]:
-    """Every page that the nav names."""
-    if isinstance(nav, str):
-        return [nav]
-    return [path for item in (nav.values() if isinstance(nav, dict) else nav) for path in _paths(item)]

@@ -1,4 +1,4 @@
-"""Checks this installation against closed forms: bounds, schedules, likelihood, posterior and sampler.
+"""Check this installation against closed forms: bounds, schedules, likelihood, posterior and sampler.
 
 python -m vdm.verify --seed=1
 

@@ -15,7 +15,7 @@ each over seeds: objectives.json and objectives.md. By sampler: the quality of i
 sampler at every number of network calls: samplers.json, samplers.md and a figure. By guidance: the same for guidances
 of a model with labels. --comparison.metrics chooses the metrics of sample quality; those that need a classifier use
 one trained on the data, or that of --comparison.classifier=FOLDER. By codec: the model as a lossless coder of test
-images at every T, its rate beside its bound, and classical coders (`pip install vdm[codecs]` has more): codecs.json,
+images at every T, its rate beside its bound, and classical coders (`pip install 'vdm[codecs]'` has more): codecs.json,
 codecs.md and a figure. By family: a VAE, hierarchical VAEs by depth and inference, and diffusion models of T steps
 and in continuous time, with the same data and budget: bounds by layer, samples, and the hole between aggregate
 posterior and prior: families.json, families.md and a figure; --config is that of the diffusion models. By text:

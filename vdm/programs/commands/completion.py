@@ -1,4 +1,4 @@
-"""Prints a script for your shell that completes commands, flags, names of configs and fields of configs.
+"""Print a script for your shell that completes commands, flags, names of configs and fields of configs.
 
 vdm completion bash
 eval "$(vdm completion bash)"

@@ -45,7 +45,7 @@ def define() -> None:
     flags.DEFINE_integer(
         "ode",
         None,
-        "Measure the bound by the probability-flow ODE instead, with N draws an image.",
+        "Measure the bound by the probability-flow ODE instead, with N draws per image.",
     )
     flags.DEFINE_integer(
         "probes",

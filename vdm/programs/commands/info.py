@@ -1,4 +1,4 @@
-"""Describes this installation: versions, machine, devices, caches and settings, as a bug report needs them.
+"""Describe this installation: versions, machine, devices, caches and settings, as a bug report needs them.
 
 vdm info
 vdm info --json

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser("vdm pull", __doc__)
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="a folder, or hf:OWNER/NAME[@REVISION]")
     parser.add_argument("name", metavar="NAME", nargs="?", help="what vdm:NAME calls it (default: its own name)")
-    parser.add_argument("--replace", action="store_true", help="take the place of another model of this name")
+    parser.add_argument("--replace", action="store_true", help="replace another model of this name")
     given = parser.parse_args(argv)
     with parser.one_line():
         if given.source is None:

@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="RUN or RUN:CHECKPOINT, or vdm:NAME")
     parser.add_argument("target", metavar="TARGET", help="the folder to make, or hf:OWNER/NAME")
     parser.add_argument("--name", help="what vdm:NAME calls it (default: the last word of TARGET)")
-    parser.add_argument("--licence", help="of the weights, as Apache-2.0; needed")
-    parser.add_argument("--data_licence", help="of the data that it was trained on; needed")
+    parser.add_argument("--licence", help="licence of the weights, e.g. Apache-2.0 (required)")
+    parser.add_argument("--data_licence", help="licence of the data that it was trained on (required)")
     parser.add_argument("--description", default="", help="one sentence on what it is")
-    parser.add_argument("--machine", default="", help="what it was trained on, as '2 CPU cores, no GPU'")
-    parser.add_argument("--replace", action="store_true", help="take the place of a folder that is there")
+    parser.add_argument("--machine", default="", help="what it was trained on, e.g. '2 CPU cores, no GPU'")
+    parser.add_argument("--replace", action="store_true", help="replace a folder that is there already")
     given = parser.parse_args(argv)
     with parser.one_line():
         if not hub.is_hub(given.target):

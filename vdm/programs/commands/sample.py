@@ -47,13 +47,13 @@ def define() -> None:
     flags.DEFINE_multi_string(
         "text", None, "Caption; repeat it to use several in turn (default: config.sampling.text)."
     )
-    flags.DEFINE_string("texts", None, "A file of captions, one a line, used in turn.")
+    flags.DEFINE_string("texts", None, "A file of captions, one per line, used in turn.")
     flags.DEFINE_string(
         "guidance",
         None,
         f"Guidance, e.g. classifier_free(1.5) (default: config.sampling.guidance).{listed_guidances}",
     )
-    flags.DEFINE_list("sweep_guidance", None, "Draw a picture with a row a scale instead, e.g. 0,0.5,1,2,4.")
+    flags.DEFINE_list("sweep_guidance", None, "Draw one picture with a row for each scale instead, e.g. 0,0.5,1,2,4.")
     flags.DEFINE_string("clip", None, "How x̂ is clipped, e.g. dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string("decode", None, "mode, mean or draw of p(x|z₀) (default: config.sampling.decode).")
     flags.DEFINE_string("precision", None, "Precision of the network (default: config.sampling.precision).")
