@@ -17,6 +17,7 @@ from vdm import safetensors
 from vdm.errors import InputError
 from vdm.files import write_json
 from vdm.programs.start import Start
+from vdm.reading import read_json
 from vdm.runs import cards
 from vdm.runs.open import Run, open_run, steps
 from vdm.runs.records import weights_digest
@@ -178,6 +179,7 @@ def another_architecture(path: Path) -> None:
         ("card.json", lambda path: path.write_text("{"), "not valid JSON"),
         ("card.json", lambda path: path.write_text("{}"), "has no format"),
         ("card.json", lambda path: path.write_text('{"format": 2}'), "a later vdm reads it"),
+        ("card.json", lambda path: write_json(path, read_json(path) | {"step": 2**40}), "must be from 0 to 2147483647"),
     ],
 )
 def test_a_damaged_one_is_refused_in_one_line(here: Path, name: str, harm: Callable[[Path], None], says: str) -> None:

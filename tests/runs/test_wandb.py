@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -88,3 +89,14 @@ def test_what_it_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "wandb" / "vdm.json").write_text('{"id": "a", "rows": "many", "sent": {}}')
     with pytest.raises(InputError, match=r"vdm\.json: rows='many': must be a whole number"):
         Wandb(mode="offline").start(run._replace(step=4))
+
+
+def test_a_folder_of_that_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library keeps its files in ./wandb, which Python takes for a package without code."""
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    importlib.invalidate_caches()
+    assert importlib.util.find_spec("wandb") is not None
+    with pytest.raises(InputError, match="wandb is not installed"):
+        Wandb().check()

@@ -156,9 +156,10 @@ def _released(path: Path, data: Path | None) -> Collected:
     training = table_of(card, "training")
     given = [each.get("given") for each in list_of(card, "sessions", dict)]
     found.record = card | {"sessions": [training | {"given": given[-1] if given else None}]}
+    trained_for = ("variational", table_of(found.config, "objective").get("num_steps"))
     for number, bound in enumerate(list_of(card, "bounds", dict), start=1):
         values = _evaluation(bound, card["step"])
-        if not found.evaluation and bound.get("command") in list_of(training, "commands"):
+        if not found.evaluation and (bound.get("kind"), bound.get("T")) == trained_for:
             found.evaluation = values
         else:
             found.evaluations[f"{number}: {bound.get('given')}" if bound.get("given") else str(number)] = values
