@@ -79,6 +79,29 @@ def test_a_hub_and_back(run: Run, the_hub: fake_hub.Hub, tmp_path: Path, capsys:
     assert {name: the_hub.repos["me/again"][name] for name in FILES} == contents(known()["mine"])
 
 
+def test_a_branch_of_a_hub(run: Run, the_hub: fake_hub.Hub) -> None:
+    """The name in the card is that of the repository, without the revision."""
+    push.main([str(run.path), "hf:me/mine@main", *LICENCES])
+    assert json.loads(the_hub.repos["me/mine"]["card.json"])["name"] == "mine"
+
+
+def test_pulling_again_mends_what_was_damaged(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    push.main([str(run.path), "mine", *LICENCES])
+    pull.main(["mine"])
+    kept = known()["mine"]
+    with (kept / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    pull.main(["mine"])
+    assert contents(kept) == contents(tmp_path / "mine")
+    (kept / "card.json").write_text("{}")
+    capsys.readouterr()
+    pull.main([])
+    assert "vdm:mine  is damaged" in capsys.readouterr().out
+    assert "or damaged" in error_line(pull.main, ["mine"], capsys)
+    pull.main(["mine", "--replace"])
+    assert contents(kept) == contents(tmp_path / "mine")
+
+
 def test_what_comes_damaged_from_a_hub_is_not_kept(
     run: Run, the_hub: fake_hub.Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:

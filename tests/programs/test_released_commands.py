@@ -8,7 +8,8 @@ import pytest
 from commands import ROOT, error_line, run
 from own_files import pixels
 
-from vdm.programs.commands import compress, decompress, edit
+from vdm.programs.commands import compress, decompress, edit, report
+from vdm.report.numbers import with_error
 from vdm.runs.companions import open_companions
 from vdm.runs.open import open_run
 
@@ -65,6 +66,21 @@ def test_edit(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", images=np.zeros((1, 8, 8, 1), np.uint8))
     edit.main(["--run=vdm:digits", "--image=one.npz", "--strength=0.5", "--steps=2", "--draws=1"])
     assert len(list((tmp_path / "runs" / "vdm_digits" / "edits").glob("*.npz"))) == 1
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows the card, beside images of the data."""
+    report.main(["vdm:digits"])
+    assert capsys.readouterr().out == "runs/vdm_digits/report.html\n"
+    text = (tmp_path / "runs" / "vdm_digits" / "report.html").read_text()
+    card = json.loads((MODEL / "card.json").read_text())
+    for bound in card["bounds"]:
+        assert with_error(bound["bits_per_dim"], bound["stderr"], "bits/dim") in text
+    for metric in card["metrics"]:
+        assert with_error(metric["value"], metric["stderr"], metric["unit"] or "") in text
+    assert "vdm evaluate --workdir=vdm:digits" in text
+    assert 'alt="Examples of the test data of vdm:digits"' in text
+    assert "not finished" not in text
 
 
 def test_companions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import made_runs
 import numpy as np
@@ -156,6 +158,37 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert not found.of("b")
     assert len(found.of("script")) == 4
     assert found.text.count("window.hacked") > 5
+
+
+WRONG: tuple[Any, ...] = (None, "", -1, 1e300, True, [], [[]], [{}], {}, {"": 0})
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every table or list inside a value of JSON, with each of its keys."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places(value[key])
+
+
+@pytest.mark.parametrize("name", ["config.json", "run.json", "evaluation.json", "samples/mmd/metrics.json"])
+def test_any_value_in_a_file_may_be_wrong(run: Path, name: str) -> None:
+    """The page shows the rest, and its parts stay balanced."""
+    score = {"value": 1.0, "stderr": 0.1, "lower_is_better": True, "title": "MMD", "cautions": ["few"]}
+    (run / "samples" / "mmd").mkdir()
+    write_json(run / "samples" / "mmd" / "metrics.json", {"of": {"num": 3}, "metrics": {"mmd": score}})
+    whole = json.loads((run / name).read_text())
+    found = collect(run)
+    attribute = {"config.json": "config", "run.json": "record", "evaluation.json": "evaluation"}.get(name, "scores")
+    for number, (table, key) in enumerate(places(whole)):
+        kept, table[key] = table[key], WRONG[number % len(WRONG)]
+        setattr(found, attribute, {"mmd": whole} if attribute == "scores" else whole)
+        Elements(page([found]))
+        table[key] = kept
+
+
+def test_a_table_of_lines_alone() -> None:
+    assert markdown("|---|\n\n|:-|\n", "nothing") == ""
 
 
 def test_a_tag() -> None:

@@ -25,6 +25,7 @@ from vdm.report.collect import list_of
 from vdm.report.configs import FILLED, flat
 from vdm.report.numbers import shown_value
 from vdm.runs.kinds import model_of
+from vdm.runs.places import home, located, name_of
 from vdm.runs.records import RUNS, read_config, read_record
 
 NAME = "report.html"
@@ -35,14 +36,15 @@ EXAMPLES = 64
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Writes the page of these runs to `out`, by default report.html in the first one's folder; returns where.
 
-    Raises `InputError` for a folder that is no run's.
+    A released model, `vdm:NAME`, is only read: its report goes to runs/vdm_NAME. Raises `InputError` for a folder that
+    is no run's.
     """
     found = []
-    for path in runs:
+    for path in map(located, runs):
         with _examples_of(path) as data:
             found.append(collect(path, data))
             found[-1].parameters = num_parameters(path)
-    out = runs[0] / NAME if out is None else out
+    out = home(runs[0]) / NAME if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_text(out, page(found, [commands(run) for run in found]))
     return out
@@ -81,12 +83,13 @@ def commands(run: Collected) -> dict[str, str]:
     """Command lines that train a run anew, evaluate it, draw samples from it and make its report."""
     sessions = list_of(run.record, "sessions", dict)
     made = sessions[-1].get("given") if sessions else None
-    again = None if made or not run.config else training_command(run.config, f"runs/{run.name}")
-    where = shlex.quote(f"--workdir={run.path}")
+    again = None if made or not run.config else training_command(run.config, f"runs/{run.path.resolve().name}")
+    called = name_of(run.path)
+    where = shlex.quote(f"--workdir={called}")
     return ({"Train the same run again": again} if again else {}) | {
         "Measure its bits/dim on the test split": f"vdm evaluate {where}",
         "Draw samples from it": f"vdm sample {where} --num=64",
-        "Write this report anew": f"vdm report {shlex.quote(str(run.path))}",
+        "Write this report anew": f"vdm report {shlex.quote(called)}",
     }
 
 

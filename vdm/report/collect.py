@@ -14,7 +14,9 @@ from vdm.errors import InputError
 from vdm.reading import is_whole, read_json, read_text
 from vdm.report.numbers import is_number
 from vdm.report.pictures import Picture, evenly, picture
+from vdm.runs.places import is_released, name_of
 from vdm.runs.records import checkpoint_steps, read_metrics
+from vdm.runs.released import read_card
 
 FRAMES = 12
 """Pictures of samples over training, at most."""
@@ -111,8 +113,10 @@ class Collected:
 def collect(path: Path, data: Path | None = None) -> Collected:
     """All that the report of the run in `path` shows; `data` is a picture of examples, by default plots/data.png.
 
-    Raises `InputError` if the folder is no run's.
+    Of the folder of a released model, that is what its card has. Raises `InputError` if the folder is no run's.
     """
+    if is_released(path):
+        return _released(path, data)
     if not any((path / name).is_file() for name in ("config.json", "run.json")):
         hint = "no such folder" if not path.is_dir() else "has no config.json, so it is not a run; vdm train makes one"
         raise InputError(f"{path}: {hint}")
@@ -141,6 +145,42 @@ def collect(path: Path, data: Path | None = None) -> Collected:
         found.missing.append("There is no checkpoint: nothing can be evaluated or sampled yet.")
     _say_what_is_missing(found)
     return found
+
+
+def _released(path: Path, data: Path | None) -> Collected:
+    """A released model: the measurements in its card, as those of a run."""
+    card = read_card(path)
+    found = Collected(path, label=name_of(path), steps_saved=card["step"])
+    read = _Reader(found)
+    found.config = read(lambda: read_json(path / "config.json"), {})
+    training = table_of(card, "training")
+    given = [each.get("given") for each in list_of(card, "sessions", dict)]
+    found.record = card | {"sessions": [training | {"given": given[-1] if given else None}]}
+    for number, bound in enumerate(list_of(card, "bounds", dict), start=1):
+        values = _evaluation(bound, card["step"])
+        if not found.evaluation and bound.get("command") in list_of(training, "commands"):
+            found.evaluation = values
+        else:
+            found.evaluations[f"{number}: {bound.get('given')}" if bound.get("given") else str(number)] = values
+    for number, metric in enumerate(list_of(card, "metrics", dict), start=1):
+        scores = {"of": {"num": metric.get("samples")}, "metrics": {str(metric.get("name")): metric}}
+        found.scores[str(number)] = scores
+    found.data = read.picture(data, "test data") if data is not None else None
+    found.missing.append("A released model has a card in place of logs: no curves, no pictures of samples.")
+    return found
+
+
+def _evaluation(bound: dict[str, Any], step: int) -> dict[str, Any]:
+    """A bound of a card as `vdm evaluate` writes it."""
+    kinds = {"ode": {"kind": "probability-flow ODE"}, "importance": {"by_draws": {}, "num_steps": bound.get("T")}}
+    return {
+        "bits_per_dim": {"total": bound.get("bits_per_dim"), "stderr": bound.get("stderr")},
+        "num_images": bound.get("images"),
+        "num_draws": bound.get("draws"),
+        "checkpoint_step": step,
+        "command": bound.get("command"),
+        **kinds.get(str(bound.get("kind")), {"num_steps": bound.get("T")}),
+    }
 
 
 def table_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:

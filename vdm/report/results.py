@@ -101,7 +101,8 @@ def metrics(runs: Sequence[Collected]) -> Html | None:
                 if not isinstance(score, dict):
                     continue
                 unit = str(score.get("unit") or "")
-                better = {True: "lower", False: "higher"}.get(score.get("lower_is_better"), "")  # type: ignore[arg-type]
+                lower = score.get("lower_is_better")
+                better = ("lower" if lower else "higher") if isinstance(lower, bool) else ""
                 cautions = "; ".join(map(str, list_of(score, "cautions")))
                 row: list[Any] = [
                     str(score.get("title", key)),
@@ -148,7 +149,7 @@ def _table_of(lines: list[str], label: str) -> Html:
         for line in lines
         if set(line) - set("|-: ")
     ]
-    return table(f"Comparison {label}", rows[0], rows[1:], tuple(range(1, len(rows[0]))))
+    return table(f"Comparison {label}", rows[0], rows[1:], tuple(range(1, len(rows[0])))) if rows else joined()
 
 
 def _kind(values: dict[str, Any]) -> str:

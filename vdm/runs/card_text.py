@@ -37,7 +37,8 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         "",
         "## Bounds on the test data",
         "",
-        "Lower is better. Bounds of different kinds are not comparable. ± is one standard error over test items.",
+        "Lower is better. Bounds of different kinds are not comparable. ± is one standard error over test items, or",
+        "over their groups where the data have groups.",
         "",
         *_table(["bound", "bits/dim", "test items", "draws of each", "command"], map(_bound_row, card["bounds"])),
     ]

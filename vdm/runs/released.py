@@ -53,6 +53,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise InputError(f"{where}: name={name!r}: must be letters, digits, '_', '-' and '.'")
     for name, annotation in _FIELDS.items():
         field(card, name, annotation, where)
+    if not 0 <= card["step"] < 2**31:
+        raise InputError(f"{where}: step={card['step']}: must be from 0 to 2147483647")
     for name in (WEIGHTS, CONFIG):
         field(card, ("files", name, "sha256"), str, where)
     return card

@@ -9,8 +9,9 @@ It is checked against the SHA-256 in its card, and goes to the user's cache (VDM
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vdm.errors import InputError
 from vdm.programs.command_line import Parser
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with parser.one_line():
         if given.source is None:
             for name, here in known().items():
-                print(f"{PREFIX}{name}  {read_card(here)['description']}  ({here})")
+                print(f"{PREFIX}{name}  {_card(here).get('description', 'is damaged')}  ({here})")
         elif hub.is_hub(given.source):
             repo = hub.repo_of(given.source)
             with tempfile.TemporaryDirectory() as folder:
@@ -51,8 +52,16 @@ def _keep(folder: Path, source: str, name: str | None, replace: bool) -> None:
     cache, there = pulled(), known().get(name)
     if cache is None:
         raise InputError("there is no cache to keep it in; VDM_CACHE=FOLDER names one")
-    if there is not None and read_card(there)["files"] != card["files"] and not replace:
-        raise InputError(f"{PREFIX}{name}: is another model, {there}; give another NAME, or --replace")
-    if there != cache / name or read_card(there) != card:
+    if there is not None and _card(there).get("files") != card["files"] and not replace:
+        raise InputError(f"{PREFIX}{name}: is another model, or damaged, {there}; give another NAME, or --replace")
+    if there != cache / name or _card(there, check_files) != card:
         copy(folder, cache / name)
     print(f"{PREFIX}{name} is in {cache / name}")
+
+
+def _card(folder: Path, read: Callable[[Path], dict[str, Any]] = read_card) -> dict[str, Any]:
+    """The card of a model that is here already; {} if it is damaged."""
+    try:
+        return read(folder)
+    except InputError:
+        return {}

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         repo = hub.repo_of(given.target)
         hub.check()
         with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent, repo.rpartition("/")[2])
+            folder = Path(parent, repo.partition("@")[0].rpartition("/")[2])
             _make(given, folder)
             print(f"wrote {hub.upload(folder, repo)}")
 

@@ -208,7 +208,10 @@
     }).observe(place);
   }
 
-  for (const chart of data.charts) draw(chart, document.querySelector(`[data-chart="${CSS.escape(chart.name)}"]`));
+  for (const chart of data.charts) {
+    const place = document.querySelector(`[data-chart="${CSS.escape(chart.name)}"]`);
+    if (place) draw(chart, place);  // what a damaged log calls a curve may not be printable
+  }
   const redraw = () => plots.forEach((plot) => plot.redraw(false, true));
   addEventListener("theme", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

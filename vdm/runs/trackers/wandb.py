@@ -49,7 +49,8 @@ class Wandb(Tracker):
     mode: Literal["online", "offline", "disabled"] | None = None
 
     def check(self) -> None:
-        if importlib.util.find_spec(LIBRARY) is None:
+        spec = importlib.util.find_spec(LIBRARY)
+        if spec is None or spec.origin is None:  # a folder wandb/ of files, as the library itself makes, is no library
             raise InputError(f"config.training.loggers: wandb is not installed; needed is {INSTALL}")
 
     def start(self, run: TrackedRun) -> None:
