@@ -180,7 +180,8 @@ def test_any_value_in_a_file_may_be_wrong(run: Path, name: str) -> None:
     whole = json.loads((run / name).read_text())
     found = collect(run)
     attribute = {"config.json": "config", "run.json": "record", "evaluation.json": "evaluation"}.get(name, "scores")
-    for number, (table, key) in enumerate(places(whole)):
+    spots = list(places(whole))
+    for number, (table, key) in enumerate(spots[:: 1 + len(spots) // 12]):  # a page takes a tenth of a second
         kept, table[key] = table[key], WRONG[number % len(WRONG)]
         setattr(found, attribute, {"mmd": whole} if attribute == "scores" else whole)
         Elements(page([found]))
