@@ -181,7 +181,7 @@ def test_the_reader_of_pages_sees_what_it_should(tmp_path):
     ("words", "says"),
     [
         (["vdm", "trian"], "no such command"),
-        (["vdm", "train", "--config=digitz"], "no such file, and no config's name"),
+        (["vdm", "train", "--config=digitz"], "no such file, and no config of that name"),
         (["vdm", "train", "--nonsense=1"], "nonsense"),
         (["vdm", "train", "--config.training.stepz=1"], "no such field"),
         (["vdm", "train", "--config.training.steps=0"], "must be 1 or more"),

@@ -32,7 +32,7 @@ def test_names_are_the_files_of_the_repository() -> None:
 def test_a_file_is_taken_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    with pytest.raises(InputError, match=r"^--config=runs: no such file, and no config's name; .*, …$"):
+    with pytest.raises(InputError, match=r"^--config=runs: no such file, and no config of that name; .*, …$"):
         config_files.find("runs")
     assert config_files.find(str(write(tmp_path / "digits.py", ""))) == tmp_path / "digits.py"
 

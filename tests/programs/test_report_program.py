@@ -76,7 +76,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         main([str(tmp_path)])
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert said == f"error: {tmp_path}: has no config.json, so no run; vdm train makes one\n"
+    assert said == f"error: {tmp_path}: has no config.json, so it is not a run; vdm train makes one\n"
 
 
 CONFIGS = {

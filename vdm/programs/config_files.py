@@ -47,7 +47,7 @@ def find(text: str) -> Path:
     if text in names():
         return FOLDER / f"{text}.py"
     near = difflib.get_close_matches(Path(text).stem, names(), n=5, cutoff=0.4) or names()[:5]
-    raise InputError(f"--config={text}: no such file, and no config's name; --help lists them: {', '.join(near)}, …")
+    raise InputError(f"--config={text}: no such file, and no config of that name; valid: {', '.join(near)}, …")
 
 
 def load(path: Path, kinds: Sequence[type] = (Config,)) -> Loaded:

@@ -118,7 +118,7 @@ def collect(path: Path, data: Path | None = None) -> Collected:
     if is_released(path):
         return _released(path, data)
     if not any((path / name).is_file() for name in ("config.json", "run.json")):
-        hint = "no such folder" if not path.is_dir() else "has no config.json, so no run; vdm train makes one"
+        hint = "no such folder" if not path.is_dir() else "has no config.json, so it is not a run; vdm train makes one"
         raise InputError(f"{path}: {hint}")
     found = Collected(path)
     read = _Reader(found)

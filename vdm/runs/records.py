@@ -54,7 +54,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     if not values and checkpoint_steps(path):
         raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
     if not values:
-        raise InputError(f"{path}: has no config.json, so no run; train.py makes one")
+        raise InputError(f"{path}: has no config.json, so it is not a run; vdm train makes one")
     by_name = {what(dataclasses.asdict(kind())): kind for kind in kinds or (Config,)}
     there = what(values)
     if there not in by_name:

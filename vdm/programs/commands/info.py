@@ -30,4 +30,4 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     for number, (group, values) in enumerate(found.items()):
         yield f"{chr(10) * bool(number)}{group}"
         for name, value in (values or {"none": ""}).items():
-            yield f"  {name:<{width}}  {value}".rstrip()
+            yield f"  {name:<{width}}  {'none' if value is None else value}".rstrip()
