@@ -173,7 +173,10 @@ def _released(path: Path, data: Path | None) -> Collected:
 
 def _evaluation(bound: dict[str, Any], step: int) -> dict[str, Any]:
     """A bound of a card as `vdm evaluate` writes it."""
-    kinds = {"ode": {"kind": "probability-flow ODE"}, "importance": {"by_draws": {}, "num_steps": bound.get("T")}}
+    kinds: dict[str, dict[str, Any]] = {
+        "ode": {"kind": "probability-flow ODE"},
+        "importance": {"by_draws": {}, "num_steps": bound.get("T")},
+    }
     return {
         "bits_per_dim": {"total": bound.get("bits_per_dim"), "stderr": bound.get("stderr")},
         "num_images": bound.get("images"),
