@@ -34,8 +34,8 @@ PATIENCE = 20
 ORPHANS_SECONDS = 15
 """Time that processes of a killed program have to end."""
 
-OF_A_SESSION = ("run.json", ".lock")
-"""Files that are records of sessions, as those in tensorboard/ are."""
+OF_A_SESSION = ("run.json", ".lock", "report.html")
+"""Files that are records of sessions, or show them with their speeds, as those in tensorboard/ are."""
 OF_SESSIONS = ("images_per_second", "last_session", "revision")
 """Such fields of JSON and npz files."""
 
