@@ -83,7 +83,7 @@ def test_a_line_of_the_logs_that_is_no_record(run: Path, line: str) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no config\.json, so no run"):
+    with pytest.raises(InputError, match=r"has no config\.json, so it is not a run"):
         collect(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         collect(tmp_path / "nothing")

@@ -57,8 +57,8 @@ def picture(path: Path, title: str, step: int | None = None) -> Picture:
 def evenly(items: list[Path], most: int) -> list[Path]:
     """At most so many, evenly spaced, with the first and the last.
 
-    >>> evenly([1, 2, 3, 4, 5, 6, 7], 3)
-    [1, 4, 7]
+    >>> [path.name for path in evenly([Path(name) for name in "abcdefg"], 3)]
+    ['a', 'd', 'g']
     """
     if len(items) <= most:
         return items
