@@ -95,7 +95,12 @@ def test_labels_compose_too() -> None:
         ("composed((1,), (1, 1))", 0.1, True, "the model is conditioned on text; must be on label"),
         ("composed(('b',), (1, 1))", 0.0, True, "the model always had its condition in training"),
         ("classifier_free(1)", 0.0, True, "the model always had its condition in training"),
-        ("classifier_free(negative='b')", 0.1, False, "needs what the run's captions are encoded by, which is not to"),
+        (
+            "classifier_free(negative='b')",
+            0.1,
+            False,
+            "needs what the run's captions are encoded by, which is not available here",
+        ),
         ("apg(negative='b and more')", 0.1, True, r"the caption 'b and more' is longer than .*bytes\(length=8\) enc"),
     ],
 )
