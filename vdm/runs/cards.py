@@ -23,7 +23,7 @@ from vdm.runs.card_text import as_markdown
 from vdm.runs.open import Run, open_run
 from vdm.runs.places import CARD, PREFIX
 from vdm.runs.records import read_evaluation, read_metrics, read_record, weights_digest
-from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, flat, sha256
+from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, flat, sha256, whole
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,7 @@ def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
     made, and where the folder cannot be written.
     """
     _check_finished(run)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with whole(folder) as partial:
         arrays = {
             name: np.asarray(leaf) for name, leaf in flat(*parallel.to_host((run.variables, run.proposal))).items()
         }
@@ -64,12 +61,6 @@ def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
         write_json(partial / CARD, card)
         replace_text(partial / README, as_markdown(card))
         _check_same(run, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return card
 
 

@@ -12,7 +12,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +136,26 @@ def copy(source: Path, target: Path) -> None:
 
     Raises `InputError` if it cannot be written.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with whole(target) as partial:
         for name in ALL:
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` at the end; of an exception, nothing is left.
+
+    Raises `InputError` if it cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
     except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}") from error
+        raise InputError(f"{folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
