@@ -128,19 +128,19 @@ def test_bad_data_leaves_no_run_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["evaluate.py", "sample.py"])
 def test_a_folder_without_a_run(program: str, tmp_path: Path) -> None:
-    assert_refused(run(program, f"--workdir={tmp_path / 'nothing'}"), "nothing", "train.py")
+    assert_refused(run(program, f"--workdir={tmp_path / 'nothing'}"), "nothing", "vdm train")
 
 
 def test_a_comparison_of_samplers_needs_a_run(tmp_path: Path) -> None:
     assert_refused(run("compare.py", "--by=sampler"), "--by=sampler", "--run")
     assert_refused(run("compare.py", "--by=objective", f"--run={tmp_path}"), str(tmp_path), "config.json")
-    assert_refused(run("compare.py", "--by=sampler", f"--run={tmp_path / 'nothing'}"), "nothing", "train.py")
+    assert_refused(run("compare.py", "--by=sampler", f"--run={tmp_path / 'nothing'}"), "nothing", "vdm train")
     # Of a program without that flag it is none.
     assert_refused(run("train.py", "--run=nothing"), "Unknown command line flag 'run'")
 
 
 def test_flags_may_be_given_as_two_words(tmp_path: Path) -> None:
-    assert_refused(run("evaluate.py", "--workdir", tmp_path / "nothing"), "nothing", "train.py")
+    assert_refused(run("evaluate.py", "--workdir", tmp_path / "nothing"), "nothing", "vdm train")
 
 
 SMALL = [
