@@ -14,7 +14,7 @@ from vdm.files import write_json
 from vdm.programs.commands import pull, push
 from vdm.runs import hub
 from vdm.runs.open import Run, open_run
-from vdm.runs.places import known
+from vdm.runs.places import known, pulled
 from vdm.runs.records import weights_digest
 
 LICENCES = ("--licence=Apache-2.0", "--data_licence=CC0-1.0")
@@ -30,8 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     """No models but the test's own; the run opens without a checkpoint."""
     monkeypatch.setenv("VDM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("VDM_MODELS", raising=False)
-    monkeypatch.setattr("vdm.runs.places._CHECKOUT", tmp_path / "nothing")
+    monkeypatch.setattr("vdm.runs.places.PLACES", (pulled,))
     monkeypatch.setattr(push, "open_run", lambda *_: run)
     monkeypatch.chdir(tmp_path)
 
@@ -108,7 +107,7 @@ def test_what_comes_damaged_from_a_hub_is_not_kept(
     push.main([str(run.path), "hf:me/mine", *LICENCES])
     capsys.readouterr()
     the_hub.repos["me/mine"]["config.json"] += b" "
-    assert "config.json: SHA-256" in error_line(pull.main, ["hf:me/mine"], capsys)
+    assert "config.json: has " in error_line(pull.main, ["hf:me/mine"], capsys)
     assert known() == {}
 
 
@@ -128,7 +127,7 @@ def test_another_model_of_the_name_is_not_lost(run: Run, tmp_path: Path, capsys:
     card = json.loads((tmp_path / "mine" / "card.json").read_text())
     config = tmp_path / "mine" / "config.json"
     config.write_text(config.read_text() + "\n")
-    card["files"]["config.json"]["sha256"] = push.cards.sha256(config)
+    card["files"]["config.json"] = {"sha256": push.cards.sha256(config), "bytes": config.stat().st_size}
     write_json(tmp_path / "mine" / "card.json", card)
     capsys.readouterr()
     assert "vdm:mine: is another model" in error_line(pull.main, ["mine"], capsys)
@@ -150,6 +149,17 @@ def test_another_model_of_the_name_is_not_lost(run: Run, tmp_path: Path, capsys:
 def test_bad_pushes(run: Run, argv: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert says in error_line(push.main, [str(run.path) if word == "RUN" else word for word in argv], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", [*LICENCES, "--description=Other", "--machine=a GPU", "--name=other"])
+def test_a_released_model_keeps_its_card(run: Run, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    push.main([str(run.path), "mine", *LICENCES])
+    pull.main(["mine"])
+    capsys.readouterr()
+    says = error_line(push.main, ["vdm:mine", "again", flag], capsys)
+    assert says.startswith(f"error: {flag.partition('=')[0]}: vdm:mine has a card already")
+    assert "must be vdm:mine" in error_line(push.main, ["vdm:mine:3", "again"], capsys)
+    assert not Path("again").exists()
 
 
 def test_what_is_no_released_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,7 @@ def test_places_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv("VDM_MODELS", raising=False)
     monkeypatch.setenv("VDM_CACHE", str(tmp_path / "nothing"))
     monkeypatch.setattr(places, "_CHECKOUT", tmp_path / "nothing")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"vdm:digits: no such released model; here are none: pip install \./models"):
         located("vdm:digits")
     assert not (tmp_path / "nothing").exists()

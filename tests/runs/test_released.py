@@ -163,7 +163,7 @@ def another_architecture(path: Path) -> None:
     safetensors.write(path, arrays | {name: np.concatenate([arrays[name]] * 2, axis=-1)})
     card_path = path.with_name("card.json")
     card = json.loads(card_path.read_text())
-    card["files"]["model.safetensors"]["sha256"] = cards.sha256(path)
+    card["files"]["model.safetensors"] = {"sha256": cards.sha256(path), "bytes": path.stat().st_size}
     write_json(card_path, card)
 
 
@@ -171,7 +171,7 @@ def another_architecture(path: Path) -> None:
     ("name", "harm", "says"),
     [
         ("model.safetensors", flip, "SHA-256"),
-        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000]), "SHA-256"),
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000]), "has 1000 bytes"),
         ("model.safetensors", Path.unlink, "no such file"),
         ("model.safetensors", another_architecture, "is of another architecture: network/conv_in/kernel is float32"),
         ("config.json", change, "SHA-256"),

@@ -68,15 +68,22 @@ def check_files(folder: Path) -> dict[str, Any]:
     """
     card = read_card(folder)
     for name in FILES:
-        if name not in card["files"]:
-            continue
-        wanted = field(card, ("files", name, "sha256"), str, folder / CARD)
-        if (found := sha256(folder / name)) != wanted:
-            raise InputError(
-                f"{printable(folder / name)}: SHA-256 is {found[:16]}…, {CARD} has {wanted[:16]}…: the file is damaged "
-                "or was changed"
-            )
+        if name in card["files"]:
+            size = field(card, ("files", name, "bytes"), int, folder / CARD)
+            digest = field(card, ("files", name, "sha256"), str, folder / CARD)
+            _check_file(folder / name, size, digest)
     return card
+
+
+def _check_file(path: Path, size: int, digest: str) -> None:
+    """The size is checked first, so that a huge file is refused before it is read."""
+    if path.is_file() and (found_size := path.stat().st_size) != size:
+        difference = f"has {found_size} bytes, {CARD} has {size}"
+    elif (found := sha256(path)) != digest:
+        difference = f"SHA-256 is {found[:16]}…, {CARD} has {digest[:16]}…"
+    else:
+        return
+    raise InputError(f"{printable(path)}: {difference}: the file is damaged or was changed")
 
 
 def sha256(path: Path) -> str:

@@ -23,6 +23,8 @@ from vdm.runs.open import open_run
 from vdm.runs.places import NAME, is_released, located, split_checkpoint
 from vdm.runs.released import check_files, copy
 
+CARD_FLAGS = ("licence", "data_licence", "description", "machine")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the folder; bad input is one line on stderr and exit status 2."""
@@ -65,10 +67,15 @@ def _make(given: argparse.Namespace, folder: Path) -> None:
     if not NAME.fullmatch(name):
         raise InputError(f"--name={name}: must be letters, digits, '_', '-' and '.'")
     if is_released(source):
+        if checkpoint != "latest":
+            raise InputError(f"RUN={given.run}: a released model has one checkpoint; must be {path}")
+        for flag in ("name", *CARD_FLAGS):
+            if getattr(given, flag):
+                raise InputError(f"--{flag}: {given.run} has a card already and is pushed as it is; leave the flag out")
         check_files(source)
         copy(source, folder)
         return
-    for flag in ("licence", "data_licence"):
+    for flag in CARD_FLAGS[:2]:
         if not getattr(given, flag):
             raise InputError(f"--{flag}: must be given, as --{flag}=Apache-2.0")
     about = cards.About(name, given.licence, given.data_licence, given.description, given.machine)
