@@ -50,3 +50,7 @@ def evaluation(total: float, num_steps: int | None, **more: Any) -> dict[str, An
     """As vdm evaluate writes it."""
     numbers = {"bits_per_dim": {"total": total, "stderr": 0.25}, "num_images": 12, "num_draws": 4}
     return numbers | {"num_steps": num_steps, "checkpoint_step": STEP} | more
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

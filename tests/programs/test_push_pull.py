@@ -8,7 +8,7 @@ from pathlib import Path
 import fake_hub
 import pytest
 from commands import error_line
-from released_runs import finished
+from released_runs import contents, finished
 
 from vdm.files import write_json
 from vdm.programs.commands import pull, push
@@ -31,7 +31,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     """No models but the test's own; the run opens without a checkpoint."""
     monkeypatch.setenv("VDM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("vdm.runs.places.PLACES", (pulled,))
-    monkeypatch.setattr(push, "open_run", lambda *_: run)
+    monkeypatch.setattr(push, "open_run", lambda path, *rest: run if path == run.path else open_run(path, *rest))
     monkeypatch.chdir(tmp_path)
 
 
@@ -44,10 +44,6 @@ def the_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.Hub]:
         monkeypatch.setenv("HF_ENDPOINT", served.address)
         monkeypatch.setenv("HF_TOKEN", "hf_none")
         yield served
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_folder_and_back(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +69,7 @@ def test_a_hub_and_back(run: Run, the_hub: fake_hub.Hub, tmp_path: Path, capsys:
     pull.main(["hf:me/mine"])
     assert contents(known()["mine"]) == {name: the_hub.repos["me/mine"][name] for name in FILES}
     assert weights_digest(open_run("vdm:mine").variables) == weights_digest(run.variables)
-    # A released model is pushed as it is.
+    # A released model keeps its files.
     push.main(["vdm:mine", "hf:me/again"])
     assert {name: the_hub.repos["me/again"][name] for name in FILES} == contents(known()["mine"])
 
@@ -157,7 +153,7 @@ def test_a_released_model_keeps_its_card(run: Run, flag: str, capsys: pytest.Cap
     pull.main(["mine"])
     capsys.readouterr()
     says = error_line(push.main, ["vdm:mine", "again", flag], capsys)
-    assert says.startswith(f"error: {flag.partition('=')[0]}: vdm:mine has a card already")
+    assert says.startswith(f"error: {flag.partition('=')[0]}: vdm:mine has a card, which says that already")
     assert "must be vdm:mine" in error_line(push.main, ["vdm:mine:3", "again"], capsys)
     assert not Path("again").exists()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from released_runs import ABOUT, STEP, config, dataset, evaluation, finished
+from released_runs import ABOUT, STEP, config, contents, dataset, evaluation, finished
 
 import vdm
 from vdm import safetensors
@@ -100,6 +100,27 @@ def test_the_card_has_what_was_measured_of_these_weights_alone(run: Run, release
         assert said in text
 
 
+def test_what_is_measured_of_it_later_is_added_to_its_card(here: Path, tmp_path: Path) -> None:
+    before, copied, added = read_card(here), tmp_path / "copied", tmp_path / "added"
+    cards.write_again(open_run("vdm:tiny"), copied)
+    assert contents(copied) == contents(here)
+    command, later = ["vdm evaluate", "--workdir=vdm:tiny"], tmp_path / "runs" / "vdm_tiny" / "evaluations"
+    later.mkdir(parents=True)
+    digest = weights_digest(open_run("vdm:tiny").variables)
+    for name, found in {
+        "importance": evaluation(2.25, 10, by_draws=[], command=command, weights_digest=digest),
+        "again": evaluation(3.5, 10, command=command, weights_digest=digest),  # once more, at T = 10
+        "other_weights": evaluation(1.0, 10, command=command, weights_digest="0" * 64),
+    }.items():
+        write_json(later / f"{name}.json", found)
+    assert cards.write_again(open_run("vdm:tiny"), added) == read_card(added)
+    found = [(each["kind"], each["T"], each["bits_per_dim"]) for each in read_card(added)["bounds"]]
+    assert found == [("variational", 10, 3.5), ("variational", None, 2.5), ("importance", 10, 2.25)]
+    assert read_card(added) | {"bounds": 0} == before | {"bounds": 0}
+    assert "2.25 ± 0.25" in (added / "README.md").read_text()
+    check_files(added)
+
+
 def test_paths_of_the_machine_stay_there(run: Run, released: Path) -> None:
     for name in ("card.json", "config.json", "README.md"):
         text = (released / name).read_text()
@@ -116,7 +137,7 @@ def test_what_is_no_path_stays_as_it_is() -> None:
 
 
 def test_results_go_elsewhere(here: Path) -> None:
-    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    before = contents(here)
     assert folder_of(Path("vdm:tiny"), None, "evaluations") == Path("runs/vdm_tiny/evaluations")
     assert folder_of(here, None, "evaluations") == Path("runs/vdm_tiny/evaluations")
     assert folder_of(Path("vdm:tiny"), Path("mine"), "samples") == Path("mine/samples")
@@ -124,7 +145,7 @@ def test_results_go_elsewhere(here: Path) -> None:
     for name in ("vdm:tiny", here):
         with pytest.raises(InputError, match="is a released model, which is only read"):
             vdm.train(config(), name, dataset())
-    assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+    assert contents(here) == before
 
 
 def test_a_run_starts_from_its_weights(here: Path) -> None:

@@ -1,4 +1,4 @@
-"""A released model's card for people: Markdown made of card.json."""
+"""README.md of a released model: its card.json as Markdown."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from vdm.runs.places import PREFIX
 
 
 def as_markdown(card: Mapping[str, Any]) -> str:
-    """README.md of a released model."""
+    """Format a card as Markdown."""
     name, data, training = card["name"], card["data"], card["training"]
     lines = [f"# {PREFIX}{name}", ""]
     lines += [card["description"], ""] if card["description"] else []
@@ -51,7 +51,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
 
 
 def bound_name(bound: Mapping[str, Any]) -> str:
-    """The kind of a bound in words.
+    """Describe the kind of a bound.
 
     >>> bound_name({"kind": "variational", "T": 10, "given": "label"})
     'variational, T = 10, given label'
@@ -65,7 +65,7 @@ def bound_name(bound: Mapping[str, Any]) -> str:
 
 
 def training_rows(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What was trained, where and with what: name and text."""
+    """Facts about the training, as pairs of a name and a text."""
     training = card["training"]
     yield "parameters", f"{card['parameters']:,}"
     yield "steps", str(card["step"])
@@ -86,7 +86,7 @@ def training_rows(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def value(number: float, stderr: float) -> str:
-    """1.830 ± 0.014: two digits of the error.
+    """Format a number with its standard error, to two significant digits of the error.
 
     >>> value(1.830163, 0.0137)
     '1.830 ± 0.014'

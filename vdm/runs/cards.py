@@ -1,11 +1,12 @@
-"""The released model of a run: its weights, and a card made of what the run and its measurements say of themselves."""
+"""The released model of a run: its weights, and a card compiled from the records of the run and its measurements."""
 
+import json
 import math
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from vdm.runs.card_text import as_markdown
 from vdm.runs.open import Run, open_run
 from vdm.runs.places import CARD, PREFIX
 from vdm.runs.records import read_evaluation, read_metrics, read_record, weights_digest
-from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, flat, sha256, whole
+from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, check_files, copy, flat, sha256, whole
 
 
 @dataclass(frozen=True)
 class About:
-    """What a run does not say of itself."""
+    """What the card says that no record of the run does."""
 
     name: str
     licence: str
@@ -38,10 +39,10 @@ class About:
 
 
 def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
-    """Makes the released model of a finished run in `folder`, whole or not at all; returns its card.
+    """Write the released model of a finished run to `folder`, whole or not at all, and return its card.
 
-    A folder that is there is replaced. Raises `InputError` for a run that is not finished or whose model its caller
-    made, and where the folder cannot be written.
+    An existing folder is replaced. Raises `InputError` if the run is not finished, if its model was made by the caller
+    and not by its config, or if the folder cannot be written.
     """
     _check_finished(run)
     with whole(folder) as partial:
@@ -64,6 +65,39 @@ def write(run: Run, about: About, folder: Path) -> dict[str, Any]:
     return card
 
 
+def write_again(run: Run, folder: Path) -> dict[str, Any]:
+    """Copy a released model to `folder`, add later measurements to its card, and return the card.
+
+    Measurements are read from `run.home`, where `vdm evaluate --workdir=vdm:NAME` writes them. If there are none, the
+    files are copied byte for byte. An existing folder is replaced. Raises `InputError` for a damaged model, and if the
+    folder cannot be written.
+    """
+    old = check_files(run.path)
+    with whole(folder) as partial:
+        copy(run.path, partial)
+        card = old | {
+            "bounds": _in_order([*old["bounds"], *bounds(run, old["name"], "")]),
+            "metrics": list({_settings(each): each for each in [*old["metrics"], *metrics(run, old["name"])]}.values()),
+        }
+        if card != old:
+            write_json(partial / CARD, card)
+            replace_text(partial / README, as_markdown(card))
+    return card
+
+
+def _settings(measured: Mapping[str, Any]) -> str:
+    """What an entry of a card measures, without the result: entries that agree in it replace each other."""
+    found = ("bits_per_dim", "value", "stderr", "noise_floor", "command")
+    return json.dumps({key: value for key, value in measured.items() if key not in found}, sort_keys=True)
+
+
+def _in_order(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bounds sorted by kind, condition and T, keeping the last of those with the same settings."""
+    kinds = ("variational", "importance", "ode")
+    unique = {_settings(each): each for each in entries}.values()
+    return sorted(unique, key=lambda each: (kinds.index(each["kind"]), each["given"], each["T"] or math.inf))
+
+
 def _check_finished(run: Run) -> None:
     done, wanted = run.step, run.config.training.steps
     there = read_evaluation(run.path).get("checkpoint_step")
@@ -76,7 +110,7 @@ def _check_finished(run: Run) -> None:
 
 
 def _check_same(run: Run, folder: Path) -> None:
-    """Raises `InputError` unless the folder opens, with the weights of the run."""
+    """Raise `InputError` unless the folder opens with the weights of the run."""
     opened = open_run(folder, mesh=run.mesh)
     if weights_digest(parallel.to_host(opened.variables)) != weights_digest(parallel.to_host(run.variables)):
         raise InputError(f"{folder}: does not come back with the weights of {run.path}")
@@ -87,7 +121,7 @@ def _given(run: Run) -> list[str]:
 
 
 def card_of(run: Run, about: About) -> dict[str, Any]:
-    """The card, but for its files."""
+    """The card without its list of files."""
     record = read_record(run.path)
     sessions = record.get("sessions", [{}])
     last = sessions[-1]
@@ -124,7 +158,7 @@ def card_of(run: Run, about: About) -> dict[str, Any]:
 
 
 def seconds_in_steps(run: Run) -> float | None:
-    """Seconds that the training steps took, by the run's logs: without evaluation, sampling and compilation."""
+    """Time of the training steps in seconds, from the run's log, without evaluation, sampling and compilation."""
     batch_size, before, total = run.config.training.batch_size, 0, 0.0
     for record in read_metrics(run.path / "metrics.jsonl"):
         if record["kind"] == "train" and record["step"] <= run.step and record.get("images_per_second"):
@@ -134,14 +168,14 @@ def seconds_in_steps(run: Run) -> float | None:
 
 
 def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
-    """The run's bounds in bits/dim: its evaluation.json and those of evaluations/, of these weights, each by its kind.
+    """All bounds of these weights in bits/dim, from the run's evaluation.json and evaluations/.
 
-    Each has kind, T (None: continuous time), given ("label", "" for nothing), bits_per_dim, stderr, images, draws and
-    command, which for evaluation.json is `trained_by`. What was measured twice alike is there once.
+    Each has kind, T (None: continuous time), given ("label"; "" for an unconditional model), bits_per_dim, stderr,
+    images, draws and command, which is `trained_by` for the evaluation at the end of training.
     """
-    digest, by_settings = weights_digest(parallel.to_host(run.variables)), dict[tuple[Any, ...], dict[str, Any]]()
-    for path in (run.path / "evaluation.json", *sorted((run.path / "evaluations").glob("*.json"))):
-        found = read_json(path)
+    digest, entries = weights_digest(parallel.to_host(run.variables)), list[dict[str, Any]]()
+    for path in (run.home / "evaluation.json", *sorted((run.home / "evaluations").glob("*.json"))):
+        found = read_json(path) if path.exists() else {}
         same = found.get("checkpoint_step") == run.step and found.get("weights_digest", digest) == digest
         if not same or "bits_per_dim" not in found:
             continue
@@ -152,20 +186,19 @@ def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
             if one is None:
                 continue
             images, draws = (field(one, key, int, path) for key in ("num_images", "num_draws"))
-            by_settings[kind, steps, given, images, draws] = {
-                "kind": kind,
-                "T": steps,
-                "given": given,
-                "bits_per_dim": field(one, "bits_per_dim.total", float, path),
-                "stderr": field(one, "bits_per_dim.stderr", float, path),
-                "images": images,
-                "draws": draws,
-                "command": command,
-            }
-    kinds = ("variational", "importance", "ode")
-    return sorted(
-        by_settings.values(), key=lambda each: (kinds.index(each["kind"]), each["given"], each["T"] or math.inf)
-    )
+            entries.append(
+                {
+                    "kind": kind,
+                    "T": steps,
+                    "given": given,
+                    "bits_per_dim": field(one, "bits_per_dim.total", float, path),
+                    "stderr": field(one, "bits_per_dim.stderr", float, path),
+                    "images": images,
+                    "draws": draws,
+                    "command": command,
+                }
+            )
+    return _in_order(entries)
 
 
 def _kind(found: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -175,12 +208,12 @@ def _kind(found: Mapping[str, Any]) -> tuple[str, int | None]:
 
 
 def metrics(run: Run, name: str) -> Iterator[dict[str, Any]]:
-    """What metrics say of the run's samples: samples/*/metrics.json, of these weights.
+    """Metrics of samples from these weights, from samples/*/metrics.json.
 
     Each has name, value, stderr, noise_floor, unit, lower_is_better, samples, real, num_real and command.
     """
     digest = weights_digest(parallel.to_host(run.variables))
-    for path in sorted((run.path / "samples").glob("*/metrics.json")):
+    for path in sorted((run.home / "samples").glob("*/metrics.json")):
         found = read_json(path)
         if field(found, "of.samples.weights", str, path) != digest:
             continue
@@ -199,7 +232,7 @@ def metrics(run: Run, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _command(argv: Sequence[str], run: Run, name: str) -> str:
-    """A command line as another machine runs it: the run is called `name`, and --out goes."""
+    """A command line that works on another machine: the run is called `name`, and --out is left out."""
     if not argv:
         return ""
     program, *words = argv
@@ -215,7 +248,7 @@ def _command(argv: Sequence[str], run: Run, name: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """As a shell wants it, quotes around the value alone: --metrics='a(b)'."""
+    """Quote a word for the shell, with quotes around the value alone: --metrics='a(b)'."""
     flag, equals, value = word.partition("=")
     return f"{flag}={shlex.quote(value)}" if equals and flag.startswith("--") else shlex.quote(word)
 
@@ -224,7 +257,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.~/\\)\]-])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\"(),
 
 
 def portable(value: Any) -> Any:
-    """A value of JSON without the paths of this machine: an absolute path becomes its last word.
+    """Remove the paths of this machine from a JSON value: an absolute path becomes its last part.
 
     >>> portable({"name": "npz:/home/me/photos.npz", "guidance": "none"})
     {'name': 'npz:photos.npz', 'guidance': 'none'}

@@ -1,4 +1,4 @@
-"""The Hugging Face hub as a place of released models: hf:OWNER/NAME. Needs the extra `hub`."""
+"""Released models on the Hugging Face hub, as hf:OWNER/NAME. Needs the extra `hub`."""
 
 import os
 import re
@@ -16,12 +16,12 @@ _REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def is_hub(text: str) -> bool:
-    """Whether a text names a place on the hub."""
+    """Whether a text names a repository on the hub."""
     return text.startswith(PREFIX)
 
 
 def repo_of(text: str) -> str:
-    """OWNER/NAME or OWNER/NAME@REVISION of a text that begins with hf:. Raises `InputError` for another.
+    """The OWNER/NAME or OWNER/NAME@REVISION after hf:. Raises `InputError` if the text has another form.
 
     >>> repo_of("hf:owner/digits@v1")
     'owner/digits@v1'
@@ -33,21 +33,21 @@ def repo_of(text: str) -> str:
 
 
 def check() -> None:
-    """Raises `InputError` without huggingface_hub."""
+    """Raise `InputError` if huggingface_hub is not installed."""
     _api()
 
 
 def download(repo: str, folder: Path) -> None:
-    """Copies the files of a released model to a folder. Raises `InputError` where that fails."""
+    """Download the files of a released model to a folder. Raises `InputError` on failure."""
     name, _, revision = repo.partition("@")
     with _one_line(repo):
         _api().snapshot_download(name, revision=revision or None, local_dir=folder, allow_patterns=list(ALL))
 
 
 def upload(folder: Path, repo: str) -> str:
-    """Makes the repository, if it is not there, with the files of a released model; returns its address.
+    """Upload a released model, making the repository if need be, and return its address.
 
-    Raises `InputError` where that fails.
+    Raises `InputError` on failure.
     """
     name, _, revision = repo.partition("@")
     with _one_line(repo):
@@ -58,7 +58,7 @@ def upload(folder: Path, repo: str) -> str:
 
 
 def _api() -> Any:
-    """The client, of the hub that HF_ENDPOINT names."""
+    """The client for the hub at HF_ENDPOINT, or for the public one."""
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.utils import disable_progress_bars
@@ -70,7 +70,7 @@ def _api() -> Any:
 
 @contextmanager
 def _one_line(repo: str) -> Iterator[None]:
-    """What goes wrong on the way, as one line."""
+    """Turn any failure of a transfer into one line."""
     try:
         yield
     except InputError:

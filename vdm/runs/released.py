@@ -1,12 +1,12 @@
-"""Released models: folders of weights, config and card, which are only read.
+"""Released models: read-only folders of weights, config and card.
 
-    NAME/model.safetensors    the moving average of the variables, float32, by flat names: network/conv_in/kernel
+    NAME/model.safetensors    moving average of the variables, float32, under flat names such as network/conv_in/kernel
     NAME/config.json          the run's config
-    NAME/text.json            of a model of captions: how they are encoded
-    NAME/card.json            what it is: data, commands, measurements, and the SHA-256 of the files above
-    NAME/README.md            the card for people
+    NAME/text.json            how captions are encoded, for a model conditioned on text
+    NAME/card.json            data, commands, measurements, and the size and SHA-256 of each file above
+    NAME/README.md            the card as a page to read
 
-`vdm.open_run` reads such a folder as it reads a run; `vdm push` makes one (`vdm.runs.cards`).
+`vdm.open_run` opens such a folder as it opens a run. `vdm push` makes one (`vdm.runs.cards`).
 """
 
 import hashlib
@@ -32,18 +32,18 @@ from vdm.training.state import Trained
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 _PROPOSAL = "proposal"
 FILES = (WEIGHTS, CONFIG, TEXT)
-"""Files that a card has the SHA-256 of; the last need not be there."""
+"""Files whose size and SHA-256 are in the card. Only models of text have the last."""
 ALL = (*FILES, CARD, README)
-"""Whatever else is in the folder is no part of it."""
+"""All files of a released model. Anything else in the folder is ignored."""
 _FIELDS: dict[str, Any] = {"step": int, "description": str, "licence": str, "data": dict, "files": dict}
 MAX_BYTES = 5_000_000
-"""Of the weights in the repository's models/."""
+"""Largest size of the weights of a model in the repository's models/."""
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """card.json, with what is used of it checked.
+    """Read card.json and check the fields that are used.
 
-    Raises `InputError` for a card that is missing or damaged, and for one of a later format.
+    Raises `InputError` if the card is missing, damaged or of a later format.
     """
     where = folder / CARD
     card = read_json(where)
@@ -62,7 +62,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """The card of a released model whose files are those that it names.
+    """Check the files of a released model against its card, and return the card.
 
     Raises `InputError` for a file that is missing, damaged or changed.
     """
@@ -87,15 +87,15 @@ def _check_file(path: Path, size: int, digest: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits. Raises `InputError` for one that cannot be read."""
+    """SHA-256 of a file, in hexadecimal digits. Raises `InputError` if it cannot be read."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def read_weights(folder: Path, checkpoint: str, like: Trained) -> Trained:
-    """The weights of a released model, as shapes, types and shardings of `like`.
+    """Read the weights of a released model into the shapes, types and shardings of `like`.
 
-    Raises `InputError` for another checkpoint than `latest`, `best` or its step, a file that is damaged, and weights of
-    another architecture.
+    Raises `InputError` for a checkpoint other than `latest`, `best` or the model's step, for a damaged file, and for
+    weights of another architecture.
     """
     step = field(read_card(folder), "step", int, folder / CARD)
     if checkpoint not in ("latest", "best", str(step)):
@@ -121,7 +121,7 @@ def read_weights(folder: Path, checkpoint: str, like: Trained) -> Trained:
 
 
 def flat(variables: Any, proposal: Any) -> dict[str, Any]:
-    """The arrays of a model, and of its objective's proposal where that has some, by flat names."""
+    """The arrays of a model, and of its objective's proposal if it has any, by flat names."""
     named = {"": variables, _PROPOSAL: proposal}
     return {
         _flat(prefix, path): leaf
@@ -139,9 +139,9 @@ def _described(array: Any) -> str:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies the files of a released model, and no others; a folder that is there is replaced.
+    """Copy the files of a released model, and no others, replacing an existing folder.
 
-    Raises `InputError` if it cannot be written.
+    Raises `InputError` if the folder cannot be written.
     """
     with whole(target) as partial:
         for name in ALL:
@@ -151,9 +151,9 @@ def copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `folder` at the end; of an exception, nothing is left.
+    """Yield an empty folder to write into, which replaces `folder` at the end; after an exception nothing is left.
 
-    Raises `InputError` if it cannot be written.
+    Raises `InputError` if the folder cannot be written.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     try:

@@ -1,11 +1,11 @@
-"""Fetch a released model, which vdm:NAME then opens, from a folder or from the Hugging Face hub.
+"""Fetch a released model from a folder or from the Hugging Face hub; vdm:NAME then opens it.
 
 vdm pull shared/digits
 vdm pull hf:owner/digits
 vdm pull hf:owner/digits my_digits
 
-It is checked against the SHA-256 in its card, and goes to the user's cache (VDM_CACHE, or ~/.cache/vdm). The hub needs
-`pip install 'vdm[hub]'`. Without SOURCE, the released models that are here are listed.
+Its files are checked against the sizes and SHA-256 digests in its card and kept in your cache (VDM_CACHE, or
+~/.cache/vdm). The hub needs `pip install 'vdm[hub]'`. Without SOURCE, list the released models on this machine.
 """
 
 import tempfile
@@ -22,11 +22,11 @@ from vdm.runs.released import check_files, copy, read_card
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Copies it; bad input is one line on stderr and exit status 2."""
+    """Copy the model to the cache. Bad input gives one line on stderr and exit status 2."""
     parser = Parser("vdm pull", __doc__)
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="a folder, or hf:OWNER/NAME[@REVISION]")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="what vdm:NAME calls it (default: its own name)")
-    parser.add_argument("--replace", action="store_true", help="replace another model of this name")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="its name in vdm:NAME (default: the name in its card)")
+    parser.add_argument("--replace", action="store_true", help="replace another model of the same name")
     given = parser.parse_args(argv)
     with parser.one_line():
         if given.source is None:
@@ -42,16 +42,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _keep(folder: Path, source: str, name: str | None, replace: bool) -> None:
-    """Copies a released model to the cache. Raises `InputError` for what is none, and for a name that is another's."""
+    """Copy a released model to the cache.
+
+    Raises `InputError` for a folder that is not a released model, and for a name that another model has.
+    """
     if not is_released(folder):
-        raise InputError(f"{source}: has no card.json, so no released model; vdm push makes one")
+        raise InputError(f"{source}: has no card.json, so it is not a released model; vdm push makes one")
     card = check_files(folder)
     name = card["name"] if name is None else name
     if not NAME.fullmatch(name):
         raise InputError(f"{shown(name)}: must be letters, digits, '_', '-' and '.'")
     cache, there = pulled(), known().get(name)
     if cache is None:
-        raise InputError("there is no cache to keep it in; VDM_CACHE=FOLDER names one")
+        raise InputError("there is no cache folder to keep it in; set VDM_CACHE=FOLDER")
     if there is not None and _card(there).get("files") != card["files"] and not replace:
         raise InputError(f"{PREFIX}{name}: is another model, or damaged, {there}; give another NAME, or --replace")
     if there != cache / name or _card(there, check_files) != card:
@@ -60,7 +63,7 @@ def _keep(folder: Path, source: str, name: str | None, replace: bool) -> None:
 
 
 def _card(folder: Path, read: Callable[[Path], dict[str, Any]] = read_card) -> dict[str, Any]:
-    """The card of a model that is here already; {} if it is damaged."""
+    """The card of a model that is already on this machine; {} if it is damaged."""
     try:
         return read(folder)
     except InputError:

@@ -4,10 +4,10 @@ vdm push runs/digits models/digits --licence=Apache-2.0 --data_licence='CC BY 4.
 vdm push runs/digits hf:owner/digits --licence=Apache-2.0 --data_licence='CC BY 4.0'
 vdm push vdm:digits hf:owner/digits
 
-The card has the data, the commands, the versions, and what the run measured: evaluation.json, evaluations/ and the
-metrics of samples/. Measure first. Absolute paths of this machine do not get into it. Give --replace to add what was
-measured later. A released model is pushed as it is. The hub needs `pip install 'vdm[hub]'`, and a token as
-huggingface_hub wants it (HF_TOKEN).
+The card lists the data, the commands, the versions and every measurement of these weights: evaluation.json,
+evaluations/ and the metrics in samples/. Measure first, or push again with --replace. Absolute paths of this machine
+are left out. A released model (vdm:NAME) keeps its weights and its card; measurements made since by
+`vdm evaluate --workdir=vdm:NAME` are added to the card. The hub needs `pip install 'vdm[hub]'` and a token in HF_TOKEN.
 """
 
 import argparse
@@ -21,22 +21,21 @@ from vdm.programs.command_line import Parser
 from vdm.runs import cards, hub
 from vdm.runs.open import open_run
 from vdm.runs.places import NAME, is_released, located, split_checkpoint
-from vdm.runs.released import check_files, copy
 
 CARD_FLAGS = ("licence", "data_licence", "description", "machine")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the folder; bad input is one line on stderr and exit status 2."""
+    """Write the folder. Bad input gives one line on stderr and exit status 2."""
     parser = Parser("vdm push", __doc__)
     parser.add_argument("run", metavar="RUN", help="RUN or RUN:CHECKPOINT, or vdm:NAME")
     parser.add_argument("target", metavar="TARGET", help="the folder to make, or hf:OWNER/NAME")
-    parser.add_argument("--name", help="what vdm:NAME calls it (default: the last word of TARGET)")
+    parser.add_argument("--name", help="its name in vdm:NAME (default: the last part of TARGET)")
     parser.add_argument("--licence", help="licence of the weights, e.g. Apache-2.0 (required)")
-    parser.add_argument("--data_licence", help="licence of the data that it was trained on (required)")
-    parser.add_argument("--description", default="", help="one sentence on what it is")
-    parser.add_argument("--machine", default="", help="what it was trained on, e.g. '2 CPU cores, no GPU'")
-    parser.add_argument("--replace", action="store_true", help="replace a folder that is there already")
+    parser.add_argument("--data_licence", help="licence of the training data (required)")
+    parser.add_argument("--description", default="", help="one sentence about the model")
+    parser.add_argument("--machine", default="", help="hardware of the training, e.g. '2 CPU cores, no GPU'")
+    parser.add_argument("--replace", action="store_true", help="replace an existing folder")
     given = parser.parse_args(argv)
     with parser.one_line():
         if not hub.is_hub(given.target):
@@ -61,7 +60,7 @@ def _check_target(folder: Path, replace: bool) -> None:
 
 
 def _make(given: argparse.Namespace, folder: Path) -> None:
-    """The released model in a folder: that of a run, or another one as it is."""
+    """Write the released model of a run, or copy one that is released, to a folder."""
     path, checkpoint = split_checkpoint(given.run)
     source, name = located(path), given.name or folder.resolve().name
     if not NAME.fullmatch(name):
@@ -71,9 +70,8 @@ def _make(given: argparse.Namespace, folder: Path) -> None:
             raise InputError(f"RUN={given.run}: a released model has one checkpoint; must be {path}")
         for flag in ("name", *CARD_FLAGS):
             if getattr(given, flag):
-                raise InputError(f"--{flag}: {given.run} has a card already and is pushed as it is; leave the flag out")
-        check_files(source)
-        copy(source, folder)
+                raise InputError(f"--{flag}: {given.run} has a card, which says that already; leave the flag out")
+        cards.write_again(open_run(path), folder)
         return
     for flag in CARD_FLAGS[:2]:
         if not getattr(given, flag):
