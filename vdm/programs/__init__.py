@@ -1,1 +1,1 @@
-"""What evaluate.py and sample.py do with a run's folder."""
+"""What the commands of `vdm` do: train a model, and evaluate, sample, edit, compress, compare and report trained runs."""
