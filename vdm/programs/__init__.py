@@ -1,1 +1,1 @@
-"""What the commands of `vdm` do: train a model, and evaluate, sample, edit, compress, compare and report trained runs."""
+"""What the commands of `vdm` do: train, evaluate, sample, edit, restore, compress, compare, report and others."""

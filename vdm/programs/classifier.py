@@ -126,7 +126,7 @@ def resolve(config: ClassifierConfig, where: str, dataset: Dataset, noise: OfCon
 
 
 def check_labels(dataset: Dataset, where: str) -> None:
-    """Raise `InputError` for data without labels, which no classifier can be trained on; the message starts with `where`."""
+    """Raise `InputError`, beginning with `where`, for data without labels, which no classifier can be trained on."""
     info = dataset.info
     if info.classes is None or any("label" not in split[0] for split in (dataset.train, dataset.test)):
         why = next(

@@ -29,7 +29,7 @@ def opened(path: Path, checkpoint: str) -> Run:
 def coders(run: Run, num_steps: int, batch_size: int, bins: float, most: int) -> list[Chain]:
     """Return the model's chain of `num_steps` steps on each device of this process, `most` of them at most.
 
-    Raises `InputError` for a T that the model does not have.
+    Raises `InputError` for a T that the model was not trained for, and for a model conditioned on more than labels.
     """
     devices = jax.local_devices()[: max(most, 1)]
     try:

@@ -102,7 +102,7 @@ def config() -> Any:
 
 
 def comparison() -> Any:
-    """Return the second dataclass of a command that has one (see `run`). Raises `InputError` for values out of range."""
+    """Return the second dataclass of a command that has one, see `run`. Raises `InputError` for values out of range."""
     value = flags.FLAGS.comparison
     settings.check(value, "comparison")
     return value
@@ -310,9 +310,9 @@ def _documented(given: Given, kinds: Sequence[type]) -> type:
 
 
 def _second(made: Any, kind: type, given: Given) -> Any:
-    """Return what get_comparison() made, or the defaults of `kind` if there is none or the default config's is of another.
+    """Return what get_comparison() made; the defaults without one, or where the default config makes another kind.
 
-    Raises `InputError` if a file that --config names makes another kind.
+    Raises `InputError` if the file that --config names makes another kind.
     """
     if isinstance(made, kind):
         return made

@@ -1,4 +1,4 @@
-"""`vdm decompress`: decode chunks on every device, verify each against its digest, and write the images as they come."""
+"""`vdm decompress`: decode chunks on every device, verify each against its digest, and write its images at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,7 +152,7 @@ class Arrays:
 
 
 def safe(name: str) -> str:
-    """Return an untrusted name as the name of a PNG file that stays in its folder and is not hidden; "" if none is left.
+    """Turn an untrusted name into that of a PNG file, not hidden and without folders; "" if nothing of it is left.
 
     >>> safe("../../etc/.dog.jpeg"), safe("a/.."), safe("x" * 300) == "x" * 200 + ".png"
     ('dog.png', '', True)

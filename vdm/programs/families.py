@@ -1,4 +1,4 @@
-"""The families of models before diffusion: what the commands do that differs between a VAE and a ladder network."""
+"""Families of models before diffusion: what the commands do differently for a VAE and for a ladder network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,22 +26,22 @@ Records = Sequence[dict[str, Any]]
 
 
 class Family(NamedTuple):
-    """What commands do with models of one class, and with evaluations of them."""
+    """What commands do with models of one class, and with their evaluations."""
 
     evaluator: Callable[[Any, Mesh, int, Dataset], Any]
-    """(model, mesh, batch size, data) -> what evaluates its variables."""
+    """(model, mesh, batch size, data) -> evaluator of its variables."""
     sampler: Callable[[Any, Mesh, LatentSamplingConfig, Dataset], Any]
-    """(model, mesh, settings, data) -> what draws and reconstructs images."""
+    """(model, mesh, settings, data) -> sampler, which draws and reconstructs images."""
     caption: Callable[[Path, int, int, LatentSamplingConfig], str]
-    """(run, step, seed, settings) -> how images of it were made."""
+    """(run, step, seed, settings) -> caption of its images."""
     remade: str
-    """What a picture of reconstructions shows."""
+    """Caption of a picture of reconstructions."""
     numbers: Callable[[Any], Numbers]
-    """(evaluation) -> what logs have of it, by name."""
+    """(evaluation) -> numbers for the logs, by name."""
     table: Callable[[Any, str], Table]
-    """(evaluation, title) -> what vdm evaluate prints."""
+    """(evaluation, title) -> table that `vdm evaluate` prints."""
     plot: Callable[[Path, Any, Any], Path]
-    """(folder, records, evaluation) -> the figure by layer that it writes there, beside the loss."""
+    """(folder, records, evaluation) -> path of the figure by layer; writes it and loss.png into the folder."""
 
 
 def _numbers_of_latents(result: LatentEvaluation) -> Numbers:
@@ -51,7 +51,7 @@ def _numbers_of_latents(result: LatentEvaluation) -> Numbers:
 
 
 def _table_of_latents(result: LatentEvaluation, title: str) -> Table:
-    """A row for each term, and their sum."""
+    """Return a table with a row for each term, and their sum."""
     images = f"{result.num_images} images, {result.num_draws} draws of the latents of each"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
     for column in ("term", "bits/dim", "nats an image", "active units"):
@@ -79,7 +79,7 @@ def _numbers_of_a_ladder(result: LadderEvaluation) -> Numbers:
 
 
 def _table_of_a_ladder(result: LadderEvaluation, title: str) -> Table:
-    """A row for each layer, from the top down; and what labels say."""
+    """Return a table with a row for each layer, from the top down, and for cross-entropy and accuracy."""
     images = f"{result.num_images} images, {result.num_draws} draws of the noise of each"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
     for column in ("layer", "squared error, a unit", "weight"):
@@ -128,5 +128,5 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
 
 
 def family_of(model: Any) -> Family:
-    """Of a model's class, or of one that it inherits from."""
+    """Return the family of a model, by its class or a class that it inherits from."""
     return next(family for kind, family in FAMILIES.items() if isinstance(model, kind))
