@@ -119,7 +119,7 @@ class Editing:
         return open_companions(self.run, self.settings.guidance)
 
     def given(self, texts: Sequence[str], resize: bool) -> Images:
-        """Read the images that --image names. Raises `InputError` for another shape or other levels than the model's."""
+        """Read the images that --image names. Raises `InputError` for another shape or levels than the model's."""
         model = self.run.model
         fit = fitted(model.shape, model.levels) if resize else as_they_are
         try:
@@ -173,7 +173,7 @@ class Editing:
         return {name: np.asarray(images.batch[name]) for name in needed} or None
 
     def editor(self, way: Way) -> Editor:
-        """Return an `Editor` for `way`. Raises `InputError`, naming the flag, for settings that do not fit the model."""
+        """Return an `Editor` for `way`. Raises `InputError`, naming the flag, for settings not fit for the model."""
         with _named_by_flags():
             return Editor(self.run.model, self.run.mesh, self.settings, way, self.companions)
 

@@ -36,7 +36,7 @@ ODE_TOLERANCE = 1e-4
 
 
 def parse_steps(text: str) -> list[int | None]:
-    """Parse numbers of steps T such as "5,10,inf"; None is ∞. Raises `InputError` for other text and repeated numbers."""
+    """Parse a list of T such as "5,10,inf"; None is ∞. Raises `InputError` for other text and for repeated numbers."""
     result: list[int | None] = []
     for word in text.split(","):
         try:
@@ -138,7 +138,7 @@ class Evaluate(Measured):
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
         run, settings = self.run, self.run.config.evaluation
         given = {"probes": probes, "tolerance": f"{tolerance:g}", "images": images, "draws": settings.draws}
-        # The file is named after the batch size, on which the result may depend if the solver's error is large.
+        # Where the solver's error is large, the result may depend on the batch size.
         path = self._path(
             "evaluation.batch_size", ode=draws, **{name: value for name, value in given.items() if value is not None}
         )
