@@ -54,7 +54,7 @@ class Hook:
         raise NotImplementedError
 
     def missing(self, session: Session) -> bool:
-        """When a run resumes at a step at which the hook was due: return whether a stop cut it short, so it runs now."""
+        """When a run resumes at a step at which the hook was due: return whether to call it now, as a stop cut it short."""
         return False
 
     def finish(self, session: Session) -> None:

@@ -117,7 +117,7 @@ def _compile(session: Session, task: Task) -> Steps:
         batches = session.batches.peek() * most
         lowered = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches)
     with compilation.counted_hits() as hits:
-        # A CPU ignores the option, being deterministic anyway; so is a TPU, whose compiler does not know it.
+        # A CPU accepts the option too, but is deterministic anyway, as is a TPU, whose compiler does not know it.
         exact = config.training.deterministic and mesh.devices.flat[0].platform != "tpu"
         program = lowered.compile({"xla_gpu_deterministic_ops": True} if exact else None)
     parallel.meet("compiled")

@@ -48,7 +48,7 @@ def run(name: str) -> NoReturn:
 
 
 def call(argv: Sequence[str]) -> int | None:
-    """Run the command that the first argument names, in this process. Raises `InputError` if there is no such command."""
+    """Run the command that the first argument names, in this process. Raises `InputError` for an unknown command."""
     name, *arguments = list(argv) or ["--help"]
     if name in ("--help", "-h", "help", "--helpfull"):
         print(_help())
