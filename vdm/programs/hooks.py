@@ -54,7 +54,7 @@ class Hook:
         raise NotImplementedError
 
     def missing(self, session: Session) -> bool:
-        """When a run resumes at a step at which the hook was due: return whether to call it now, as a stop cut it short."""
+        """Return whether a stop cut the hook short at the step at which a run now resumes; it is then called again."""
         return False
 
     def finish(self, session: Session) -> None:

@@ -43,7 +43,7 @@ class Profile:
         return self._steps is not None and number in (self._steps[0] - 1, self._steps[1])
 
     def steps(self, number: int, num_steps: int = 1) -> AbstractContextManager[Any]:
-        """Return the context for `num_steps` steps from `number` (counted from 1) on; it may `cut` only after the last."""
+        """Return the context for `num_steps` steps from `number` (counted from 1); `cuts` may hold for the last only."""
         # One process stands for all: they run the same program.
         if self._steps is None or not self._steps[0] <= number <= self._steps[1] or not parallel.is_main():
             return contextlib.nullcontext()

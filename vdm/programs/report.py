@@ -108,7 +108,7 @@ def training_command(config: Mapping[str, Any], workdir: str) -> str | None:
 
 
 def _overrides(name: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the fields of a config that differ from those of a config file; None if the two are for different tasks."""
+    """Return the fields of a config that differ from a config file's; None if the two are for different tasks."""
     try:
         base = flat(to_dict(config_files.load(config_files.find(name), RUNS).config))
     except InputError:

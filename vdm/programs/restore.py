@@ -100,7 +100,7 @@ def quality(
 
 
 def cost(restoration: Restoration, operator: Operator, settings: SamplingConfig) -> dict[str, int]:
-    """Return the calls of the model's denoiser per draw, and its gradients; with guidance a call may be two of the network."""
+    """Return calls and gradients of the denoiser per draw; with guidance, one call may be two of the network."""
     sampler: samplers.Sampler = parts.make("sampler", settings.sampler)
     calls = settings.steps * restoration.sampler(sampler, _nothing(operator), jnp.array([1.0, -1.0])).calls
     return {"calls_per_draw": calls, "gradients_per_draw": calls * restoration.gradients}

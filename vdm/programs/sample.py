@@ -45,7 +45,7 @@ ROWS, COLUMNS = 8, 16
 
 
 def with_eta(sampler: str, eta: float) -> str:
-    """Return the sampler `ddim` with this η. Raises `InputError` for another sampler, or for `ddim` with an η already."""
+    """Return the sampler `ddim` with this η. Raises `InputError` for another sampler, and if it has an η already."""
     try:
         call = parts.read("sampler", sampler)
     except parts.PartError as error:

@@ -29,7 +29,7 @@ class Score:
     metric: Metric
     estimate: Estimate
     floor: float
-    """Value of the metric for as many real images; NaN or infinite if unknown."""
+    """Value of the metric, by chance alone, for as many real images; NaN if unknown."""
     extractor: str
     """Identity of the feature extractor."""
     cautions: tuple[str, ...]
