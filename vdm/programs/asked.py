@@ -77,7 +77,7 @@ class Asked:
         """
         real, dataset = real_of(data, levels, console)
         if dataset is None or real.source is None:
-            raise InputError(f"{data}: are statistics already; must name images")
+            raise InputError(f"{data}: is a file of statistics already; must name images")
         info, cache = dataset.info, cache_folder(CACHE)
         classifier = self._classifier(lambda: dataset, console)
         context = {"levels": info.levels, "shape": tuple(info.shape)}
@@ -108,5 +108,5 @@ def names_of(text: str) -> list[str]:
     except parts.PartError as error:
         raise InputError(f"--metrics={text}: {error}") from error
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"--metrics={text}: {twice[0]} is there twice")
+        raise InputError(f"--metrics={text}: {twice[0]} is listed twice")
     return names

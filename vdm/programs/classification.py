@@ -23,7 +23,7 @@ def classification_lines(result: Classification, prior: str) -> str:
     lines = [
         f"accuracy {result}, {result.num_images} images, {prior} prior; log-loss {result.log_loss:.4f}{error} nats "
         f"(± over {result.stderr_over})",
-        f"{result.calls:.0f} network calls an image: {draws}; the best two classes are within two standard errors of "
+        f"{result.calls:.0f} network calls per image: {draws}; the best two classes are within two standard errors of "
         f"the draws for {result.undecided:.1%} of the images",
     ]
     cost = result.least_cost
@@ -31,8 +31,8 @@ def classification_lines(result: Classification, prior: str) -> str:
         low, high = cost.interval
         lines.append(
             f"classes dropped early: {cost.whole_calls / result.calls:.1f} times fewer calls than {cost.whole_calls}; "
-            f"{cost.disagreements} of {cost.num_checked} checked images are classified otherwise with all draws "
-            f"(95 %: {low:.1%} to {high:.1%}; asked for: {cost.error:.2%})"
+            f"{cost.disagreements} of {cost.num_checked} checked images are classified differently with all draws "
+            f"(95 %: {low:.1%} to {high:.1%}; allowed: {cost.error:.2%})"
         )
     return "\n".join(lines)
 
@@ -47,7 +47,7 @@ def classification_table(result: Classification, names: Sequence[str], title: st
     shown = sorted(worst[:MOST_ROWS])
     caption = f"{len(rows) - MOST_ROWS} classes of higher recall are in the file" if len(rows) > MOST_ROWS else None
     table = Table(title=title, caption=caption, min_width=len(title) + 4)
-    for column in ("class", "images", "recall", "precision", "most often taken for"):
+    for column in ("class", "images", "recall", "precision", "most often mistaken for"):
         table.add_column(column, justify="right" if column in ("images", "recall", "precision") else "left")
     for k in shown:
         others = np.where(np.arange(len(rows)) == k, 0, result.confusion[k])

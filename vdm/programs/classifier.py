@@ -130,6 +130,7 @@ def check_labels(dataset: Dataset, where: str) -> None:
     info = dataset.info
     if info.classes is None or any("label" not in split[0] for split in (dataset.train, dataset.test)):
         why = next(
-            (note for note in info.notes if note.startswith(NO_LABELS)), NO_LABELS + "needed is one for each image"
+            (note for note in info.notes if note.startswith(NO_LABELS)),
+            NO_LABELS + "a classifier needs one for each image",
         )
         raise InputError(f"{where}: its data, {info.name!r}, have {why}")

@@ -112,8 +112,8 @@ def resolve(config: ImageTextConfig, where: str, dataset: Dataset, noise: OfConf
     info, text = dataset.info, dataset.text
     if text is None:
         raise InputError(
-            f"{where}: {info.name!r} has no captions; must have them, or be given another name of the same images, "
-            "with captions: --config.data.name"
+            f"{where}: {info.name!r} has no captions; must have them, or --config.data.name must name the same images "
+            "with captions"
         )
     if parts.canonical("text", config.data.text) != text.name:
         raise InputError(f"config.data.text={config.data.text!r}: must be {text.name!r}, as {where} has it")

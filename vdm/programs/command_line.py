@@ -110,10 +110,10 @@ def comparison() -> Any:
 
 def define_processes() -> None:
     """Define the flags of a command that several processes may run together: see `vdm.parallel.setup`."""
-    where = "Several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
+    where = "With several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
     flags.DEFINE_string("coordinator", None, where)
     flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
-    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: index of this process, from 0.")
 
 
 def start() -> Console:
@@ -143,7 +143,7 @@ def workdir() -> Path:
 
 def define_out(name: str) -> None:
     """Define --out for a command that otherwise writes its results, `name`, into the folder of a run."""
-    flags.DEFINE_string("out", None, f"Folder to write {name} to; then nothing is written to --workdir.")
+    flags.DEFINE_string("out", None, f"Folder to write {name} to, instead of --workdir.")
 
 
 def out() -> Path | None:
@@ -185,7 +185,7 @@ def run(
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
         folder = f"--out={flags.FLAGS.out}" if flags.FLAGS.get_flag_value("out", None) else f"--workdir={workdir()}"
-        raise InputError(f"{folder}: the disk is full; with room on it, run the same command to go on") from error
+        raise InputError(f"{folder}: the disk is full; make room and run the same command to go on") from error
     return 0
 
 
@@ -277,7 +277,7 @@ def _parse(
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if own is not None:
         if "config" in given:
-            raise InputError("--config: is made of the run in --run; single fields are --config.FIELD=VALUE")
+            raise InputError("--config: is made from the run in --run; set single fields by --config.FIELD=VALUE")
         made, _default["workdir"] = own.make(given)
         loaded = config_files.Loaded(made, None)
     elif "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
@@ -468,7 +468,7 @@ def _help(
         fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
         # What absl appends to the help of a repeatable flag begins with a semicolon.
         rows = [(name, text.splitlines()[0].removesuffix(";")) for name, text in rows]
-        rows.append(("--helpfull", f"Say more, and list the fields that {fields} set{'s' * (len(kinds) == 1)}."))
+        rows.append(("--helpfull", f"Print the full help, with the fields that {fields} set{'s' * (len(kinds) == 1)}."))
         return "\n".join(
             [first, "", f"usage:   {called} [flags]", f"example: {example}", "", "flags:", *_columns(rows)]
         )

@@ -68,8 +68,8 @@ def compress(run: Run, given: Given, out: Path, num_steps: int, batch_size: int,
         if not is_disk_full(error):
             raise
         raise InputError(
-            f"--out={out}: the disk is full; finished chunks are kept in {out.name}.partial; with room on it, run the "
-            "same command again to go on"
+            f"--out={out}: the disk is full; finished chunks are kept in {out.name}.partial; make room and run the "
+            "same command to go on"
         ) from error
     console.print(_summary(header, out, size, len(front(header, entries)), done, work))
 
@@ -83,7 +83,7 @@ def _chunks(run: Run, given: Given, header: Header, partial: Partial, console: C
             done[k] = kept
     missing = [k for k in range(header.num_chunks) if k not in done]
     if done:
-        console.print(f"{partial.folder}: has {len(done)} of {header.num_chunks} chunks; goes on")
+        console.print(f"{partial.folder}: has {len(done)} of {header.num_chunks} chunks already; going on from there")
     chains = coders(run, header.T, header.batch_size, header.bins, len(missing)) if missing else []
     watch, start = Stopwatch(chains), time.perf_counter()
 

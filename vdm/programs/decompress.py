@@ -35,7 +35,7 @@ def decompress(file: Container, run: Run, out: Path, only: range, npz: bool, con
     _check_model(file, run)
     for line in header.made_on.other_than(here())[:1]:
         console.print(
-            f"{file.where}: was made on another platform ({line}): tries to decode it, and verifies the images"
+            f"{file.where}: was made on another platform ({line}): it may not decode, and all images are verified"
         )
     numbers = [k for k in range(header.num_chunks) if _common(header, k, only)]
     chains = coders.coders(run, header.T, header.batch_size, header.bins, len(numbers))
@@ -62,7 +62,7 @@ def decompress(file: Container, run: Run, out: Path, only: range, npz: bool, con
     writer.finish()
     if lost:
         raise InputError(_lost(header, lost, len(numbers), done, out))
-    console.print(f"wrote {done} images to {out}; each chunk agrees with its checksum")
+    console.print(f"wrote {done} images to {out}; every chunk matches its checksum")
 
 
 def run_of(file: Container, text: str | None) -> Run:
@@ -73,7 +73,9 @@ def run_of(file: Container, text: str | None) -> Run:
     header = file.header
     path, checkpoint = (Path(header.run), "latest") if text is None else split_checkpoint(text)
     if text is None and not located(path).is_dir():
-        raise InputError(f"{file.where}: was made by the run {printable(path)}, which is not here: give --run=RUN")
+        raise InputError(
+            f"{file.where}: was made by the run {printable(path)}, which does not exist here; give --run=RUN"
+        )
     return coders.opened(path, str(header.step) if checkpoint == "latest" else checkpoint)
 
 
@@ -94,7 +96,7 @@ def check_pictures(file: Container) -> None:
     """Raise `InputError` for images that PNG files cannot store: other than 1 or 3 channels."""
     shape = file.header.shape
     if len(shape) != 3 or shape[2] not in MODES:
-        raise InputError(f"{file.where}: has images of shape {shape}; a PNG file has 1 or 3 channels: give --npz")
+        raise InputError(f"{file.where}: has images of shape {shape}; a PNG file has 1 or 3 channels; give --npz")
 
 
 class Pictures:
@@ -179,7 +181,7 @@ def _check_model(file: Container, run: Run) -> None:
         )
     wanted = (tuple(run.model.shape), run.model.levels, classes_of(run))
     if (header.shape, header.levels, header.classes) != wanted:
-        raise InputError(f"{file.where}: its header is of other images than those of the model of {run.path}")
+        raise InputError(f"{file.where}: its header describes other images than those of the model of {run.path}")
 
 
 def _lost(header: Header, lost: Sequence[tuple[int, Damaged]], num: int, done: int, out: Path) -> str:

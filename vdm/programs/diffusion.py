@@ -24,8 +24,8 @@ from vdm.programs.task import Task
 from vdm.runs.kinds import model_of, objective_of
 
 MODES = {
-    "ode": ("it is of continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
-    "classify": ("its bounds are the model's own, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
+    "ode": ("it is in continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
+    "classify": ("its bounds are at the model's own T, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
     "metrics": SCORING,
     "importance": WEIGHTING,
 }
@@ -56,7 +56,7 @@ def samples_of(config: Config, model: Any, dataset: Dataset, console: Console) -
 def evaluate(config: Config, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
     """Run `vdm evaluate` with these flags."""
     if given.variance is not None and (given.T is not None or given.stderr is not None):
-        raise InputError("--variance: goes without --T and --stderr; it is of continuous time")
+        raise InputError("--variance: cannot be combined with --T or --stderr; it is in continuous time")
     mode_of(given, MODES, ("T", "stderr", "variance"), together=("importance", "T"))
     if given.metrics is not None:
         if given.num is not None:

@@ -66,7 +66,7 @@ def lead(editing: Editing, images: Images, strength: float) -> Path:
             "deterministic with --invert: ddim, euler, heun, dpm_solver_pp, unipc"
         )
     if editing.draws != 1:
-        raise InputError(f"--draws={editing.draws}: with --invert nothing is drawn; must be 1")
+        raise InputError(f"--draws={editing.draws}: --invert has no randomness; must be 1")
     plain = ModelSampling(run.model, run.mesh, replace(settings, guidance="none", clip="none"))
     rows = {"x": editing.encoded(images), "own": editing.own_conditions(images) if run.model.condition else None}
     way: Way = inverted(plain, strength)
@@ -101,7 +101,7 @@ def read_mask(path: Path, shape: tuple[int, ...], resize: bool = False) -> Bool[
 
 def _check_strength(strength: float) -> None:
     if not 0 <= strength <= 1:
-        raise InputError(f"--strength={strength}: must be from 0 to 1, the time t at which the image is noised")
+        raise InputError(f"--strength={strength}: must be from 0 to 1, the time t to which the image is noised")
 
 
 def _write(

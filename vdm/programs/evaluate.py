@@ -44,7 +44,7 @@ def parse_steps(text: str) -> list[int | None]:
         except ValueError as error:
             raise InputError(f"--T={text}: {word!r}: {error}, or inf") from error
         if num_steps in result:
-            raise InputError(f"--T={text}: {word} is there twice")
+            raise InputError(f"--T={text}: {word} is listed twice")
         result.append(num_steps)
     return result
 
@@ -73,7 +73,7 @@ class Evaluate(Measured):
         several = [self.model.num_steps] if steps is None else steps
         if None in several:
             raise InputError(
-                f"--importance={draws}: in continuous time a draw of the latents has no end; must go with --T=STEPS"
+                f"--importance={draws}: in continuous time there are infinitely many latents; must go with --T=STEPS"
             )
         return [self.importance(draws, images, num_steps) for num_steps in several]
 
@@ -182,7 +182,7 @@ class Evaluate(Measured):
             f"continuous time{self._given}, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
         )
-        table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
+        table = Table(title="variance of the one-draw estimate of an image's bits/dim", caption=caption)
         for column in ("schedule", "independent times", "stratified times", "bound, bits/dim"):
             table.add_column(column, justify="left" if column == "schedule" else "right")
         for line in report.lines:
@@ -192,7 +192,7 @@ class Evaluate(Measured):
                 f"{line.stratified:.4g} ± {line.stratified_stderr:.2g}",
                 f"{line.bits_per_dim:.4f} ± {line.bits_per_dim_stderr:.4f}",
             )
-        table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
+        table.add_row("least for any schedule", f"{report.least:.4g}", "", "")
         self.console.print(table, soft_wrap=False)
         self._write(path, report.to_dict() | {"precision": self.precision})
         if parallel.is_main():
@@ -270,7 +270,7 @@ def _account(result: Evaluation, plan: Plan, target: float) -> str:
     saving, whole = plan.iid_calls / plan.calls, plan.iid_calls / (plan.calls + plan.pilot_calls)
     return (
         f"noise ± {result.noise_stderr:.4f} bits/dim (asked for {target:g}) with {plan.times} times: {plan.calls} "
-        f"network calls an image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
+        f"network calls per image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
         f"{plan.iid_calls:.0f}: {saving:.1f} times as many ({whole:.1f} with the pilot)"
     )
 
@@ -281,17 +281,17 @@ def _both(result: OdeEvaluation, given: str) -> str:
     divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
     error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
     solver = (
-        f"no solution at tolerance {result.tolerance / 10:g} to tell the solver's error by"
+        f"no solution at tolerance {result.tolerance / 10:g}, so the solver's error is unknown"
         if result.solver_error is None
         else f"solver's error at most {result.solver_error:.2g} ({result.num_checked} of the images solved again)"
     )
     return (
         f"ODE {result}{given}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
-        f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws an image: "
+        f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws per image: "
         f"{result.num_draws}, {divergence}, "
-        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls}), {solver}\n"
-        f"variational bound {own}{given}, same images, draws an image: {own.num_draws}; ODE − bound "
-        f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
+        f"{result.mean_calls:.0f} network calls per draw (at most {result.max_calls}), {solver}\n"
+        f"variational bound {own}{given}, same images, draws per image: {own.num_draws}; ODE − bound "
+        f"{result.difference:+.4f}{error}. The two are different quantities: compare each only with its own kind"
     )
 
 
@@ -303,8 +303,8 @@ def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str) 
     first, _ = results[0]
     caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
-    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
-        table.add_column(column, justify="right", no_wrap=column != "draws an image")
+    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws/image"):
+        table.add_column(column, justify="right", no_wrap=column != "draws/image")
 
     def add(row: str, result: Evaluation) -> None:
         table.add_row(

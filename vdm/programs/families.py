@@ -52,9 +52,9 @@ def _numbers_of_latents(result: LatentEvaluation) -> Numbers:
 
 def _table_of_latents(result: LatentEvaluation, title: str) -> Table:
     """Return a table with a row for each term, and their sum."""
-    images = f"{result.num_images} images, {result.num_draws} draws of the latents of each"
+    images = f"{result.num_images} images, {result.num_draws} draws of each one's latents"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
-    for column in ("term", "bits/dim", "nats an image", "active units"):
+    for column in ("term", "bits/dim", "nats per image", "active units"):
         table.add_column(column, justify="left" if column == "term" else "right")
     in_use = ["", *(f"{active} of {len(of)}" for active, of in zip(result.active, result.unit_variances, strict=True))]
     for (name, term), active in zip(result.terms.items(), in_use, strict=True):
@@ -80,9 +80,9 @@ def _numbers_of_a_ladder(result: LadderEvaluation) -> Numbers:
 
 def _table_of_a_ladder(result: LadderEvaluation, title: str) -> Table:
     """Return a table with a row for each layer, from the top down, and for cross-entropy and accuracy."""
-    images = f"{result.num_images} images, {result.num_draws} draws of the noise of each"
+    images = f"{result.num_images} images, {result.num_draws} noise draws for each"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
-    for column in ("layer", "squared error, a unit", "weight"):
+    for column in ("layer", "squared error per unit", "weight"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for t, cost in reversed(list(enumerate(result.costs))):
         table.add_row(str(t) if t else "0, the image", str(cost), f"{result.weights[t]:g}")
@@ -109,7 +109,7 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
             lambda model, mesh, batch_size, dataset: LatentEvaluator(model, mesh, batch_size),
             lambda model, mesh, settings, dataset: LatentSampler(model, mesh, settings),
             captions.of_latents,
-            "test data, and what is made of a draw of their latents",
+            "test data, and their reconstructions from a draw of the latents",
             _numbers_of_latents,
             _table_of_latents,
             _plot_of_latents,
@@ -118,7 +118,7 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
             lambda model, mesh, batch_size, dataset: LadderEvaluator(model, mesh, batch_size, dataset.train),
             lambda model, mesh, settings, dataset: LadderDenoiser(model, mesh, settings, dataset.train),
             captions.of_a_ladder,
-            "test data, and what is made of them with noise at every layer",
+            "test data, and their reconstructions with noise at every layer",
             _numbers_of_a_ladder,
             _table_of_a_ladder,
             _plot_of_a_ladder,

@@ -65,11 +65,11 @@ def _open(dataset: Dataset | None, folder: Path | None, cache: Path | None, cons
     if folder is not None:
         return _opened(folder, dataset)
     if dataset is None:
-        raise InputError("a classifier: these images are no data set to train one on; --classifier=FOLDER names one")
+        raise InputError("a classifier: these images are not a data set to train one on; give --classifier=FOLDER")
     try:
         check_labels(dataset, "a classifier")
     except InputError as error:
-        raise InputError(f"{error}; mmd needs none, nor does fid, with weights") from error
+        raise InputError(f"{error}; mmd needs no labels, nor does fid, with weights") from error
     if cache is not None:
         return _own(dataset, cache, console)
     with tempfile.TemporaryDirectory() as temporary:
@@ -84,7 +84,7 @@ def _own(dataset: Dataset, cache: Path, console: Console) -> Opened:
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     with _held(folder):
         if not parallel.all_true(read_evaluation(folder).get("checkpoint_step") == config.training.steps):
-            console.print(f"training a classifier of {dataset.info.name}, to compare images by: {folder}/")
+            console.print(f"training a classifier on {dataset.info.name}, to compare images by: {folder}/")
             noise = config.of
             schedule = parts.make("schedule", noise.schedule, gamma_min=noise.gamma_min, gamma_max=noise.gamma_max)
             hooks = [Log(), Evaluate(), Save()]

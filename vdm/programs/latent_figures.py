@@ -72,7 +72,7 @@ def draw_traversals(path: Path, runs: Sequence[Run]) -> None:
         drawn = latents.interpolate(diffusion.key(Stream.SAMPLING), PAIRS, FRAMES, condition=condition)
         between = to_frames(drawn, diffusion.model.levels)
     reach = f"{latent.config.model.name}: one latent from −{traversals.REACH:g} to {traversals.REACH:g} in each row"
-    below = "\nDDIM: from one image to another, between their z₁" if between is not None else ""
+    below = "\nDDIM: from one image to another, by interpolating their z₁" if between is not None else ""
     traversals.traversals(path, frames, [f"latent {k + 1}" for k in chosen], between, reach + below)
 
 

@@ -40,7 +40,7 @@ def sample(config: PredecessorConfig, workdir: Path, console: Console, given: An
         raise InputError("--interpolate, --reconstruct: one at a time")
     drawn = LatentSample(config, workdir, given.checkpoint, given.seed, console, out)
     if given.decode is not None and not isinstance(drawn.run.model, LatentModel):
-        raise InputError("--decode: is of models that draw images; a ladder network only denoises")
+        raise InputError("--decode: is for models that draw images; a ladder network only denoises")
     if given.interpolate is not None:
         drawn.interpolation(given.interpolate)
     elif given.reconstruct is not None:
@@ -98,7 +98,7 @@ class LatentSample:
         if parallel.is_main():
             first = next(shards.read(self.stem))[: min(num, num_shown(model.shape))]
             samples(first, self._path(".png"), model.levels, lambda: self.run.dataset.test, self._caption())
-            there = f"{num - drawn} were there: {self.stem}/shard_*.npz"
+            there = f"{num - drawn} existed already: {self.stem}/shard_*.npz"
             self.console.print(f"drew {drawn} images, {there}", soft_wrap=True)
             self._wrote(self._path(".png"))
         return self.stem
@@ -116,7 +116,7 @@ class LatentSample:
             frames = self._sampler.interpolate(run.variables, self.key, pairs, num_frames, progress)
         path = self._path(f"_interpolation_{num_frames}")
         if parallel.is_main():
-            caption = self._caption("from one draw to another, by the weight of the other's latents")
+            caption = self._caption("from one draw to another, by the weight of the second one's latents")
             self._wrote(*ways(to_frames(frames, run.model.levels), path, caption, self._test(MOST_POINTS)))
         return path.with_name(f"{path.name}.png")
 

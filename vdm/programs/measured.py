@@ -27,8 +27,8 @@ MOST_DRAWS = 100_000
 Modes = Mapping[str, tuple[str, Sequence[str]]]
 """What `vdm evaluate` can measure, by flag: why it excludes the other flags, and the flags that go with it."""
 
-SCORING = ("it is of samples, not of bounds", ("samples", "num", "real", "weights", "classifier"))
-WEIGHTING = ("it is of the draws that it weights, with --importance=DRAWS", ("images",))
+SCORING = ("it measures samples, not bounds", ("samples", "num", "real", "weights", "classifier"))
+WEIGHTING = ("its draws are those of --importance=DRAWS", ("images",))
 
 
 def mode_of(given: Any, modes: Modes, others: Sequence[str] = (), together: tuple[str, str] = ("", "")) -> str | None:
@@ -41,7 +41,7 @@ def mode_of(given: Any, modes: Modes, others: Sequence[str] = (), together: tupl
     mode = next((name for name in modes if name in asked), None)
     for name in asked:
         if mode not in (None, name) and (mode, name) != together:
-            raise InputError(f"--{mode}: goes without --{name}; {modes[mode][0]}")
+            raise InputError(f"--{mode}: cannot be combined with --{name}; {modes[mode][0]}")
     for name in dict.fromkeys(option for _, options in modes.values() for option in options):
         of = {each: f"--{each}={'NAMES' if each == 'metrics' else 'DRAWS'}" for each in modes if name in modes[each][1]}
         if given[name].value is not None and mode not in of:
@@ -124,8 +124,8 @@ class Measured:
 def _table(result: ImportanceEvaluation, title: str) -> Table:
     """Return a table with a row for each number of draws."""
     caption = (
-        f"{result.num_images} images, the same {result.sizes[-1]} draws of each in every row, which are worth "
-        f"{result.effective} of equal weight; ± one standard error over {result.stderr_over}"
+        f"{result.num_images} images, the same {result.sizes[-1]} draws of each in every row, with an effective sample "
+        f"size of {result.effective}; ± one standard error over {result.stderr_over}"
     )
     table = Table(title=title, caption=caption, min_width=len(title) + 4)
     for column in ("draws weighted together", "bits/dim", "below the plain bound, paired"):

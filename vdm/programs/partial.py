@@ -49,7 +49,7 @@ class Partial:
         if there not in ({}, now):
             differing = next(name for name in {**there, **now} if there.get(name) != now.get(name))
             what = f"{shown(differing)[1:-1]} {shown(there.get(differing))} there, {shown(now.get(differing))} here"
-            console.print(f"{self.folder}: is of other settings ({what}): starts anew")
+            console.print(f"{self.folder}: has chunks of other settings ({what}): starting over")
             for path in self.folder.glob("chunk_*.npz"):
                 path.unlink()
         write_json(self.folder / "settings.json", now)

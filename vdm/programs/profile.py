@@ -23,7 +23,7 @@ def parse_traced_steps(text: str) -> tuple[int, int]:
         if last < first:
             raise ValueError(f"{last} is before {first}")
     except ValueError as error:
-        raise InputError(f"--profile_steps={text}: must be FIRST:LAST, two steps from 1 on, as 10:20") from error
+        raise InputError(f"--profile_steps={text}: must be FIRST:LAST, two steps from 1 on, e.g. 10:20") from error
     return first, last
 
 
@@ -43,7 +43,7 @@ class Profile:
         return self._steps is not None and number in (self._steps[0] - 1, self._steps[1])
 
     def steps(self, number: int, num_steps: int = 1) -> AbstractContextManager[Any]:
-        """Return the context for `num_steps` steps from `number` (counted from 1); `cuts` may hold for the last only."""
+        """Return the context for `num_steps` steps from `number` (from 1) on; `cuts` may hold for the last one only."""
         # One process stands for all: they run the same program.
         if self._steps is None or not self._steps[0] <= number <= self._steps[1] or not parallel.is_main():
             return contextlib.nullcontext()

@@ -89,7 +89,7 @@ def commands(run: Collected) -> dict[str, str]:
     return ({"Train the same run again": again} if again else {}) | {
         "Measure its bits/dim on the test split": f"vdm evaluate {where}",
         "Draw samples from it": f"vdm sample {where} --num=64",
-        "Write this report anew": f"vdm report {shlex.quote(called)}",
+        "Write this report again": f"vdm report {shlex.quote(called)}",
     }
 
 

@@ -119,7 +119,7 @@ def table(found: dict[str, Any], title: str, noise: float) -> Table:
     for column in ("", "PSNR, dB", "residual / noise" if noise else "residual, of x in [-1, 1]"):
         result.add_column(column, justify="right" if column else "left", no_wrap=True)
     residual = {name: f"{found[f'residual_{name}']['value'] / (noise or 1):.3g}" for name in ("draw", "true")}
-    result.add_row("what is measured", _shown(found["psnr_measured"]), "")
+    result.add_row("the measurement", _shown(found["psnr_measured"]), "")
     result.add_row("the true image", "", residual["true"])
     result.add_row("a draw", _shown(found["psnr_draw"]), residual["draw"])
     result.add_row("the mean of draws", _shown(found["psnr_mean"]), "")
@@ -128,7 +128,7 @@ def table(found: dict[str, Any], title: str, noise: float) -> Table:
 
 def _cost(found: dict[str, Any]) -> str:
     calls, gradients = (found[f"{name}_per_draw"] for name in ("calls", "gradients"))
-    return f"{calls} calls and {gradients} gradients a draw, {found['seconds']:.1f} s in all, with compiling"
+    return f"{calls} calls and {gradients} gradients per draw, {found['seconds']:.1f} s in total, with compilation"
 
 
 def _shown(mean: dict[str, float | None]) -> str:

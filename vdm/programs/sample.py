@@ -63,7 +63,7 @@ def text_of(captions: Sequence[str] | None, file: str | None) -> str:
     Raises `InputError` if both are given, for an empty caption, and for a file that is missing or has no caption.
     """
     if captions is not None and file is not None:
-        raise InputError("--text, --texts: must be one of them")
+        raise InputError("--text, --texts: must be only one of them")
     if file is None:
         given = [" ".join(caption.split()) for caption in captions or ()]
         if not all(given):
@@ -182,7 +182,9 @@ class Sample:
             caption = self._caption("guesses x̂ on the way from noise to data")
             path = self._path(f"_trajectory_{num_frames}")
             written += trajectory(frames[0], path, self._test, caption, of_steps, ROWS)
-        self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
+        self.console.print(
+            f"drew {drawn} images, {num - drawn} existed already: {self.stem}/shard_*.npz", soft_wrap=True
+        )
         self._wrote(written)
         return self.stem
 
@@ -233,7 +235,10 @@ class Sample:
             images = latents.interpolate(self.key, pairs, num_frames, progress, self.conditions(pairs))
         path = self._path(f"_interpolation_{num_frames}")
         if parallel.is_main():
-            caption, frames = "from one latent to another, by the weight of the other", to_frames(images, model.levels)
+            caption, frames = (
+                "from one latent to another, by the weight of the second one",
+                to_frames(images, model.levels),
+            )
             self._wrote(ways(frames, path, self._caption(caption), self._beside()))
         return path.with_name(f"{path.name}.png")
 
@@ -250,7 +255,7 @@ class Sample:
         images, own = batch["image"], self.run.model.condition_of(batch)
         if (leads := self.conditions.leads) and leads not in (own or {}):
             if leads not in batch:
-                raise InputError(f"--reconstruct={num}: the test images have no {leads}, which the guidance leads to")
+                raise InputError(f"--reconstruct={num}: the test images have no {leads}, which the guidance needs")
             own = {**(own or {}), leads: batch[leads].astype(np.int32) if leads == LABEL else batch[leads]}
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "reconstructing") as progress:
@@ -265,7 +270,7 @@ class Sample:
             shown = min(num, COLUMNS) if is_image(images.shape[1:]) else num
             only = "" if shown == num else f": the first {shown} of {num}"
             given, made = (to_frames(each[:shown], self.run.model.levels) for each in (images, again))
-            caption = self._caption(f"test images, and what is made of their latents{only}")
+            caption = self._caption(f"test images, and their reconstructions from latents{only}")
             reconstructions(given, made, path, caption)
         self._wrote([path])
         return error

@@ -29,7 +29,7 @@ from vdm.runs.shards import Shards, settings_of
 def score_by(given: Any, sample: Sample | LatentSample, batch_size: int) -> None:
     """Run `vdm evaluate --metrics` with the flags that go with it, by their names."""
     if given.samples is not None and given.num is not None:
-        raise InputError("--samples: goes without --num; all images of the folder are measured")
+        raise InputError("--samples: cannot be combined with --num; all images of the folder are measured")
     weights, classifier = (None if path is None else Path(path) for path in (given.weights, given.classifier))
     asked = Asked(names_of(given.metrics), weights, classifier, batch_size)
     score_samples(sample, asked, given.samples, given.real)

@@ -49,9 +49,9 @@ class Session:
 
     path: Path
     config: Any
-    """A `Config`; for another task than a diffusion model, any `RunConfig`: the groups of fields that the loop reads."""
+    """A `Config`, or the `RunConfig` of a task other than a diffusion model."""
     model: Any
-    """A `Model`, or the network of another task, in float32; steps, evaluation and sampling have their own precisions."""
+    """A `Model`, or another task's network, in float32; steps, evaluation and sampling have their own precisions."""
     task: Task
     """The training task: the model again, its objective and its evaluation."""
     mesh: Mesh
@@ -123,7 +123,7 @@ class Session:
 
     @cached_property
     def peak_images_per_second(self) -> float | None:
-        """Training images per second at the devices' peak FLOP/s, if they did nothing but matrix products; None if unknown."""
+        """Training images per second if devices did only the model's products, at peak FLOP/s; None if unknown."""
         if not isinstance(self.model, Model):
             return None
         peak = speed.peak_flops(self.mesh.devices.flat[0].device_kind, self.config.training.precision)

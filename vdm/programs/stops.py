@@ -69,7 +69,7 @@ def reason() -> str:
 def gracefully() -> Iterator[list[int]]:
     """Yield a list that gets the number of the first signal, which prints `STOPPING`; a second signal acts at once.
 
-    If no `Stopped` ends the block after the first signal, the signal takes effect when the block ends. In a thread
+    If no exception ends the block after the first signal, the signal takes effect at the end of the block. In a thread
     other than the main one, Python handles no signals and the list stays empty. With several processes, SIGTERM is left
     to jax's preemption service (`parallel.share_signals`), and the other signals are passed on to it.
     """

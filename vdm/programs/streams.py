@@ -22,7 +22,7 @@ _PLAIN = {"±": "+-", "∞": "inf", "…": "...", "–": "-", "—": "-", "−":
 
 
 class _Kept(io.FileIO):
-    """A file to which every write succeeds: what cannot be written is dropped, and the first error kept as `failure`."""
+    """A file to which every write succeeds: what cannot be written is dropped; the first error is kept as `failure`."""
 
     failure: OSError | None = None
 

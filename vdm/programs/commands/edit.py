@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _edit(given: argparse.Namespace) -> None:
     if given.mask is not None and (given.invert or given.strength is not None):
-        raise InputError("--mask: goes without --strength and --invert")
+        raise InputError("--mask: cannot be combined with --strength or --invert")
     if given.mask is None and given.method is not None:
-        raise InputError(f"--method={given.method}: fills in what a mask says; must go with --mask")
+        raise InputError(f"--method={given.method}: is for filling in a mask; must go with --mask")
     if given.invert and given.draws is None:
         given.draws = 1
     defaults = {"sampler": "ddim"} if given.invert else {}

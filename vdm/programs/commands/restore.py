@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _restore(parser: Parser, given: argparse.Namespace) -> None:
     if given.image and given.num is not None:
-        parser.error(f"--num={given.num}: goes without --image")
+        parser.error(f"--num={given.num}: cannot be combined with --image")
     editing = Editing.of(given, "restorations", streams.make_console())
     images = editing.given(given.image, given.resize) if given.image else editing.of_test(given.num)
     restore(editing, images, given.operator, given.noise, given.method)
