@@ -217,7 +217,7 @@ def test_data_without_labels_are_refused_with_their_reason(run, notes):
     data = in_memory({"image": image}, {"image": image[:13]}, levels=conditional.LEVELS, name="patterns")
     data = replace(data, info=replace(data.info, notes=notes))
     source = vdm.open_run(run, model=model(), dataset=data)
-    words = notes[0] if notes else "no labels: needed is one for each image"
+    words = notes[0] if notes else "no labels: a classifier needs one for each image"
     with pytest.raises(InputError, match=f"^--run={run}: its data, 'patterns', have {words}$"):
         program.resolve(make_config(run), f"--run={run}", data, program.noise_of(source))
 

@@ -218,7 +218,7 @@ def few(captions: tuple[str, ...], images: np.ndarray) -> Dataset:
 @pytest.mark.parametrize(
     ("changes", "dataset", "says"),
     [
-        ({"data.name": "plain_patterns"}, None, r"'plain_patterns' has no captions; must have them, or be given"),
+        ({"data.name": "plain_patterns"}, None, r"'plain_patterns' has no captions; must have them, or --config"),
         ({"of.gamma_min": -1.0}, None, r"config\.of\.gamma_min=-1\.0: must be"),
         ({"data.vocabulary": 5}, None, r"data\.vocabulary: 5 was given, but 'captioned_patterns' has 257"),
         ({"data.name": "few"}, few(("a", "b"), conditional.PATTERNS[:2] // 2),

@@ -189,7 +189,7 @@ def test_the_three_programs_on_a_file_of_images(trained: Path) -> None:
     before, out = files(trained / "run"), trained / "elsewhere"
     ode = run("evaluate.py", workdir, f"--out={out}", "--ode=2", "--images=3", "--probes=1", "--tolerance=0.01")
     assert ode.returncode == 0, ode.stderr
-    assert "its own kind only" in ode.stdout
+    assert "each only with its own kind" in ode.stdout
     name = "step_2_ode_2_probes_1_tolerance_0.01_images_3_draws_1.json"
     assert f"wrote {out / 'evaluations' / name}" in ode.stdout
     record = json.loads((out / "evaluations" / name).read_text())

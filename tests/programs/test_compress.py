@@ -226,8 +226,8 @@ def test_interrupted_it_goes_on(run, tmp_path, monkeypatch, capsys, same):
     compressed(where, f"--out={file}", "--data=test", *([] if same else ["--T=3"]))
     assert sorted(calls) == ([2, 4] if same else [2, 4, 4])
     said = capsys.readouterr().out
-    assert ("has 1 of 3 chunks; goes on" in said) == same
-    assert ("is of other settings (T 2 there, 3 here): starts anew" in said) == (not same)
+    assert ("has 1 of 3 chunks already; going on from there" in said) == same
+    assert ("has chunks of other settings (T 2 there, 3 here): starting over" in said) == (not same)
     assert not partial.exists()
     monkeypatch.setattr(compress, "encode_chunk", original)
     whole = tmp_path / "b.vdm"
@@ -267,7 +267,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(run, tmp_path, capsys, name):
     assert len(list(partial.glob("chunk_*.npz"))) == (1 if name.startswith("chunk") else 3)
     (partial / name).unlink(missing_ok=True)
     compressed(where, f"--out={file}", "--data=test")
-    assert "goes on" in capsys.readouterr().out
+    assert "going on from there" in capsys.readouterr().out
     assert Container.of_path(file).header.images == 10
 
 
@@ -478,7 +478,7 @@ def test_the_file_and_the_checkpoint_are_all_there_is(trained, tmp_path):
     finally:
         hidden.rename(trained)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "wrote 9 images to out; each chunk agrees with its checksum\n"
+    assert result.stdout == "wrote 9 images to out; every chunk matches its checksum\n"
     np.testing.assert_array_equal(list(pixels(tmp_path / "out").values()), values(9, seed=1)[..., 0])
 
 

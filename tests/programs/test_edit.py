@@ -97,7 +97,7 @@ def test_restored_test_images_with_their_numbers(run: Path, capsys: pytest.Captu
     assert record["guidance"] == "none"
     printed = capsys.readouterr().out
     assert "PSNR, dB" in printed
-    assert "3 calls and 3 gradients a draw" in printed
+    assert "3 calls and 3 gradients per draw" in printed
 
 
 def test_restoring_again_gives_the_same_and_more_draws_begin_alike(run: Path, tmp_path: Path, image: Path) -> None:

@@ -140,10 +140,10 @@ def refused(words: str, open_it: Callable[[], Opened]) -> None:
 def test_what_cannot_be_is_refused_in_one_line(kept: tuple[Path, Opened], tmp_path: Path) -> None:
     image = {"image": np.asarray(tiny.images(4))}
     unlabelled = in_memory(image, image, levels=17, name="grey")
-    without = r"^a classifier: its data, 'grey', have no labels: .*; mmd needs none, nor does fid, with weights$"
+    without = r"^a classifier: its data, 'grey', have no labels: .*; mmd needs no labels, nor does fid, with weights$"
     refused(without, judges.opener(unlabelled, None, tmp_path, QUIET))
     refused(
-        r"^a classifier: these images are no data set .*; --classifier=FOLDER names one$",
+        r"^a classifier: these images are not a data set .*; give --classifier=FOLDER$",
         judges.opener(None, None, tmp_path, QUIET),
     )
     folder = folders(kept[0])[0]

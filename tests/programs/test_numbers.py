@@ -15,7 +15,7 @@ ODD = ("²", "１", "1_000", "0x10", " 1", "1.0", "9" * 5000, str(2**31))
 @pytest.mark.parametrize("text", [*ODD, "", "0", "-1", "inf,", "10,10", "inf,5,inf", "5,,6", "nan", "1e3"])
 def test_numbers_of_time_steps(text):
     assert parse_steps("5,inf,010") == [5, None, 10]
-    with pytest.raises(InputError, match=r"^--T=.*(must be a whole number from 1 to 1000000, or inf|is there twice)$"):
+    with pytest.raises(InputError, match=r"^--T=.*(must be a whole number from 1 to 1000000, or inf|is listed twice)$"):
         parse_steps(text)
 
 

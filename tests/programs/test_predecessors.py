@@ -193,7 +193,7 @@ def test_samples_are_scored_as_those_of_a_diffusion_model(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"metrics": "mmd", "importance": 3}, "^--metrics: goes without --importance; it is of samples"),
+        ({"metrics": "mmd", "importance": 3}, "^--metrics: cannot be combined with --importance; it measures samples"),
         ({"num": 3}, "^--num: goes with --metrics=NAMES only"),
         ({"images": 3, "metrics": "mmd"}, "^--images: goes with --importance=DRAWS only"),
     ],
@@ -242,7 +242,7 @@ def test_a_ladder_decodes_nothing(trained, tmp_path):
     for name, number in (("seed", 0), ("interpolate", None), ("reconstruct", 2)):
         flags.DEFINE_integer(name, number, "", flag_values=given)
     given.mark_as_parsed()
-    with pytest.raises(InputError, match=r"^--decode: is of models that draw images; a ladder network only denoises$"):
+    with pytest.raises(InputError, match=r"^--decode: is for models that draw images; a ladder network only denoises$"):
         latent_sample.sample(read_config(path, *RUNS), path, CONSOLE, given, tmp_path)
 
 

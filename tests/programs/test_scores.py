@@ -60,7 +60,7 @@ def test_other_metrics_of_the_same_images_stay_and_nothing_is_drawn_or_seen_twic
     record = json.loads((sample.stem / "metrics.json").read_text())
     assert set(record["metrics"]) == {"grey", "mmd"}
     assert record["metrics"]["grey"]["value"] == first["grey"].estimate.value
-    assert "drew 0 images, 10 were there" in sample.console.file.getvalue()
+    assert "drew 0 images, 10 existed already" in sample.console.file.getvalue()
     # Of more images, the numbers of fewer go.
     more = make(data=DATA, num=12)
     score_samples(more, Asked(["mmd"]))
@@ -116,7 +116,7 @@ def test_beside_statistics_the_runs_own_data_are_not_read(make: Make, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("grey,nix", "metric='nix': must be one of"), ("grey, grey()", "grey is there twice")]
+    ("text", "problem"), [("grey,nix", "metric='nix': must be one of"), ("grey, grey()", "grey is listed twice")]
 )
 def test_other_names_are_refused(text: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
@@ -153,7 +153,7 @@ def test_statistics_are_made_and_told_from_images(files: Path, capsys: pytest.Ca
     argv = ["score", "b", "a_statistics.npz", "--metrics=mmd"]
     assert "mmd: real images: only their mean and covariance are known" in error_line(command.main, argv, capsys)
     argv = ["statistics", "a_statistics.npz", "--extractor=pixels", "--out=again.npz"]
-    assert "a_statistics.npz: are statistics already; must name images" in error_line(command.main, argv, capsys)
+    assert "a_statistics.npz: is a file of statistics already; must name images" in error_line(command.main, argv, capsys)
 
 
 def test_samples_of_other_levels_than_the_real_images_are_refused(

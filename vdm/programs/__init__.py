@@ -1,1 +1,1 @@
-"""What evaluate.py and sample.py do with a run's folder."""
+"""What the commands of `vdm` do: train, evaluate, sample, edit, restore, compress, compare, report and others."""

@@ -1,4 +1,4 @@
-"""What is asked of samples: metrics by name with their extractors' weights, ready to measure; reference statistics."""
+"""The sample metrics that a command line asks for, with the weights of their extractors, and reference statistics."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from vdm.progress import progress_of
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured, and with what."""
+    """Metrics to compute, and the feature extractors' weights to compute them with."""
 
     metrics: Sequence[str]
-    """Texts of kind "metric"."""
+    """Names of metrics: parts of kind "metric"."""
     weights: Path | None = None
-    """File or folder of the extractors' weights; None: where VDM_WEIGHTS says."""
+    """File or folder with the extractors' weights; None: the one that VDM_WEIGHTS names."""
     classifier: Path | None = None
-    """Folder of the classifier whose features are asked for; None: the data's own."""
+    """Folder of the classifier that the `classifier` extractor takes its features from; None: the data's own."""
     batch_size: int = BATCH
 
     def quality(
@@ -47,9 +47,10 @@ class Asked:
         data: Callable[[], Dataset | None],
         mesh: Mesh | None = None,
     ) -> Quality:
-        """For `num` samples of `levels` and `shape`; `data` is called for what a classifier may be trained on.
+        """Return the `Quality` that measures `num` samples of this shape and number of levels.
 
-        Raises `InputError` as `Quality` does.
+        `data` is called only if a classifier has to be opened; it returns the data to train one on. Raises
+        `InputError` as `Quality` does.
         """
         return Quality(
             self.metrics,
@@ -69,13 +70,14 @@ class Asked:
     def statistics(
         self, data: str, levels: int | None, extractor: str, output: str | None, console: Console
     ) -> Statistics:
-        """Mean and covariance of an extractor's features of real images, as `real_of` names them; at no path yet.
+        """Return the mean and covariance of an extractor's features of real images, not yet saved to a file.
 
-        Raises `InputError` for what is no extractor, that lacks weights or has no such output.
+        `data` names the images as in `real_of`. Raises `InputError` for an unknown extractor, one without weights, and
+        one without this output.
         """
         real, dataset = real_of(data, levels, console)
         if dataset is None or real.source is None:
-            raise InputError(f"{data}: are statistics already; must name images")
+            raise InputError(f"{data}: is a file of statistics already; must name images")
         info, cache = dataset.info, cache_folder(CACHE)
         classifier = self._classifier(lambda: dataset, console)
         context = {"levels": info.levels, "shape": tuple(info.shape)}
@@ -93,18 +95,18 @@ class Asked:
     def _classifier(self, data: Callable[[], Dataset | None], console: Console) -> Callable[[], Opened]:
         @once
         def opened() -> Opened:
-            # The data are read for it alone, maybe.
+            # Possibly the only reason to read the data.
             return judges.opener(data(), self.classifier, cache_folder(judges.CACHE), console)()
 
         return opened
 
 
 def names_of(text: str) -> list[str]:
-    """The metrics of --metrics. Raises `InputError` for what is none, and for one that is there twice."""
+    """Return the metrics that --metrics lists. Raises `InputError` for an unknown metric and for a repeated one."""
     try:
         names = [parts.canonical("metric", each) for each in parts.texts(text)]
     except parts.PartError as error:
         raise InputError(f"--metrics={text}: {error}") from error
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"--metrics={text}: {twice[0]} is there twice")
+        raise InputError(f"--metrics={text}: {twice[0]} is listed twice")
     return names

@@ -1,4 +1,4 @@
-"""What pictures of images say of themselves."""
+"""Captions of pictures of samples: the run, the step, the seed and the settings that they were drawn with."""
 
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from vdm.predecessors.config import LatentSamplingConfig
 
 
 def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str:
-    """digits, step 2500, seed 0: ancestral, 250 steps, karras; what is as by default is left out but for the first two.
+    """Return the caption of a diffusion model's samples.
+
+    Sampler and number of steps are always named, other settings only where they differ from their defaults.
 
     >>> of_samples(Path("runs/digits"), 2500, 0, SamplingConfig(steps=25, sampler="ddim(0.5)", clip="static"))
     'digits, step 2500, seed 0: ddim(0.5), 25 steps, clip_static'
@@ -21,7 +23,7 @@ def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str
     """
     words = settings.in_words(sampling)
     others = [word for name, word in words.items() if name not in ("sampler", "steps", "text")]
-    # Several stand beside their images.
+    # Several captions are printed beside their images instead.
     of_all = [f"“{caption}”" for caption in captions_of_lines(sampling.text or "")]
     return f"{run.resolve().name}, step {step}, seed {seed}: " + ", ".join(
         [sampling.sampler, f"{sampling.steps} steps", *others, *(of_all if len(of_all) == 1 else [])]
@@ -29,7 +31,7 @@ def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str
 
 
 def of_a_ladder(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) -> str:
-    """The same of a ladder network, which decodes nothing.
+    """Return the caption of a ladder network's reconstructions; it has no `decode` setting.
 
     >>> of_a_ladder(Path("runs/ladder_digits"), 5000, 0, LatentSamplingConfig())
     'ladder_digits, step 5000, seed 0'
@@ -39,7 +41,7 @@ def of_a_ladder(run: Path, step: int, seed: int, sampling: LatentSamplingConfig)
 
 
 def of_latents(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) -> str:
-    """The same of a model with learned latents.
+    """Return the caption of samples of a model with learned latents.
 
     >>> of_latents(Path("runs/vae_digits"), 5000, 0, LatentSamplingConfig())
     'vae_digits, step 5000, seed 0: mode of p(x|z)'
@@ -50,7 +52,7 @@ def of_latents(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) 
 
 
 def of_gammas(gammas: Float[np.ndarray, " frames"]) -> list[str]:
-    """γ = −2.50, or γ = ∞, of each.
+    """Return a label for each γ, such as "γ = −2.50".
 
     >>> of_gammas(np.array([np.inf, -0.001, -2.5]))
     ['γ = ∞', 'γ = 0.00', 'γ = −2.50']

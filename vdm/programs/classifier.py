@@ -1,4 +1,4 @@
-"""`train_classifier`: a classifier on a run's noisy images, by the training loop of all tasks."""
+"""`train_classifier`: train a classifier on a run's noisy images, with the training loop of every other task."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,10 @@ TITLE = "Classifier on noisy images"
 
 
 def default_config(path: Path) -> ClassifierConfig:
-    """Of a classifier for the run in `path`: on its data, with its seed. Raises `InputError` if there is no run."""
+    """Return the config of a classifier with the data and seed of the run in `path`.
+
+    Raises `InputError` if there is no run.
+    """
     of_run, data = data_of(path)
     return ClassifierConfig(seed=of_run.seed, imports=of_run.imports, data=data)
 
@@ -46,17 +49,18 @@ def train_classifier(
     hooks: Sequence[Hook] | None = None,
     console: Console | None = None,
 ) -> Accuracy:
-    """Trains, or goes on training, a classifier on the noisy images of the run in `path`; returns its final evaluation.
+    """Train, or resume, a classifier on the noisy images of the run in `path`, and return its final evaluation.
 
         accuracy = train_classifier("runs/digits")
         print(accuracy.accuracy, accuracy.clean)
 
-    Images, their split and their noise are the run's: γ(t) is that of its averaged variables at a checkpoint, held
-    fixed. `workdir` is the classifier's own folder, by default `classifier` in that of the run; `config` is by default
-    `default_config(path)`. `dataset` and `model` are for a run that `vdm.train` was given such to; `hooks` are as
-    there, by default `standard()`.
+    The classifier sees the run's images, split and noise: γ(t) is that of the run's averaged variables at a checkpoint,
+    held fixed. `workdir` is the classifier's own folder, by default `classifier` in the run's folder; `config` is
+    `default_config(path)` by default. If `vdm.train` was called with a `dataset` or a `model` of yours for the run,
+    pass the same ones here. `hooks` are those of `vdm.train`, by default `standard()`.
 
-    Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
+    Raises `InputError` for bad input, `NonFiniteError` with the step and the term that is not finite, and `Stopped`
+    after SIGTERM or Ctrl-C.
     """
     # Nothing is written before all input has been checked.
     path = Path(path)
@@ -80,9 +84,9 @@ def train_on(
     console: Console,
     given: Sequence[str] = (),
 ) -> Accuracy:
-    """Trains, or goes on training, a classifier on the noisy images of any data and γ(t).
+    """Train, or resume, a classifier on noisy images of any data set with any γ(t).
 
-    The config is what `resolve` returns for them; the rest and what it raises are as of `train_classifier`.
+    `config` is what `resolve` returns for them. The other arguments and exceptions are those of `train_classifier`.
     """
     classifier = classifier_lib.from_config(config)
     evaluated = at_precision(classifier, config.evaluation.precision, "evaluation")
@@ -97,7 +101,7 @@ def train_on(
 
 
 def standard() -> list[Hook]:
-    """What is done beside the steps: log, evaluate, plot, save."""
+    """Return the default hooks: log, evaluate, plot, save."""
     return on_noise.standard(PlotByNoise("Cross-entropy", "accuracy", _draw))
 
 
@@ -106,10 +110,10 @@ def _draw(path: Path, result: Accuracy) -> None:
 
 
 def resolve(config: ClassifierConfig, where: str, dataset: Dataset, noise: OfConfig) -> ClassifierConfig:
-    """The config with what the data and the noise are: shape, levels, classes and γ.
+    """Return the config with the shape, levels and classes of the data and the γ of the noise filled in.
 
-    Raises `InputError`, which names the data's place by `where`, for data without labels, and for a config that asks
-    for others.
+    Raises `InputError` for data without labels, and for a config that contradicts the data or the noise; `where` names
+    their origin in the message.
     """
     info = dataset.info
     check_labels(dataset, where)
@@ -122,10 +126,11 @@ def resolve(config: ClassifierConfig, where: str, dataset: Dataset, noise: OfCon
 
 
 def check_labels(dataset: Dataset, where: str) -> None:
-    """Raises `InputError`, which begins with `where`, for data without labels, of which there is no classifier."""
+    """Raise `InputError`, beginning with `where`, for data without labels, which no classifier can be trained on."""
     info = dataset.info
     if info.classes is None or any("label" not in split[0] for split in (dataset.train, dataset.test)):
         why = next(
-            (note for note in info.notes if note.startswith(NO_LABELS)), NO_LABELS + "needed is one for each image"
+            (note for note in info.notes if note.startswith(NO_LABELS)),
+            NO_LABELS + "a classifier needs one for each image",
         )
         raise InputError(f"{where}: its data, {info.name!r}, have {why}")

@@ -1,4 +1,4 @@
-"""`train_clip`: an image–text model on a run's noisy images, by the training loop of all tasks."""
+"""`train_clip`: train an image–text model on a run's noisy images, with the training loop of every other task."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,11 +35,14 @@ from vdm.training.contrastive import Contrastive
 
 TITLE = "Image–text model on noisy images"
 COMPARED = 256
-"""Images of other data that are looked for among those of the run."""
+"""Number of training images of another data set that are looked up among the run's own."""
 
 
 def default_config(path: Path) -> ImageTextConfig:
-    """Of an image–text model for the run in `path`: on its data, with its seed. Raises `InputError` for no run."""
+    """Return the config of an image–text model with the data and seed of the run in `path`.
+
+    Raises `InputError` if there is no run.
+    """
     of_run, data = data_of(path)
     return ImageTextConfig(seed=of_run.seed, imports=of_run.imports, data=data)
 
@@ -54,18 +57,18 @@ def train_clip(
     hooks: Sequence[Hook] | None = None,
     console: Console | None = None,
 ) -> Retrieval:
-    """Trains, or goes on training, an image–text model on the noisy images of the run in `path`; returns its final
-    evaluation.
+    """Train, or resume, an image–text model on the noisy images of the run in `path`, and return its final evaluation.
 
         retrieval = train_clip("runs/digits")
         print(retrieval.image_to_text.uniform, retrieval.image_to_text.clean)
 
-    Images, captions, their split and their noise are the run's: γ(t) is that of its averaged variables at a checkpoint,
-    held fixed. A run whose data have no captions needs a config whose `data.name` has the same images with captions.
-    `workdir` is the model's own folder, by default `clip` in that of the run; `config` is by default
-    `default_config(path)`. `dataset`, `model` and `hooks` are as of `train_classifier`.
+    The model sees the run's images, captions, split and noise: γ(t) is that of the run's averaged variables at a
+    checkpoint, held fixed. For a run whose data have no captions, set `config.data.name` to a data set that has the
+    same images with captions. `workdir` is the model's own folder, by default `clip` in the run's folder; `config` is
+    `default_config(path)` by default. `dataset`, `model` and `hooks` are those of `train_classifier`.
 
-    Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
+    Raises `InputError` for bad input, `NonFiniteError` with the step and the term that is not finite, and `Stopped`
+    after SIGTERM or Ctrl-C.
     """
     # Nothing is written before all input has been checked.
     path = Path(path)
@@ -90,7 +93,7 @@ def train_clip(
 
 
 def standard() -> list[Hook]:
-    """What is done beside the steps: log, evaluate, plot, save."""
+    """Return the default hooks: log, evaluate, plot, save."""
     return on_noise.standard(PlotByNoise("Contrastive loss", "retrieval", _draw))
 
 
@@ -101,16 +104,16 @@ def _draw(path: Path, result: Retrieval) -> None:
 
 
 def resolve(config: ImageTextConfig, where: str, dataset: Dataset, noise: OfConfig) -> ImageTextConfig:
-    """The config with what the data and the noise are: shape, levels, captions and γ.
+    """Return the config with the shape, levels and captions of the data and the γ of the noise filled in.
 
-    Raises `InputError`, which names the data's place by `where`, for data without captions, or with fewer than two
-    among their test images, and for a config that asks for others.
+    Raises `InputError` for data without captions, or with fewer than two different ones in the test split, and for a
+    config that contradicts the data or the noise; `where` names their origin in the message.
     """
     info, text = dataset.info, dataset.text
     if text is None:
         raise InputError(
-            f"{where}: {info.name!r} has no captions; must have them, or be given another name of the same images, "
-            "with captions: --config.data.name"
+            f"{where}: {info.name!r} has no captions; must have them, or --config.data.name must name the same images "
+            "with captions"
         )
     if parts.canonical("text", config.data.text) != text.name:
         raise InputError(f"config.data.text={config.data.text!r}: must be {text.name!r}, as {where} has it")
@@ -126,7 +129,7 @@ def resolve(config: ImageTextConfig, where: str, dataset: Dataset, noise: OfConf
 
 
 def check_images(own: Run, dataset: Dataset, progress: Progress) -> None:
-    """Raises `InputError` for data that are not the run's own, and not captions of the run's training images either."""
+    """Raise `InputError` for data that are neither the run's own nor captions of the run's training images."""
     there, info = read_record(own.path).get("data", {}), dataset.info
     if info.name == there.get("name"):
         if differing := differing_data(there, info.to_dict()):
@@ -142,5 +145,5 @@ def check_images(own: Run, dataset: Dataset, progress: Progress) -> None:
 
 
 def _digests(source: Source, indices: Sequence[int]) -> Iterator[int]:
-    """A number for each of these images: the same of the same."""
+    """Yield a hash of each of these images."""
     return (hash(np.asarray(source[index]["image"]).tobytes()) for index in indices)

@@ -1,4 +1,4 @@
-"""The coders of a run, one a device, and whose the time was that they take."""
+"""A run's lossless coders, one per device, and a stopwatch that separates their time from the network's."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from vdm.runs.open import Run, open_run
 
 
 def opened(path: Path, checkpoint: str) -> Run:
-    """The run, on the first of this process's devices. Raises `InputError` for a model of what cannot be coded."""
+    """Open a run on this process's first device. Raises `InputError` for a model of real numbers."""
     parallel.setup()
     compilation.keep()
     run = open_run(path, checkpoint, kind=Config, mesh=parallel.make_mesh(1))
@@ -27,7 +27,10 @@ def opened(path: Path, checkpoint: str) -> Run:
 
 
 def coders(run: Run, num_steps: int, batch_size: int, bins: float, most: int) -> list[Chain]:
-    """The model's T-step chain on each device of this process, on `most` of them. Raises `InputError` for other T."""
+    """Return the model's chain of `num_steps` steps on each device of this process, `most` of them at most.
+
+    Raises `InputError` for a T that the model was not trained for, and for a model conditioned on more than labels.
+    """
     devices = jax.local_devices()[: max(most, 1)]
     try:
         return [chain_of(run.model, run.variables, num_steps, batch_size, bins, device=device) for device in devices]
@@ -39,7 +42,7 @@ def coders(run: Run, num_steps: int, batch_size: int, bins: float, most: int) ->
 
 
 class Stopwatch:
-    """Seconds that coders take, of all threads together, and those of them that their networks take.
+    """Measure the seconds spent coding, summed over threads, and how many of them the networks take.
 
     with watch():
         encode_chunk(chain, images)
@@ -58,5 +61,5 @@ class Stopwatch:
 
     @property
     def share(self) -> float:
-        """Of the time, what was the coder's own."""
+        """Fraction of the time that the coders took themselves, without their networks."""
         return 1 - sum(self._network) / sum(self._all) if self._all else 0.0

@@ -1,4 +1,4 @@
-"""What the programs share: flags, the config, help, and errors as one line with exit status 2."""
+"""What all commands share: flags, the config, help, and errors as one line with exit status 2."""
 
 import argparse
 import difflib
@@ -26,54 +26,54 @@ from vdm.runs.records import read_config
 
 Program = Callable[[], None]
 Given = dict[str, str]
-"""The command line's flags by name, before they are parsed."""
+"""Values of the flags on the command line by name, before they are parsed."""
 
 HELP, HELP_FULL = ("--help", "-help", "-h", "--helpshort", "-helpshort"), ("--helpfull", "-helpfull")
 COMMON = ("config", "workdir", "import")
-"""Flags of every program with a config."""
+"""Flags of every command that takes a config."""
 
 HELP_WIDTH = 100
-"""Columns of a text of help."""
+"""Width of help texts in columns."""
 
 
 class Own(NamedTuple):
-    """A config of another class than `Config`, which a program makes of the flags given; there are no files of it."""
+    """A config that a command builds from the flags given, of a class that no config file makes."""
 
     kind: type
     make: Callable[[Given], tuple[Any, str]]
-    """The config, and the default of --workdir."""
+    """Build the config, and the default of --workdir, from the flags given."""
     workdir: str
-    """That default in words."""
+    """The default of --workdir as the help describes it."""
 
 
 _default: dict[str, str] = {}
-"""Of --workdir, by --config."""
+"""Default of --workdir, once the command line is parsed."""
 
 
 class Interface(NamedTuple):
-    """What a command takes."""
+    """Flags and arguments that a command takes."""
 
     parser: argparse.ArgumentParser | None = None
-    """Of a command without a config."""
+    """Parser of a command without a config; None for one with a config."""
     define: Callable[[], None] | None = None
-    """Makes the flags of a command with one, beside `COMMON`."""
+    """Defines the flags, other than `COMMON`, of a command with a config."""
     kinds: tuple[type, ...] = ()
-    """Classes that its config may be of."""
+    """Classes that its config may have."""
     comparison: Callable[[Given], type] | None = None
-    """The class of its second dataclass, by the flags given."""
+    """Returns the class of its second dataclass for the flags given."""
     own: bool = False
-    """Whether its config comes of no file."""
+    """Whether the command builds its config itself (`Own`), so that no file makes it."""
 
 
 class _Found(BaseException):
-    """Ends a command that `interface` has started."""
+    """Ends a command that `interface` started."""
 
 
 _observers: list[Callable[[Interface], None]] = []
 
 
 def interface(main: Callable[[], Any]) -> Interface:
-    """What a command takes, by its `main`: that is started, and ends where it would read its command line."""
+    """Return what a command takes: start its `main`, and end it where it would parse its command line."""
     found: list[Interface] = []
     _observers.append(found.append)
     try:
@@ -92,7 +92,7 @@ def _observed(found: Interface) -> None:
 
 
 def config() -> Any:
-    """The config as given on the command line, a `Config` unless the program has its `Own`.
+    """Return the config as changed by the command line: a `Config` unless the command names other classes.
 
     Raises `InputError` for values that no run could use.
     """
@@ -102,22 +102,22 @@ def config() -> Any:
 
 
 def comparison() -> Any:
-    """The second dataclass of a program that has one (see `run`). Raises `InputError` for values beyond limits."""
+    """Return the second dataclass of a command that has one, see `run`. Raises `InputError` for values out of range."""
     value = flags.FLAGS.comparison
     settings.check(value, "comparison")
     return value
 
 
 def define_processes() -> None:
-    """Flags of a program that several processes may run together: see `vdm.parallel.setup`."""
-    where = "Several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
+    """Define the flags of a command that several processes may run together: see `vdm.parallel.setup`."""
+    where = "With several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
     flags.DEFINE_string("coordinator", None, where)
     flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
-    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: index of this process, from 0.")
 
 
 def start() -> Console:
-    """Sets up devices and processes, and returns the console of this one: only the first prints."""
+    """Set up devices and processes, and return this process's console; only that of the first process prints."""
     given = flags.FLAGS
     parallel.setup(coordinator=given.coordinator, num_processes=given.num_processes, process_id=given.process_id)
     compilation.keep()
@@ -125,9 +125,9 @@ def start() -> Console:
 
 
 def given(define: Callable[[], None], taken: Sequence[str] | None) -> Any:
-    """The flags' values by name. Raises `InputError` for one of those that `define` made, given and not `taken`.
+    """Return the flags' values by name.
 
-    With None all are.
+    Raises `InputError` if a flag defined by `define` is given but is not among those `taken`; None takes all.
     """
     values = flags.FLAGS
     for flag in values.flags_by_module_dict().get(define.__module__, []):
@@ -137,17 +137,17 @@ def given(define: Callable[[], None], taken: Sequence[str] | None) -> Any:
 
 
 def workdir() -> Path:
-    """--workdir, or runs/NAME for the config configs/NAME.py."""
+    """Return --workdir, by default runs/NAME for the config configs/NAME.py."""
     return Path(flags.FLAGS.workdir or _default["workdir"])
 
 
 def define_out(name: str) -> None:
-    """The flag --out of a program that leaves `name`, its results, in a run that it only reads."""
-    flags.DEFINE_string("out", None, f"Folder to write {name} to; then nothing is written to --workdir.")
+    """Define --out for a command that otherwise writes its results, `name`, into the folder of a run."""
+    flags.DEFINE_string("out", None, f"Folder to write {name} to, instead of --workdir.")
 
 
 def out() -> Path | None:
-    """--out. Raises `InputError` for the empty one."""
+    """Return --out, or None. Raises `InputError` if it is empty."""
     given = flags.FLAGS.out
     if given == "":
         raise InputError("--out=: must name a folder")
@@ -163,14 +163,14 @@ def run(
     own: Own | None = None,
     kinds: Sequence[type] = (Config,),
 ) -> int:
-    """Defines flags, parses the command line and runs `program`; returns the exit status.
+    """Define flags, parse the command line and run `program`; return the exit status.
 
-    Without a default config, the config is that of the run in --workdir; of a program with a flag --run, where that is
-    given, that of the run there. `comparison` is for a program with a second dataclass, which --comparison.FIELD=VALUE
-    changes and a config file's `get_comparison()` makes: which one it is, by the flags given. `kinds` are the classes
-    that the config may be of; `own` is for a program whose config is of none that there are files or runs of.
+    Without a default config, the config is that of the run in --workdir. A command that defines --run takes the config
+    of that run wherever the flag is given. `comparison` is for a command with a second dataclass, which a config file's
+    `get_comparison()` makes and --comparison.FIELD=VALUE changes; it returns the class for the flags given. `kinds` are
+    the classes that the config may have; `own` is for a command that builds its config itself.
 
-    Raises `InputError` for bad input, and what else `vdm.programs.process` makes one line of.
+    Raises `InputError` for bad input, and other errors that `vdm.programs.process` prints as one line.
     """
     _observed(Interface(None, define, tuple(kinds) if own is None else (own.kind,), comparison, own is not None))
     define()
@@ -185,19 +185,22 @@ def run(
         if isinstance(error, InputError) or not is_disk_full(error):
             raise
         folder = f"--out={flags.FLAGS.out}" if flags.FLAGS.get_flag_value("out", None) else f"--workdir={workdir()}"
-        raise InputError(f"{folder}: the disk is full; with room on it, run the same command to go on") from error
+        raise InputError(f"{folder}: the disk is full; make room and run the same command to go on") from error
     return 0
 
 
 class Parser(argparse.ArgumentParser):
-    """Of the commands without a config, `python -m vdm.…`: --help has the first paragraph of the description, its first
-    example and the arguments, --helpfull the whole description; errors are as of `run`."""
+    """Parser of the commands without a config.
+
+    --help prints the first paragraph of the description, its first example and the arguments; --helpfull prints the
+    whole description. Errors are one line on stderr with exit status 2, as for `run`.
+    """
 
     def __init__(self, prog: str, description: str | None):
         def formatter(prog: str) -> argparse.HelpFormatter:
             return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=HELP_WIDTH)
 
-        # By the name that it was called by; actions of `vdm NAME` have theirs.
+        # Named as the user called it; actions of `vdm NAME` have names of their own.
         called = sys.argv[0] if sys.argv[0].startswith("vdm ") and not prog.startswith("vdm ") else prog
         super().__init__(prog=called, formatter_class=formatter, allow_abbrev=False, add_help=False)
         self._full = inspect.cleandoc(description or "").replace(prog, called)
@@ -209,7 +212,7 @@ class Parser(argparse.ArgumentParser):
             self.register("type", kind, _argument(read))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Also heeds --helpfull, before any argument is found missing."""
+        """Parse, but print the full help first if --helpfull is given, even if required arguments are missing."""
         _observed(Interface(self))
         if any(argument in HELP_FULL for argument in (sys.argv[1:] if args is None else args)):
             self.description = self._full
@@ -223,7 +226,7 @@ class Parser(argparse.ArgumentParser):
 
     @contextmanager
     def one_line(self) -> Iterator[None]:
-        """What is wrong with input and files, raised within, as `error`."""
+        """Turn an `InputError` or `OSError` raised within into one line on stderr and exit status 2."""
         try:
             yield
         except InputError as error:
@@ -233,7 +236,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A reader as argparse wants it."""
+    """Wrap a reader so that its ValueError becomes an error of argparse."""
 
     def argument(text: str) -> Any:
         try:
@@ -274,7 +277,7 @@ def _parse(
     folder = given.get("run", given.get("workdir", "runs/digits"))
     if own is not None:
         if "config" in given:
-            raise InputError("--config: is made of the run in --run; single fields are --config.FIELD=VALUE")
+            raise InputError("--config: is made from the run in --run; set single fields by --config.FIELD=VALUE")
         made, _default["workdir"] = own.make(given)
         loaded = config_files.Loaded(made, None)
     elif "config" not in given and (default_config is None or ("run" in given and "run" in flags.FLAGS)):
@@ -300,14 +303,17 @@ def _parse(
 
 
 def _documented(given: Given, kinds: Sequence[type]) -> type:
-    """Whose fields the help lists: those of the config file that --config names, if it does."""
+    """Return the class whose fields the help lists: that of the config that --config names, if it is given."""
     if "config" not in given or len(kinds) == 1:
         return kinds[0]
     return type(config_files.load(config_files.find(given["config"]), kinds).config)
 
 
 def _second(made: Any, kind: type, given: Given) -> Any:
-    """What get_comparison() made; the defaults without one, or where the default config makes another kind."""
+    """Return what get_comparison() made; the defaults without one, or where the default config makes another kind.
+
+    Raises `InputError` if the file that --config names makes another kind.
+    """
     if isinstance(made, kind):
         return made
     if made is not None and "config" in given:
@@ -317,22 +323,22 @@ def _second(made: Any, kind: type, given: Given) -> Any:
 
 
 def _define(flag: str, value: Any, given: Given, argv: list[str]) -> list[str]:
-    """Makes a flag of a dataclass, whose fields --FLAG.FIELD=VALUE change; returns what is left of the command line."""
+    """Define --FLAG.FIELD=VALUE for the fields of a dataclass; return the rest of the command line."""
     for field in settings.settings(value):
         name = f"{flag}.{field.name}"
         _check_number(name, given.get(name, ""), field.annotation)
-        # Which ml_collections has no way to say.
+        # ml_collections has no syntax for None.
         if given.get(name) == "None" and takes_none(field.annotation):
             group, _, last = field.name.rpartition(".")
             setattr(getattr(value, group) if group else value, last, None)
             argv = _without(argv, name)
-    # Reads the overrides from argv already here.
+    # This call already reads the overrides from argv.
     config_flags.DEFINE_config_dataclass(flag, value, sys_argv=argv)
     return argv
 
 
 def _without(argv: list[str], name: str) -> list[str]:
-    """The command line without the flag --NAME=VALUE or --NAME VALUE."""
+    """Return the command line without the flag --NAME=VALUE or --NAME VALUE."""
     kept, words = [], iter(argv)
     for word in words:
         if word.startswith("-") and word.lstrip("-") == name:
@@ -343,9 +349,9 @@ def _without(argv: list[str], name: str) -> list[str]:
 
 
 def _check_paths_and_numbers(given: Given) -> None:
-    """Raises `InputError` for flags without a name of a folder, or with other numbers than `vdm.reading` takes.
+    """Raise `InputError` for an empty folder name, and for a number that `vdm.reading` does not accept.
 
-    absl and ml_collections read "1_000" and "１", too, and an empty path is the current folder.
+    absl and ml_collections would also read "1_000" and "１", and an empty path would be the current folder.
     """
     for name in ("workdir", "run"):
         if given.get(name) == "":
@@ -360,7 +366,7 @@ def _check_paths_and_numbers(given: Given) -> None:
 def _check_number(flag: str, text: str, annotation: Any) -> None:
     of = kinds(annotation)
     read = reading.number if float in of else reading.whole if int in of else None
-    # Without a value is for absl to say.
+    # absl itself reports a flag without a value.
     if read is None or not text or (text == "None" and takes_none(annotation)):
         return
     try:
@@ -381,12 +387,12 @@ def _check_fields(given: Given, flag: str, kind: type) -> None:
 
 
 def _is_flag(argument: str) -> bool:
-    """Or else a value, which may be a negative number."""
+    """Tell a flag from a value, which may be a negative number."""
     return re.match(r"-(?![.0-9])", argument) is not None
 
 
 def _given(arguments: list[str]) -> dict[str, str]:
-    """Flags by name, from --name=value and from --name value."""
+    """Return the flags' values by name, from --name=value and from --name value."""
     given = {}
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if _is_flag(argument):
@@ -404,19 +410,19 @@ def _near(name: str, fields: list[str]) -> list[str]:
 
 
 def program_name(program: str) -> str:
-    """How a program is called: `vdm train`, or `python train.py`."""
+    """Return how the program was called: `vdm train`, or `python train.py`."""
     return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
 
 
 def _brief(description: str) -> tuple[str, str]:
-    """A description's first paragraph, and the first of its examples: lines that begin with a command."""
+    """Return the first paragraph of a description and its first example, a line that begins with a command."""
     first = textwrap.fill(description.split("\n\n", maxsplit=1)[0], HELP_WIDTH)
     lines = (line.strip() for line in description.splitlines())
     return first, next((line for line in lines if line.startswith(("vdm ", "python "))), "")
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Names, and beside them their texts, broken into lines; those that a text has of its own are kept."""
+    """Return lines with names on the left and their texts, wrapped, on the right; a text's own line breaks are kept."""
     width = max(len(name) for name, _ in rows) + 4
     lines = []
     for name, text in rows:
@@ -436,9 +442,9 @@ def _help(
     own: Own | None = None,
     documented: type = Config,
 ) -> str:
-    """The flags with one example, or all there is to say, with the fields of the dataclasses."""
+    """Return the short help, the flags with one example, or the full one, which also lists the dataclasses' fields."""
     called = program_name(program)
-    # As it is called, in the examples too; there is no docstring with python -OO.
+    # The examples, too, call it as the user did; with python -OO there is no docstring.
     description = inspect.cleandoc(description or "").replace(
         f"vdm {re.split('[ /]', program)[-1].removesuffix('.py')} ", f"{called} "
     )
@@ -453,16 +459,16 @@ def _help(
     if own is not None:
         rows[:2] = [("--workdir", f"Folder that it is trained in (default: {own.workdir}).")]
     by_module = flags.FLAGS.flags_by_module_dict()
-    # The program's own, and those of `define_processes`. What there is to choose from, a line each, is the fuller help.
+    # The command's own flags, and those of `define_processes`. Only the full help lists the choices, one per line.
     defined = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
     rows += [(f"--{flag.name}", flag.help) for flag in defined]
     first_kind = documented if own is None else own.kind
     kinds = [(flag, kind) for flag, kind in (("config", first_kind), ("comparison", second)) if kind is not None]
     if not full:
         fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
-        # What absl adds of a flag that may be given again begins with a semicolon.
+        # What absl appends to the help of a repeatable flag begins with a semicolon.
         rows = [(name, text.splitlines()[0].removesuffix(";")) for name, text in rows]
-        rows.append(("--helpfull", f"Say more, and list the fields that {fields} set{'s' * (len(kinds) == 1)}."))
+        rows.append(("--helpfull", f"Print the full help, with the fields that {fields} set{'s' * (len(kinds) == 1)}."))
         return "\n".join(
             [first, "", f"usage:   {called} [flags]", f"example: {example}", "", "flags:", *_columns(rows)]
         )

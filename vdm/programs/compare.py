@@ -1,4 +1,4 @@
-"""compare.py: runs or samplers side by side, by one of the modes of `vdm.comparisons`."""
+"""`vdm compare`: compare runs, or what one run does, by one of the modes of `vdm.comparisons`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +26,9 @@ def compare(
     run: Path | None = None,
     checkpoint: str = "latest",
 ) -> str:
-    """Does what is not done yet of a comparison, and returns its Markdown tables.
+    """Do the parts of a comparison that are not done yet, and return its Markdown tables.
 
-    `run` and `checkpoint` are for a mode of a trained run alone. Raises `InputError` for bad input.
+    `run` and `checkpoint` are only for modes that compare what one trained run does. Raises `InputError` for bad input.
     """
 
     def train_one(config: Any, folder: Path, dataset: Dataset, on_log: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""Compiled programs kept from one process to the next, for GPUs and TPUs."""
+"""A cache of compiled programs on disk, from one process to the next, for GPUs and TPUs."""
 
 import importlib.util
 import os
@@ -10,23 +10,23 @@ import jax
 from vdm.files import cache_folder
 
 MAX_BYTES = 4 << 30
-"""Of the folder; what was used last longest ago goes first."""
+"""Size limit of the cache folder; beyond it, the least recently used programs are deleted."""
 
 
 def keep() -> None:
-    """Keeps programs in the user's cache folder from now on, unless JAX_COMPILATION_CACHE_DIR says where.
+    """Cache compiled programs in the user's cache folder from now on, unless JAX_COMPILATION_CACHE_DIR names another.
 
-    To be called when devices may be touched, before anything is compiled. Not on a CPU: its programs are for the very
-    instruction set, which jax's key does not tell, so that those of a home that machines share may be refused with
-    warnings, or end in SIGILL; and they compile in seconds. Nothing is kept where there is no such folder, none can be
-    made, or JAX_ENABLE_COMPILATION_CACHE=0 says so.
+    Call it once devices may be touched, before anything is compiled. It does nothing on a CPU, where compiling takes
+    seconds: programs for a CPU depend on its exact instruction set, which is not part of jax's cache key, so in a home
+    folder shared by several machines they may be refused with warnings or crash with SIGILL. It also does nothing if
+    there is no cache folder and none can be made, or if JAX_ENABLE_COMPILATION_CACHE=0.
     """
     settings = jax.config.values
     given = settings["jax_compilation_cache_dir"] is not None or not settings["jax_enable_compilation_cache"]
     if given or jax.default_backend() == "cpu":
         return
     folder = cache_folder("programs")
-    # jax needs filelock for a limit.
+    # jax needs filelock to limit the size.
     if folder is None or importlib.util.find_spec("filelock") is None:
         return
     if "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ:
@@ -36,7 +36,7 @@ def keep() -> None:
 
 @contextmanager
 def counted_hits() -> Iterator[list[str]]:
-    """Grows by one for each program that comes from the cache instead of the compiler."""
+    """Yield a list that grows by one for each program loaded from the cache instead of compiled."""
     hits: list[str] = []
 
     def listen(event: str, **_: str | int) -> None:

@@ -1,7 +1,7 @@
-"""What a shell may complete after `vdm`: commands, flags, names of configs, fields of configs and their values.
+"""Shell completion of `vdm`: commands, flags, names of configs, fields of configs and their values.
 
-What there is, a table, is found by importing the commands, which takes seconds: it is kept in the user's cache folder
-until a file of the package changes. With it, completing imports nothing that takes long.
+The table of what can be completed is built by importing all commands, which takes seconds. It is kept in the user's
+cache folder until a file of the package changes, so that completion itself imports nothing slow.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from vdm import files, reading
 from vdm.errors import InputError
 
 COMPLETE = "complete"
-"""The command that the scripts call; --help does not list it."""
+"""The command that the shell scripts call; --help does not list it."""
 
 BASH = """# bash: eval "$(vdm completion bash)"
 _vdm() {
@@ -55,7 +55,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def completions(line: str, table: Mapping[str, Any]) -> list[str]:
-    """What the last word of a command line, up to the cursor, may become; one that is complete ends in a space.
+    """Return the completions of the last word of a command line, cut at the cursor; a complete word ends in a space.
 
     The table is {"commands": {name: {"flags", "words", "kinds", "actions"}}, "fields": {kind: {field: values}},
     "configs": names}.
@@ -82,7 +82,7 @@ def completions(line: str, table: Mapping[str, Any]) -> list[str]:
 
 
 def read_table() -> dict[str, Any]:
-    """The table of this version of the package: the kept one, or a new one, made in a process of its own."""
+    """Return the table for the package's present files: from the cache, or built in a process of its own."""
     folder = files.cache_folder("completion")
     if folder is None:
         return _made()
@@ -104,7 +104,7 @@ def _made() -> dict[str, Any]:
 
 
 def _version() -> str:
-    """Of the files of the package, by when they were written and how long they are."""
+    """Return a digest of the package's files, by their modification times and sizes."""
     package = Path(vdm.__file__).parent
     # A checkout has the configs beside the package.
     paths = [*package.rglob("*.py"), *(package.parent / "configs").glob("*.py")]
@@ -114,7 +114,7 @@ def _version() -> str:
 
 
 def _command(commands: Mapping[str, Any], words: list[str]) -> Any:
-    """What the command before the word takes; of a command with actions, the action's where it is there."""
+    """Return what the command takes, or, of a command with actions, what the action named after it takes."""
     command = commands.get(words[0])
     if command is not None and len(words) > 1 and words[1] in command.get("actions", {}):
         return command["actions"][words[1]]
@@ -122,7 +122,7 @@ def _command(commands: Mapping[str, Any], words: list[str]) -> Any:
 
 
 def _fields(table: Mapping[str, Any], command: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Values by --config.FIELD, of all classes that the config may be of."""
+    """Return the values by --config.FIELD, for all classes that the config may have."""
     return {f"--{name}": values for kind in command["kinds"] for name, values in table["fields"][kind].items()}
 
 
@@ -131,7 +131,7 @@ def _values(table: Mapping[str, Any], command: Mapping[str, Any], flag: str) -> 
 
 
 def _next(word: str, fields: Iterable[str]) -> set[str]:
-    """The fields up to the next dot."""
+    """Return the fields that begin with the word, cut after the next dot."""
     found = set()
     for field in fields:
         if field.startswith(word):

@@ -1,4 +1,4 @@
-"""The table that completion reads: every command's flags, and the fields of the configs with their values."""
+"""Build the table for shell completion: every command's flags, and the fields of the configs with their values."""
 
 import importlib
 import json
@@ -15,11 +15,11 @@ from vdm.programs.command_line import COMMON, Interface, interface
 from vdm.programs.main import COMMANDS
 
 Flags = dict[str, list[str] | None]
-"""Values by --name, as far as there are few; None for a flag that takes none."""
+"""Values by --name: a list, empty unless the choices are known, or None for a flag that takes no value."""
 
 
 def table() -> dict[str, Any]:
-    """As `completion.completions` takes it."""
+    """Return the table that `completion.completions` takes."""
     kinds: dict[str, tuple[str, type]] = {}
     commands = {name: _command(importlib.import_module(module).main, kinds) for name, (module, _) in COMMANDS.items()}
     fields = {
@@ -46,7 +46,7 @@ def _action(main: Callable[..., Any], word: str) -> dict[str, Any]:
 
 
 def _of_parser(found: Interface) -> tuple[list[str], Flags]:
-    """Words that may stand alone, and flags."""
+    """Return the choices of positional arguments, and the flags."""
     words: list[str] = []
     of_parser: Flags = {}
     for action in found.parser._actions if found.parser else ():
@@ -58,7 +58,7 @@ def _of_parser(found: Interface) -> tuple[list[str], Flags]:
 
 
 def _defined(found: Interface) -> Flags:
-    """What `define` makes of flags, which are then gone again, and what every command with a config has."""
+    """Return the flags that `define` defines, which are deleted again, and those of every command with a config."""
     before = set(flags.FLAGS)
     named: Flags = {f"--{name}": [] for name in COMMON if not (found.own and name == "config")}
     try:
@@ -74,12 +74,12 @@ def _defined(found: Interface) -> Flags:
 
 
 def _modules(found: Interface) -> tuple[str, ...]:
-    """Those that define flags of ours: libraries do it too, when they are imported."""
+    """Return the modules that define this package's flags; libraries also define some when they are imported."""
     return (command_line.__name__, *([] if found.define is None else [found.define.__module__]))
 
 
 def _kinds(found: Interface, kinds: dict[str, tuple[str, type]]) -> list[str]:
-    """Names of the dataclasses of its fields, kept in `kinds` with the flag before the dot."""
+    """Return the names of the dataclasses whose fields it takes; add each to `kinds`, with the flag before the dot."""
     classes = [("config", kind) for kind in found.kinds]
     if found.comparison is not None:
         classes += [("comparison", modes.load(mode).settings) for mode in modes.MODES]
@@ -95,7 +95,7 @@ def _field_values(field: settings.Setting) -> list[str]:
 
 
 def main() -> None:
-    """Prints it as JSON."""
+    """Print the table as JSON."""
     sys.argv = ["vdm"]
     json.dump(table(), sys.stdout)
 

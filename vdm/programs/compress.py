@@ -1,4 +1,4 @@
-"""`vdm compress` at work: chunks of images coded on every device, kept as they are made, and put together."""
+"""`vdm compress`: code chunks of images on every device, keep finished chunks, and join them into one file."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -23,19 +23,19 @@ from vdm.runs.open import Run
 
 
 class Work(NamedTuple):
-    """What one session did."""
+    """What this session coded, and how long it took."""
 
     images: int
-    """Without those that an earlier one had done."""
+    """Images coded in this session, not in an interrupted one before."""
     seconds: float
     coders: float
-    """The share of them that was not the network's."""
+    """Fraction of the time spent in the coders, outside the network."""
 
 
 def compress(run: Run, given: Given, out: Path, num_steps: int, batch_size: int, chunk: int, console: Console) -> None:
-    """The images as the file `out`, which is whole or not there; finished chunks wait in FILE.partial until it is.
+    """Compress the images into the file `out`, which appears only when it is complete.
 
-    Raises `InputError` for a full disk, too, and then keeps them.
+    Finished chunks wait in FILE.partial until then. They are kept if the disk is full, which raises `InputError`.
     """
     num, model = len(given), run.model
     chunk = min(chunk, num)
@@ -68,14 +68,14 @@ def compress(run: Run, given: Given, out: Path, num_steps: int, batch_size: int,
         if not is_disk_full(error):
             raise
         raise InputError(
-            f"--out={out}: the disk is full; finished chunks are kept in {out.name}.partial; with room on it, run the "
-            "same command again to go on"
+            f"--out={out}: the disk is full; finished chunks are kept in {out.name}.partial; make room and run the "
+            "same command to go on"
         ) from error
     console.print(_summary(header, out, size, len(front(header, entries)), done, work))
 
 
 def _chunks(run: Run, given: Given, header: Header, partial: Partial, console: Console) -> tuple[dict[int, Kept], Work]:
-    """Every chunk by its number; those of an earlier session are not coded again."""
+    """Return every chunk by its number, and this session's work; chunks of an earlier session are not coded again."""
     done = {}
     for k in range(header.num_chunks) if any(partial.folder.glob("chunk_*.npz")) else ():
         images, labels, _ = given(header.numbers(k))
@@ -83,7 +83,7 @@ def _chunks(run: Run, given: Given, header: Header, partial: Partial, console: C
             done[k] = kept
     missing = [k for k in range(header.num_chunks) if k not in done]
     if done:
-        console.print(f"{partial.folder}: has {len(done)} of {header.num_chunks} chunks; goes on")
+        console.print(f"{partial.folder}: has {len(done)} of {header.num_chunks} chunks already; going on from there")
     chains = coders(run, header.T, header.batch_size, header.bins, len(missing)) if missing else []
     watch, start = Stopwatch(chains), time.perf_counter()
 
@@ -99,7 +99,7 @@ def _chunks(run: Run, given: Given, header: Header, partial: Partial, console: C
 
     with _told(console, header) as tell:
         tell(done)
-        # Read in this thread, as sources may know of one only.
+        # Images are read in this thread: a source need not be thread-safe.
         for k, coded, kept in in_order(work, chains, ((k, given(header.numbers(k))) for k in missing)):
             partial.keep(k, coded, kept)
             done[k] = kept
@@ -109,15 +109,15 @@ def _chunks(run: Run, given: Given, header: Header, partial: Partial, console: C
 
 
 class Tell(Protocol):
-    """Says what is done."""
+    """Reports progress."""
 
     def __call__(self, done: Mapping[int, Kept]) -> None:
-        """By now, all chunks so far."""
+        """Report the chunks finished so far."""
 
 
 @contextmanager
 def _told(console: Console, header: Header) -> Iterator[Tell]:
-    """Progress: images, bits/dim so far, time left; elsewhere than on a terminal as a line now and then."""
+    """Yield what reports images done, bits/dim so far and time left; without a terminal, as a line now and then."""
     start = said = time.monotonic()
     first: int | None = None
 
@@ -140,7 +140,7 @@ def _told(console: Console, header: Header) -> Iterator[Tell]:
 
 
 def _summary(header: Header, out: Path, size: int, of_front: int, done: Mapping[int, Kept], work: Work) -> str:
-    """One line: bytes, rates, images that are stored without the model, images/s, and the coder's share of the time."""
+    """Return one line: bytes, rates, images stored without the model, images/s, and the coder's share of the time."""
     seeds, coded, bits = (sum(getattr(kept, name) for kept in done.values()) for name in ("seeds", "images", "bits"))
     net = f"net rate {bits / (coded * header.num_dims):.4f}; " if coded else ""
     pace = (

@@ -1,8 +1,8 @@
-"""Config files: found by path or by name, and read; those that come with vdm are in configs/.
+"""Find config files by path or by name, and load them; those that come with vdm are in configs/.
 
-A config file is Python with `get_config() -> Config`, or `-> PredecessorConfig`, and, for compare.py,
-`get_comparison()`; it may import others by `from configs import digits`: those in its own folder and those that come
-with vdm.
+A config file is a Python file with `get_config() -> Config`, or `-> PredecessorConfig`, and, for `vdm compare`,
+`get_comparison()`. It may import other config files, from its own folder or among those that come with vdm, by
+`from configs import digits`.
 """
 
 import difflib
@@ -20,28 +20,28 @@ from vdm.errors import InputError
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next(filter(Path.is_dir, (_PACKAGE / "configs", _PACKAGE.parent / "configs")), _PACKAGE / "configs")
-"""Those that come with vdm: a wheel has them inside the package, a checkout beside it."""
+"""Folder of the configs that come with vdm: inside the package in a wheel, beside it in a checkout."""
 
 
-# What Python says of the field in a file for an earlier version.
+# Python's error for a config file of an earlier version that sets this field.
 _OLD_DTYPE = re.compile("unexpected keyword argument 'dtype'|'NetworkConfig' object has no attribute 'dtype'")
 
 
 class Loaded(NamedTuple):
-    """What a config file makes."""
+    """What a config file returns."""
 
     config: Any
     comparison: Any
-    """Of its `get_comparison()`; None if there is none."""
+    """The value of its `get_comparison()`; None if it has none."""
 
 
 def names() -> list[str]:
-    """Of the configs that come with vdm."""
+    """Return the names of the configs that come with vdm."""
     return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
 
 
 def find(text: str) -> Path:
-    """The file that --config=`text` means. Raises `InputError` unless it is a path, or one of `names`."""
+    """Return the file that --config=`text` means. Raises `InputError` unless it is a path or one of `names`."""
     if Path(text).is_file():
         return Path(text)
     if text in names():
@@ -51,7 +51,7 @@ def find(text: str) -> Path:
 
 
 def load(path: Path, kinds: Sequence[type] = (Config,)) -> Loaded:
-    """Runs a config file. Raises `InputError` for whatever it raises, and if it makes none of these classes."""
+    """Run a config file. Raises `InputError` for whatever it raises, and for a config of none of these classes."""
     spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"--config={path}: must be a Python file, NAME.py")
@@ -73,7 +73,7 @@ def load(path: Path, kinds: Sequence[type] = (Config,)) -> Loaded:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """`configs` is a package of the files in `folder` and of those that come with vdm, whatever else has that name."""
+    """Make `configs` a package of the files in `folder` and those that come with vdm, hiding any other of that name."""
 
     def modules() -> dict[str, types.ModuleType]:
         return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "configs"}

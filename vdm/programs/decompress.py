@@ -1,4 +1,4 @@
-"""`vdm decompress` at work: chunks decoded on every device, each held against its digest, and written as they come."""
+"""`vdm decompress`: decode chunks on every device, verify each against its digest, and write its images at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,19 +23,19 @@ from vdm.runs.open import Run
 from vdm.runs.places import located, split_checkpoint
 
 MODES = {1: "grey", 3: "RGB"}
-"""By channels, what a PNG file holds."""
+"""Kinds of PNG file by their number of channels."""
 
 
 def decompress(file: Container, run: Run, out: Path, only: range, npz: bool, console: Console) -> None:
-    """The images of these numbers into the folder `out`, as PNG files or one images.npz.
+    """Write the images with the numbers `only` into the folder `out`, as PNG files or one images.npz.
 
-    Raises `InputError` if some are lost, after the others are written.
+    Raises `InputError` if some of them are lost, after all others are written.
     """
     header = file.header
     _check_model(file, run)
     for line in header.made_on.other_than(here())[:1]:
         console.print(
-            f"{file.where}: was made on another platform ({line}): tries to decode it, and verifies the images"
+            f"{file.where}: was made on another platform ({line}): it may not decode, and all images are verified"
         )
     numbers = [k for k in range(header.num_chunks) if _common(header, k, only)]
     chains = coders.coders(run, header.T, header.batch_size, header.bins, len(numbers))
@@ -62,23 +62,25 @@ def decompress(file: Container, run: Run, out: Path, only: range, npz: bool, con
     writer.finish()
     if lost:
         raise InputError(_lost(header, lost, len(numbers), done, out))
-    console.print(f"wrote {done} images to {out}; each chunk agrees with its checksum")
+    console.print(f"wrote {done} images to {out}; every chunk matches its checksum")
 
 
 def run_of(file: Container, text: str | None) -> Run:
-    """The run that a flag names, or else the file, as of the checkpoint that it was made with.
+    """Open the run that --run or else the file names, by default at the checkpoint that made the file.
 
-    Raises `InputError` if it is not there.
+    Raises `InputError` if the run does not exist.
     """
     header = file.header
     path, checkpoint = (Path(header.run), "latest") if text is None else split_checkpoint(text)
     if text is None and not located(path).is_dir():
-        raise InputError(f"{file.where}: was made by the run {printable(path)}, which is not here: give --run=RUN")
+        raise InputError(
+            f"{file.where}: was made by the run {printable(path)}, which does not exist here; give --run=RUN"
+        )
     return coders.opened(path, str(header.step) if checkpoint == "latest" else checkpoint)
 
 
 def numbers_of(text: str | None, header: Header) -> range:
-    """The images of 120-130, or of 120 alone; all of None."""
+    """Return the numbers of images that "120-130" or "120" selects; all of them for None."""
     if text is None:
         return range(header.images)
     first, dash, last = text.partition("-")
@@ -91,20 +93,20 @@ def numbers_of(text: str | None, header: Header) -> range:
 
 
 def check_pictures(file: Container) -> None:
-    """Raises `InputError` for images that PNG files do not hold as they are."""
+    """Raise `InputError` for images that PNG files cannot store: other than 1 or 3 channels."""
     shape = file.header.shape
     if len(shape) != 3 or shape[2] not in MODES:
-        raise InputError(f"{file.where}: has images of shape {shape}; a PNG file has 1 or 3 channels: give --npz")
+        raise InputError(f"{file.where}: has images of shape {shape}; a PNG file has 1 or 3 channels; give --npz")
 
 
 class Pictures:
-    """A PNG file for each image, with its values as they are: of 17 levels, 0 to 16."""
+    """Writes a PNG file for each image, with its values unchanged: 0 to 16 for 17 levels."""
 
     def __init__(self, folder: Path):
         self._folder, self._there = folder, set[str]()
 
     def write(self, decoded: Decoded, numbers: range, first: int) -> None:
-        """Images `first`, … of a chunk, whose numbers in the file these are."""
+        """Write images `first`, `first` + 1, … of a chunk; `numbers` are their numbers in the file."""
         for k, number in enumerate(numbers, start=first):
             name = self._name(decoded.names[k] if decoded.names else "", number)
             image = decoded.images[k]
@@ -112,7 +114,7 @@ class Pictures:
                 Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial, format="PNG")
 
     def _name(self, given: str, number: int) -> str:
-        """A name in the folder that nothing has yet: the image's own, or its number."""
+        """Return a file name not used yet: the image's own name or its number."""
         name = safe(given) or DEFAULT_NAME.format(number)
         if name.casefold() in self._there:
             name = f"{name.removesuffix('.png')}_{number}.png"
@@ -120,25 +122,25 @@ class Pictures:
         return name
 
     def finish(self) -> None:
-        """All is written."""
+        """Do nothing: every image is written already."""
 
 
 class Arrays:
-    """One images.npz with `images`, `label` if there are labels, and `number` if only some of the images are there."""
+    """Writes one images.npz with `images`, `label` if there are labels, and `number` if it lacks some of the images."""
 
     def __init__(self, folder: Path, num: int):
         self._path, self._num, self._parts = folder / "images.npz", num, list[Decoded]()
         self._numbers: list[int] = []
 
     def write(self, decoded: Decoded, numbers: range, first: int) -> None:
-        """As of `Pictures`; in memory until the end."""
+        """Keep the images in memory until `finish`; arguments as of `Pictures.write`."""
         part = slice(first, first + len(numbers))
         labels = None if decoded.labels is None else decoded.labels[part]
         self._parts.append(Decoded(decoded.images[part], labels))
         self._numbers += numbers
 
     def finish(self) -> None:
-        """Writes the file, if there is something to write."""
+        """Write the file, if there is something to write."""
         if not self._parts:
             return
         arrays = {"images": np.concatenate([part.images for part in self._parts])}
@@ -152,7 +154,7 @@ class Arrays:
 
 
 def safe(name: str) -> str:
-    """A name that anybody may have written as that of a PNG file in a folder: no folders, no hidden files.
+    """Turn an untrusted name into that of a PNG file, not hidden and without folders; "" if nothing of it is left.
 
     >>> safe("../../etc/.dog.jpeg"), safe("a/.."), safe("x" * 300) == "x" * 200 + ".png"
     ('dog.png', '', True)
@@ -165,7 +167,7 @@ def safe(name: str) -> str:
 
 
 def _common(header: Header, chunk: int, only: range) -> range:
-    """Which of these images are in a chunk."""
+    """Return the numbers of the images in `only` that are in a chunk."""
     numbers = header.numbers(chunk)
     return range(max(numbers.start, only.start), min(numbers.stop, only.stop))
 
@@ -179,11 +181,11 @@ def _check_model(file: Container, run: Run) -> None:
         )
     wanted = (tuple(run.model.shape), run.model.levels, classes_of(run))
     if (header.shape, header.levels, header.classes) != wanted:
-        raise InputError(f"{file.where}: its header is of other images than those of the model of {run.path}")
+        raise InputError(f"{file.where}: its header describes other images than those of the model of {run.path}")
 
 
 def _lost(header: Header, lost: Sequence[tuple[int, Damaged]], num: int, done: int, out: Path) -> str:
-    """The line on what could not be decoded, of what could be."""
+    """Return the error line: what could not be decoded, and how many other images are written."""
     ranges = [f"{header.numbers(k)[0]} to {header.numbers(k)[-1]}" for k, _ in lost]
     others = f", … ({len(lost)})" * (len(lost) > 4)
     also = f"; {len(lost)} of {num} chunks are lost: images {', '.join(ranges[:4])}{others}" * (len(lost) > 1)

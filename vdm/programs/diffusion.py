@@ -1,4 +1,4 @@
-"""What the commands do with a diffusion model: train it, evaluate it, draw samples from it."""
+"""What the commands do with a diffusion model: train it, evaluate it and draw samples from it."""
 
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ from vdm.programs.task import Task
 from vdm.runs.kinds import model_of, objective_of
 
 MODES = {
-    "ode": ("it is of continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
-    "classify": ("its bounds are the model's own, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
+    "ode": ("it is in continuous time, with --ode=DRAWS draws", ("probes", "tolerance", "images")),
+    "classify": ("its bounds are at the model's own T, with --classify=DRAWS draws", ("drop_error", "prior", "images")),
     "metrics": SCORING,
     "importance": WEIGHTING,
 }
-"""What vdm evaluate may measure in place of the bound; see `mode_of`."""
+"""What `vdm evaluate` can measure instead of the bound; see `mode_of`."""
 
 
 def task_of(config: Config, model: Model | None = None) -> Task:
-    """What is trained: the model that the config describes, or the given one."""
+    """Return the training task: the given model, or the one that the config describes, with its objective."""
     return Task(
         model=model_of(config, model),
         for_training=model_lib.for_training(config, model),
@@ -43,9 +43,9 @@ def task_of(config: Config, model: Model | None = None) -> Task:
 
 
 def samples_of(config: Config, model: Any, dataset: Dataset, console: Console) -> list[Hook]:
-    """What measures samples while training, if the config asks for it.
+    """Return the hook that measures samples during training, if the config asks for metrics.
 
-    Raises `InputError` for settings that samples could not be drawn with.
+    Raises `InputError` for settings that no samples can be drawn with.
     """
     sampling = with_steps_of(config.sampling, model.num_steps)
     ModelSampling(model, None, sampling, guides.of_text(dataset.text))
@@ -54,9 +54,9 @@ def samples_of(config: Config, model: Any, dataset: Dataset, console: Console) -
 
 
 def evaluate(config: Config, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
-    """What vdm evaluate does with these flags."""
+    """Run `vdm evaluate` with these flags."""
     if given.variance is not None and (given.T is not None or given.stderr is not None):
-        raise InputError("--variance: goes without --T and --stderr; it is of continuous time")
+        raise InputError("--variance: cannot be combined with --T or --stderr; it is in continuous time")
     mode_of(given, MODES, ("T", "stderr", "variance"), together=("importance", "T"))
     if given.metrics is not None:
         if given.num is not None:
@@ -79,7 +79,7 @@ def evaluate(config: Config, workdir: Path, console: Console, given: Any, out: P
 
 
 def sample(config: Config, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
-    """What vdm sample does with these flags."""
+    """Run `vdm sample` with these flags."""
     if given.text is not None or given.texts is not None:
         config.sampling.text = text_of(given.text, given.texts)
     for name in ("num", "sampler", "grid", "labels", "guidance", "clip", "decode", "precision"):

@@ -1,4 +1,4 @@
-"""vdm edit: given images filled in, changed from a noise level on, or led to another label."""
+"""`vdm edit`: fill in given images, redraw them from a noise level on, or lead them to another label."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,15 +21,15 @@ from vdm.programs.restore import check
 from vdm.restorations import Restoration
 
 SHOWN = 6
-"""Draws in a picture."""
+"""Number of draws at most that a picture shows of each image."""
 WHITE = 128
-"""Grey values from here on are to be filled in."""
+"""Least grey value of a mask's pixels that are filled in."""
 
 
 def inpaint(editing: Editing, images: Images, mask: Path, method: str, resize: bool = False) -> Path:
-    """Fills in what is white in a mask, the same for all images; the rest stays as it is. Returns the files' stem.
+    """Fill in the white part of a mask in each image, leaving the rest as it is; return the stem of the files written.
 
-    Raises `InputError` for a mask of another size, unless it is to be resized, and without black or white.
+    Raises `InputError` for a mask of another size, unless `resize` is set, and for one without black or without white.
     """
     shape = tuple(editing.run.model.shape)
     known = read_mask(mask, shape, resize)
@@ -39,14 +39,14 @@ def inpaint(editing: Editing, images: Images, mask: Path, method: str, resize: b
     x = editing.encoded(images)
     y = np.where(known, x, 0)
     drawn, seconds = editing.draw(restored(restoration, operator, 0.0), {"y": y}, editing.conditions(images))
-    # No pixel that is known is drawn.
+    # Known pixels are kept exactly.
     drawn = np.where(known, images.images[:, None], drawn)
     words = {"method": parts.canonical("restoration", method), "mask": digest_of(known)}
     return _write(editing, images, drawn, seconds, words, {"known": y}, {"known": known})
 
 
 def change(editing: Editing, images: Images, strength: float) -> Path:
-    """SDEdit: each image is noised at t = `strength` and drawn anew from there. Returns the files' stem."""
+    """SDEdit: noise each image to t = `strength` and redraw it from there; return the stem of the files written."""
     _check_strength(strength)
     way, condition = noised(strength), editing.conditions(images)
     drawn, seconds = editing.draw(way, {"x": editing.encoded(images)}, condition)
@@ -54,19 +54,19 @@ def change(editing: Editing, images: Images, strength: float) -> Path:
 
 
 def lead(editing: Editing, images: Images, strength: float) -> Path:
-    """DDIM up to t = `strength` with each image's own label, and down with the new one. Returns the files' stem.
+    """Invert each image by DDIM up to t = `strength` with its own label, and sample back down with the new label.
 
-    Raises `InputError` for a sampler that draws noise, which would lose the image.
+    Returns the stem of the files written. Raises `InputError` for a stochastic sampler, which would lose the image.
     """
     _check_strength(strength)
     run, settings = editing.run, editing.settings
     if not samplers.is_deterministic(parts.make("sampler", settings.sampler), jnp.linspace(2.0, -2.0, 3)):
         raise InputError(
-            f"--sampler={settings.sampler}: draws noise at every step, so that the image would be lost; must be "
+            f"--sampler={settings.sampler}: draws noise at every step, which would lose the image; must be "
             "deterministic with --invert: ddim, euler, heun, dpm_solver_pp, unipc"
         )
     if editing.draws != 1:
-        raise InputError(f"--draws={editing.draws}: with --invert nothing is drawn; must be 1")
+        raise InputError(f"--draws={editing.draws}: --invert has no randomness; must be 1")
     plain = ModelSampling(run.model, run.mesh, replace(settings, guidance="none", clip="none"))
     rows = {"x": editing.encoded(images), "own": editing.own_conditions(images) if run.model.condition else None}
     way: Way = inverted(plain, strength)
@@ -75,10 +75,10 @@ def lead(editing: Editing, images: Images, strength: float) -> Path:
 
 
 def read_mask(path: Path, shape: tuple[int, ...], resize: bool = False) -> Bool[np.ndarray, "height width channels"]:
-    """Which values of an image are known: those where a picture of its size is black, below half of white.
+    """Read a mask: True for the values of an image that are known, where the mask is black (darker than mid-grey).
 
-    Raises `InputError` for what is no picture, for another size, unless it is to be resized (by nearest pixels), and
-    without black or white.
+    Raises `InputError` for a file that is no picture, for another size than the images', unless `resize` is set (to
+    nearest pixels), and for a mask without black or without white.
     """
     if not path.is_file():
         raise InputError(f"--mask={printable(path)}: {'is not a file' if path.exists() else 'no such file'}")
@@ -101,7 +101,7 @@ def read_mask(path: Path, shape: tuple[int, ...], resize: bool = False) -> Bool[
 
 def _check_strength(strength: float) -> None:
     if not 0 <= strength <= 1:
-        raise InputError(f"--strength={strength}: must be from 0 to 1, the time t at which the image is noised")
+        raise InputError(f"--strength={strength}: must be from 0 to 1, the time t to which the image is noised")
 
 
 def _write(

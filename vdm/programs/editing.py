@@ -1,4 +1,4 @@
-"""What `vdm edit` and `vdm restore` share: run and settings, given images and their conditions, what is written."""
+"""What `vdm edit` and `vdm restore` share: the run, its settings, images with their conditions, and results."""
 
 import argparse
 import hashlib
@@ -41,30 +41,30 @@ from vdm.runs.records import versions, weights_digest
 from vdm.settings import as_word, in_file_name, recorded, shortened
 
 DRAWS = 4
-"""Of each image, by default."""
+"""Default number of draws of each image."""
 ROWS = 8
-"""Images in a picture."""
+"""Number of images that a picture shows; default of --num."""
 SETTINGS = ("steps", "sampler", "grid", "labels", "text", "guidance", "clip", "precision", "batch_size")
-"""Fields of `SamplingConfig` that have flags of their name."""
+"""Fields of `SamplingConfig` that have a flag of the same name."""
 _FLAGS = {LABEL: "labels"}
-"""That give what images may come without."""
+"""Flags for conditions that images may come without, where flag and condition differ in name."""
 
 
 class Images(NamedTuple):
-    """Images that are given, with what else is known of them."""
+    """Images to edit, with their conditions, names and origin."""
 
     images: UInt8[np.ndarray, "images height width channels"]
     batch: Mapping[str, Any]
-    """By entry: of labels, groups, … those that all images have."""
+    """The images and those other entries (labels, groups, …) that every image has, by name."""
     names: Sequence[str]
     of: Mapping[str, Any]
-    """What a record says of them."""
+    """How the record in STEM.json identifies them."""
     word: str
-    """What a file's name does."""
+    """How the files' names identify them."""
 
 
 def add_flags(parser: Parser) -> None:
-    """The flags that both commands have."""
+    """Add the flags that both commands have."""
     parser.add_argument("--run", type=Path, required=True, help="folder of the trained run, or vdm:NAME")
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--resize", action="store_true", help="make pictures fit: size, channels, levels")
@@ -72,19 +72,19 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed; draw j of image k is always the same (default: 0)")
     parser.add_argument("--steps", type=int, help="steps of the sampler (default: the run's)")
     parser.add_argument("--sampler", help=f"{', '.join(parts.names('sampler'))} (default: the run's)")
-    parser.add_argument("--grid", help="noise levels of the steps, as karras(rho=7) (default: the run's)")
-    parser.add_argument("--labels", help="labels to draw towards, in turn, as 3,7,cat (default: the images' own)")
-    parser.add_argument("--text", action="append", help="a caption to draw towards; several --text, in turn")
-    parser.add_argument("--guidance", help="guidance to the labels, as classifier_free(1.5) (default: none)")
-    parser.add_argument("--clip", help="what x̂ is kept in, as dynamic(99) (default: the run's)")
-    parser.add_argument("--precision", help="what the network computes in (default: the run's)")
-    parser.add_argument("--batch_size", type=int, help="draws a network call (default: the run's)")
+    parser.add_argument("--grid", help="noise levels of the steps, e.g. karras(rho=7) (default: the run's)")
+    parser.add_argument("--labels", help="labels to draw, used in turn, e.g. 3,7,cat (default: the images' own)")
+    parser.add_argument("--text", action="append", help="a caption to draw; repeat it to use several in turn")
+    parser.add_argument("--guidance", help="guidance to the labels, e.g. classifier_free(1.5) (default: none)")
+    parser.add_argument("--clip", help="how x̂ is clipped, e.g. dynamic(99) (default: the run's)")
+    parser.add_argument("--precision", help="precision of the network (default: the run's)")
+    parser.add_argument("--batch_size", type=int, help="draws per network call (default: the run's)")
     parser.add_argument("--out", type=Path, help="folder to write to instead of the run's")
 
 
 @dataclass(frozen=True)
 class Editing:
-    """A run to edit images with, and how."""
+    """A run to edit images with, and the settings to draw with."""
 
     run: Run
     settings: SamplingConfig
@@ -95,9 +95,10 @@ class Editing:
 
     @classmethod
     def of(cls, given: argparse.Namespace, name: str, console: Console, **defaults: str) -> "Editing":
-        """By flags, `defaults` in place of the run's settings; results go to the folder `name` of the run or of --out.
+        """Open the run and read the settings from the flags given, with `defaults` in place of the run's settings.
 
-        Raises `InputError` for what the model cannot do.
+        Results go to the folder `name` of the run, or to --out. Raises `InputError` for a model that is not of images,
+        and for settings that it cannot have.
         """
         draws = DRAWS if given.draws is None else given.draws
         for flag, value, least, most in (("draws", draws, 1, MOST_DRAWS), ("seed", given.seed, 0, 2**32 - 1)):
@@ -114,11 +115,11 @@ class Editing:
 
     @cached_property
     def companions(self) -> dict[str, Companion]:
-        """What guides beside the model."""
+        """Networks that guide the model, by name."""
         return open_companions(self.run, self.settings.guidance)
 
     def given(self, texts: Sequence[str], resize: bool) -> Images:
-        """The images that --image names. Raises `InputError` for what the model has none like."""
+        """Read the images that --image names. Raises `InputError` for another shape or levels than the model's."""
         model = self.run.model
         fit = fitted(model.shape, model.levels) if resize else as_they_are
         try:
@@ -133,7 +134,7 @@ class Editing:
         return Images(batch["image"], batch, names, {"sha256": digest, "num": len(given)}, f"images_{digest}")
 
     def of_test(self, num: int | None) -> Images:
-        """So many test images, from all over the split; None: `ROWS`, or all."""
+        """Return `num` test images, spread over the split; None: `ROWS`, or all if there are fewer."""
         with progress_of(self.console, "reading the data") as progress:
             test = self.run.load(progress).test
         num = min(ROWS, len(test)) if num is None else num
@@ -145,9 +146,9 @@ class Editing:
         return Images(batch["image"], batch, [str(k) for k in indices], of, f"test_{num}")
 
     def conditions(self, images: Images) -> Condition:
-        """What the images are drawn towards: labels and texts that are asked for, in turn, else the images' own.
+        """Return the conditions to draw with: the labels and texts asked for, used in turn, or else the images' own.
 
-        Raises `InputError` for those that the model does not know, and for images without them where they are needed.
+        Raises `InputError` for conditions that the model does not have, and for images that lack needed ones.
         """
         if self.settings.labels is None and self.settings.text is None:
             return self.own_conditions(images)
@@ -158,7 +159,10 @@ class Editing:
         return asked(len(images.images))
 
     def own_conditions(self, images: Images) -> Condition:
-        """Those that come with the images; None where none are needed. Raises `InputError` where they lack them."""
+        """Return the conditions that come with the images, or None if none are needed.
+
+        Raises `InputError` if a needed one is missing.
+        """
         leads = parts.make("guidance", self.settings.guidance).leads
         needed = guides.needed(self.run.model, leads)
         if missing := [name for name in needed if name not in images.batch]:
@@ -169,12 +173,12 @@ class Editing:
         return {name: np.asarray(images.batch[name]) for name in needed} or None
 
     def editor(self, way: Way) -> Editor:
-        """What draws by `way`. Raises `InputError`, naming the flag, for settings that the model cannot have."""
+        """Return an `Editor` for `way`. Raises `InputError`, naming the flag, for settings not fit for the model."""
         with _named_by_flags():
             return Editor(self.run.model, self.run.mesh, self.settings, way, self.companions)
 
     def draw(self, way: Way, rows: Rows, condition: Condition) -> tuple[UInt8[np.ndarray, "images draws *data"], float]:
-        """The draws of each image, and the seconds that they took, with compiling."""
+        """Return the draws of each image, and the seconds that they took, including compilation."""
         editor = self.editor(way)
         start = time.perf_counter()
         with progress_of(self.console, "drawing") as progress:
@@ -184,17 +188,17 @@ class Editing:
         return drawn, time.perf_counter() - start
 
     def encoded(self, images: Images) -> np.ndarray:
-        """x in [−1, 1]."""
+        """Return the images as x in [−1, 1]."""
         return np.asarray(likelihoods.encode(images.images, self.run.model.levels))
 
     def stem(self, images: Images, **words: Any) -> Path:
-        """What files are called: by the checkpoint, `words` and the settings."""
+        """Return the files' path without suffix, named after the checkpoint, `words` and the settings."""
         mine = {"seed": self.seed, "draws": self.draws, **words}
         of_all = f"{results.stem(self.run, data=False, **mine)}_{as_word(images.word)}_{in_file_name(self.settings)}"
         return self.folder / shortened(of_all)
 
     def record(self, images: Images, **more: Any) -> dict[str, Any]:
-        """All that draws depend on."""
+        """Return everything that the draws depend on, for STEM.json."""
         weights = {"weights": weights_digest(self.run.variables)}
         weights |= {f"weights_{name}": weights_digest(each.variables) for name, each in self.companions.items()}
         of_run = {"checkpoint_step": self.run.step, **weights, "seed": self.seed, "draws": self.draws}
@@ -209,7 +213,7 @@ class Editing:
         images: Images,
         caption: str = "",
     ) -> None:
-        """STEM.npz, STEM.json and STEM.png: of the first images a row each, with `columns` by name in [−1, 1]."""
+        """Write STEM.npz, STEM.json and STEM.png: a row for each of the first images, with `columns` in [−1, 1]."""
         if not parallel.is_main():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -226,9 +230,9 @@ class Editing:
 
 
 def settings_of(run: Run, given: argparse.Namespace, defaults: Mapping[str, str]) -> SamplingConfig:
-    """The run's settings with those of the flags; of labels, texts and guidance the run's are not taken.
+    """Return the run's sampling settings as changed by flags; labels, text and guidance come from flags alone.
 
-    Raises `InputError`, naming the flag, for those that no images could be drawn with.
+    Raises `InputError`, naming the flag, for settings that no images can be drawn with.
     """
     asked = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
     if given.text is not None:
@@ -237,13 +241,13 @@ def settings_of(run: Run, given: argparse.Namespace, defaults: Mapping[str, str]
     settings = replace(run.config.sampling, **own | dict(defaults) | asked)
     with _named_by_flags():
         fewer = with_steps_of(settings, run.model.num_steps)
-    # As vdm sample: of steps that are asked for, too many are an error.
+    # As in vdm sample, only the run's default steps are reduced to the model's; too many in --steps are an error.
     return fewer if given.steps is None else settings
 
 
 @contextmanager
 def _named_by_flags() -> Iterator[None]:
-    """Errors of a config's fields are those of the flags of their names."""
+    """Let errors name flags instead of the config fields of the same name."""
     try:
         yield
     except InputError as error:
@@ -251,7 +255,7 @@ def _named_by_flags() -> Iterator[None]:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Tells what was given apart, in eight letters: the beginning of a SHA-256 of its values.
+    """Return the first eight hex digits of the SHA-256 of an array's values, which identify it in file names.
 
     >>> digest_of(np.array([True, False]))
     '47dc540c'
@@ -260,7 +264,7 @@ def digest_of(array: np.ndarray) -> str:
 
 
 def made(flag: str, kind: str, text: str, **context: Any) -> Any:
-    """The part that a flag names. Raises `InputError` with the flag for another, and for one that does not fit."""
+    """Make the part that a flag names. Raises `InputError`, naming the flag, for an unknown or unfitting part."""
     try:
         return parts.make(kind, text, **context)
     except parts.PartError as error:

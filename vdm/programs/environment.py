@@ -1,6 +1,6 @@
-"""What programs make of their surroundings: variables, the working directory, and what libraries say beside them.
+"""The environment of a command: variables, the working directory, and the warnings and logs of libraries.
 
-For programs alone: a library leaves warnings and loggers to its caller.
+Only commands set it up: as a library, vdm leaves warnings and loggers to its caller.
 """
 
 import logging
@@ -19,10 +19,10 @@ from typing import Any
 from vdm.errors import InputError, one_line
 
 PATIENCE = 10
-"""Seconds to wait for a child that parses XLA's flags."""
+"""Seconds to wait for the child process that parses XLA's flags."""
 
 VARIABLES = ("JAX_", "XLA_", "TF_", "MPL", "TFDS_", "LIBTPU_", "CUDA_", "ORBAX_")
-"""What the names of variables begin with that libraries read."""
+"""Prefixes of the environment variables that libraries read."""
 
 HELD = {
     "jax_enable_x64": False,
@@ -31,21 +31,24 @@ HELD = {
     "jax_numpy_dtype_promotion": "standard",
     "jax_disable_jit": False,
 }
-"""Settings of jax that programs rely on, some for the numbers that a seed gives."""
+"""Settings of jax that commands rely on, some of them for the random numbers that belong to a seed."""
 
 
 def begin() -> None:
-    """Before libraries are imported. Raises `InputError` if there is no working directory."""
-    # With "error" they would be exceptions in libraries; processes of data workers inherit both.
+    """Set up warnings, logging and variables before libraries are imported.
+
+    Raises `InputError` if the working directory no longer exists.
+    """
+    # "error" would turn warnings inside libraries into exceptions; data workers inherit both settings.
     os.environ.pop("PYTHONWARNINGS", None)
     sys.warnoptions[:] = ["ignore"]
     warnings.simplefilter("default")
     warnings.showwarning = _show_warning
-    # What no handler takes would go to stderr, and the first to log by `logging.warning` would make one for all.
+    # Unhandled records would go to stderr, and the first call of `logging.warning` would add a handler for all loggers.
     logging.getLogger().addHandler(logging.NullHandler())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # Figures are drawn on canvases of their own; matplotlib fails on a name of no backend.
+    # Figures need no backend, and matplotlib fails on an unknown one.
     os.environ["MPLBACKEND"] = "agg"
     try:
         os.getcwd()
@@ -54,11 +57,14 @@ def begin() -> None:
 
 
 def ready() -> None:
-    """After they are imported, before they are used. Raises `InputError` for variables that cannot be worked with."""
+    """Check variables and silence loggers after libraries are imported, before they are used.
+
+    Raises `InputError` for variables that change what commands rely on (`HELD`), and for XLA flags that XLA rejects.
+    """
     import jax
     from absl import logging as absl_logging
 
-    # Orbax and TFDS report their inner workings, and what we catch, as warnings and errors.
+    # Orbax and TFDS log internals, and exceptions that are caught here, as warnings and errors.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     for name, value in HELD.items():
@@ -70,7 +76,7 @@ def ready() -> None:
 
 
 def blamed(error: BaseException) -> str | None:
-    """One line on an error that names a variable of the environment, or is of devices; None if it is of others."""
+    """Return one line for an error that names an environment variable or comes from device setup; None for others."""
     said = one_line(error)
     for name, value in os.environ.items():
         if name.startswith(VARIABLES) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
@@ -84,14 +90,14 @@ def blamed(error: BaseException) -> str | None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    """Those of this package's own lines, in one line; of libraries, and of what will change in them, none."""
+    """Show warnings raised in this package as one line each; hide those of libraries, and deprecations."""
     ours = Path(filename).is_relative_to(Path(__file__).parents[1])
     if ours and not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _check_xla_flags() -> None:
-    """XLA ends the process for a flag that it does not know: a child asks it first."""
+    """Raise `InputError` for flags that XLA rejects: it kills the process that parses them, so a child tries first."""
     reader, writer = os.pipe()
     with warnings.catch_warnings(action="ignore"):  # of a fork among threads: the child needs none of them
         child = os.fork()

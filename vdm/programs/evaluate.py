@@ -1,4 +1,4 @@
-"""evaluate.py: bits/dim of a run's checkpoint on the test split."""
+"""`vdm evaluate` of a diffusion model: bounds in bits/dim, and others, of a checkpoint on the test split."""
 
 import math
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ from vdm.reading import whole
 from vdm.settings import MAX_INT, MAX_STEPS
 
 PRIORS = ("uniform", "train")
-"""--prior: every class alike, or as often as among the training images."""
+"""Values of --prior: all classes equally likely, or as frequent as among the training images."""
 
 ODE_TOLERANCE = 1e-4
-"""--tolerance by default."""
+"""Default of --tolerance."""
 
 
 def parse_steps(text: str) -> list[int | None]:
-    """The T of "5,10,inf"; None is ∞. Raises `InputError` for anything else, and for one that is there twice."""
+    """Parse a list of T such as "5,10,inf"; None is ∞. Raises `InputError` for other text and for repeated numbers."""
     result: list[int | None] = []
     for word in text.split(","):
         try:
@@ -44,40 +44,45 @@ def parse_steps(text: str) -> list[int | None]:
         except ValueError as error:
             raise InputError(f"--T={text}: {word!r}: {error}, or inf") from error
         if num_steps in result:
-            raise InputError(f"--T={text}: {word} is there twice")
+            raise InputError(f"--T={text}: {word} is listed twice")
         result.append(num_steps)
     return result
 
 
 class Evaluate(Measured):
-    """A checkpoint of a diffusion model's run and its test images, ready to be measured."""
+    """A checkpoint of a diffusion model's run and its test images, with a method for each way to measure it."""
 
     def __init__(self, config: Config, workdir: Path, checkpoint: str, console: Console, out: Path | None = None):
         super().__init__(config, workdir, checkpoint, console, out)
         self._condition = " and ".join(self.condition)
-        """What the bounds are given, in words; "" for none."""
+        """The conditions of the bounds in words, such as "label"; "" for none."""
         self._given = f" given {self._condition}" if self._condition else ""
 
     @property
     def condition(self) -> Sequence[str]:
-        """What the bounds are given, by name."""
+        """Names of the conditions that the bounds are given."""
         return tuple(self.model.condition)
 
     def importance_at(
         self, steps: Sequence[int | None] | None, draws: int, images: int | None
     ) -> list[ImportanceEvaluation]:
-        """The importance-weighted bound at each T, or at the model's own. Raises `InputError` for continuous time."""
+        """Measure the importance-weighted bound at each T, or at the model's own.
+
+        Raises `InputError` for continuous time.
+        """
         several = [self.model.num_steps] if steps is None else steps
         if None in several:
             raise InputError(
-                f"--importance={draws}: in continuous time a draw of the latents has no end; must go with --T=STEPS"
+                f"--importance={draws}: in continuous time there are infinitely many latents; must go with --T=STEPS"
             )
         return [self.importance(draws, images, num_steps) for num_steps in several]
 
     def bound(self, steps: Sequence[int | None] | None, stderr: float | None) -> list[Evaluation]:
-        """The bound at each T, or at the model's own: a table, and step_2000_draws_50_T_10.json, ….
+        """Measure the variational bound at each T, or at the model's own.
 
-        With `stderr`, the draws are those of `vdm.evaluation.planned`, else config.evaluation.draws.
+        Prints a table and writes a file for each T, such as step_2000_draws_50_T_10.json. With `stderr`, in bits/dim,
+        `vdm.evaluation.planned` chooses the draws for this standard error; else config.evaluation.draws are taken.
+        Where the model was trained with its condition dropped at times, the bound without it is measured as well.
         """
         if stderr is not None and not 0 < stderr < math.inf:
             raise InputError(f"--stderr={stderr}: must be above 0, and finite")
@@ -107,7 +112,7 @@ class Evaluate(Measured):
                     else:
                         dropped = evaluate_by(plan, evaluator, *of_all, num_steps, progress)
             found.append((result, dropped))
-            # Before the file: a disk may be full by now.
+            # Printed before the file is written, in case the disk is full.
             self.console.print(f"T = {name}: {result}{self._given}")
             if plan is not None and stderr is not None:
                 self.console.print(_account(result, plan, stderr))
@@ -121,9 +126,9 @@ class Evaluate(Measured):
         return [result for result, _ in found]
 
     def ode(self, draws: int, probes: int | None, tolerance: float | None, images: int | None) -> OdeEvaluation:
-        """The bounds of `vdm.evaluation.ode` on all test images or so many of them: two lines, and a file.
+        """Measure the bounds of `vdm.evaluation.ode` on all test images or `images` of them: two lines, and a file.
 
-        Raises `InputError` for a flag out of its range, a model of discrete time, and an image without a solution.
+        Raises `InputError` for a flag out of range, a model of discrete time, and an image whose ODE has no solution.
         """
         tolerance = ODE_TOLERANCE if tolerance is None else tolerance
         for flag, value, least in (("ode", draws, 1), ("probes", probes, 0), ("images", images, 1)):
@@ -133,7 +138,7 @@ class Evaluate(Measured):
             raise InputError(f"--tolerance={tolerance}: must be above 0, and finite")
         run, settings = self.run, self.run.config.evaluation
         given = {"probes": probes, "tolerance": f"{tolerance:g}", "images": images, "draws": settings.draws}
-        # Where the solver's error is large, the number may depend on the batch.
+        # Where the solver's error is large, the result may depend on the batch size.
         path = self._path(
             "evaluation.batch_size", ode=draws, **{name: value for name, value in given.items() if value is not None}
         )
@@ -155,7 +160,7 @@ class Evaluate(Measured):
         return result
 
     def variance(self, rounds: int) -> Report:
-        """The report of `vdm.evaluation.variance`: a table, a file and a plot beside it."""
+        """Measure the variance of the bound by schedule (`vdm.evaluation.variance`): a table, a file and a plot."""
         if not 3 <= rounds <= MAX_INT:
             raise InputError(f"--variance={rounds}: must be from 3 to {MAX_INT}")
         run = self.run
@@ -177,7 +182,7 @@ class Evaluate(Measured):
             f"continuous time{self._given}, step {run.step}, {report.num_images} images with {rounds} draws each; "
             f"stratified over batches of {report.batch_size}"
         )
-        table = Table(title="variance of the bits/dim of one draw, an image given", caption=caption)
+        table = Table(title="variance of the one-draw estimate of an image's bits/dim", caption=caption)
         for column in ("schedule", "independent times", "stratified times", "bound, bits/dim"):
             table.add_column(column, justify="left" if column == "schedule" else "right")
         for line in report.lines:
@@ -187,7 +192,7 @@ class Evaluate(Measured):
                 f"{line.stratified:.4g} ± {line.stratified_stderr:.2g}",
                 f"{line.bits_per_dim:.4f} ± {line.bits_per_dim_stderr:.4f}",
             )
-        table.add_row("least of all schedules", f"{report.least:.4g}", "", "")
+        table.add_row("least for any schedule", f"{report.least:.4g}", "", "")
         self.console.print(table, soft_wrap=False)
         self._write(path, report.to_dict() | {"precision": self.precision})
         if parallel.is_main():
@@ -196,9 +201,10 @@ class Evaluate(Measured):
         return report
 
     def classify(self, draws: int, error: float | None, prior: str, images: int | None) -> Classification:
-        """The classes of the test images by `vdm.evaluation.classify`: a line or two, a table, a file and a picture.
+        """Classify the test images by their bounds (`vdm.evaluation.classify`): lines, a table, a file and a picture.
 
-        `prior` is one of `PRIORS`. Raises `InputError` for a flag out of its range, and a model without labels.
+        `error` is the probability at most with which dropping classes early may change an image's class; None drops
+        none. `prior` is one of `PRIORS`. Raises `InputError` for a flag out of range and for a model without labels.
         """
         least = 1 if error is None else 2 * race.MIN_DRAWS
         for flag, value, smallest in (("classify", draws, least), ("images", images, 1)):
@@ -242,7 +248,7 @@ class Evaluate(Measured):
         return result
 
     def _class_shares(self, num_classes: int) -> np.ndarray:
-        """Of the training images, by Laplace's rule: (n + 1)/(N + C), so that no class is ruled out."""
+        """Return the class frequencies of the training images, (n + 1)/(N + C) by Laplace's rule: none is zero."""
         train = self.run.dataset.train
         with progress_of(self.console, "counting the classes") as progress:
             counts = np.ones(num_classes)
@@ -253,49 +259,52 @@ class Evaluate(Measured):
 
 
 def _curves(model: Model, variables: Variables) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(t, γ(t) of every schedule of the variance report)."""
+    """Return (t, γ(t) of each schedule of the variance report by name)."""
     t = np.linspace(0, 1, 201, dtype=np.float32)
     table = with_equal_ends(model, variables)
     return t, {name: np.asarray(jax.jit(s.gamma)(params, jnp.asarray(t))) for name, (s, params) in table.items()}
 
 
 def _account(result: Evaluation, plan: Plan, target: float) -> str:
-    """What a planned evaluation took."""
+    """Return a line on what a planned evaluation cost and what the plan saved."""
     saving, whole = plan.iid_calls / plan.calls, plan.iid_calls / (plan.calls + plan.pilot_calls)
     return (
         f"noise ± {result.noise_stderr:.4f} bits/dim (asked for {target:g}) with {plan.times} times: {plan.calls} "
-        f"network calls an image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
+        f"network calls per image and {plan.pilot_calls:.2g} for the pilot; independent uniform times would take "
         f"{plan.iid_calls:.0f}: {saving:.1f} times as many ({whole:.1f} with the pilot)"
     )
 
 
 def _both(result: OdeEvaluation, given: str) -> str:
-    """The ODE's bound and the variational bound, a line each; `given` says what both are given."""
+    """Return a line for the ODE's bound and one for the variational bound; `given` names the condition of both."""
     own, probes = result.variational, result.num_probes
     divergence = f"{probes} probe{'s' * (probes > 1)}" if probes else "exact divergence"
     error = "" if result.difference_stderr is None else f" ± {result.difference_stderr:.4f}"
     solver = (
-        f"no solution at tolerance {result.tolerance / 10:g} to tell the solver's error by"
+        f"no solution at tolerance {result.tolerance / 10:g}, so the solver's error is unknown"
         if result.solver_error is None
         else f"solver's error at most {result.solver_error:.2g} ({result.num_checked} of the images solved again)"
     )
     return (
         f"ODE {result}{given}: reconstruction {result.reconstruction:.4f}, latent {result.latent:.4f}, dequantization "
-        f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws an image: "
+        f"{result.dequantization:.4f}; {result.num_images} images (± over {own.stderr_over}), draws per image: "
         f"{result.num_draws}, {divergence}, "
-        f"{result.mean_calls:.0f} network calls a draw (at most {result.max_calls}), {solver}\n"
-        f"variational bound {own}{given}, same images, draws an image: {own.num_draws}; ODE − bound "
-        f"{result.difference:+.4f}{error}. Two kinds of number: across papers, compare each with its own kind only"
+        f"{result.mean_calls:.0f} network calls per draw (at most {result.max_calls}), {solver}\n"
+        f"variational bound {own}{given}, same images, draws per image: {own.num_draws}; ODE − bound "
+        f"{result.difference:+.4f}{error}. The two are different quantities: compare each only with its own kind"
     )
 
 
 def _table(results: Sequence[tuple[Evaluation, Evaluation | None]], title: str) -> Table:
-    """Bounds, a row each; of one with a condition another row has it dropped, and a third the paired difference."""
+    """Return a table with a row for each bound.
+
+    Where the bound with the condition dropped is known, a second row has it, and a third the paired difference.
+    """
     first, _ = results[0]
     caption = f"{first.num_images} images, EMA, {first.precision}; ± over {first.stderr_over}"
     table = Table(title=title, caption=caption, min_width=max(len(title), len(caption)) + 4)
-    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws an image"):
-        table.add_column(column, justify="right", no_wrap=column != "draws an image")
+    for column in ("T", "total, bits/dim", "reconstruction", "prior", "diffusion", "draws/image"):
+        table.add_column(column, justify="right", no_wrap=column != "draws/image")
 
     def add(row: str, result: Evaluation) -> None:
         table.add_row(

@@ -1,4 +1,4 @@
-"""The families of models before diffusion: what the commands do that differs between a VAE and a ladder network."""
+"""Families of models before diffusion: what the commands do differently for a VAE and for a ladder network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,22 +26,22 @@ Records = Sequence[dict[str, Any]]
 
 
 class Family(NamedTuple):
-    """What commands do with models of one class, and with evaluations of them."""
+    """What commands do with models of one class, and with their evaluations."""
 
     evaluator: Callable[[Any, Mesh, int, Dataset], Any]
-    """(model, mesh, batch size, data) -> what evaluates its variables."""
+    """(model, mesh, batch size, data) -> evaluator of its variables."""
     sampler: Callable[[Any, Mesh, LatentSamplingConfig, Dataset], Any]
-    """(model, mesh, settings, data) -> what draws and reconstructs images."""
+    """(model, mesh, settings, data) -> sampler, which draws and reconstructs images."""
     caption: Callable[[Path, int, int, LatentSamplingConfig], str]
-    """(run, step, seed, settings) -> how images of it were made."""
+    """(run, step, seed, settings) -> caption of its images."""
     remade: str
-    """What a picture of reconstructions shows."""
+    """Caption of a picture of reconstructions."""
     numbers: Callable[[Any], Numbers]
-    """(evaluation) -> what logs have of it, by name."""
+    """(evaluation) -> numbers for the logs, by name."""
     table: Callable[[Any, str], Table]
-    """(evaluation, title) -> what vdm evaluate prints."""
+    """(evaluation, title) -> table that `vdm evaluate` prints."""
     plot: Callable[[Path, Any, Any], Path]
-    """(folder, records, evaluation) -> the figure by layer that it writes there, beside the loss."""
+    """(folder, records, evaluation) -> path of the figure by layer; writes it and loss.png into the folder."""
 
 
 def _numbers_of_latents(result: LatentEvaluation) -> Numbers:
@@ -51,10 +51,10 @@ def _numbers_of_latents(result: LatentEvaluation) -> Numbers:
 
 
 def _table_of_latents(result: LatentEvaluation, title: str) -> Table:
-    """A row for each term, and their sum."""
-    images = f"{result.num_images} images, {result.num_draws} draws of the latents of each"
+    """Return a table with a row for each term, and their sum."""
+    images = f"{result.num_images} images, {result.num_draws} draws of each one's latents"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
-    for column in ("term", "bits/dim", "nats an image", "active units"):
+    for column in ("term", "bits/dim", "nats per image", "active units"):
         table.add_column(column, justify="left" if column == "term" else "right")
     in_use = ["", *(f"{active} of {len(of)}" for active, of in zip(result.active, result.unit_variances, strict=True))]
     for (name, term), active in zip(result.terms.items(), in_use, strict=True):
@@ -79,10 +79,10 @@ def _numbers_of_a_ladder(result: LadderEvaluation) -> Numbers:
 
 
 def _table_of_a_ladder(result: LadderEvaluation, title: str) -> Table:
-    """A row for each layer, from the top down; and what labels say."""
-    images = f"{result.num_images} images, {result.num_draws} draws of the noise of each"
+    """Return a table with a row for each layer, from the top down, and for cross-entropy and accuracy."""
+    images = f"{result.num_images} images, {result.num_draws} noise draws for each"
     table = _table(title, f"{images}; ± one standard error over {result.stderr_over}")
-    for column in ("layer", "squared error, a unit", "weight"):
+    for column in ("layer", "squared error per unit", "weight"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for t, cost in reversed(list(enumerate(result.costs))):
         table.add_row(str(t) if t else "0, the image", str(cost), f"{result.weights[t]:g}")
@@ -109,7 +109,7 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
             lambda model, mesh, batch_size, dataset: LatentEvaluator(model, mesh, batch_size),
             lambda model, mesh, settings, dataset: LatentSampler(model, mesh, settings),
             captions.of_latents,
-            "test data, and what is made of a draw of their latents",
+            "test data, and their reconstructions from a draw of the latents",
             _numbers_of_latents,
             _table_of_latents,
             _plot_of_latents,
@@ -118,7 +118,7 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
             lambda model, mesh, batch_size, dataset: LadderEvaluator(model, mesh, batch_size, dataset.train),
             lambda model, mesh, settings, dataset: LadderDenoiser(model, mesh, settings, dataset.train),
             captions.of_a_ladder,
-            "test data, and what is made of them with noise at every layer",
+            "test data, and their reconstructions with noise at every layer",
             _numbers_of_a_ladder,
             _table_of_a_ladder,
             _plot_of_a_ladder,
@@ -128,5 +128,5 @@ FAMILIES: Mapping[type, Family] = MappingProxyType(
 
 
 def family_of(model: Any) -> Family:
-    """Of a model's class, or of one that it inherits from."""
+    """Return the family of a model, by its class or a class that it inherits from."""
     return next(family for kind, family in FAMILIES.items() if isinstance(model, kind))

@@ -1,4 +1,4 @@
-"""Pictures made into images like a model's, if asked for: size, channels and levels."""
+"""Pictures converted to a model's size, channels and levels, for --resize."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,18 +9,18 @@ from vdm.data import pictures
 from vdm.errors import InputError
 
 Fit = Callable[[np.ndarray], np.ndarray]
-"""uint8 (height, width, channels) -> the same of other sizes and values."""
+"""uint8 (height, width, channels) -> uint8 of the model's size, channels and levels."""
 
 
 def as_they_are(pixels: np.ndarray) -> np.ndarray:
-    """Nothing is changed."""
+    """Return pixels unchanged."""
     return pixels
 
 
 def fitted(shape: Sequence[int], levels: int) -> Fit:
-    """Pictures of 256 levels resized to `shape` (Lanczos), grey or RGB as it says, in `levels` equal steps.
+    """Return a function that resizes pictures of 256 levels to `shape` (Lanczos) and quantizes them into `levels`.
 
-    Raises `InputError` for a shape of other channels than 1 or 3.
+    One channel makes them grey, three RGB. Raises `InputError` for any other number of channels.
 
     >>> fitted((2, 2, 1), 17)(np.full((4, 4, 3), 255, np.uint8)).ravel().tolist()
     [16, 16, 16, 16]

@@ -1,4 +1,4 @@
-"""Images that a command is given: pictures, folders of them, npz files, samples, or a split of a run's data."""
+"""Images given on a command line: pictures, folders of them, npz files, samples, or a split of a run's data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from vdm.runs.open import Run
 from vdm.runs.shards import Shards
 
 DEFAULT_NAME = "{:05d}.png"
-"""Of an image without a name, by its number."""
+"""Name of an image that has none, by its number."""
 
 Chunk = tuple[np.ndarray, np.ndarray | None, list[str] | None]
-"""Images (num, height, width, channels), labels (num,), names."""
+"""Images (num, height, width, channels), labels (num,) or None, names or None."""
 
 
 class OtherImages(InputError):
-    """Images of another shape or of other levels than the model's."""
+    """Raised for images of another shape or other levels than the model's."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Given:
 
     source: Source
     classes: int
-    """0: no labels."""
+    """Number of classes; 0 for no labels."""
     labels: np.ndarray | None
-    """Those that a flag gives, in place of the source's own."""
+    """Labels given by --labels; None: the source's own."""
     names: list[str] | None
-    """None: they are called by their numbers."""
+    """Names of the images; None: they are numbered."""
     note: str
-    """What they are of."""
+    """The data and the split, such as "digits@test"; "" for images of files."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __call__(self, numbers: range) -> Chunk:
-        """Some of them. Raises `InputError` for a label that is missing."""
+        """Return the images with these numbers. Raises `InputError` if a label is missing."""
         elements = [self.source[number] for number in numbers]
         images = np.stack([element["image"] for element in elements])
         names = None if self.names is None else [self.names[number] for number in numbers]
@@ -68,7 +68,7 @@ class Given:
 
 
 class Pictures:
-    """Files of pictures as a source, read when they are asked for; with labels, if there are some."""
+    """Picture files as a source, read when indexed, with labels if there are any."""
 
     def __init__(self, files: Sequence[Path], shape: tuple[int, ...], labels: Sequence[int] | None, fit: Fit):
         self.files, self._shape, self._labels, self._fit = files, shape, labels, fit
@@ -87,7 +87,7 @@ class Pictures:
 
 
 class Selected:
-    """Some elements of a source."""
+    """A selection of a source's elements."""
 
     def __init__(self, source: Source, indices: np.ndarray):
         self._source, self._indices = source, indices
@@ -100,7 +100,7 @@ class Selected:
 
 
 class Joined:
-    """Sources one after the other."""
+    """Several sources concatenated."""
 
     def __init__(self, sources: Sequence[Source]):
         self._sources, self._ends = sources, np.cumsum([len(source) for source in sources])
@@ -114,12 +114,12 @@ class Joined:
 
 
 def classes_of(run: Run) -> int:
-    """The number of labels that a run's model is conditioned on; 0 of others."""
+    """Return the number of classes that a run's model is conditioned on; 0 for a model without labels."""
     return (run.config.data.classes or len(run.classes or ())) if "label" in run.model.condition else 0
 
 
 def of_split(run: Run, split: str, num: int | None, labels: str | None, console: Console) -> Given:
-    """The split of the run's data, or `num` of its images, as evaluation selects them."""
+    """Return a split of the run's data, or `num` of its images, selected as for evaluation."""
     with progress_of(console, "reading the data") as progress:
         dataset = run.load(progress)
     source: Source = getattr(dataset, split)
@@ -129,9 +129,9 @@ def of_split(run: Run, split: str, num: int | None, labels: str | None, console:
 
 
 def of_paths(run: Run, texts: Sequence[str], labels: str | None, console: Console, fit: Fit = as_they_are) -> Given:
-    """The images that `texts` name, each looked at once; `fit` is done to pictures.
+    """Return the images that `texts` name, after checking each once; `fit` is applied to pictures.
 
-    Raises `InputError` for what the model has no images like.
+    Raises `InputError` for images of another shape or other levels than the model's.
     """
     sources: list[Source] = []
     names: list[str] = []
@@ -151,7 +151,10 @@ def of_paths(run: Run, texts: Sequence[str], labels: str | None, console: Consol
 
 
 def labels_of(run: Run, text: str | None, num: int) -> np.ndarray | None:
-    """The labels that a flag gives: one for all, or one for each image."""
+    """Return the labels of --labels, one for each of `num` images; a single one is repeated. None without the flag.
+
+    Raises `InputError` for a model without labels, an unknown label, and another number of labels.
+    """
     if text is None:
         return None
     if not classes_of(run):
@@ -166,7 +169,7 @@ def labels_of(run: Run, text: str | None, num: int) -> np.ndarray | None:
 
 
 def _read(run: Run, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
-    """The images of one argument, and their names where these are files of their own."""
+    """Return the images of one argument, and their names if each is a file of its own."""
     path = Path(text).expanduser()
     if path.is_dir() and any(path.glob("shard_*.npz")):
         shards = Shards(path)
@@ -187,7 +190,7 @@ def _read(run: Run, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
 
 
 def _pictures(run: Run, files: Sequence[Path], fit: Fit) -> tuple[Source, list[str]]:
-    """Pictures, with labels where each lies in a folder that is called as a class is."""
+    """Return pictures, with labels if each lies in a folder named after a class."""
     classes = list(run.classes or ()) if classes_of(run) else []
     folders = [file.absolute().parent.name for file in files]
     labels = [classes.index(folder) for folder in folders] if set(folders) <= set(classes) else None
@@ -195,7 +198,7 @@ def _pictures(run: Run, files: Sequence[Path], fit: Fit) -> tuple[Source, list[s
 
 
 def _npz(run: Run, path: Path) -> Source:
-    """All images of an npz file in its order: of the one array of images, or of the two splits that are named."""
+    """Return all images of an npz file in order: those of its array of images, or of several, one after the other."""
     there = array_names(path)
     beside = (*BESIDE, *CLASSES, NUMBER)
     images = [name for name in there if name not in beside and not name.endswith(("_label", "_group"))]
@@ -218,7 +221,7 @@ def _npz(run: Run, path: Path) -> Source:
 
 
 def _check(run: Run, image: np.ndarray, what: str) -> None:
-    """Raises `OtherImages` for an image of another shape or of other levels than the model's."""
+    """Raise `OtherImages` for an image of another shape or other levels than the model's."""
     shape, levels = tuple(run.model.shape), run.model.levels
     if image.shape != shape:
         raise OtherImages(f"{what}: has shape {image.shape}; must be {shape}, as the model's images are")

@@ -1,4 +1,4 @@
-"""What is done beside the steps of training: a list of hooks, to which `train` gives the run after a step."""
+"""Hooks: what is done between the steps of training. `train` calls each with the session after the steps it is due."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ from vdm.training.state import learning_rate
 
 
 class Hook:
-    """Something done after steps; a class of your own says when and what.
+    """Something that is done after some training steps; write a subclass for your own.
 
         class Noise(Hook):
             def due(self, session):
@@ -36,36 +36,38 @@ class Hook:
                 noise = measure(session.model, session.variables)
                 session.record("noise", trace=float(noise))
 
-    Hooks are called one after the other, in every process: what one leaves in the session, the next sees. What a hook
-    computes is not part of the run: it may read the state, and draws randomness from keys of its own. What takes long
-    calls `session.heed()` now and then: a request to stop then cuts it short, the checkpoint comes first.
+    Hooks are called in order, in every process; a later hook sees what an earlier one left in the session. A hook must
+    not affect training: it may read the state, but takes its randomness from keys of its own. A hook that takes long
+    should call `session.heed()` now and then, so that a request to stop cuts it short and the checkpoint is saved.
     """
 
     def due(self, session: Session) -> bool:
-        """Whether to call it after this step; the same in every process.
+        """Return whether to call the hook after this step; must be the same in every process.
 
-        With `training.steps_per_call` this is asked ahead, of `session.at(step)`: the step alone must decide.
+        With `training.steps_per_call` this is asked in advance, for `session.at(step)`, so it may depend only on the
+        step.
         """
         raise NotImplementedError
 
     def __call__(self, session: Session) -> None:
-        """Does it."""
+        """Do what the hook is for."""
         raise NotImplementedError
 
     def missing(self, session: Session) -> bool:
-        """When a run goes on from a step at which this was due: whether a stop had cut it short, so that it is now."""
+        """Return whether a stop cut the hook short at the step at which a run now resumes; it is then called again."""
         return False
 
     def finish(self, session: Session) -> None:
-        """After the last step; hooks that come after `Evaluate` see the final evaluation, `session.evaluation`."""
+        """Called once after the last step; hooks after `Evaluate` see the final evaluation in `session.evaluation`."""
 
 
 def every(num_steps: int, function: Callable[[Session], None]) -> Hook:
-    """A hook that calls a function with the session after every so many steps, and after the last.
+    """Return a hook that calls a function with the session after every `num_steps` steps and after the last one.
 
     vdm.train(config, workdir, hooks=[every(100, lambda session: print(session.step)), *standard()])
 
-    Before the standard ones, the last of which saves: what a kill then loses is done again.
+    Put it before the standard hooks, the last of which saves a checkpoint: if the process is killed before that, the
+    resumed run calls the function again.
     """
     return _Every(num_steps, function)
 
@@ -82,12 +84,12 @@ class _Every(Hook):
 
 
 def standard() -> list[Hook]:
-    """What every run of train.py does, by the rhythms of `config.training`, in this order."""
+    """Return the default hooks, in order: log, sample, evaluate, plot, save; `config.training` says how often."""
     return [Log(), Sample(), Evaluate(), Plot(), Save()]
 
 
 def call(hooks: Sequence[Hook], session: Session, resuming: bool = False) -> None:
-    """Those that are due; on `resuming`, those of them that a stop had cut short. A request to stop skips none."""
+    """Call the hooks that are due; when `resuming`, only those that a stop cut short. A request to stop skips none."""
     for hook in hooks:
         if hook.due(session) and (not resuming or hook.missing(session)):
             with session.watch.paused(), contextlib.suppress(Stopped):
@@ -95,7 +97,7 @@ def call(hooks: Sequence[Hook], session: Session, resuming: bool = False) -> Non
 
 
 class Log(Hook):
-    """A line on the console and a record, every `log_every` steps: means since the line before."""
+    """Prints a line and records numbers every `log_every` steps: means since the previous line."""
 
     def due(self, session: Session) -> bool:
         return rhythm(session.config.training.log_every, session)
@@ -105,7 +107,7 @@ class Log(Hook):
         sums = jax.device_get(session.metrics)
         num_steps, batch_size = int(sums.num_steps), config.training.batch_size
         speed = num_steps * batch_size / seconds
-        # Model FLOPs utilisation, where the devices' peak is known.
+        # Model FLOPs utilization, if the peak of the devices is known.
         peak = session.peak_images_per_second
         mfu = {} if peak is None else {"mfu": speed / peak}
         terms = {name: float(value) / num_steps for name, value in sums.bits_per_dim._asdict().items()}
@@ -128,13 +130,13 @@ class Log(Hook):
 
 
 class Sample(Hook):
-    """samples/step_00001000.png, every `sample_every` steps, and samples/final.png."""
+    """Draws samples into samples/step_00001000.png, … every `sample_every` steps, and into samples/final.png."""
 
     def due(self, session: Session) -> bool:
         return rhythm(session.config.training.sample_every, session) and not session.is_last
 
     def missing(self, session: Session) -> bool:
-        # A process may see the folder later than another.
+        # On a network file system, processes may see a new file at different times.
         return not parallel.all_true((session.path / "samples" / self._name(session)).exists())
 
     def __call__(self, session: Session) -> None:
@@ -154,7 +156,7 @@ class Sample(Hook):
             with heeding_progress(session, "sampling") as progress:
                 images, _ = session.sampler(session.variables, key, num, progress, condition=condition)
         except NonFiniteLatents as error:
-            # A sampler may fail on a model that is young; training need not.
+            # A sampler may fail on a barely trained model; training can go on.
             session.console.print(f"warning: step {session.step}: no samples: {error}", style="yellow")
             return
         if session.is_main:
@@ -167,9 +169,9 @@ class Sample(Hook):
 
 
 class Evaluate(Hook):
-    """The task's evaluation of the moving average, every `evaluate_every` steps: `session.evaluation`.
+    """Evaluates the moving average every `evaluate_every` steps, into `session.evaluation`.
 
-    Of a model, bits/dim of test images.
+    The evaluation is the task's: for a diffusion model, the bits/dim of test images.
     """
 
     def due(self, session: Session) -> bool:
@@ -188,7 +190,7 @@ class Evaluate(Hook):
 
 
 def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -> Evaluation:
-    """Of a model's moving average, as a line and a record of this kind.
+    """Evaluate the bits/dim of a diffusion model's moving average; print a line and record the numbers as `kind`.
 
     Raises `Stopped` if a request to stop has come.
     """
@@ -208,7 +210,7 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
         prior=result.prior,
         diffusion=result.diffusion,
         **({} if result.rounding is None else {"rounding": result.rounding.mean}),
-        # Of all images, nothing: only numbers of the same images compare.
+        # Only numbers from the same images are comparable; no version is needed where all images were evaluated.
         **({} if result.num_images == len(images) else {"sample": VERSION}),
     )
     final = "final " if kind == "final" else ""
@@ -222,13 +224,13 @@ def evaluate(session: Session, kind: str, num_draws: int, max_images: int = 0) -
 
 
 def extent(result: Any, available: int) -> str:
-    """What an evaluation was of: its images, of so many that there are, and the draws of each."""
+    """Say how many of the available test images an evaluation used, with how many draws of each."""
     images = f"all {available}" if result.num_images == available else f"{result.num_images} of {available}"
     return f"{images} test images, {result.num_draws} draw{'s' * (result.num_draws > 1)} each"
 
 
 class Plot(Hook):
-    """plots/: the run so far, after each evaluation."""
+    """Draws the figures in plots/ of the run so far, after each evaluation."""
 
     def due(self, session: Session) -> bool:
         return session.evaluation is not None and not session.is_last
@@ -259,7 +261,7 @@ class Plot(Hook):
 def write_curves(
     path: Path, step: int, t: Float[np.ndarray, " points"], gamma: Float[np.ndarray, " points"], result: Evaluation
 ) -> None:
-    """What schedule.png and times.png show, as numbers: `vdm report` draws them; null in bins of t without draws."""
+    """Write the numbers of schedule.png and times.png, which `vdm report` plots; null in bins of t without draws."""
 
     def plain(values: np.ndarray) -> list[float | None]:
         return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
@@ -269,7 +271,7 @@ def write_curves(
 
 
 class Save(Hook):
-    """A checkpoint, every `checkpoint_every` steps, with every evaluation and at the end. Put it last."""
+    """Saves a checkpoint every `checkpoint_every` steps, with every evaluation and at the end. Put it last."""
 
     def due(self, session: Session) -> bool:
         training = session.config.training
@@ -277,7 +279,7 @@ class Save(Hook):
         return session.is_last or any(rhythm(num_steps, session) for num_steps in rhythms)
 
     def missing(self, session: Session) -> bool:
-        """A checkpoint of a stop was saved before the evaluation that is now made: its bits/dim are added."""
+        """Return whether an evaluation was made just now: the checkpoint of the stop was saved without its bits/dim."""
         return session.evaluation is not None
 
     def __call__(self, session: Session) -> None:
@@ -286,7 +288,7 @@ class Save(Hook):
 
 @contextlib.contextmanager
 def heeding_progress(session: Session, description: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows how far it is, and raises `Stopped` if a request to stop has come."""
+    """Show progress, and raise `Stopped` at the next report after a request to stop."""
     with progress_of(session.console, description) as progress:
 
         def report(done: int, total: int) -> None:
@@ -297,5 +299,5 @@ def heeding_progress(session: Session, description: str) -> Iterator[Callable[[i
 
 
 def rhythm(num_steps: int, session: Session) -> bool:
-    """Every so many steps and at the end; never for 0."""
+    """Return whether the session's step is a multiple of `num_steps` or the last; never for 0."""
     return num_steps > 0 and (session.step % num_steps == 0 or session.is_last)

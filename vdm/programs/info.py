@@ -1,4 +1,4 @@
-"""What `vdm info` says of an installation."""
+"""`vdm info`: collect what a bug report needs to know about an installation."""
 
 import contextlib
 import importlib.metadata
@@ -20,17 +20,17 @@ from vdm.runs.records import git_revision, versions
 
 MATTERING = ("VDM_", "JAX_", "XLA_", "TFDS_", "CUDA_", "NVIDIA_", "LIBTPU_", "ORBAX_", "WANDB_", "HF_", "OMP_", "XDG_",
              "PYTHONPATH")  # fmt: skip
-"""What the names of variables begin with that decide what programs here do."""
+"""Prefixes of the environment variables that affect what commands do."""
 
 SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-"""In the names of variables whose values nobody should see."""
+"""Matches the names of environment variables whose values are not shown."""
 
 IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
-"""A user's name and password."""
+"""Matches a user name and password in a URL."""
 
 
 def collected() -> dict[str, dict[str, Any]]:
-    """By group, what is known by name: numbers and texts."""
+    """Return everything that `vdm info` prints: by group, numbers and texts by name."""
     environment = of_environment(dict(os.environ))  # before it is changed
     return {
         "versions": of_versions(),
@@ -43,7 +43,7 @@ def collected() -> dict[str, dict[str, Any]]:
 
 
 def of_versions() -> dict[str, Any]:
-    """Of vdm, its source, Python and the packages that results depend on."""
+    """Return the versions of vdm, its source, Python and the packages that results depend on."""
     return {
         "vdm": vdm.__version__,
         "git revision": git_revision(),
@@ -54,7 +54,7 @@ def of_versions() -> dict[str, Any]:
 
 
 def of_machine() -> dict[str, Any]:
-    """System, processor and memory."""
+    """Return operating system, processor and memory."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -64,7 +64,7 @@ def of_machine() -> dict[str, Any]:
 
 
 def of_devices() -> dict[str, Any]:
-    """What programs compute on, and in what; or why there is nothing."""
+    """Return the devices and the default precision, or the error that kept jax from finding a device."""
     try:
         parallel.setup()
         devices = jax.devices()
@@ -82,7 +82,7 @@ def of_devices() -> dict[str, Any]:
 
 
 def of_caches() -> dict[str, Any]:
-    """Folders of what can be made again, and how much is in them."""
+    """Return the cache folders, with the size of their contents."""
     compilation.keep()
     tfds = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
     own = cache_path("")
@@ -95,7 +95,7 @@ def of_caches() -> dict[str, Any]:
 
 
 def of_extras() -> dict[str, str]:
-    """The optional groups of packages, and of each package the version that is there."""
+    """Return the optional groups of packages, with the installed version of each package."""
     try:
         names = importlib.metadata.metadata("vdm").get_all("Provides-Extra") or []
     except importlib.metadata.PackageNotFoundError:
@@ -107,7 +107,7 @@ def of_extras() -> dict[str, str]:
 
 
 def of_environment(variables: dict[str, str]) -> dict[str, str]:
-    """Those of the variables that matter, without secrets.
+    """Return the environment variables that affect commands, without secrets.
 
     >>> of_environment({"JAX_PLATFORMS": "cpu", "WANDB_API_KEY": "abc", "LANG": "C"})
     {'JAX_PLATFORMS': 'cpu', 'WANDB_API_KEY': '(set)'}
@@ -120,14 +120,14 @@ def of_environment(variables: dict[str, str]) -> dict[str, str]:
 
 
 def _needed(package: str, extra: str) -> list[tuple[str, ...]]:
-    """What an extra of an installed package needs: names, each with the extra of that package which is needed."""
+    """Return the packages that an extra of an installed package needs: names, each with its own extra, if any."""
     pattern = rf"""([\w.-]+)(?:\[([\w-]+)\])?[^;]*;.*\bextra == ["']{re.escape(extra)}["']"""
     found = (re.match(pattern, requirement) for requirement in importlib.metadata.requires(package) or ())
     return list(dict.fromkeys(tuple(filter(None, match.groups())) for match in found if match))
 
 
 def _installed(package: str, *extras: str) -> str:
-    """Its version; "missing" if it, or what an extra of it needs, is not there."""
+    """Return a package's version, or "missing" if it or a package that its extras need is not installed."""
     try:
         version = importlib.metadata.version(package)
         for name, *_ in (needed for extra in extras for needed in _needed(package, extra)):
@@ -138,7 +138,7 @@ def _installed(package: str, *extras: str) -> str:
 
 
 def _processor() -> str:
-    """Its model, where the system says it."""
+    """Return the processor's model name if the system tells it, else its architecture."""
     try:
         named = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), flags=re.M)
     except OSError:
@@ -160,7 +160,7 @@ def _folder(path: str | None) -> str:
 
 
 def _size(num_bytes: int) -> str:
-    """As 1.5 GiB."""
+    """Format a number of bytes, such as 1.5 GiB."""
     value, unit = float(num_bytes), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
@@ -170,6 +170,6 @@ def _size(num_bytes: int) -> str:
 
 
 def _shown(text: str) -> str:
-    """With ~ in place of the home folder, and in one line."""
+    """Return text on one line, with ~ in place of the home folder."""
     home = os.path.expanduser("~")
     return " ".join((text if home in ("~", "/") else text.replace(home, "~")).split())

@@ -1,4 +1,4 @@
-"""The classifier whose features samples are compared by: one in a folder, or the data's own, trained if need be."""
+"""The classifier whose features samples are compared by: one in a folder, or the data's own, trained when needed."""
 
 import hashlib
 import json
@@ -27,28 +27,28 @@ from vdm.runs.classifiers import open_classifier
 from vdm.runs.records import read_evaluation, read_record, weights_digest
 
 CACHE = "classifiers"
-"""Its folder's name, for `vdm.files.cache_folder`."""
+"""Name of the folder of the data's own classifiers, for `vdm.files.cache_folder`."""
 
 LEAST_STEPS, MOST_STEPS = 250, 2000
 PIXEL_STEPS = 2**19
-"""Steps times pixels: what makes it a matter of a minute or two on two cores."""
+"""Training steps times pixels of an image: a minute or two on two cores."""
 
 
 def opener(dataset: Dataset | None, folder: Path | None, cache: Path | None, console: Console) -> Callable[[], Opened]:
-    """What the extractor `classifier` is given: opens the one in `folder`, or if None the data's own, once.
+    """Return a function that opens, once, the classifier in `folder` or else the data's own, for the extractor.
 
-    The data's own is trained by `config_of`, with a fixed seed and on all training images, so that all models of the
-    same data are judged alike, whatever classifier may have guided them. It is kept in `cache`, if there is one, by the
-    data and all settings, and goes on where its training was stopped.
+    The data's own is trained as `config_of` says, with a fixed seed and on all training images, so that all models of
+    the same data are judged alike, whichever classifier guided them. It is kept in `cache`, if there is one, under a
+    digest of the data and all settings; interrupted training is resumed.
 
-    The function raises `InputError` where there is no classifier in `folder`, it is of other data than `dataset`, or
-    its own is wanted and the data have no labels, or are not known (None).
+    The function raises `InputError` if there is no classifier in `folder` or it was trained on other data than
+    `dataset`, and, for the data's own, if the data have no labels or are not known (None).
     """
     return once(partial(_open, dataset, folder, cache, console))
 
 
 def config_of(dataset: Dataset) -> ClassifierConfig:
-    """Of the data's own classifier: small, with a fixed seed, and noise of a fixed schedule."""
+    """Return the config of the data's own classifier: small, with a fixed seed and a fixed noise schedule."""
     pixels = math.prod(dataset.info.shape[:2])
     steps = min(max(PIXEL_STEPS // pixels, LEAST_STEPS), MOST_STEPS)
     return ClassifierConfig(
@@ -65,11 +65,11 @@ def _open(dataset: Dataset | None, folder: Path | None, cache: Path | None, cons
     if folder is not None:
         return _opened(folder, dataset)
     if dataset is None:
-        raise InputError("a classifier: these images are no data set to train one on; --classifier=FOLDER names one")
+        raise InputError("a classifier: these images are not a data set to train one on; give --classifier=FOLDER")
     try:
         check_labels(dataset, "a classifier")
     except InputError as error:
-        raise InputError(f"{error}; mmd needs none, nor does fid, with weights") from error
+        raise InputError(f"{error}; mmd needs no labels, nor does fid, with weights") from error
     if cache is not None:
         return _own(dataset, cache, console)
     with tempfile.TemporaryDirectory() as temporary:
@@ -84,7 +84,7 @@ def _own(dataset: Dataset, cache: Path, console: Console) -> Opened:
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     with _held(folder):
         if not parallel.all_true(read_evaluation(folder).get("checkpoint_step") == config.training.steps):
-            console.print(f"training a classifier of {dataset.info.name}, to compare images by: {folder}/")
+            console.print(f"training a classifier on {dataset.info.name}, to compare images by: {folder}/")
             noise = config.of
             schedule = parts.make("schedule", noise.schedule, gamma_min=noise.gamma_min, gamma_max=noise.gamma_max)
             hooks = [Log(), Evaluate(), Save()]
@@ -100,5 +100,5 @@ def _opened(folder: Path, dataset: Dataset | None) -> Opened:
 
 
 def _held(folder: Path) -> AbstractContextManager[None]:
-    """Waits for another program that trains the same."""
+    """Wait while another process trains the same classifier."""
     return held(folder.with_suffix(".lock")) if parallel.is_main() else nullcontext()

@@ -1,4 +1,4 @@
-"""What the commands do with a run, by the class of its config: the one place where a new kind of run is added."""
+"""What the commands do with a run, by the class of its config: the place to add a new kind of run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,24 +17,24 @@ from vdm.programs.task import Task
 from vdm.runs import kinds as runs_kinds
 
 Command = Callable[[Any, Path, Console, Any, Path | None], None]
-"""(config, workdir, console, the flags' values by name, --out): what a command does."""
+"""(config, workdir, console, the flags' values by name, --out) -> None: runs a command."""
 
 
 class Kind(NamedTuple):
-    """A kind of run; `vdm.runs.kinds` has what opening one needs."""
+    """What the commands do with one kind of run; `vdm.runs.kinds` has what is needed to open one."""
 
     task: Callable[[Any, Any], Task]
-    """(config, the model given in place of the config's, or None) -> what is trained."""
+    """(config, a model in place of the config's, or None) -> the training task."""
     hooks: Callable[[], list[Hook]]
-    """What is done beside the steps."""
+    """Returns the default hooks."""
     samples: Callable[[Any, Any, Dataset, Console], list[Hook]]
-    """(config, model, dataset, console) -> what else is, whatever the hooks; checks what samples need."""
+    """(config, model, dataset, console) -> hooks added to any others; also checks the settings of samples."""
     evaluate: Command
     sample: Command
     evaluates_by: Sequence[str] | None
-    """The flags of vdm evaluate that make sense; None: all."""
+    """Flags of `vdm evaluate` that apply to this kind; None: all."""
     samples_by: Sequence[str] | None
-    """Those of vdm sample."""
+    """Flags of `vdm sample` that apply to this kind; None: all."""
 
 
 KINDS: Mapping[type, Kind] = MappingProxyType(
@@ -62,5 +62,5 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
 
 
 def of(config: Any) -> Kind:
-    """The kind of run that a config is of."""
+    """Return the kind of run that a config describes."""
     return runs_kinds.of(config, KINDS)

@@ -1,4 +1,4 @@
-"""vdm evaluate of a model before diffusion: what it comes to layer by layer, with errors."""
+"""`vdm evaluate` of a model before diffusion: its bound or cost, layer by layer, with standard errors."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vdm.progress import progress_of
 
 
 def evaluate(config: PredecessorConfig, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
-    """What vdm evaluate does with these flags."""
+    """Run `vdm evaluate` with these flags."""
     mode_of(given, {"metrics": SCORING, "importance": WEIGHTING})
     if given.metrics is not None:
         if given.num is not None:
@@ -33,16 +33,19 @@ def evaluate(config: PredecessorConfig, workdir: Path, console: Console, given: 
 
 
 class LatentEvaluate(Measured):
-    """A checkpoint of a predecessor's run and its test images, ready to be measured."""
+    """A checkpoint of a predecessor's run and its test images, with methods to measure it."""
 
     def layers(self) -> Any:
-        """A `LatentEvaluation`, or a `LadderEvaluation`: a table, and step_2000_draws_10.json."""
+        """Evaluate it layer by layer: print a table, write step_2000_draws_10.json, and return the evaluation.
+
+        That is a `LatentEvaluation`, or a `LadderEvaluation` for a ladder network.
+        """
         run, settings, family = self.run, self.run.config.evaluation, family_of(self.model)
         path = self._path(draws=settings.draws)
         evaluator = family.evaluator(self.model, run.mesh, settings.batch_size, run.dataset)
         with progress_of(self.console, "evaluating") as progress:
             result = evaluator(run.variables, run.dataset.test, self.key, settings.draws, progress=progress)
-        # Before the file: a disk may be full by now.
+        # Printed before the file is written, in case the disk is full.
         self.console.print(family.table(result, self._title), soft_wrap=False)
         self._write(path, result.to_dict())
         return result

@@ -1,4 +1,4 @@
-"""Figures of trained runs with learned latents: what `python -m vdm.plots holes` and `traversals` draw."""
+"""Figures of trained runs with learned latents: what `vdm plots holes` and `vdm plots traversals` draw."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,24 +17,27 @@ from vdm.runs.open import Run, open_run
 from vdm.runs.places import split_checkpoint
 
 FRAMES, ROWS, PAIRS = 11, 6, 3
-"""Images in a row; latents, at most; pairs of images."""
+"""Number of images in a row, of latents at most, and of pairs of images."""
 IMAGES = 2000
-"""Training images, at most, by which active latents are known."""
+"""Number of training images at most by which the most active latents are found."""
 
 
 def opened(runs: Sequence[str]) -> list[Run]:
-    """Runs by their folders, RUN or RUN:CHECKPOINT. Raises `InputError` as `open_run`."""
+    """Open runs, each given as RUN or RUN:CHECKPOINT. Raises `InputError` as `open_run` does."""
     return [open_run(*split_checkpoint(run)) for run in runs]
 
 
 def draw_holes(path: Path, runs: Sequence[Run]) -> None:
-    """Writes `plots.holes.aggregate`, a row a run. Raises `InputError` for one that has no two latents of the plane."""
+    """Draw `plots.holes.aggregate` with a row for each run.
+
+    Raises `InputError` for a run unless its data are points in the plane and its top layer has two latents.
+    """
     panels = []
     for run in runs:
         _check_latent(run)
         train = run.dataset.train
         images = examples(train, selected(len(train), holes.POINTS))["image"]
-        # Sorted by part as many data are, the first would be of one kind.
+        # Shuffled, as many data are sorted, and the first images would be of one kind.
         images = images[np.random.default_rng(0).permutation(len(images))]
         name = f"{run.path.name}: {run.config.model.name}, β = {run.config.objective.beta:g}"
         try:
@@ -45,9 +48,9 @@ def draw_holes(path: Path, runs: Sequence[Run]) -> None:
 
 
 def draw_traversals(path: Path, runs: Sequence[Run]) -> None:
-    """Writes `plots.traversals` of a run with learned latents and, where there is another, of a diffusion model.
+    """Draw `plots.traversals` of a run with learned latents and, if a second run is given, of a diffusion model.
 
-    Raises `InputError` for other runs, and for data that are no images.
+    Raises `InputError` for other runs, and for data that are not images.
     """
     latent, diffusion = runs[0], runs[1] if len(runs) == 2 else None
     if len(runs) > 2 or (diffusion is not None and not isinstance(diffusion.config, Config)):
@@ -69,7 +72,7 @@ def draw_traversals(path: Path, runs: Sequence[Run]) -> None:
         drawn = latents.interpolate(diffusion.key(Stream.SAMPLING), PAIRS, FRAMES, condition=condition)
         between = to_frames(drawn, diffusion.model.levels)
     reach = f"{latent.config.model.name}: one latent from −{traversals.REACH:g} to {traversals.REACH:g} in each row"
-    below = "\nDDIM: from one image to another, between their z₁" if between is not None else ""
+    below = "\nDDIM: from one image to another, by interpolating their z₁" if between is not None else ""
     traversals.traversals(path, frames, [f"latent {k + 1}" for k in chosen], between, reach + below)
 
 

@@ -1,4 +1,4 @@
-"""vdm sample of a model before diffusion: draws from the prior, ways between latents, reconstructions."""
+"""`vdm sample` of a model before diffusion: draws from the prior, interpolations of latents, reconstructions."""
 
 from contextlib import nullcontext
 from functools import cached_property
@@ -32,7 +32,7 @@ from vdm.settings import in_file_name, recorded
 
 
 def sample(config: PredecessorConfig, workdir: Path, console: Console, given: Any, out: Path | None) -> None:
-    """What vdm sample does with these flags."""
+    """Run `vdm sample` with these flags."""
     for name in ("num", "decode", "precision"):
         if given[name].value is not None:
             setattr(config.sampling, name, given[name].value)
@@ -40,7 +40,7 @@ def sample(config: PredecessorConfig, workdir: Path, console: Console, given: An
         raise InputError("--interpolate, --reconstruct: one at a time")
     drawn = LatentSample(config, workdir, given.checkpoint, given.seed, console, out)
     if given.decode is not None and not isinstance(drawn.run.model, LatentModel):
-        raise InputError("--decode: is of models that draw images; a ladder network only denoises")
+        raise InputError("--decode: is for models that draw images; a ladder network only denoises")
     if given.interpolate is not None:
         drawn.interpolation(given.interpolate)
     elif given.reconstruct is not None:
@@ -50,7 +50,7 @@ def sample(config: PredecessorConfig, workdir: Path, console: Console, given: An
 
 
 class LatentSample:
-    """A checkpoint of the run in `workdir`, to draw images with the settings of `config.sampling`."""
+    """A checkpoint of the run in `workdir`, ready to draw images with the settings in `config.sampling`."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class LatentSample:
         console: Console,
         out: Path | None = None,
     ):
-        """Images go to `samples/` in the run's folder, or in `out`; the run itself is only read.
+        """Open the run; images go to `samples/` in its folder, or to `out`, and nothing else of it is changed.
 
         Raises `InputError` if config and checkpoint do not belong together, or the folder cannot be written.
         """
@@ -74,12 +74,12 @@ class LatentSample:
         self.stem = folder / f"{results.stem(self.run, data=False, seed=seed)}_{in_file_name(config.sampling)}"
 
     def conditions(self, num: int) -> None:
-        """Of so many images: none."""
+        """Return None: these models have no conditions."""
 
     def images(self) -> Path:
-        """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and a PNG of the first.
+        """Draw `config.sampling.num` images into a folder of shards (see `shards.stream`), and a PNG of the first ones.
 
-        Raises `InputError` if another process is drawing into that folder, and for a model that has no prior.
+        Returns the folder. Raises `InputError` if another process is drawing into it, and for a model without a prior.
         """
         num, model = self.settings.num, self.run.model
         if not self._sampler.draws:
@@ -98,13 +98,16 @@ class LatentSample:
         if parallel.is_main():
             first = next(shards.read(self.stem))[: min(num, num_shown(model.shape))]
             samples(first, self._path(".png"), model.levels, lambda: self.run.dataset.test, self._caption())
-            there = f"{num - drawn} were there: {self.stem}/shard_*.npz"
+            there = f"{num - drawn} existed already: {self.stem}/shard_*.npz"
             self.console.print(f"drew {drawn} images, {there}", soft_wrap=True)
             self._wrote(self._path(".png"))
         return self.stem
 
     def interpolation(self, num_frames: int) -> Path:
-        """A PNG with a row a pair of draws, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
+        """Interpolate between pairs of draws in `num_frames` images; return the path of the PNG.
+
+        The PNG has a row for each pair; a GIF is written beside it.
+        """
         if num_frames < 2:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
         run = self.run
@@ -113,15 +116,15 @@ class LatentSample:
             frames = self._sampler.interpolate(run.variables, self.key, pairs, num_frames, progress)
         path = self._path(f"_interpolation_{num_frames}")
         if parallel.is_main():
-            caption = self._caption("from one draw to another, by the weight of the other's latents")
+            caption = self._caption("from one draw to another, by the weight of the second one's latents")
             self._wrote(*ways(to_frames(frames, run.model.levels), path, caption, self._test(MOST_POINTS)))
         return path.with_name(f"{path.name}.png")
 
     def reconstruction(self, num: int) -> float:
-        """The mean absolute error of `num` test images made anew from a draw of their latents, in grey levels.
+        """Reconstruct `num` test images from a draw of their latents; return the mean absolute error in grey levels.
 
-        They are from all over the split. It is printed; a PNG has the first `COLUMNS` images in a row above their
-        reconstructions, or all vectors beside theirs.
+        The images are spread over the split. The error is printed, and a PNG shows the first `COLUMNS` images in a row
+        above their reconstructions, or all vectors beside theirs.
         """
         run, available = self.run, len(self.run.dataset.test)
         if not 1 <= num <= available:
@@ -143,7 +146,7 @@ class LatentSample:
         return error
 
     def _test(self, num: int) -> np.ndarray:
-        """So many test images from all over the split, or as many as there are."""
+        """Return `num` test images spread over the split, or all if there are fewer."""
         test = self.run.dataset.test
         images: np.ndarray = examples(test, order(len(test))[:num])["image"]
         return images
@@ -165,7 +168,7 @@ class LatentSample:
         return self.stem.with_name(self.stem.name + suffix)
 
     def _record(self) -> dict[str, Any]:
-        """All that image k depends on."""
+        """Return everything that image k depends on."""
         weights = weights_digest(self.run.variables)
         return {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
 

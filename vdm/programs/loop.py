@@ -1,4 +1,4 @@
-"""`run`: the training loop, of any task: steps, and what hooks do beside them, until all is done or it is stopped."""
+"""`run`: the training loop of every task: steps and hooks, until all steps are done or a stop is requested."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from vdm.training.state import TrainState, make_optimizer
 from vdm.training.step import Metrics, jit_train_step, jit_train_steps
 
 Steps = Callable[..., tuple[TrainState, Metrics]]
-"""(state, metrics, *batches) -> (state, metrics): a step with each batch."""
+"""(state, metrics, *batches) -> (state, metrics), after a training step with each batch."""
 
 
 def run(
@@ -41,10 +41,11 @@ def run(
     profile: tuple[int, int] | None = None,
     init_from: str | None = None,
 ) -> Any:
-    """The training loop, of any task: trains, or goes on training, the run in `workdir`; arguments as of `vdm.train`.
+    """Train, or resume, the run in `workdir` on any task, and return the final evaluation; arguments as of `vdm.train`.
 
-    Config and data have been checked, and fit each other; `given` says which of them the caller made. Returns the final
-    evaluation: that of the hooks, `session.final`, or `task.evaluate`'s. Raises as that does.
+    Config and data must be checked already and fit each other; `given` lists which of "dataset" and "model" the caller
+    of `vdm.train` passed. The evaluation returned is `session.final` if a hook made it, else `task.evaluate`'s. Raises
+    what `vdm.train` raises.
     """
     for note in dataset.info.notes:
         console.print(f"{dataset.info.name}: {note}", markup=False, soft_wrap=True)
@@ -57,7 +58,7 @@ def run(
         open_session(config, workdir, dataset, task, console, given, init_from) as session,
         Profile(workdir / "profile", profile, console) as profiler,
     ):
-        # What a request to stop had cut short at the step that it saved.
+        # First, the hooks that a request to stop cut short at the restored step.
         if session.step:
             call(hooks, session, resuming=True)
             session.stop()
@@ -88,14 +89,14 @@ def run(
         for hook in hooks:
             hook.finish(session)
         result = session.final or task.evaluate(session, "final", config.evaluation.draws, 0)
-        # Last: to compare.py it says that the run is done.
+        # Written last: vdm compare takes this file to mean that the run is done.
         if parallel.is_main():
             write_evaluation(workdir, result.to_dict(), dataset.info.to_dict(), session.step)
     return result
 
 
 def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> int:
-    """Steps of the next call: up to the next after which something is due, at most `training.steps_per_call`."""
+    """Return the steps of the next call: up to the next step with something due, `training.steps_per_call` at most."""
     most = min(session.config.training.steps_per_call, session.config.training.steps - session.step)
     for num in range(1, most):
         step = session.step + num
@@ -105,7 +106,7 @@ def _num_steps(session: Session, hooks: Sequence[Hook], profiler: Profile) -> in
 
 
 def _compile(session: Session, task: Task) -> Steps:
-    """One or more train steps, one with each batch, as one compiled program that reuses the memory of its arguments."""
+    """Compile one or more training steps, one per batch, into one program that reuses the memory of its arguments."""
     start, config, mesh = time.perf_counter(), session.config, session.mesh
     most = config.training.steps_per_call
     parts = task.for_training, task.objective, make_optimizer(config), config, mesh
@@ -116,7 +117,7 @@ def _compile(session: Session, task: Task) -> Steps:
         batches = session.batches.peek() * most
         lowered = jit_train_steps(*parts).lower(*arguments, np.int32(most), *batches)
     with compilation.counted_hits() as hits:
-        # A CPU takes it as well, and is deterministic anyhow; a TPU, which is too, has another compiler.
+        # A CPU accepts the option too, but is deterministic anyway, as is a TPU, whose compiler does not know it.
         exact = config.training.deterministic and mesh.devices.flat[0].platform != "tpu"
         program = lowered.compile({"xla_gpu_deterministic_ops": True} if exact else None)
     parallel.meet("compiled")
@@ -127,7 +128,7 @@ def _compile(session: Session, task: Task) -> Steps:
         return program
 
     def steps(state: TrainState, metrics: Metrics, *batches: Batch) -> tuple[TrainState, Metrics]:
-        # Of fewer steps, the rest stands for batches that are not used.
+        # With fewer steps, the program does not use the remaining batches, which must still be passed.
         given = (*batches, *batches[-1:] * (most - len(batches)))
         result: tuple[TrainState, Metrics] = program(state, metrics, np.int32(len(batches)), *given)
         return result
@@ -139,7 +140,7 @@ def _take(session: Session, num: int) -> list[Batch]:
     try:
         return session.batches.take(num)
     except WorkerDied:
-        # The state and the batches taken are whole; other processes cannot join in to save.
+        # State and batches are consistent and can be saved, except with other processes, which would not take part.
         if jax.process_count() == 1:
             session.save(wait=True, of_a_stop=True)
         raise
@@ -147,7 +148,7 @@ def _take(session: Session, num: int) -> list[Batch]:
 
 @contextmanager
 def _full_disk_in_one_line(workdir: Path) -> Iterator[None]:
-    """Logs and pictures fill a disk as well as checkpoints do."""
+    """Turn any error of a full disk, whether from checkpoints, logs or pictures, into an `InputError`."""
     try:
         yield
     except Exception as error:

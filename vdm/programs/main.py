@@ -1,4 +1,4 @@
-"""The command `vdm`: the programs by name, from any folder. `vdm train --config=digits` is `python train.py …`."""
+"""The command `vdm`, which runs all others by name: `vdm train --config=digits` is `python train.py …`."""
 
 import difflib
 import importlib.metadata
@@ -24,31 +24,31 @@ COMMANDS = {
     "compress": ("vdm.programs.commands.compress", "Compress images without loss with a trained model."),
     "decompress": ("vdm.programs.commands.decompress", "Restore the images of a compressed file, bit for bit."),
     "codec-info": ("vdm.programs.commands.codec_info", "Describe a compressed file, and check that it is intact."),
-    "export": ("vdm.export.programs", "Write weights and programs that need JAX alone."),
+    "export": ("vdm.export.programs", "Write a model's weights and programs, which need only JAX."),
     "push": ("vdm.programs.commands.push", "Release a trained run, in a folder or on the Hugging Face hub."),
     "pull": ("vdm.programs.commands.pull", "Fetch a released model, which vdm:NAME then opens."),
     "official": ("vdm.official", "Make a run of a checkpoint of google-research/vdm."),
     "report": ("vdm.programs.commands.report", "Write one HTML page about a run, or about several side by side."),
     "verify": ("vdm.verify.table", "Check this installation against closed forms."),
-    "info": ("vdm.programs.commands.info", "Describe this installation, as a bug report needs it."),
+    "info": ("vdm.programs.commands.info", "Describe this installation, for a bug report."),
     "completion": ("vdm.programs.commands.completion", "Print a script that completes commands in your shell."),
     "plots": ("vdm.programs.commands.plots", "Draw schedules, weightings, samplers at work and latents of runs."),
 }
-"""By name: the module whose `main` it is, and what it does."""
+"""Commands by name: the module with its `main`, and a line on what it does."""
 
 
 def main() -> NoReturn:
-    """The command `vdm` as a process of its own, from the command line to its exit status."""
+    """Run `vdm` as a process of its own, from the command line to its exit status."""
     process.run(lambda: call(sys.argv[1:]))
 
 
 def run(name: str) -> NoReturn:
-    """A command as a process of its own: what `python NAME.py` and `python -m vdm.NAME` do."""
+    """Run a command as a process of its own, as `python NAME.py` and `python -m vdm.NAME` do."""
     process.run(lambda: _module(name).main())
 
 
 def call(argv: Sequence[str]) -> int | None:
-    """The command that the first argument names, in this process. Raises `InputError` for a name of none."""
+    """Run the command that the first argument names, in this process. Raises `InputError` for an unknown command."""
     name, *arguments = list(argv) or ["--help"]
     if name in ("--help", "-h", "help", "--helpfull"):
         print(_help())
@@ -74,7 +74,7 @@ def _module(name: str) -> Any:
 
 
 def _version() -> str:
-    """The package's, and those of what decides what it computes."""
+    """Return the versions of vdm, Python, jax, jaxlib and flax."""
     others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "flax"))
     return f"vdm {vdm.__version__} (Python {platform.python_version()}, {others})"
 

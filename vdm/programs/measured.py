@@ -1,4 +1,4 @@
-"""What vdm evaluate has whatever it measures: a checkpoint of a run, its test images, and files of results."""
+"""What all modes of `vdm evaluate` share: a checkpoint of a run, its test images, and files of results."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,26 +21,27 @@ from vdm.runs.records import measured, weights_digest
 from vdm.settings import MAX_INT
 
 MOST_DRAWS = 100_000
-"""Of the latents of an image, whose log weights are kept."""
+"""Limit of --importance: the log weights of all draws of an image's latents are kept in memory."""
 
 
 Modes = Mapping[str, tuple[str, Sequence[str]]]
-"""What vdm evaluate may measure, by its flag: why it goes without the others, and the flags that go with it."""
+"""What `vdm evaluate` can measure, by flag: why it excludes the other flags, and the flags that go with it."""
 
-SCORING = ("it is of samples, not of bounds", ("samples", "num", "real", "weights", "classifier"))
-WEIGHTING = ("it is of the draws that it weights, with --importance=DRAWS", ("images",))
+SCORING = ("it measures samples, not bounds", ("samples", "num", "real", "weights", "classifier"))
+WEIGHTING = ("its draws are those of --importance=DRAWS", ("images",))
 
 
 def mode_of(given: Any, modes: Modes, others: Sequence[str] = (), together: tuple[str, str] = ("", "")) -> str | None:
-    """Which of the modes is asked for by the flags given, if any.
+    """Return which of the modes the flags ask for, or None.
 
-    Raises `InputError` for two of them or of `others`, but for the pair `together`, and for a flag without its mode.
+    Raises `InputError` for two of `modes` and `others` at once, except the pair `together`, and for a flag without the
+    mode that it belongs to.
     """
     asked = [name for name in (*others, *modes) if given[name].value is not None]
     mode = next((name for name in modes if name in asked), None)
     for name in asked:
         if mode not in (None, name) and (mode, name) != together:
-            raise InputError(f"--{mode}: goes without --{name}; {modes[mode][0]}")
+            raise InputError(f"--{mode}: cannot be combined with --{name}; {modes[mode][0]}")
     for name in dict.fromkeys(option for _, options in modes.values() for option in options):
         of = {each: f"--{each}={'NAMES' if each == 'metrics' else 'DRAWS'}" for each in modes if name in modes[each][1]}
         if given[name].value is not None and mode not in of:
@@ -49,16 +50,16 @@ def mode_of(given: Any, modes: Modes, others: Sequence[str] = (), together: tupl
 
 
 class Measured:
-    """A checkpoint of the run in `workdir` and its test images, ready to be measured.
+    """A checkpoint of the run in `workdir` and its test images, with methods to measure it.
 
-    What is measured goes to `evaluations/` in the run's folder, or in `out`, under a name of its own: see
-    `vdm.runs.results.stem`. The run's evaluation.json stays what training found at its end.
+    Results go to `evaluations/` in the run's folder, or to `out`, each under the name that `vdm.runs.results.stem`
+    gives it. The run's evaluation.json, from the end of training, is not changed.
     """
 
     def __init__(self, config: Any, workdir: Path, checkpoint: str, console: Console, out: Path | None = None):
-        """Raises `InputError` if config, data and checkpoint do not belong together, or the folder cannot be written.
+        """Open the checkpoint and load the data.
 
-        The run itself is only read.
+        Raises `InputError` if config, data and checkpoint do not belong together, or the folder cannot be written.
         """
         self.folder = results.folder_of(workdir, out, "evaluations")
         self.run, self.console = open_run(workdir, checkpoint, config=config), console
@@ -72,14 +73,14 @@ class Measured:
 
     @property
     def condition(self) -> Sequence[str]:
-        """What the bounds are given, by name."""
+        """Names of the conditions that the bounds are given."""
         return ()
 
     def importance(self, draws: int, images: int | None, num_steps: int | None = None) -> ImportanceEvaluation:
-        """The importance-weighted bound of so many draws of the latents: a table, and step_2000_importance_50.json.
+        """Measure the importance-weighted bound: a table, and a file such as step_2000_importance_50.json.
 
-        Of all test images, or so many of them. `num_steps` is T of a diffusion model. Raises `InputError` for numbers
-        out of range.
+        `draws` is the number of draws of each image's latents, `images` the number of test images (None: all), and
+        `num_steps` T of a diffusion model. Raises `InputError` for numbers out of range.
         """
         for flag, value, most in (("importance", draws, MOST_DRAWS), ("images", images, MAX_INT)):
             if value is not None and not 1 <= value <= most:
@@ -91,15 +92,15 @@ class Measured:
         with progress_of(self.console, "weighting draws by importance") as progress:
             result = evaluator(run.variables, run.dataset.test, self.key, draws, images or 0, progress)
         title = self._title + ("" if num_steps is None else f", T = {num_steps}")
-        # Before the file: a disk may be full by now.
+        # Printed before the file is written, in case the disk is full.
         self.console.print(_table(result, title), soft_wrap=False)
         self._write(path, result.to_dict())
         return result
 
     def _path(self, *fields: str, **settings: Any) -> Path:
-        """The file of what is measured with these settings; see `results.stem`. Another precision than float32 is one.
+        """Return the path for results with these settings (`results.stem`), and the precision if it is not float32.
 
-        Raises `InputError` if there is one of other weights.
+        Raises `InputError` if the file exists and was measured with other weights.
         """
         if self.precision != precisions.FLOAT32:
             settings["precision"] = self.precision
@@ -108,7 +109,7 @@ class Measured:
         return path
 
     def _write(self, path: Path, numbers: dict[str, Any]) -> None:
-        """The numbers, with what they are of."""
+        """Write the numbers, with the weights, data and command that they belong to."""
         if not parallel.is_main():
             return
         run = self.run
@@ -121,10 +122,10 @@ class Measured:
 
 
 def _table(result: ImportanceEvaluation, title: str) -> Table:
-    """A row for each number of draws."""
+    """Return a table with a row for each number of draws."""
     caption = (
-        f"{result.num_images} images, the same {result.sizes[-1]} draws of each in every row, which are worth "
-        f"{result.effective} of equal weight; ± one standard error over {result.stderr_over}"
+        f"{result.num_images} images, the same {result.sizes[-1]} draws of each in every row, with an effective sample "
+        f"size of {result.effective}; ± one standard error over {result.stderr_over}"
     )
     table = Table(title=title, caption=caption, min_width=len(title) + 4)
     for column in ("draws weighted together", "bits/dim", "below the plain bound, paired"):

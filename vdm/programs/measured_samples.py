@@ -1,4 +1,4 @@
-"""`config.evaluation.metrics`: how good samples are, measured while a model is trained."""
+"""`config.evaluation.metrics`: measure the quality of samples during training."""
 
 from typing import Any
 
@@ -20,20 +20,21 @@ from vdm.programs.session import Session
 from vdm.runs.records import read_metrics
 
 KIND = "metrics"
-"""Of its records."""
+"""Kind of the records that the hook writes."""
 
 
 class MeasureSamples(Hook):
-    """Samples of the moving average by each of `config.evaluation.metrics`, at every evaluation and at the end.
+    """Measures samples of the moving average by `config.evaluation.metrics` at every evaluation and at the end.
 
-    `config.evaluation.samples` of them, with the settings of `config.sampling`, always from the same latents: what
-    changes from one time to the next is the model. A record "metrics" has each value and its standard error.
+    It draws `config.evaluation.samples` samples with the settings of `config.sampling`, always from the same latents,
+    so that only the model changes from one evaluation to the next. A record "metrics" has each value and its standard
+    error.
     """
 
     def __init__(self, config: Config, dataset: Dataset, model: Any, console: Console):
-        """Features of the real images are computed here, and the data's own classifier is trained if need be.
+        """Compute the features of the real images, and train the data's own classifier if a metric needs it.
 
-        Raises `InputError` for a metric that needs what is not there, or can make nothing of the data.
+        Raises `InputError` for a metric that needs something missing, such as weights, or that does not fit the data.
         """
         settings, info = config.evaluation, dataset.info
         self._quality = Quality(
@@ -61,7 +62,7 @@ class MeasureSamples(Hook):
         try:
             estimates = self._measured(session, num)
         except (NonFiniteLatents, ValueError) as error:
-            # Of a model that is young; training need not stop.
+            # Samples of a barely trained model may not be measurable; training can go on.
             session.console.print(f"warning: step {session.step}: samples are not measured: {error}", style="yellow")
             return
         numbers = {name: each.value for name, each in estimates.items()}
@@ -80,6 +81,6 @@ class MeasureSamples(Hook):
 
 
 def _said(metric: Metric, estimate: Estimate) -> str:
-    """As "class accuracy 98.0 ± 0.4 %"."""
+    """Format a metric, such as "class accuracy 98.0 ± 0.4 %"."""
     unit = f" {metric.unit}" if metric.unit else ""
     return f"{metric._replace(unit='').heading()} {metric.show(estimate.value)} ± {metric.show(estimate.stderr)}{unit}"

@@ -1,4 +1,4 @@
-"""Images that a command line names: a folder of samples or of pictures, an npz file, or DATA@SPLIT."""
+"""Images named on a command line: a folder of samples or pictures, an npz file, or DATA@SPLIT."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,22 +29,22 @@ class Samples(NamedTuple):
 
     source: Source
     labels: Callable[[], Labels] | None
-    """What reads them, where the images have some."""
+    """Reads the labels; None if the images have none."""
     of: str
-    """What they are, with a version."""
+    """Name of the images, with a version."""
     shape: Sequence[int]
 
 
 class RealImages(NamedTuple):
-    """What they are held against."""
+    """Real images that samples are compared with."""
 
     real: Real
     dataset: Dataset | None
-    """None for statistics."""
+    """Their data set; None for a file of statistics."""
 
 
 class Both:
-    """Both splits of a data set as one source."""
+    """The train and test splits of a data set as one source."""
 
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
@@ -58,9 +58,9 @@ class Both:
 
 
 def samples_of(text: str, levels: int, console: Console) -> Samples:
-    """The images that `text` names; of pictures and of npz files those of both splits, unless it says which.
+    """Return the images that `text` names: those of both splits, unless `text` names one.
 
-    Raises `InputError` for what names none, and for images of other levels.
+    Raises `InputError` for a name without images, and for images with another number of levels.
     """
     path = Path(text).expanduser()
     if path.is_dir() and any(path.glob("shard_*.npz")):
@@ -78,9 +78,10 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
 
 
 def real_of(text: str, levels: int | None, console: Console) -> RealImages:
-    """The images, or the statistics of an npz file with `mu` and `sigma`; of a data set's name, the train split.
+    """Return the real images that `text` names, or the statistics of an npz file with `mu` and `sigma`.
 
-    Raises `InputError` for what names none, and for images of other levels, if these are given.
+    The name of a data set without a split means its train split; a path means both. Raises `InputError` for a name
+    without images, and for images with another number of levels unless `levels` is None.
     """
     path = Path(text).expanduser()
     if path.suffix == ".npz" and path.is_file() and set(SOURCES) <= set(array_names(path)):
@@ -94,7 +95,7 @@ def real_of(text: str, levels: int | None, console: Console) -> RealImages:
 
 
 def _read(text: str, levels: int | None, console: Console) -> tuple[Dataset, str]:
-    """The data set of DATA or DATA@SPLIT, or of a path; and which split, "" if it does not say."""
+    """Return the data set that DATA, DATA@SPLIT or a path names, and the split; "" if none is named."""
     name, _, split = text.rpartition("@")
     if split not in SPLITS:
         name, split = text, ""
@@ -102,7 +103,7 @@ def _read(text: str, levels: int | None, console: Console) -> tuple[Dataset, str
     own = path.suffix == ".npz" and path.is_file()
     name = f"folder:{name}" if path.is_dir() else f"npz:{name}" if own else name
     with progress_of(console, f"reading {name}") as progress:
-        # Of arrays alone nothing else says how many there are.
+        # An npz file does not say how many levels its images have.
         dataset = load(DataConfig(name=name, levels=levels if own else None), progress)
     if levels not in (None, dataset.info.levels):
         raise InputError(f"{text}: has images of {dataset.info.levels} levels; must be of {levels}, as the others")

@@ -1,4 +1,4 @@
-"""What training a classifier and an image–text model on the noisy images of a run have in common."""
+"""What `train_classifier` and `train_clip` share: training another network on the noisy images of a run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,20 +27,20 @@ from vdm.runs.open import Run, open_run
 from vdm.runs.records import read_config, read_metrics, weights_digest
 
 READ = ("shape", "levels", "entries", "classes", "vocabulary")
-"""Fields of `config.data` that a run has read from its data: those of another task are its own."""
+"""Fields of `config.data` that a run reads from its data; for another task they are read anew."""
 
 
 class Source(NamedTuple):
-    """The run on whose noise something is trained, and where that goes."""
+    """The run whose noise another network is trained on, and where that training goes."""
 
     run: Run
-    """With the data of the config in place of its own."""
+    """The run with the data of the new config in place of its own."""
     own: Run
-    """As it is."""
+    """The run as it is."""
     folder: Path
     console: Console
     given: list[str]
-    """What the caller made, for the record."""
+    """What the caller passed in place of the config's, for run.json."""
 
 
 def source_of(
@@ -52,9 +52,9 @@ def source_of(
     model: Model | None,
     console: Console | None,
 ) -> Source:
-    """The run in `path`, for a config of another task on its noise; nothing is written.
+    """Open the run in `path` for another task on its noise; nothing is written.
 
-    Raises `InputError` for a bad config, a folder that cannot be written, and where there is no such run.
+    Raises `InputError` for a bad config, a folder that cannot be written, and if there is no such run.
     """
     validate(config)
     console = streams.make_console(quiet=not parallel.is_main()) if console is None else console
@@ -69,7 +69,7 @@ def source_of(
 
 
 def data_of(path: Path) -> tuple[Any, Any]:
-    """(the config of the run in `path`, its data as another task on it begins with them).
+    """Return the config of the run in `path`, and its data config with what another task reads anew left open.
 
     Raises `InputError` if there is no run.
     """
@@ -78,7 +78,7 @@ def data_of(path: Path) -> tuple[Any, Any]:
 
 
 def check_noise(of: OfConfig, noise: OfConfig, where: str) -> None:
-    """Raises `InputError` for a config that asks for other noise than there is; `where` says where that is from."""
+    """Raise `InputError` for a config that asks for other noise than the run's; `where` names the noise's origin."""
     given, differing = (settings.differing(of, other, "model") for other in (OfConfig(), noise))
     for name in given.keys() & differing.keys():
         here, there = differing[name]
@@ -86,7 +86,7 @@ def check_noise(of: OfConfig, noise: OfConfig, where: str) -> None:
 
 
 def noise_of(source: Run) -> OfConfig:
-    """What is recorded of the run on whose noise something is trained."""
+    """Return the `config.of` that records a run's noise: its name and step, its schedule and the end points of γ."""
     low, high = (round(float(gamma), 3) for gamma in gamma_of(source)(jnp.asarray([0.0, 1.0])))
     digest = weights_digest(parallel.to_host(source.variables["schedule"]))
     name = parts.canonical("schedule", source.config.schedule.name)
@@ -94,15 +94,15 @@ def noise_of(source: Run) -> OfConfig:
 
 
 def gamma_of(source: Run) -> Schedule:
-    """t -> γ(t) of the run's averaged variables, held fixed."""
+    """Return t -> γ(t) of the run's averaged variables, held fixed."""
     return partial(source.model.schedule.gamma, parallel.to_host(source.variables["schedule"]))
 
 
 class Evaluation:
-    """The `Task.evaluate` of what is trained on noise, compiled once."""
+    """A `Task.evaluate` for networks trained on noisy images; its evaluator is made once."""
 
     def __init__(self, make: Callable[[Mesh, int], Any]):
-        """`make` is (mesh, images a call) -> evaluator."""
+        """`make` is (mesh, images per call) -> evaluator."""
         self._make = make
         self._evaluator: Any = None
 
@@ -113,7 +113,7 @@ class Evaluation:
         key, images = session.key(Stream.EVALUATION), session.dataset.test
         with heeding_progress(session, "final evaluation" if kind == "final" else "evaluating") as progress:
             result = self._evaluator(session.variables, images, key, num_draws, max_images, progress)
-        # Of all images, nothing: only numbers of the same images compare.
+        # Only numbers from the same images are comparable; no version is needed where all images were evaluated.
         session.record(kind, **result.numbers, **({} if result.of_all else {"sample": VERSION}))
         final = "final " if kind == "final" else ""
         line = f"step {session.step}  {final}test {result} ({extent(result, len(images))})"
@@ -123,10 +123,10 @@ class Evaluation:
 
 
 class PlotByNoise(Plot):
-    """plots/: the loss so far, and a figure by γ, after each evaluation."""
+    """Draws the loss so far and a figure by γ into plots/, after each evaluation."""
 
     def __init__(self, title: str, name: str, draw: Callable[[Path, Any], None]):
-        """The loss's title; the figure's name, and what draws it: (path, evaluation) -> None."""
+        """`title` is that of the loss; `draw`, (path, evaluation) -> None, draws the figure `name` by γ."""
         self._title, self._name, self._draw = title, name, draw
 
     def __call__(self, session: Session) -> None:
@@ -141,5 +141,5 @@ class PlotByNoise(Plot):
 
 
 def standard(plot: PlotByNoise) -> list[Hook]:
-    """What is done beside the steps: log, evaluate, plot, save."""
+    """Return the default hooks: log, evaluate, plot, save."""
     return [Log(), Evaluate(), plot, Save()]

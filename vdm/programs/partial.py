@@ -1,4 +1,4 @@
-"""What an interrupted `vdm compress` leaves: a folder of finished chunks, each whole, and the settings they are of."""
+"""What an interrupted `vdm compress` leaves: a folder of finished chunks and the settings that they were coded with."""
 
 import hashlib
 import os
@@ -19,24 +19,24 @@ from vdm.runs.folder import lock
 
 
 class Kept(NamedTuple):
-    """What is remembered of a finished chunk."""
+    """What is kept in memory about a finished chunk."""
 
     entry: Entry
     seeds: int
-    """Images that are stored without the model."""
+    """Number of images stored without the model."""
     images: int
-    """Those that the model codes."""
+    """Number of images coded by the model."""
     bits: int
-    """What these take."""
+    """Bits that the images coded by the model take."""
 
 
 class Partial:
     """The folder FILE.partial."""
 
     def __init__(self, out: Path, header: Header, names: Sequence[str] | None, console: Console):
-        """Goes on with one of the same settings; one of others is emptied, and the console is told.
+        """Open or make the folder; if its chunks are of other settings, delete them and say so on the console.
 
-        Holds a lock until it is closed. Raises `InputError` if another program makes the same file.
+        Holds a lock until it is closed. Raises `InputError` if another process is making the same file.
         """
         self.folder = out.with_name(f"{out.name}.partial")
         try:
@@ -44,29 +44,29 @@ class Partial:
         except InputError as error:
             raise InputError(f"--out={out}: {str(error).removeprefix(f'--workdir={self.folder}: ')}") from error
         now = header.to_dict() | {"of_names": hashlib.sha256("\n".join(names or ()).encode()).hexdigest()[:16]}
-        now.pop("run")  # which may be called otherwise
+        now.pop("run")  # the same run may go by another name
         there = self._settings()
         if there not in ({}, now):
             differing = next(name for name in {**there, **now} if there.get(name) != now.get(name))
             what = f"{shown(differing)[1:-1]} {shown(there.get(differing))} there, {shown(now.get(differing))} here"
-            console.print(f"{self.folder}: is of other settings ({what}): starts anew")
+            console.print(f"{self.folder}: has chunks of other settings ({what}): starting over")
             for path in self.folder.glob("chunk_*.npz"):
                 path.unlink()
         write_json(self.folder / "settings.json", now)
 
     def close(self) -> None:
-        """Lets other programs have it."""
+        """Release the lock."""
         self._lock.close()
 
     def keep(self, chunk: int, coded: Coded, kept: Kept) -> None:
-        """Writes a chunk, whole or not at all."""
+        """Write a chunk, completely or not at all."""
         payload, digest = (np.frombuffer(each, np.uint8) for each in (coded.payload, coded.entry.digest))
         numbers = np.array([coded.entry.words, kept.seeds, kept.images, kept.bits])
         with replacing(self._path(chunk)) as partial, partial.open("wb") as file:
             np.savez(file, payload=payload, digest=digest, numbers=numbers)
 
     def find(self, chunk: int, digest: bytes) -> Kept | None:
-        """A chunk of these images; None if it is not there whole, or of others."""
+        """Return a chunk if it is there, intact and of the images with this digest; else None."""
         try:
             coded, kept = self._read(chunk)
         except (InputError, ValueError):
@@ -74,7 +74,7 @@ class Partial:
         return kept if coded.entry.digest == digest else None
 
     def finish(self, out: Path, header: Header, entries: Sequence[Entry]) -> int:
-        """Makes the file of all chunks, which then has its final name, and removes the folder. Returns its bytes."""
+        """Join all chunks into the file `out` and remove the folder; return the file's size in bytes."""
         before, whole = front(header, entries), self.folder / "whole"
         with whole.open("wb") as file:
             file.write(before)

@@ -1,4 +1,4 @@
-"""What the commands do with a model before diffusion: train it, evaluate it, draw samples from it."""
+"""What the commands do with a model before diffusion: train it, evaluate it and draw samples from it."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ from vdm.runs.kinds import model_of, objective_of
 from vdm.runs.records import read_metrics
 
 RECONSTRUCTED = 16
-"""Test images in a picture of reconstructions."""
+"""Number of test images in a picture of reconstructions."""
 
 
 def task_of(config: PredecessorConfig, model: Any = None) -> Task:
-    """What is trained: the model that the config describes, or the given one."""
+    """Return the training task: the given model, or the one that the config describes, with its objective."""
     model = model_of(config, model)
     return Task(
         model=model,
@@ -35,17 +35,17 @@ def task_of(config: PredecessorConfig, model: Any = None) -> Task:
 
 
 def standard() -> list[Hook]:
-    """What is done beside the steps: log, sample, evaluate, plot, save."""
+    """Return the default hooks: log, sample, evaluate, plot, save."""
     return [Log(), SampleLatents(), Evaluate(), PlotLayers(), Save()]
 
 
 def samples_of(config: PredecessorConfig, model: Any, dataset: Dataset, console: Console) -> list[Hook]:
-    """Nothing more."""
+    """Return no further hooks."""
     return []
 
 
 class _Evaluate:
-    """The `Task.evaluate` of a model, compiled once."""
+    """The `Task.evaluate` of a model; its evaluator is made once."""
 
     def __init__(self, model: Any):
         self._model = model
@@ -60,7 +60,7 @@ class _Evaluate:
         key = session.key(Stream.EVALUATION)
         with heeding_progress(session, "final evaluation" if kind == "final" else "evaluating") as progress:
             result = self._evaluator(session.variables, images, key, num_draws, max_images, progress)
-        # Of all images, nothing: only numbers of the same images compare.
+        # Only numbers from the same images are comparable; no version is needed where all images were evaluated.
         sample = {} if result.num_images == len(images) else {"sample": VERSION}
         session.record(kind, **family.numbers(result), **sample)
         final = "final " if kind == "final" else ""
@@ -71,9 +71,9 @@ class _Evaluate:
 
 
 class SampleLatents(Sample):
-    """samples/step_00001000.png, draws from the prior, and …_reconstructions.png, test data and what becomes of them.
+    """Draws from the prior into samples/step_00001000.png, and reconstructs test data into …_reconstructions.png.
 
-    Of a model without a prior to draw from, the latter alone.
+    For a model without a prior, only the reconstructions are drawn.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class SampleLatents(Sample):
 
 
 class PlotLayers(Plot):
-    """plots/: the loss so far, and its terms layer by layer, after each evaluation."""
+    """Draws the loss so far, and its terms layer by layer, into plots/ after each evaluation."""
 
     def __call__(self, session: Session) -> None:
         result = session.evaluation

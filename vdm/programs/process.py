@@ -1,4 +1,4 @@
-"""A program as a process of its own, from its first import to its exit status."""
+"""Run a command as a process of its own, from its first import to its exit status."""
 
 import sys
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from vdm.programs import environment, stops, streams
 
 
 def run(program: Callable[[], int | None]) -> NoReturn:
-    """Runs `program`, which imports what takes long itself, and ends with its status.
+    """Run `program`, which itself imports whatever is slow to import, and exit with its status.
 
-    What is no bug is one line on stderr: bad input, files, memory and the environment with status 2, a request to stop
-    with 128 and the signal's number, whenever it comes. A bug is a traceback, and status 1.
+    Errors other than bugs are one line on stderr: bad input, files, memory and the environment exit with status 2, a
+    request to stop, at any time, with 128 plus the signal's number. A bug is a traceback, with status 1.
     """
     try:
         streams.begin()
@@ -20,7 +20,7 @@ def run(program: Callable[[], int | None]) -> NoReturn:
         status = _status(program)
         stops.as_ever()
     except KeyboardInterrupt:
-        # The only one: `stops` raises no second, so that nothing interrupts the end.
+        # `stops` raises only one, so nothing interrupts the exit.
         _leave(130, "interrupted")
     if stops.number():
         _leave(0, "")
@@ -31,7 +31,7 @@ def run(program: Callable[[], int | None]) -> NoReturn:
 
 
 def _status(program: Callable[[], int | None]) -> int:
-    """The status that it ends with; what ends it otherwise, and is no bug, ends the process."""
+    """Return the program's exit status; for an error other than a bug, exit at once."""
     try:
         environment.begin()
         return program() or 0
@@ -40,7 +40,7 @@ def _status(program: Callable[[], int | None]) -> int:
             return left.code or 0
         _leave(1, str(left.code))
     except Exception as error:
-        # Whatever libraries made of a request to stop.
+        # After a request to stop, any error may be what a library made of the interruption.
         line = "" if stops.number() else _line(error)
         if line is None:
             raise
@@ -48,7 +48,7 @@ def _status(program: Callable[[], int | None]) -> int:
 
 
 def _line(error: BaseException) -> str | None:
-    """What is said of an error; None for a bug."""
+    """Return the line that explains an error; None for a bug."""
     return explained(error) or environment.blamed(error)
 
 

@@ -1,4 +1,4 @@
-"""What training shows: its pace."""
+"""A stopwatch for the speed of training."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds since it was made, without the pauses."""
+    """Measures seconds since it was made or restarted, without pauses."""
 
     def __init__(self) -> None:
         self.restart()
@@ -23,5 +23,5 @@ class Stopwatch:
         try:
             yield
         finally:
-            # A restart inside the pause leaves only what came after it to take off.
+            # After a restart during the pause, only the rest of the pause counts.
             self._paused += time.perf_counter() - max(start, self._start)

@@ -1,4 +1,4 @@
-"""`vdm report`: one HTML page of a run, or of several side by side; training ends with that of its own."""
+"""`vdm report`: one HTML page about a run, or several side by side; training ends by writing that of its run."""
 
 import math
 import shlex
@@ -30,14 +30,14 @@ from vdm.runs.records import RUNS, read_config, read_record
 
 NAME = "report.html"
 EXAMPLES = 64
-"""Test images that a report shows."""
+"""Number of test images that a report shows."""
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """Writes the page of these runs to `out`, by default report.html in the first one's folder; returns where.
+    """Write the page about these runs to `out`, by default report.html in the first run's folder; return its path.
 
-    A released model, `vdm:NAME`, is only read: its report goes to runs/vdm_NAME. Raises `InputError` for a folder that
-    is no run's.
+    The folder of a released model, `vdm:NAME`, is not written to: its report goes to runs/vdm_NAME. Raises `InputError`
+    for a folder that is not a run's.
     """
     found = []
     for path in map(located, runs):
@@ -51,7 +51,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def report_of_training(path: Path, dataset: Dataset, console: Console) -> None:
-    """The report of a run that has just been trained. Whatever goes wrong is one line on the console: the run stays."""
+    """Write the report of a run that has just been trained; any failure is only a warning on the console."""
     try:
         draw_examples(dataset, path / "plots" / "data.png")
         console.print(f"report: {write_report([path])}", soft_wrap=True, markup=False)
@@ -61,14 +61,14 @@ def report_of_training(path: Path, dataset: Dataset, console: Console) -> None:
 
 
 def draw_examples(dataset: Dataset, path: Path) -> None:
-    """A grid of test images, from all over the split; of vectors nothing: their samples are drawn beside the data."""
+    """Draw a grid of test images, spread over the split; nothing for vectors, which are plotted with their samples."""
     if is_image(dataset.info.shape):
         some = examples(dataset.test, selected(len(dataset.test), EXAMPLES))["image"]
         grid(some, path, dataset.info.levels, f"{dataset.info.name}: test images")
 
 
 def num_parameters(path: Path) -> int | None:
-    """Of the network of a run, by the shapes that its config gives; None of a model that the caller of `train` made."""
+    """Count the parameters of a run's network by the shapes in its config; None if `train` was given the model."""
     try:
         record, config = read_record(path), read_config(path, *RUNS)
         if any("model" in session.get("given", ()) for session in record.get("sessions", ())):
@@ -80,7 +80,7 @@ def num_parameters(path: Path) -> int | None:
 
 
 def commands(run: Collected) -> dict[str, str]:
-    """Command lines that train a run anew, evaluate it, draw samples from it and make its report."""
+    """Return the command lines that train the run again, evaluate it, draw samples from it and write its report."""
     sessions = list_of(run.record, "sessions", dict)
     made = sessions[-1].get("given") if sessions else None
     again = None if made or not run.config else training_command(run.config, f"runs/{run.path.resolve().name}")
@@ -89,14 +89,14 @@ def commands(run: Collected) -> dict[str, str]:
     return ({"Train the same run again": again} if again else {}) | {
         "Measure its bits/dim on the test split": f"vdm evaluate {where}",
         "Draw samples from it": f"vdm sample {where} --num=64",
-        "Write this report anew": f"vdm report {shlex.quote(called)}",
+        "Write this report again": f"vdm report {shlex.quote(called)}",
     }
 
 
 def training_command(config: Mapping[str, Any], workdir: str) -> str | None:
-    """`vdm train` with the config that comes with vdm and is nearest, and what differs from it; None without one.
+    """Return a `vdm train` command with the nearest config that comes with vdm, and flags for what differs from it.
 
-    Fields that are read from the data are left to the data.
+    None if no such config is for the same task. Fields that training reads from the data are left out.
     """
     found = {name: overrides for name in config_files.names() if (overrides := _overrides(name, config)) is not None}
     if not found:
@@ -108,7 +108,7 @@ def training_command(config: Mapping[str, Any], workdir: str) -> str | None:
 
 
 def _overrides(name: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The fields of a config that a file sets otherwise; None if they are of different tasks."""
+    """Return the fields of a config that differ from a config file's; None if the two are for different tasks."""
     try:
         base = flat(to_dict(config_files.load(config_files.find(name), RUNS).config))
     except InputError:
@@ -127,7 +127,7 @@ def _overrides(name: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 @contextmanager
 def _examples_of(path: Path) -> Iterator[Path | None]:
-    """A picture of a run's data, drawn for now, where the run has none and its data need no download."""
+    """Yield a temporary picture of a run's data, or None if the run has its own or its data would need a download."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "data.png"
         try:
@@ -141,6 +141,6 @@ def _examples_of(path: Path) -> Iterator[Path | None]:
 
 
 def _is_at_hand(name: str) -> bool:
-    """Whether data come with packages, or are files: those of TFDS may have to be downloaded."""
+    """Return whether data are files or come with a package; those of TFDS may need a download."""
     kind = name.partition(":")[0].partition("(")[0]
     return kind in parts.names("source") and kind != "tfds"

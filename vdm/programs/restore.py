@@ -1,4 +1,4 @@
-"""vdm restore: images drawn from what was measured of them."""
+"""`vdm restore`: degrade images by a measurement, and draw images from the posterior given what was measured."""
 
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from vdm.programs.editing import Editing, Images, made
 from vdm.restorations import Restoration
 
 SHOWN = 4
-"""Draws in a picture."""
+"""Number of draws at most that a picture shows of each image."""
 MOST_NOISE = 1000.0
 
 
 def restore(editing: Editing, images: Images, operator: str, noise: float, method: str) -> Path:
-    """Measures images by A with noise, and draws from the posterior; returns the stem of the files.
+    """Measure images by an operator A with noise, and draw from the posterior; return the stem of the files written.
 
-    Raises `InputError` for an operator that does not fit, and for a method that cannot do it.
+    Raises `InputError` for an operator that does not fit the images, and for a method that cannot handle the operator.
     """
     check_noise(noise)
     run, levels = editing.run, editing.run.model.levels
@@ -64,13 +64,13 @@ def restore(editing: Editing, images: Images, operator: str, noise: float, metho
 
 
 def check_noise(noise: float) -> None:
-    """Raises `InputError` for a standard deviation that no measurement has."""
+    """Raise `InputError` for a standard deviation of the noise that is out of range."""
     if not 0 <= noise <= MOST_NOISE:
         raise InputError(f"--noise={noise:g}: must be from 0 to {MOST_NOISE:g}, of x in [-1, 1]")
 
 
 def check(restoration: Restoration, operator: Operator, method: str) -> None:
-    """Raises `InputError` for a method that cannot restore what the operator measures."""
+    """Raise `InputError` for a method that cannot restore what the operator measures."""
     try:
         restoration.check(_nothing(operator))
     except ValueError as error:
@@ -80,9 +80,9 @@ def check(restoration: Restoration, operator: Operator, method: str) -> None:
 def quality(
     operator: Operator, drawn: np.ndarray, images: Images, y: np.ndarray, levels: int
 ) -> dict[str, dict[str, float | None]]:
-    """PSNR in dB of what was measured, of a draw and of the draws' mean, and the residual in units of x in [−1, 1].
+    """Return the PSNR (dB) of the measurement, of a draw and of the mean of draws, and the residuals (x in [−1, 1]).
 
-    Each is a mean over images with its standard error.
+    Each is a mean over images with its standard error. The residuals are those of a draw and of the true image.
     """
     truth, groups = images.images, images.batch.get("group")
 
@@ -100,26 +100,26 @@ def quality(
 
 
 def cost(restoration: Restoration, operator: Operator, settings: SamplingConfig) -> dict[str, int]:
-    """Calls of the model's denoiser a draw, and gradients of it; guidance may make two network calls of one."""
+    """Return calls and gradients of the denoiser per draw; with guidance, one call may be two of the network."""
     sampler: samplers.Sampler = parts.make("sampler", settings.sampler)
     calls = settings.steps * restoration.sampler(sampler, _nothing(operator), jnp.array([1.0, -1.0])).calls
     return {"calls_per_draw": calls, "gradients_per_draw": calls * restoration.gradients}
 
 
 def as_image(operator: Operator, y: Float[np.ndarray, "images *measured"]) -> Float[np.ndarray, "images *data"]:
-    """What is measured as images of the data's shape: each value repeated where there are fewer."""
+    """Return measurements as images of the data's shape; each value is repeated along axes that have fewer."""
     for axis, (whole, part) in enumerate(zip(operator.shape, operator.measured, strict=True), 1):
         y = np.repeat(y, whole // part, axis=axis)
     return y
 
 
 def table(found: dict[str, Any], title: str, noise: float) -> Table:
-    """A row each for what was measured, the true image, a draw and the mean of draws."""
+    """Return a table with a row each for the measurement, the true image, a draw and the mean of draws."""
     result = Table(title=title, caption=_cost(found), min_width=max(len(title), len(_cost(found))) + 4)
     for column in ("", "PSNR, dB", "residual / noise" if noise else "residual, of x in [-1, 1]"):
         result.add_column(column, justify="right" if column else "left", no_wrap=True)
     residual = {name: f"{found[f'residual_{name}']['value'] / (noise or 1):.3g}" for name in ("draw", "true")}
-    result.add_row("what is measured", _shown(found["psnr_measured"]), "")
+    result.add_row("the measurement", _shown(found["psnr_measured"]), "")
     result.add_row("the true image", "", residual["true"])
     result.add_row("a draw", _shown(found["psnr_draw"]), residual["draw"])
     result.add_row("the mean of draws", _shown(found["psnr_mean"]), "")
@@ -128,7 +128,7 @@ def table(found: dict[str, Any], title: str, noise: float) -> Table:
 
 def _cost(found: dict[str, Any]) -> str:
     calls, gradients = (found[f"{name}_per_draw"] for name in ("calls", "gradients"))
-    return f"{calls} calls and {gradients} gradients a draw, {found['seconds']:.1f} s in all, with compiling"
+    return f"{calls} calls and {gradients} gradients per draw, {found['seconds']:.1f} s in total, with compilation"
 
 
 def _shown(mean: dict[str, float | None]) -> str:
@@ -137,5 +137,5 @@ def _shown(mean: dict[str, float | None]) -> str:
 
 
 def _nothing(operator: Operator) -> Measurement:
-    """A measurement of no image."""
+    """Return a measurement of all zeros, to check methods against the operator's shapes."""
     return Measurement(operator, jnp.zeros((1, *operator.measured)))

@@ -1,4 +1,4 @@
-"""sample.py: images from a run's checkpoint."""
+"""`vdm sample`: draw images from a checkpoint of a diffusion model's run."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -41,11 +41,11 @@ from vdm.runs.records import weights_digest
 from vdm.settings import in_file_name, recorded
 
 ROWS, COLUMNS = 8, 16
-"""Pairs of an interpolation; images in the picture of a reconstruction."""
+"""Number of pairs in an interpolation, and of images in the picture of a reconstruction."""
 
 
 def with_eta(sampler: str, eta: float) -> str:
-    """A config's `ddim` with this η. Raises `InputError` for another sampler, and for one with an η of its own."""
+    """Return the sampler `ddim` with this η. Raises `InputError` for another sampler, and if it has an η already."""
     try:
         call = parts.read("sampler", sampler)
     except parts.PartError as error:
@@ -58,12 +58,12 @@ def with_eta(sampler: str, eta: float) -> str:
 
 
 def text_of(captions: Sequence[str] | None, file: str | None) -> str:
-    """`config.sampling.text` of --text, one or more, or of --texts, a file with a caption a line.
+    """Return `config.sampling.text` for the captions of --text, or for --texts, a file with one caption per line.
 
-    Raises `InputError` for both, for an empty caption, and for a file that is not there or has none.
+    Raises `InputError` if both are given, for an empty caption, and for a file that is missing or has no caption.
     """
     if captions is not None and file is not None:
-        raise InputError("--text, --texts: must be one of them")
+        raise InputError("--text, --texts: must be only one of them")
     if file is None:
         given = [" ".join(caption.split()) for caption in captions or ()]
         if not all(given):
@@ -76,7 +76,7 @@ def text_of(captions: Sequence[str] | None, file: str | None) -> str:
 
 
 def scales_of(words: Sequence[str]) -> list[float]:
-    """The numbers of --sweep_guidance. Raises `InputError` for what is none, and for one that is there twice."""
+    """Parse the numbers of --sweep_guidance. Raises `InputError` for other text and for repeated numbers."""
     scales: list[float] = []
     for word in words:
         try:
@@ -89,9 +89,9 @@ def scales_of(words: Sequence[str]) -> list[float]:
 
 
 def with_scale(guidance: str, scale: float) -> str:
-    """A config's guidance with another scale; of `none`, that of `classifier_free`.
+    """Return a guidance with another scale; `none` becomes `classifier_free`.
 
-    Raises `InputError` for one without a scale, and for a scale that it cannot have.
+    Raises `InputError` for a guidance without a scale, and for a scale that it cannot have.
 
     >>> with_scale("classifier_free(2, rescale=0.7)", 0.5), with_scale("none", 3.0)
     ('classifier_free(scale=0.5, rescale=0.7)', 'classifier_free(scale=3.0)')
@@ -112,15 +112,15 @@ def with_scale(guidance: str, scale: float) -> str:
 
 
 class Sample:
-    """A checkpoint of the run in `workdir`, to draw images with the settings of `config.sampling`."""
+    """A checkpoint of the run in `workdir`, ready to draw images with the settings in `config.sampling`."""
 
     def __init__(
         self, config: Config, workdir: Path, checkpoint: str, seed: int, console: Console, out: Path | None = None
     ):
-        """Images go to `samples/` in the run's folder, or in `out`; the run itself is only read.
+        """Open the run; images go to `samples/` in its folder, or to `out`, and nothing else of it is changed.
 
-        Raises `InputError` if config and checkpoint do not belong together, the model has fewer steps, or the folder
-        cannot be written.
+        Raises `InputError` if config and checkpoint do not belong together, the model has fewer steps than the sampler,
+        or the folder cannot be written.
         """
         validate(config)
         if not 0 <= seed < 2**32:
@@ -137,10 +137,10 @@ class Sample:
         self.stem = folder / f"{name}_{in_file_name(config.sampling)}"
 
     def images(self, num_frames: int = 0) -> Path:
-        """`config.sampling.num` images as shards (see `shards.stream`) in the returned folder, and what they look like.
+        """Draw `config.sampling.num` images into a folder of shards (see `shards.stream`), and return the folder.
 
-        Beside it a PNG of the first `num_shown`, and with `num_frames` what `plots.samples.trajectory` makes of their
-        guesses x̂. Raises `InputError` if another process is drawing into that folder.
+        Beside it, writes a PNG of the first `num_shown` images and, with `num_frames`, what `plots.samples.trajectory`
+        makes of their predictions x̂ on the way. Raises `InputError` if another process is drawing into the folder.
         """
         if num_frames < 0:
             raise InputError(f"--trajectory={num_frames}: must be 0 or more")
@@ -166,10 +166,10 @@ class Sample:
         with held or nullcontext(), progress_of(self.console, "sampling") as progress:
             drawn = shards.stream(self.stem, num, self._record(), draw, model.shape, model.levels)
             if steps and not frames:
-                # The first images were there, but not their frames.
+                # The first images exist already, but their frames were not kept.
                 shown = min(num, num_shown(model.shape))
                 frames.append(sampler(self.run.variables, self.key, shown, condition=self.conditions(shown))[1])
-        # What computes with the model, every process calls.
+        # Every process must call what computes with the model.
         of_steps = self._gammas(steps) if steps else []
         if not parallel.is_main():
             return self.stem
@@ -182,15 +182,17 @@ class Sample:
             caption = self._caption("guesses x̂ on the way from noise to data")
             path = self._path(f"_trajectory_{num_frames}")
             written += trajectory(frames[0], path, self._test, caption, of_steps, ROWS)
-        self.console.print(f"drew {drawn} images, {num - drawn} were there: {self.stem}/shard_*.npz", soft_wrap=True)
+        self.console.print(
+            f"drew {drawn} images, {num - drawn} existed already: {self.stem}/shard_*.npz", soft_wrap=True
+        )
         self._wrote(written)
         return self.stem
 
     def sweep(self, scales: Sequence[float]) -> Path:
-        """A PNG of the first images with a row for each scale of the guidance, each from the same latents.
+        """Draw a PNG with a row of images for each scale of the guidance, all from the same latents; return its path.
 
-        The guidance is that of the settings, or `classifier_free` where they have none. One program draws all. Raises
-        `InputError` for a guidance without a scale.
+        The guidance is that of the settings, or `classifier_free` if they have none; one compiled program draws all
+        rows. Raises `InputError` for a guidance without a scale.
         """
         if not is_image(self.run.model.shape):
             raise InputError(f"--sweep_guidance: makes a picture of images; the model of {self.run.path} is of vectors")
@@ -206,7 +208,7 @@ class Sample:
                     progress(k * total + done, len(texts) * total)
 
                 rows.append(sampler(run.variables, self.key, num, report, condition=condition, guidance=text)[0])
-        # A column an image, a row a scale.
+        # One column per image, one row per scale.
         frames = np.swapaxes(to_frames(np.stack(rows), run.model.levels), 0, 1)
         path = self._path(f"_scales_{'_'.join(f'{scale:g}' for scale in scales)}.png")
         if parallel.is_main():
@@ -220,7 +222,10 @@ class Sample:
         return path
 
     def interpolation(self, num_frames: int) -> Path:
-        """A PNG with a row a pair of latents, and a GIF: `num_frames` images from one to the other. Returns the PNG."""
+        """Interpolate between pairs of latents in `num_frames` images; return the path of the PNG.
+
+        The PNG has a row for each pair; a GIF is written beside it.
+        """
         if num_frames < 2:
             raise InputError(f"--interpolate={num_frames}: must be 2 or more")
         model = self.run.model
@@ -230,15 +235,18 @@ class Sample:
             images = latents.interpolate(self.key, pairs, num_frames, progress, self.conditions(pairs))
         path = self._path(f"_interpolation_{num_frames}")
         if parallel.is_main():
-            caption, frames = "from one latent to another, by the weight of the other", to_frames(images, model.levels)
+            caption, frames = (
+                "from one latent to another, by the weight of the second one",
+                to_frames(images, model.levels),
+            )
             self._wrote(ways(frames, path, self._caption(caption), self._beside()))
         return path.with_name(f"{path.name}.png")
 
     def reconstruction(self, num: int) -> float:
-        """The mean absolute error, in grey levels, of `num` test images made anew from their latents.
+        """Encode and decode `num` test images; return the mean absolute error in grey levels.
 
-        They are from all over the split, as conditions are. It is printed; a PNG has the first `COLUMNS` images in a
-        row above their reconstructions.
+        The images are spread over the split and drawn with their own conditions. The error is printed, and a PNG shows
+        the first `COLUMNS` images in a row above their reconstructions.
         """
         dataset = self.run.dataset
         if not 1 <= num <= len(dataset.test):
@@ -247,7 +255,7 @@ class Sample:
         images, own = batch["image"], self.run.model.condition_of(batch)
         if (leads := self.conditions.leads) and leads not in (own or {}):
             if leads not in batch:
-                raise InputError(f"--reconstruct={num}: the test images have no {leads}, which the guidance leads to")
+                raise InputError(f"--reconstruct={num}: the test images have no {leads}, which the guidance needs")
             own = {**(own or {}), leads: batch[leads].astype(np.int32) if leads == LABEL else batch[leads]}
         latents = Latents(self.run.model, self.run.mesh, self.settings, self.run.variables, self._companions)
         with progress_of(self.console, "reconstructing") as progress:
@@ -255,24 +263,24 @@ class Sample:
         error = mean_absolute_error(images, again)
         unit = "" if self.run.model.levels == REAL else f" of {self.run.model.levels} grey levels"
         self.console.print(f"mean absolute error of {num} reconstructions: {error:.4g}{unit}")
-        # The name may have it already.
+        # Unless the stem names the data already.
         other = None if self.conditions.said == TEST else results.other_data(self.run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")
         if parallel.is_main():
             shown = min(num, COLUMNS) if is_image(images.shape[1:]) else num
             only = "" if shown == num else f": the first {shown} of {num}"
             given, made = (to_frames(each[:shown], self.run.model.levels) for each in (images, again))
-            caption = self._caption(f"test images, and what is made of their latents{only}")
+            caption = self._caption(f"test images, and their reconstructions from latents{only}")
             reconstructions(given, made, path, caption)
         self._wrote([path])
         return error
 
     def _test(self) -> Source:
-        """The test split: vectors are drawn beside its own."""
+        """Return the test split, whose vectors are plotted beside those drawn."""
         return self.run.dataset.test
 
     def _beside(self) -> np.ndarray:
-        """Those of it; of images, which stand alone, none."""
+        """Return test vectors to plot beside those drawn; none for images."""
         if is_image(self.run.model.shape):
             return np.zeros((0, *self.run.model.shape), np.float32)
         return examples(self._test(), order(len(self._test()))[:MOST_POINTS])["image"]
@@ -283,7 +291,7 @@ class Sample:
 
     @cached_property
     def _companions(self) -> dict[str, Companion]:
-        """What guides beside the model."""
+        """Networks that guide the model, by name."""
         return open_companions(self.run, self.settings.guidance)
 
     def _caption(self, what: str = "") -> str:
@@ -291,7 +299,7 @@ class Sample:
         return "\n".join(filter(None, [of_samples, what]))
 
     def _gammas(self, steps: Sequence[int]) -> list[str]:
-        """Of the z that each guess is of."""
+        """Return labels with the γ of the z that each prediction x̂ was made from."""
         of_model = ModelSampling(self.run.model, self.run.mesh, self.settings, self._companions)
         return captions.of_gammas(np.asarray(jax.jit(of_model.gammas)(self.run.variables))[np.asarray(steps)])
 
@@ -299,7 +307,7 @@ class Sample:
         return self.stem.with_name(self.stem.name + suffix)
 
     def _record(self) -> dict[str, Any]:
-        """All that image k depends on."""
+        """Return everything that image k depends on."""
         weights = weights_digest(self.run.variables)
         of_all = {"checkpoint_step": self.run.step, "weights": weights, "seed": self.seed} | recorded(self.settings)
         with_weights = {name: each.variables for name, each in self._companions.items() if each.variables}

@@ -1,4 +1,4 @@
-"""evaluate.py --metrics: how good a run's samples are, by any metrics; those that are not there are drawn first."""
+"""`vdm evaluate --metrics`: score a run's samples by any metrics; missing samples are drawn first."""
 
 import json
 from pathlib import Path
@@ -27,9 +27,9 @@ from vdm.runs.shards import Shards, settings_of
 
 
 def score_by(given: Any, sample: Sample | LatentSample, batch_size: int) -> None:
-    """What vdm evaluate does with --metrics and the flags that go with it, by their names."""
+    """Run `vdm evaluate --metrics` with the flags that go with it, by their names."""
     if given.samples is not None and given.num is not None:
-        raise InputError("--samples: goes without --num; all images of the folder are measured")
+        raise InputError("--samples: cannot be combined with --num; all images of the folder are measured")
     weights, classifier = (None if path is None else Path(path) for path in (given.weights, given.classifier))
     asked = Asked(names_of(given.metrics), weights, classifier, batch_size)
     score_samples(sample, asked, given.samples, given.real)
@@ -38,15 +38,15 @@ def score_by(given: Any, sample: Sample | LatentSample, batch_size: int) -> None
 def score_samples(
     sample: Sample | LatentSample, asked: Asked, samples: str | None = None, real: str | None = None
 ) -> dict[str, Score]:
-    """Scores what a `Sample` or a `LatentSample` draws: a table, and metrics.json and metrics.md in the images' folder.
+    """Score a run's samples: print a table, and write metrics.json and metrics.md into the folder of the images.
 
-    What is missing of its images is drawn first. `samples` is the name of another folder of the run's samples, whose
-    images are all taken. `real` names the real images, the run's training images by default. Raises `InputError` for
-    bad input, before anything is drawn.
+    Missing images are drawn first. If `samples` names another folder of the run's samples, all images in it are scored
+    instead. `real` names the real images, by default the run's training images. Raises `InputError` for bad input,
+    before anything is drawn.
     """
     run, console = sample.run, sample.console
     held = Real.of(run.dataset) if real is None else real_of(real, run.model.levels, console).real
-    # Where the results go, and where the images are.
+    # The results go to `folder`; the images may be in another one.
     folder = sample.stem if samples is None else sample.stem.parent / samples
     images = sample.stem if samples is None else _found(sample, samples)
     there = None if samples is None else Shards(images)
@@ -72,13 +72,13 @@ def score_samples(
 
 
 def _found(sample: Sample | LatentSample, name: str) -> Path:
-    """The folder of samples of this name: where the others go, or in the run itself."""
+    """Return the folder of samples with this name, beside the other results or in the run itself."""
     places = [sample.stem.parent / name, sample.run.path / "samples" / name]
     return next((place for place in places if place.is_dir()), places[0])
 
 
 def _labels_of(run: Run, folder: Path, num: int) -> Labels | None:
-    """Those that samples on disk were drawn with, by their settings."""
+    """Return the labels that samples on disk were drawn with, according to their settings."""
     path, settings = folder / "settings.json", settings_of(folder)
     said = field(settings, "labels", str | None, path, None)
     if said is None:

@@ -1,4 +1,4 @@
-"""What metrics say of samples, in words and files: a table, metrics.json and metrics.md."""
+"""Scores of samples as a table, metrics.json and metrics.md."""
 
 import json
 import math
@@ -24,18 +24,18 @@ from vdm.runs.records import versions
 
 @dataclass(frozen=True)
 class Score:
-    """What one metric says of some images."""
+    """The value of one metric for some images, and what is needed to judge it."""
 
     metric: Metric
     estimate: Estimate
     floor: float
-    """What as many real images come to by chance."""
+    """Value of the metric, by chance alone, for as many real images; NaN if unknown."""
     extractor: str
-    """Identity of what made the features."""
+    """Identity of the feature extractor."""
     cautions: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, in the metric's own unit and without a table's factor."""
+        """Return the score for JSON, in the metric's own unit and without the factor used in tables."""
         return {
             "value": self.estimate.value,
             "stderr": self.estimate.stderr,
@@ -52,7 +52,7 @@ class Score:
 def measured(
     quality: Quality, samples: Source, labels: Labels | None = None, folder: Path | None = None, of: str = ""
 ) -> dict[str, Score]:
-    """What each metric says of the samples; arguments as of `Quality`'s call."""
+    """Return the score of the samples by each metric; arguments as of `Quality`'s call."""
     extractors = {name: each.identity for name, each in quality.scorer.extractors().items()}
     return {
         name: Score(quality.metrics[name], each, quality.floors[name], extractors[name], quality.cautions[name])
@@ -61,7 +61,7 @@ def measured(
 
 
 def table(scores: Mapping[str, Score], title: str) -> Table:
-    """A row a metric."""
+    """Return a table with a row for each metric."""
     result = Table(title=title, min_width=len(title) + 4)
     for column in ("metric", "samples", "real images", "better"):
         result.add_column(column, justify="left" if column == "metric" else "right")
@@ -71,7 +71,7 @@ def table(scores: Mapping[str, Score], title: str) -> Table:
 
 
 def markdown(scores: Mapping[str, Score], name: str) -> str:
-    """The same as one row of a table to publish: samples down, metrics across."""
+    """Return a Markdown table with a column for each metric: a row for the samples, and one for real images."""
     lines = tables.head("", [score.metric.heading() for score in scores.values()])
     cells = [_cells(score) for score in scores.values()]
     lines += [tables.row(name, [cell[1] for cell in cells]), tables.row("real images", [cell[2] for cell in cells])]
@@ -85,9 +85,9 @@ def _cells(score: Score) -> tuple[str, str, str]:
 
 
 def write(folder: Path, scores: Mapping[str, Score], name: str, samples: Any, num: int, real: Real) -> None:
-    """metrics.json, where what other metrics said of the same images stays, and metrics.md, of these scores alone.
+    """Write metrics.json, which keeps earlier scores of the same images, and metrics.md, with these scores alone.
 
-    `samples`, as JSON, is what the `num` images depend on.
+    `samples` is everything that the `num` images depend on, as JSON values.
     """
     if not parallel.is_main():
         return
@@ -96,7 +96,7 @@ def write(folder: Path, scores: Mapping[str, Score], name: str, samples: Any, nu
         there = read_json(path, {})
     except InputError:
         there = {}
-    # As JSON gives it back.
+    # Through JSON and back, to compare it with the file.
     of = {"samples": samples, "num": num, "real": real.name, "num_real": real.num}
     of = parse_json(json.dumps(of).encode(), path)
     kept = there.get("metrics", {}) if there.get("of") == of else {}

@@ -1,4 +1,4 @@
-"""A run while it is trained, as `train` carries it from step to step and hooks see it."""
+"""The session of a run in training: its state, which `train` carries from step to step and hooks see."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -41,43 +41,42 @@ from vdm.training.task import Variables
 
 @dataclass(kw_only=True)
 class Session:
-    """A run while it is trained; what it has in common with an opened one (`vdm.open_run`) has the same name.
+    """A run in training; attributes that an opened run (`vdm.open_run`) also has go by the same names.
 
-    Every process of several has one, with its part of `state`. What computes with it, all of them call at the same
-    places; what writes files is for `is_main` alone.
+    With several processes, each has a session with its part of `state`. All of them must make the same calls that
+    compute with it, in the same order; only the process with `is_main` writes files.
     """
 
     path: Path
     config: Any
-    """A `Config`; of another task than a diffusion model, what has the same groups, as far as the loop goes
-    (`RunConfig`)."""
+    """A `Config`, or the `RunConfig` of a task other than a diffusion model."""
     model: Any
-    """A `Model`, or what else is trained; computed in float32: steps, evaluation and sampling have their precisions."""
+    """A `Model`, or another task's network, in float32; steps, evaluation and sampling have their own precisions."""
     task: Task
-    """What is trained: the model again, and its objective and evaluation."""
+    """The training task: the model again, its objective and its evaluation."""
     mesh: Mesh
     dataset: Dataset
     console: Console
-    """That of a process other than the first prints nothing."""
+    """Console of this process; only that of the first process prints."""
     step: int
-    """Steps done."""
+    """Number of steps done."""
     state: TrainState
-    """Its arrays are gone after the next step, which reuses their memory: keep copies, `jax.device_get`."""
+    """Training state. The next step reuses the memory of its arrays: keep copies instead, by `jax.device_get`."""
     metrics: Metrics
-    """Sums over the steps since the last log line."""
+    """Sums of loss terms and gradient norms over the steps since the last log line."""
     evaluation: Any = None
-    """An `Evaluation`, or the task's own: of the moving average on the test split at this very step, once made."""
+    """Evaluation of the moving average on the test split at this step, an `Evaluation` or the task's own; else None."""
     final: Any = None
-    """The evaluation after the last step, once it was made."""
+    """The evaluation after the last step; None until it is made."""
     speed: str = ""
-    """What the progress bar shows beside the steps."""
+    """Text that the progress bar shows beside the steps."""
     watch: Stopwatch = field(default_factory=Stopwatch)
     """Time spent in steps since the last log line."""
     checkpoints: Checkpoints
     batches: Prefetched
     trackers: Sequence[Tracker]
     signals: list[int]
-    """Of requests to stop that have come."""
+    """Signals received that request a stop."""
 
     @property
     def variables(self) -> Variables:
@@ -95,51 +94,51 @@ class Session:
         return self.step == self.config.training.steps
 
     def key(self, stream: Stream) -> PRNGKeyArray:
-        """The key that a stream of the run's seed starts from."""
+        """Return the first key of a random stream of the run's seed."""
         return stream_key(self.config.seed, stream)
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Compiled once."""
+        """Evaluator of the bound, compiled once."""
         settings = self.config.evaluation
         model = at_precision(self.model, settings.precision, "evaluation")
         return Evaluator(model, self.mesh, settings.batch_size)
 
     @cached_property
     def sampler(self) -> ImageSampler:
-        """Compiled once."""
+        """Sampler with the settings of `config.sampling`, compiled once."""
         sampling = with_steps_of(self.config.sampling, self.model.num_steps)
         return ImageSampler(self.model, self.mesh, sampling, companions=guides.of_text(self.dataset.text))
 
     @cached_property
     def conditions(self) -> Conditions:
-        """Those of the images that are drawn."""
+        """Conditions of the images that are drawn."""
         c, info = self.config, self.dataset.info
         return requested(self.model, c.sampling, c.seed, info.classes, lambda: self.dataset.test, self.dataset.text)
 
     @cached_property
     def gamma(self) -> Callable[[Variables, Array], Array]:
-        """γ(variables, t), compiled once."""
+        """(variables, t) -> γ(t), compiled once."""
         return jax.jit(self.model.gamma, out_shardings=parallel.replicated(self.mesh))
 
     @cached_property
     def peak_images_per_second(self) -> float | None:
-        """Of training steps on devices that do nothing but the model's products, at their peak; None if not known."""
+        """Training images per second if devices did only the model's products, at peak FLOP/s; None if unknown."""
         if not isinstance(self.model, Model):
             return None
         peak = speed.peak_flops(self.mesh.devices.flat[0].device_kind, self.config.training.precision)
         return None if peak is None else peak * self.mesh.size / speed.step_flops(self.model, batch_size=1)
 
     def record(self, kind: str, **numbers: SupportsFloat | None) -> None:
-        """Numbers by name, at this step, for every tracker: a line of metrics.jsonl, points in TensorBoard, …."""
+        """Record numbers by name at this step with every tracker: a line of metrics.jsonl, points in TensorBoard, …."""
         plain = {name: None if number is None else float(number) for name, number in numbers.items()}
         for tracker in self.trackers:
             tracker.scalars(kind, self.step, plain)
 
     def show(self, name: str, picture: Picture) -> None:
-        """A PNG file, a figure or an image, at this step, for every tracker that shows pictures.
+        """Show a PNG file, a figure or an image, at this step with every tracker that shows pictures.
 
-        It is shown beside the tests while training; after the last step, beside the final evaluation.
+        It appears beside the evaluations during training; after the last step, beside the final evaluation.
         """
         if self.trackers:
             content = png(picture)
@@ -147,11 +146,11 @@ class Session:
                 tracker.picture("final" if self.is_last else "evaluation", self.step, name, content)
 
     def at(self, step: int) -> "Session":
-        """Itself as it will be after a later step, as far as that is known: for hooks to say whether they are due."""
+        """Return the session as it will be after a later step, as far as known, to ask hooks whether they are due."""
         return replace(self, step=step, evaluation=None)
 
     def advance(self, num_steps: int, state: TrainState, metrics: Metrics) -> None:
-        """After so many steps, with what they returned."""
+        """Advance by `num_steps` steps to the state and metrics that they returned."""
         self.state, self.metrics = state, metrics
         self.step, self.evaluation = self.step + num_steps, None
 
@@ -160,12 +159,12 @@ class Session:
         return jax.jit(lambda: empty_metrics(self.task.objective.terms), out_shardings=parallel.replicated(self.mesh))
 
     def restart_metrics(self) -> None:
-        """Sums and time start anew, after a log line."""
+        """Reset the sums and the stopwatch, after a log line."""
         self.metrics = self._no_metrics()
         self.watch.restart()
 
     def check_finite(self) -> None:
-        """Raises `NonFiniteError` if a loss term or gradient was not finite since the last log line."""
+        """Raise `NonFiniteError` if a loss term or gradient was not finite since the last log line."""
         if bad_step := int(self.metrics.bad_step):
             kept = self.checkpoints.steps()
             raise NonFiniteError(
@@ -174,30 +173,30 @@ class Session:
             )
 
     def save(self, wait: bool = False, of_a_stop: bool = False) -> None:
-        """A checkpoint of this step; see `Checkpoints.save`. Raises `NonFiniteError` where there is nothing to save."""
+        """Save a checkpoint of this step; see `Checkpoints.save`. Raises `NonFiniteError` as `check_finite` does."""
         self.check_finite()
         bits = None if self.evaluation is None else self.evaluation.total
         self.checkpoints.save(self.state, self.metrics, self.batches.get_state(), bits, wait, of_a_stop)
 
     @property
     def stopping(self) -> bool:
-        """Whether a request to stop is known, in every process."""
+        """Whether a request to stop is known; the same in every process."""
         return bool(self.signals)
 
     def asked_to_stop(self) -> bool:
-        """Asks the other processes as well: all must call it at the same places."""
+        """Return whether any process was asked to stop; all processes must call it at the same points."""
         parallel.share_signals(self.signals)
         return self.stopping
 
     def stop(self) -> None:
-        """Raises `Stopped` if a request is known."""
+        """Raise `Stopped` if a request to stop is known."""
         if self.signals:
             raise Stopped(self.signals[0], self.step)
 
     def heed(self, *_: Any) -> None:
-        """Raises `Stopped` if a request to stop has come; for what takes long, often. All processes must call it.
+        """Raise `Stopped` if a request to stop has come. Call it often in anything that takes long, in all processes.
 
-        `train` then saves and ends. Takes and ignores arguments, so that it can be a `progress`.
+        `train` then saves a checkpoint and ends. Arguments are ignored, so that it can serve as a `progress` callback.
         """
         self.asked_to_stop()
         self.stop()
@@ -213,9 +212,10 @@ def open_session(
     given: Sequence[str],
     init_from: str | None = None,
 ) -> Iterator[Session]:
-    """The run in `path` held and its newest checkpoint restored, or a fresh state made; see `train` for `init_from`.
+    """Lock the run's folder, restore its newest checkpoint or make a new state, and yield the session.
 
-    Nothing is written before all input has been checked. `given` is for the record: see `session_record`.
+    Nothing is written before all input has been checked. `init_from` is as of `train`; `given` goes to run.json, see
+    `session_record`.
     """
     training = config.training
     mesh = parallel.make_mesh(training.batch_size, training.fsdp, training.accumulate)
@@ -266,7 +266,7 @@ def open_session(
                 trackers=tracking,
                 signals=received,
             )
-            # It holds the only state: a step reuses the memory of the one before.
+            # The session must hold the only reference: a step reuses the memory of the state before it.
             del state, metrics
             yield session
 
@@ -280,7 +280,10 @@ def _restore_or_init(
     start: Start | None,
     console: Console,
 ) -> tuple[TrainState, Metrics, str]:
-    """State and metrics of the newest checkpoint, with the batches put in their place, or of no steps; and which."""
+    """Return state, metrics and their origin in words: the newest checkpoint, another run's weights, or nothing.
+
+    The batches are moved to the checkpoint's position in the data.
+    """
     optimizer = make_optimizer(config)
 
     def first() -> tuple[TrainState, Metrics]:
@@ -296,7 +299,7 @@ def _restore_or_init(
     state, metrics = make(), jax.jit(lambda: first()[1], out_shardings=parallel.replicated(mesh))()
     if start is None or start.variables is None:
         return state, metrics, "from scratch"
-    # Two copies: a step reuses the memory of both.
+    # Variables and average need a copy each, as a step reuses the memory of both.
     copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=parallel.state_sharding(like.ema, mesh))
     return state._replace(variables=start.variables, ema=copied(start.variables)), metrics, str(start)
 
@@ -311,7 +314,7 @@ def _held(
     start: Start | None,
     console: Console,
 ) -> Iterator[None]:
-    """The folder, held by the first process against other writers."""
+    """Lock the run's folder in the first process, and write its records."""
     with ExitStack() as stack:
 
         def hold() -> None:
@@ -335,7 +338,7 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 @contextmanager
 def _trackers(path: Path, step: int, config: RunConfig, task: Task, console: Console) -> Iterator[list[Tracker]]:
-    """Where records of later steps go: the first process has trackers."""
+    """Yield the trackers that record the steps from here on; only the first process has any."""
     if not parallel.is_main():
         yield []
         return

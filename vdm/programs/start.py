@@ -1,4 +1,4 @@
-"""What a new run starts from: the averaged weights of another one, by `--init_from`."""
+"""--init_from: start a new run from the averaged weights of another one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +16,18 @@ from vdm.runs.records import weights_digest
 
 @dataclass
 class Start:
-    """What a run starts from: the averaged weights of another one."""
+    """The averaged weights of another run, from which a new one starts."""
 
     record: dict[str, Any]
-    """Of run.json."""
+    """The entry in run.json."""
     variables: Variables | None
-    """None where the run has begun already."""
+    """The averaged variables; None if the new run has begun already."""
 
     @classmethod
     def read(cls, text: str, config: RunConfig, model: Any, mesh: Mesh, begun: bool) -> "Start":
-        """RUN or RUN:CHECKPOINT, of the given model if it is not of the config.
+        """Read the weights of RUN or RUN:CHECKPOINT; `model` is the one given in place of the config's, or None.
 
-        Raises `InputError` if there is none, or it is of another model.
+        Raises `InputError` if there is no such checkpoint, or if it is of another model.
         """
         if not text:
             raise InputError("--init_from=: must be RUN or RUN:CHECKPOINT")
@@ -40,7 +40,7 @@ class Start:
             source = open_run(path, which, kind=type(config), mesh=mesh, model=model)
         except InputError as error:
             raise InputError(f"--init_from={text}: {error}") from error
-        # The state of a proposal is of the objective: it starts anew.
+        # The proposal belongs to the objective, and its state starts anew.
         differing = settings.differing(source.config, config, "model")
         differing.pop("objective.proposal", None)
         if differing:

@@ -1,8 +1,8 @@
-"""How a program heeds requests to stop: Ctrl-C, SIGTERM and a closed terminal, at any moment of its life.
+"""Requests to stop a command at any moment of its life: Ctrl-C, SIGTERM and a closed terminal.
 
-Python's own way is an exception in the main thread. That gets lost where it is raised in a callback of the garbage
-collector or of C++, and waits while a compiled program runs. Here a thread hears of the signal as soon as the process
-does, and ends the process if the exception has not done so after `GRACE` seconds.
+Python raises an exception in the main thread. That exception is lost if it is raised in a callback of the garbage
+collector or of C++, and has to wait while a compiled program runs. Here a thread learns of the signal as soon as the
+process does, and ends the process if the exception has not ended it after `GRACE` seconds.
 """
 
 import _thread
@@ -19,29 +19,29 @@ from types import FrameType
 from typing import Any, NoReturn
 
 GRACE = 3.0
-"""Seconds from a signal to the end of the process."""
+"""Seconds from a signal to the forced end of the process."""
 FAREWELL = 12.0
-"""Seconds that the end itself may take: `vdm.parallel.leave` is given ten."""
+"""Seconds that ending the process may take; `vdm.parallel.leave` takes up to ten."""
 AGAIN = 0.2
-"""Seconds from an exception that was lost to the next."""
+"""Seconds from a lost exception to the next one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPING = "stopping after this step; again to stop now"
 
 _ENDS, _LOST = 0, 255
-"""Bytes to the thread that are no signals: the process is to end, and the exception was lost."""
+"""Bytes to the thread that are not signals: the process is to end, and an exception was lost."""
 
 _number = 0
-"""The signal that ends the process, once one has come."""
+"""The signal that ends the process; 0 until it comes."""
 _owed = True
-"""Whether the main thread is still to raise the exception."""
+"""Whether the main thread has yet to raise the exception."""
 _writer = -1
 _request: "_Request | None" = None
-"""While the first signal is a request, and no more."""
+"""Set while a first signal only requests a stop (`gracefully`)."""
 _leaving = threading.Lock()
 
 
 def begin() -> None:
-    """Heeds signals from here on, in the main thread of a program: before any import that takes long."""
+    """Handle signals from here on; call it in the main thread, before any slow import."""
     global _writer
     reader, _writer = os.pipe()
     os.set_blocking(_writer, False)
@@ -54,12 +54,12 @@ def begin() -> None:
 
 
 def number() -> int:
-    """The signal that ends the process, 0 if none has come."""
+    """Return the signal that ends the process; 0 if none has come."""
     return _number
 
 
 def reason() -> str:
-    """The same in a word."""
+    """Return in a word why the process ends, such as "interrupted"."""
     return {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}[
         signal.Signals(_number)
     ]
@@ -67,11 +67,11 @@ def reason() -> str:
 
 @contextmanager
 def gracefully() -> Iterator[list[int]]:
-    """A list that holds a signal's number once one has come, which says `STOPPING`; a second one acts at once.
+    """Yield a list that gets the number of the first signal, which prints `STOPPING`; a second signal acts at once.
 
-    A signal that came and that no exception answered acts at the end. In other threads than the main one, Python knows
-    no signals: the list stays empty. Of several processes, SIGTERM is the business of jax's preemption service
-    (`parallel.share_signals`), which the other signals are passed on to.
+    If no exception ends the block after the first signal, the signal takes effect at the end of the block. In a thread
+    other than the main one, Python handles no signals and the list stays empty. With several processes, SIGTERM is left
+    to jax's preemption service (`parallel.share_signals`), and the other signals are passed on to it.
     """
     global _request  # noqa: PLW0603
     import jax
@@ -109,7 +109,7 @@ def gracefully() -> Iterator[list[int]]:
 
 
 class _Request:
-    """A signal that is a request: what the thread knows of it, and what was said, by whichever thread is first."""
+    """A first signal that only requests a stop; whichever thread learns of it first prints `STOPPING`."""
 
     def __init__(self) -> None:
         self.heard = self.said = False
@@ -121,15 +121,15 @@ class _Request:
 
 
 def write_line(line: str) -> None:
-    """To stderr, past the locks of Python's streams, which a thread that hangs may hold."""
+    """Write to stderr directly, as a hanging thread may hold the locks of Python's streams."""
     with contextlib.suppress(OSError):
         os.write(2, f"{line}\n".encode(errors="backslashreplace"))
 
 
 def leave(status: int, line: str = "") -> NoReturn:
-    """Ends the process at once, with a line on stderr, and without a farewell from threads in the background.
+    """End the process at once, with a line on stderr and without waiting for background threads.
 
-    What is open must be whole on the disk at every moment. Of two threads that call it, the first counts.
+    Files must be complete on disk at every moment. If two threads call it, the first one decides the status.
     """
     if not _leaving.acquire(blocking=False):
         time.sleep(FAREWELL)
@@ -145,20 +145,20 @@ def leave(status: int, line: str = "") -> NoReturn:
 
 
 def as_ever() -> None:
-    """From here on signals end the process at once, in the operating system's way."""
+    """Restore the operating system's default: from here on signals end the process at once."""
     for number in _heeded():
         signal.signal(number, signal.SIG_DFL)
 
 
 def _heeded() -> list[signal.Signals]:
-    """`nohup` ignores SIGHUP, and means it."""
+    """Return the signals to handle: `SIGNALS`, without SIGHUP if `nohup` made the process ignore it."""
     return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """In the main thread: the exception, once, and once more for each that was lost.
+    """Raise the exception in the main thread, once, and once more for each that was lost.
 
-    None while a module is imported: there libraries of C++ crash of one, and there is nothing to clean up.
+    During an import the process ends instead: C++ libraries crash on an exception there, and nothing needs cleaning up.
     """
     global _number, _owed  # noqa: PLW0603
     _number = _number or number
@@ -179,13 +179,13 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def _unraisable(unraisable: Any) -> None:
-    """Of exceptions that nobody can catch, in callbacks: of ours the thread is told, others are no news to a user."""
+    """Tell the thread if the exception was lost in a callback; other uncatchable exceptions do not concern the user."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         os.write(_writer, bytes([_LOST]))
 
 
 def _watch(reader: int) -> None:
-    """The thread: reads the numbers of the signals that the process gets, until one is to end it; then sees to it."""
+    """Run the thread: read the process's signals until one is to end it, then end it after `GRACE` seconds."""
     global _number, _owed  # noqa: PLW0603
     deadline: float | None = None
     while True:
@@ -202,7 +202,7 @@ def _watch(reader: int) -> None:
                 _owed = True
                 _thread.interrupt_main()
             elif byte not in (_ENDS, *SIGNALS):
-                continue  # one that has a handler of somebody else's
+                continue  # a signal that somebody else handles
             elif byte != _ENDS and (request := _request) is not None and not request.heard:
                 request.heard = True
                 request.say()
@@ -212,6 +212,6 @@ def _watch(reader: int) -> None:
 
 
 def _forget() -> None:
-    """In a child: the signals are the parent's business, and so is its thread."""
+    """After a fork, leave signals and the thread to the parent."""
     signal.set_wakeup_fd(-1)
     as_ever()

@@ -1,4 +1,4 @@
-"""What a program prints to: streams that never end its work, in any encoding, and the console that writes on them."""
+"""Output streams that never make a command fail, in any encoding, and the console that writes to them."""
 
 import codecs
 import errno
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEAST_WIDTH = 40
-"""Columns that tables are given at least."""
+"""Least width of the console in columns, for tables."""
 
 _PLAIN = {"±": "+-", "∞": "inf", "…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "·": "*", "√": "sqrt", "≤": "<=",
           "≥": ">=", "‖": "|", "→": "->", "’": "'", "\N{COMBINING CIRCUMFLEX ACCENT}": "_hat", "∇": "grad", "∝": "~",
@@ -22,14 +22,14 @@ _PLAIN = {"±": "+-", "∞": "inf", "…": "...", "–": "-", "—": "-", "−":
 
 
 class _Kept(io.FileIO):
-    """A file that takes everything: what cannot be written is dropped, and remembered as `failure`."""
+    """A file to which every write succeeds: what cannot be written is dropped; the first error is kept as `failure`."""
 
     failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         try:
             while (written := super().write(data)) is None:
-                # A pipe that does not block, and is full.
+                # The file is a full non-blocking pipe.
                 select.select([], [self], [])
             return written
         except OSError as error:
@@ -41,7 +41,7 @@ _stdout: _Kept | None = None
 
 
 def begin() -> None:
-    """Opens the streams that are closed, so that no other file gets their place, and lets nothing written fail."""
+    """Open closed standard streams, so that no other file takes their numbers, and make writes to them never fail."""
     global _stdout
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -52,7 +52,7 @@ def begin() -> None:
 
 
 def end() -> tuple[int, str]:
-    """Exit status, and a line on why, of a program that has done all: not 0 where what it printed is lost."""
+    """Return the exit status of a finished command, and why it is not 0: some of what it printed was lost."""
     if _stdout is None:
         return 0, ""
     sys.stdout.flush()
@@ -60,13 +60,13 @@ def end() -> tuple[int, str]:
     if failure is None:
         return 0, ""
     if failure.errno == errno.EPIPE:
-        # As the shell has it of programs that SIGPIPE ends: the reader has seen enough.
+        # The shell's status for SIGPIPE: the reader closed the pipe, having seen enough.
         return 141, ""
     return 2, f"what was printed is lost: stdout: {failure.strerror}"
 
 
 def make_console(quiet: bool = False) -> "Console":
-    """A console that prints text as it stands: no markup in the brackets of a path, no emoji, no breaks of lines."""
+    """Return a console that prints text as it is: no markup (paths may have brackets), no emoji, no line breaks."""
     from rich.console import Console
 
     make = partial(Console, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=quiet)
@@ -83,7 +83,7 @@ def _stream(descriptor: int, old: Any) -> tuple[_Kept, io.TextIOWrapper]:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that the encoding of a stream has not."""
+    """Replace characters that the encoding of a stream lacks; an error handler for `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain_one, error.object[error.start : error.end])), error.end
@@ -99,5 +99,5 @@ def _plain_one(character: str) -> str:
         return unicodedata.normalize("NFKC", character)
     if name.startswith("BOX DRAWINGS"):
         return "|" if "VERTICAL" in name else "-"
-    # As it can be typed again: a name of a file.
+    # An escape that a user can type again, as for file names.
     return character.encode("ascii", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What a run trains: all that the training loop has to be told beside config, data and hooks."""
+"""What a run trains: all that the training loop needs besides config, data and hooks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,16 +7,16 @@ from vdm.training.task import Objective, Trainable
 
 
 class Task(NamedTuple):
-    """A model and what is minimised of it; `vdm.programs.loop.run` is the loop that trains any."""
+    """A model with the objective to minimize; `vdm.programs.loop.run` is the loop that trains any task."""
 
     model: Trainable
-    """Computed in float32, as it is evaluated."""
+    """The model in float32."""
     for_training: Trainable
-    """The same, of the same variables, as steps compute it: in `training.precision`."""
+    """The same model, with the same variables, in the precision of training steps (`training.precision`)."""
     objective: Objective
     evaluate: Callable[[Any, str, int, int], Any]
-    """(session, kind, draws an image, most images or 0) -> an evaluation of the moving average, once it is on the
-    console and, as records of this kind, in the logs: "evaluation" while training, "final" after the last step.
+    """(session, kind, draws per image, number of images at most or 0) -> evaluation of the moving average.
 
-    Its `to_dict()` is what evaluation.json has of it, and its `total` is less the better the checkpoint.
+    It also prints the evaluation and records it as `kind`: "evaluation" during training, "final" after the last step.
+    The evaluation's `to_dict()` is written to evaluation.json; the lower its `total`, the better the checkpoint.
     """

@@ -1,4 +1,4 @@
-"""`train`: from a config and a folder to a trained model, its test bits/dim and its samples."""
+"""`train`: train the model of a config in a folder, evaluate it on the test split and draw samples."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,33 +34,34 @@ def train(
     profile: tuple[int, int] | None = None,
     init_from: str | None = None,
 ) -> Any:
-    """Trains, or goes on training, the run in `workdir`; returns the final evaluation of the moving average.
+    """Train, or resume, the run in `workdir`, and return the final evaluation of the moving average.
 
         config = Config(training=TrainingConfig(steps=1000))
         evaluation = vdm.train(config, "runs/mine")
         print(evaluation.total, "bits/dim")
 
-    A `Config` is of a diffusion model, whose evaluation is an `Evaluation`; a `PredecessorConfig` of a model before
-    diffusion, with a `LatentEvaluation`. What follows is of both.
+    A `Config` describes a diffusion model and leads to an `Evaluation`, a `PredecessorConfig` a model before diffusion,
+    which leads to a `LatentEvaluation` or a `LadderEvaluation`. The rest applies to both.
 
-    `dataset` is trained on in place of the one that `config.data` names, and `model` is trained in place of the one
-    that the config describes: its network may be any Flax module (see `Model`), and computes in what
-    `config.training.precision`, … say. To go on, give the same ones again:
-    data are told apart by their record (`DatasetInfo`), models by the names and shapes of their variables.
+    `dataset` replaces the data that `config.data` names, and `model` the model that the config describes: its network
+    may be any Flax module (see `Model`) and computes in the precisions of the config (`training.precision`, …). To
+    resume, pass the same ones again: data are identified by their record (`DatasetInfo`), models by the names and
+    shapes of their variables.
 
-    With more `config.training.steps`, a run of constant learning rate goes on past its end, to the bit as if it had
-    been that long from the start. With cosine decay that would be another course of the rate, and is refused. A new run
-    may start from another one's weights: `init_from` is RUN or RUN:CHECKPOINT (`latest`, `best` or a step), of the same
-    model. Its moving average becomes the variables and the moving average of step 0; the optimizer, the course of the
-    learning rate, the random streams and the data order begin anew. run.json records it.
+    With more `config.training.steps`, a run with a constant learning rate continues past its end, bit for bit as if it
+    had been that long from the start. With cosine decay this would be another schedule of the rate, and is refused. A
+    new run can start from the weights of another run of the same model: `init_from` is RUN or RUN:CHECKPOINT (`latest`,
+    `best` or a step). That run's moving average becomes the variables and the moving average of step 0; optimizer,
+    learning rate schedule, random streams and data order start anew. run.json records the origin.
 
-    `hooks` are what is done beside the steps, in this order; by default `vdm.programs.hooks.standard()`: log, sample,
-    evaluate, plot, save. Without those a run leaves no logs, no pictures or no checkpoint. Whatever they are, samples
-    are measured as `config.evaluation.metrics` says, the final evaluation is made, a request to stop is heeded, and its
-    checkpoint saved. The steps from `profile[0]` to `profile[1]` are traced. Of several processes, all call it with the
-    same arguments.
+    `hooks` are called between steps, in this order; by default `vdm.programs.hooks.standard()`: log, sample, evaluate,
+    plot, save. Without these a run leaves no logs, no pictures or no checkpoints. Whatever the hooks, samples are
+    measured as `config.evaluation.metrics` asks, the final evaluation is made, and a request to stop is heeded and its
+    checkpoint saved. The steps from `profile[0]` to `profile[1]` are traced. With several processes, all call it with
+    the same arguments.
 
-    Raises `InputError` for bad input, `NonFiniteError` with step and term, and `Stopped` after SIGTERM or Ctrl-C.
+    Raises `InputError` for bad input, `NonFiniteError` with the step and the term that is not finite, and `Stopped`
+    after SIGTERM or Ctrl-C.
     """
     # Nothing is written before all input has been checked.
     validate(config)

@@ -1,1 +1,1 @@
-"""The programs that take a config, one a file: their flags, and what they call."""
+"""The commands of `vdm`, one per file: their flags, and what they call."""

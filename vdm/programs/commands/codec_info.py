@@ -1,9 +1,9 @@
-"""Describes a file of vdm compress without decoding it.
+"""Describe a file made by vdm compress, without decoding it.
 
 vdm codec-info digits.vdm
 
-It prints the header, the bits/dim with every byte counted, and of each chunk its size and whether it is intact. Whether
-the images come out as they were, only vdm decompress can tell.
+It prints the header, the bits/dim with every byte counted, and the size of each chunk and whether it is intact. Only
+vdm decompress can tell whether the images come out as they were.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from vdm.programs.command_line import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints it; bad input is one line on stderr and exit status 2, and so is a damaged chunk, after the table."""
+    """Print the description; bad input, or a damaged chunk after the table, is one line on stderr and exit status 2."""
     parser = Parser("vdm codec-info", __doc__)
-    parser.add_argument("file", type=Path, help="a file of vdm compress")
+    parser.add_argument("file", type=Path, help="a file made by vdm compress")
     given = parser.parse_args(argv)
     with parser.one_line():
         file = Container.of_path(given.file)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def described(file: Container) -> dict[str, Any]:
-    """What the header says, and what the file's size comes to."""
+    """Return what the header says, the file's size and its rate, by name."""
     header = file.header
     made_on = ", ".join(f"{name} {value}" for name, value in header.to_dict()["made_on"].items())
     names = "kept" if header.names else "none: by number"
@@ -59,7 +59,7 @@ def described(file: Container) -> dict[str, Any]:
 
 
 def chunks(file: Container) -> Iterator[tuple[int, int, str]]:
-    """Number, bytes, and what is wrong with it, of each chunk."""
+    """Yield (number, size in bytes, what is wrong with it or "") for each chunk."""
     for number, entry in enumerate(file.entries):
         problem = ""
         try:

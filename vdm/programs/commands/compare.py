@@ -1,4 +1,4 @@
-"""Compare models trained alike, by number of time steps or objective; or what one trained model does.
+"""Compare models trained alike, by number of time steps, objective or family, or the uses of one trained model.
 
     vdm compare --config=compare_digits --comparison.trained='(10,100)'
     vdm compare --by=objective --config=objectives_digits --comparison.predictions="('eps','v')"
@@ -11,16 +11,16 @@
 By steps: discrete- and continuous-time models of several seeds, and their bounds at every number of time steps T.
 Writes comparison.json, a Markdown table laid out as Table 2 of the VDM paper, and a figure into the workdir. By
 objective: every prediction with every weighting and proposal, and the bound, sample quality and gradient noise of
-each over seeds: objectives.json and objectives.md. By sampler: the quality of images of the run in --run by every
-sampler at every number of network calls: samplers.json, samplers.md and a figure. By guidance: the same for guidances
+each over seeds: objectives.json and objectives.md. By sampler: the quality of images of the run in --run for every
+sampler and number of network calls: samplers.json, samplers.md and a figure. By guidance: the same for guidances
 of a model with labels. --comparison.metrics chooses the metrics of sample quality; those that need a classifier use
-one trained on the data, or that of --comparison.classifier=FOLDER. By codec: the model as a lossless coder of test
-images at every T, its rate beside its bound, and classical coders (`pip install 'vdm[codecs]'` has more): codecs.json,
+one trained on the data, or the one in --comparison.classifier=FOLDER. By codec: the model as a lossless coder of test
+images at every T, its rate beside its bound, and classical coders (`pip install 'vdm[codecs]'` adds more): codecs.json,
 codecs.md and a figure. By family: a VAE, hierarchical VAEs by depth and inference, and diffusion models of T steps
 and in continuous time, with the same data and budget: bounds by layer, samples, and the hole between aggregate
 posterior and prior: families.json, families.md and a figure; --config is that of the diffusion models. By text:
-whether samples are as their captions ask, attribute by attribute, by guidance: text.json, text.md and a figure. If it
-was stopped or killed, the same command resumes it and repeats no finished part.
+whether samples match their captions, attribute by attribute, by guidance: text.json, text.md and a figure. If the
+command was stopped or killed, run it again: it resumes and repeats no finished part.
 """
 
 from pathlib import Path
@@ -38,31 +38,31 @@ NAMES = tuple(modes.MODES)
 
 
 def define() -> None:
-    """The flags."""
+    """Define the flags."""
     flags.DEFINE_enum("by", NAMES[0], NAMES, f"What differs (default: {NAMES[0]}).")
     flags.DEFINE_string(
         "run",
         None,
-        "--by=sampler, guidance, codec, text: the trained run, or vdm:NAME; --workdir is then RUN/samplers, ….",
+        "With --by=sampler, guidance, codec or text: the trained run, or vdm:NAME; --workdir is then RUN/samplers, ….",
     )
     flags.DEFINE_string("checkpoint", "latest", "With --run: latest, best or a step of it (default: latest).")
 
 
 def settings_of(given: dict[str, str]) -> type:
-    """The dataclass of settings of the mode that --by names; a name of none is refused later."""
+    """Return the settings class of the mode that --by names; an unknown name is refused later."""
     by = given.get("by", NAMES[0])
     return modes.load(by if by in NAMES else NAMES[0]).settings
 
 
 def program() -> None:
-    """What the command does."""
+    """Run the command, once its flags are parsed."""
     config, settings, given = cli.config(), cli.comparison(), flags.FLAGS
     mode = modes.load(given.by)
     if (mode.of_a_run is None) != (given.run is None):
         of_a_run = " or ".join(f"--by={name}" for name in NAMES if modes.load(name).of_a_run)
         if given.run is None:
             raise InputError(f"--by={given.by}: needs --run, the folder of a trained run")
-        raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} and no other")
+        raise InputError(f"--by={given.by}: --run, the folder of a trained run, goes with {of_a_run} only")
     parallel.setup()
     compilation.keep()
     from vdm.programs.compare import compare
@@ -77,5 +77,5 @@ def program() -> None:
 
 
 def main() -> int:
-    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    """Parse the command line, run the command and return its exit status: see `command_line.run`."""
     return cli.run(program, __doc__, define, "compare_digits", settings_of)

@@ -1,4 +1,4 @@
-"""Measure bits/dim of the test images: each exactly once, several noise draws each, with a standard error.
+"""Measure bits/dim of the test images, each exactly once with several noise draws, and the standard error.
 
 vdm evaluate --workdir=runs/digits --config.evaluation.draws=20
 vdm evaluate --workdir=runs/digits --T=10,100,inf
@@ -22,7 +22,7 @@ from vdm.runs.records import RUNS
 
 
 def define() -> None:
-    """The flags."""
+    """Define the flags."""
     cli.define_processes()
     flags.DEFINE_string(
         "checkpoint", "latest", "latest, best (by test bits/dim while training) or a step (default: latest)."
@@ -35,12 +35,12 @@ def define() -> None:
     flags.DEFINE_float(
         "stderr",
         None,
-        "Plan the draws for this standard error in bits/dim, with the fewest network calls.",
+        "Plan the draws to reach this standard error in bits/dim with the fewest network calls.",
     )
     flags.DEFINE_integer(
         "variance",
         None,
-        "Measure the variance of a one-draw estimate by schedule instead, with N draws.",
+        "Measure the variance of the one-draw estimate under each noise schedule instead, with N draws.",
     )
     flags.DEFINE_integer(
         "ode",
@@ -50,9 +50,11 @@ def define() -> None:
     flags.DEFINE_integer(
         "probes",
         None,
-        "With --ode: probes of the divergence, 0 for the exact one (default: exact up to 16 dimensions, else 8).",
+        "With --ode: probes of the divergence, 0 for the exact one (default: 0 up to 16 dimensions, else 8).",
     )
-    flags.DEFINE_float("tolerance", None, "With --ode: error of a solver's step in each dimension (default: 1e-4).")
+    flags.DEFINE_float(
+        "tolerance", None, "With --ode: error tolerance of a solver step in each dimension (default: 1e-4)."
+    )
     flags.DEFINE_integer(
         "importance",
         None,
@@ -67,21 +69,23 @@ def define() -> None:
     flags.DEFINE_float(
         "drop_error",
         None,
-        "With --classify: drop classes early, at most this likely to change a result.",
+        "With --classify: drop classes early; at most this probability that it changes an image's class.",
     )
-    flags.DEFINE_enum("prior", None, ["uniform", "train"], "With --classify: p(c) (default: uniform).")
+    flags.DEFINE_enum("prior", None, ["uniform", "train"], "With --classify: prior p(c) (default: uniform).")
     listed = "".join(f"\n{name}: {line}" for name, line in parts.describe("metric").items())
     flags.DEFINE_string(
         "metrics",
         None,
-        f"Score samples instead, e.g. by fid,kid,recall; missing ones are drawn first.{listed}",
+        f"Score samples instead, e.g. by fid,kid,recall; missing samples are drawn first.{listed}",
     )
-    flags.DEFINE_string("samples", None, "With --metrics: name of the samples in the run (default: by the settings).")
+    flags.DEFINE_string(
+        "samples", None, "With --metrics: name of a folder of samples in the run (default: that of the settings)."
+    )
     flags.DEFINE_integer("num", None, "With --metrics: number of samples (default: config.sampling.num).")
     flags.DEFINE_string(
         "real",
         None,
-        "With --metrics: real images, as DATA@SPLIT or a folder (default: the run's).",
+        "With --metrics: real images, DATA@SPLIT or a folder (default: the run's).",
     )
     flags.DEFINE_string(
         "weights", None, "With --metrics: file or folder of extractors' weights (default: VDM_WEIGHTS)."
@@ -91,7 +95,7 @@ def define() -> None:
 
 
 def program() -> None:
-    """What the command does."""
+    """Run the command, once its flags are parsed."""
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
     from vdm.programs import kinds
@@ -101,5 +105,5 @@ def program() -> None:
 
 
 def main() -> int:
-    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    """Parse the command line, run the command and return its exit status: see `command_line.run`."""
     return cli.run(program, __doc__, define, kinds=RUNS)

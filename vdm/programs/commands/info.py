@@ -1,10 +1,10 @@
-"""Describe this installation: versions, machine, devices, caches and settings, as a bug report needs them.
+"""Describe this installation for a bug report: versions, machine, devices, caches and settings.
 
 vdm info
 vdm info --json
 
-Nothing is sent anywhere. Values of variables whose names speak of keys, tokens, secrets or passwords are left out, and
-the path of your home is written as ~.
+Nothing is sent anywhere. Values of variables whose names suggest keys, tokens, secrets or passwords are left out, and
+the path of your home folder is written as ~.
 """
 
 import json
@@ -16,7 +16,7 @@ from vdm.programs.command_line import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints it."""
+    """Print the description."""
     parser = Parser("vdm info", __doc__)
     parser.add_argument("--json", action="store_true", help="as JSON")
     given = parser.parse_args(argv)
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Group by group, a line each of name and value."""
+    """Yield the lines to print: each group's name, then a line for each name and value in it."""
     width = max(len(name) for group in found.values() for name in group)
     for number, (group, values) in enumerate(found.items()):
         yield f"{chr(10) * bool(number)}{group}"

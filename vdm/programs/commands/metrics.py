@@ -1,4 +1,4 @@
-"""Scores images against real ones, in the numbers of the field; makes reference statistics; converts weights.
+"""Score images against real ones by the field's metrics, make reference statistics, or convert extractors' weights.
 
 vdm metrics score runs/digits/samples/step_2000_seed_0_T_250_ancestral digits --metrics=mmd
 vdm metrics score pictures/ cifar10 --metrics=fid,kid,recall --weights=weights/
@@ -6,8 +6,8 @@ vdm metrics score pictures/ cifar10_statistics.npz --metrics=fid --weights=weigh
 vdm metrics convert pt_inception-2015-12-05-6726825d.pth --out=weights/
 vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
 
-SAMPLES and REAL are each a folder of samples as vdm sample leaves them, a folder of pictures, an npz file of images, or
-the name of data, as digits or cifar10@test; REAL may be an npz file of statistics (mu, sigma), too.
+SAMPLES and REAL are each a folder of samples written by vdm sample, a folder of pictures, an npz file of images, or the
+name of a data set, such as digits or cifar10@test; REAL may also be an npz file of statistics (mu, sigma).
 """
 
 import argparse
@@ -26,27 +26,27 @@ from vdm.programs.asked import Asked, names_of
 from vdm.programs.command_line import Parser
 from vdm.programs.named_images import real_of, samples_of
 
-STATISTICS = """Saves the mean and covariance of real images' features in a file that vdm metrics score takes as REAL.
+STATISTICS = """Save the mean and covariance of real images' features in a file that vdm metrics score takes as REAL.
 
 vdm metrics statistics cifar10@train --extractor=inception --out=cifar10_statistics.npz --weights=weights/
 vdm metrics statistics pictures/ --extractor="dinov2(size='b')" --out=pictures_statistics.npz
 
-DATA is a folder of pictures, an npz file of images, or the name of data, as digits or cifar10@test.
+DATA is a folder of pictures, an npz file of images, or the name of a data set, such as digits or cifar10@test.
 """
 
-CONVERT = f"""Converts the published weights of an extractor into a file that --weights and VDM_WEIGHTS take.
+CONVERT = f"""Convert the published weights of an extractor into a file that --weights and VDM_WEIGHTS take.
 
 vdm metrics convert pt_inception-2015-12-05-6726825d.pth --out=weights/ --python=/usr/bin/python3
 
-Known are {", ".join(f"{network.file} ({name})" for name, network in NETWORKS.items())}. PyTorch, which reads a .pth, is
-needed only here, in any interpreter of the machine.
+Known weights: {", ".join(f"{network.file} ({name})" for name, network in NETWORKS.items())}. PyTorch is needed only
+here, to read a .pth, and may be in any interpreter on this machine.
 """
 
 MAX_BATCH = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Does what the first argument says; bad input is one line on stderr and exit status 2."""
+    """Do what the first argument says; bad input is one line on stderr and exit status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     actions = {"score": _score, "statistics": _statistics, "convert": _convert}
     if words[:1] and words[0] in actions:
@@ -67,7 +67,7 @@ def _common(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, help="file or folder of extractors' weights (default: VDM_WEIGHTS)")
     parser.add_argument("--classifier", type=Path, help="folder of a classifier (default: one trained on the data)")
     parser.add_argument("--levels", type=int, help="values that a pixel can take (default: the data's, 256)")
-    parser.add_argument("--batch_size", type=int, default=BATCH, help=f"images a network call (default: {BATCH})")
+    parser.add_argument("--batch_size", type=int, default=BATCH, help=f"images per network call (default: {BATCH})")
 
 
 def _score(argv: Sequence[str]) -> None:
@@ -101,8 +101,8 @@ def _score(argv: Sequence[str]) -> None:
 def _statistics(argv: Sequence[str]) -> None:
     parser = Parser("vdm metrics statistics", STATISTICS)
     parser.add_argument("data", help="the images: DATA@SPLIT, a folder or an npz file")
-    parser.add_argument("--extractor", default="inception", help="whose features (default: inception)")
-    parser.add_argument("--output", help="which of its outputs (default: its first)")
+    parser.add_argument("--extractor", default="inception", help="feature extractor (default: inception)")
+    parser.add_argument("--output", help="which of the extractor's outputs (default: the first)")
     parser.add_argument("--out", type=Path, required=True, help="npz file to write")
     _common(parser)
     given = parser.parse_args(argv)

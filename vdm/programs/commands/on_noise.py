@@ -1,4 +1,4 @@
-"""What the commands `vdm classifier` and `vdm clip` have in common: each trains something on a run's noisy images."""
+"""What the commands `vdm classifier` and `vdm clip` share: each trains a network on a run's noisy images."""
 
 import importlib
 from pathlib import Path
@@ -12,16 +12,18 @@ from vdm.runs.places import home
 
 
 def define() -> None:
-    """The flags."""
+    """Define the flags."""
     cli.define_processes()
-    flags.DEFINE_string("run", None, "Folder of the run, or vdm:NAME, whose data and noise it is for; needed.")
+    flags.DEFINE_string("run", None, "Folder of the run, or vdm:NAME, whose images and noise to train on (required).")
     flags.DEFINE_string(
-        "checkpoint", "latest", "Whose noise schedule: latest, best (by test bits/dim) or a step (default: latest)."
+        "checkpoint",
+        "latest",
+        "Checkpoint whose noise schedule to use: latest, best (by test bits/dim) or a step (default: latest).",
     )
 
 
 def make(name: str, given: cli.Given) -> tuple[Any, str]:
-    """The config for the run in --run, and the folder NAME in it."""
+    """Return the default config for the run in --run, and the default --workdir, the folder NAME in that run."""
     if not given.get("run"):
         raise InputError(f"--run: must be given, the folder of a run: vdm {name} --run=runs/digits")
     path = Path(given["run"])
@@ -29,9 +31,9 @@ def make(name: str, given: cli.Given) -> tuple[Any, str]:
 
 
 def main(name: str, kind: type, description: str | None) -> int:
-    """The command that trains what a config of this class describes, by `train_NAME` of `vdm.programs.NAME`.
+    """Run the command NAME: train what a config of class `kind` describes, by `train_NAME` of `vdm.programs.NAME`.
 
-    Reads the command line, runs the program, returns its exit status: see `command_line.run`.
+    Parses the command line and returns the exit status: see `command_line.run`.
     """
 
     def program() -> None:

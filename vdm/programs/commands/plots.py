@@ -1,16 +1,16 @@
-"""Draws what objectives are made of, and samplers at work, between the end points of γ = −log SNR, as a PNG file.
+"""Draw a figure of noise schedules, weightings, samplers at work or trained runs as a PNG file, by γ = −log SNR.
 
 python -m vdm.plots schedules --out=schedules.png --gamma_min=-13.3 --gamma_max=5
 
-schedules: α, σ² and log-SNR by time, and the density of noise levels, of fixed schedules, EDM and flow matching.
+schedules: α, σ² and log-SNR by time, and the density of noise levels, for fixed schedules, EDM and flow matching.
 weightings: w(λ) of every weighting, and the distribution of the ELBOs that the monotone ones average.
-trajectories: a density of two modes turned to noise and back, by DDPM and by DDIM.
+trajectories: a density with two modes turned into noise and back, by DDPM and by DDIM.
 codec: the bits on a coder's stack while images are coded, from the first latent up and from the last down.
 
-And of trained runs, with --runs=RUN,RUN:
+Figures of trained runs, given by --runs=RUN,RUN:
 
-holes: aggregate posterior against prior, reconstructions and samples, of models with two latents of points.
-traversals: images along single latents of a VAE, and, with a run of a diffusion model, between its images by DDIM.
+holes: aggregate posterior against prior, reconstructions and samples, for models of points with two latents.
+traversals: images along single latents of a VAE and, with a diffusion model's run, between its images by DDIM.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from vdm.programs.command_line import Parser
 FIGURES = ("schedules", "weightings", "trajectories", "codec")
 OF_RUNS = ("holes", "traversals")
 
-# Where the weightings are accurate in float32, and far beyond what images need.
+# The weightings are accurate in float32 up to here, far beyond what images need.
 LIMIT = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the figure; bad input is one line on stderr and exit status 2."""
+    """Write the figure; bad input is one line on stderr and exit status 2."""
     parser = Parser("python -m vdm.plots", __doc__)
     parser.add_argument("figure", choices=FIGURES + OF_RUNS)
     parser.add_argument("--out", type=Path, help="PNG file to write (default: FIGURE.png)")
-    parser.add_argument("--gamma_min", type=float, default=-13.3, help="γ(0), nearest to the data (default: -13.3)")
-    parser.add_argument("--gamma_max", type=float, default=5.0, help="γ(1), nearest to noise (default: 5)")
-    parser.add_argument("--runs", help="Folders of runs, RUN or RUN:CHECKPOINT, with commas between them")
+    parser.add_argument("--gamma_min", type=float, default=-13.3, help="γ(0), the end near the data (default: -13.3)")
+    parser.add_argument("--gamma_max", type=float, default=5.0, help="γ(1), the noisy end (default: 5)")
+    parser.add_argument("--runs", help="folders of runs, RUN or RUN:CHECKPOINT, separated by commas")
     given = parser.parse_args(argv)
     low, high = given.gamma_min, given.gamma_max
     out = given.out or Path(f"{given.figure}.png")
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def of_runs(figure: str, out: Path, runs: Sequence[str]) -> None:
-    """A figure of trained runs."""
+    """Draw a figure of trained runs."""
     from vdm.programs import latent_figures
 
     draw = latent_figures.draw_holes if figure == "holes" else latent_figures.draw_traversals

@@ -1,21 +1,21 @@
-"""Restores images from a blurred, small, grey, noisy or partly missing version of them, with a trained model.
+"""Restore images from a blurred, small, grey, noisy or partly missing version of them, with a trained model.
 
 vdm restore --run=runs/photos32 --operator='blur(2)' --noise=0.05 --num=8
 vdm restore --run=runs/photos32 --operator='downsample(4)' --method='proximal(0.2)' --draws=16 --steps=100
 vdm restore --run=runs/smooth --operator=gray --method='mmps(5)'
 vdm restore --run=runs/photos32 --operator='missing(0.9)' --method='repaint(10)' --image=a.png --image=b.png
 
-What is measured of an image x, with values in [-1, 1], is y = A x + noise: A is the operator. Images are measured here,
-and restored from y alone. They are test images of the run's data, or those of --image: pictures, folders of them, or
-npz files. They have the shape and the levels of the model's, and values are taken as they are: 0 to 16 for a model of
-17 levels. With --resize, pictures of 0 to 255 are resized to the model's size, made grey or RGB, and their values cut
-into the model's levels; npz files never are.
+The measurement of an image x, with values in [-1, 1], is y = A x + noise, where A is the operator. The command measures
+images itself, and restores them from y alone. They are test images of the run's data, or those of --image: pictures,
+folders of pictures, or npz files. They must have the shape and the levels of the model's images, and values are taken
+as they are: 0 to 16 for a model with 17 levels. With --resize, pictures with values from 0 to 255 are resized to the
+model's size, made grey or RGB, and quantized to the model's levels. Images in npz files are never resized.
 
-Draws are of p(x|y) as far as the method goes. Written are the draws, what was measured (npz), PSNR with standard errors
-over images, how far draws are from what was measured, the cost (JSON), and a picture. A mean of draws has a higher PSNR
-than a draw, and fewer details. dps, pigdm and mmps differentiate the network, which takes more memory and time. They
-need a network with smooth derivatives, trained with --config.network.fourier='()': the fine Fourier features that a
-network has by default spoil them. proximal and repaint go without gradients.
+Draws follow p(x|y) as closely as the method allows. The command writes the draws and measurements (npz); PSNR with
+standard errors over images, the distance of draws from the measurements, and the cost (JSON); and a picture. A mean of
+draws has a higher PSNR than a single draw, but less detail. dps, pigdm and mmps differentiate the network, which takes
+more memory and time. They need a network with smooth derivatives, trained with --config.network.fourier='()': the fine
+Fourier features that a network has by default spoil them. proximal and repaint need no gradients.
 """
 
 import argparse
@@ -31,15 +31,15 @@ METHODS = ", ".join(parts.names("restoration"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the files; bad input is one line on stderr and exit status 2."""
+    """Write the files; bad input is one line on stderr and exit status 2."""
     parser = Parser("vdm restore", f"{__doc__}\n\n{_listed('operator')}\n\n{_listed('restoration', 'methods')}")
-    parser.add_argument("--operator", required=True, help=f"A, as blur(2): {', '.join(parts.names('operator'))}")
+    parser.add_argument("--operator", required=True, help=f"A, e.g. blur(2): {', '.join(parts.names('operator'))}")
     parser.add_argument(
-        "--noise", type=float, default=0.05, help="its standard deviation, of x in [-1, 1] (default: 0.05)"
+        "--noise", type=float, default=0.05, help="standard deviation of the noise, for x in [-1, 1] (default: 0.05)"
     )
     parser.add_argument("--method", default="proximal", help=f"{METHODS} (default: proximal)")
-    parser.add_argument("--image", action="append", help="a picture, folder or npz file; may be given several times")
-    parser.add_argument("--num", type=int, help="how many test images, without --image (default: 8)")
+    parser.add_argument("--image", action="append", help="a picture, folder or npz file; may be repeated")
+    parser.add_argument("--num", type=int, help="number of test images, without --image (default: 8)")
     add_flags(parser)
     given = parser.parse_args(argv)
     with parser.one_line():
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _restore(parser: Parser, given: argparse.Namespace) -> None:
     if given.image and given.num is not None:
-        parser.error(f"--num={given.num}: goes without --image")
+        parser.error(f"--num={given.num}: cannot be combined with --image")
     editing = Editing.of(given, "restorations", streams.make_console())
     images = editing.given(given.image, given.resize) if given.image else editing.of_test(given.num)
     restore(editing, images, given.operator, given.noise, given.method)

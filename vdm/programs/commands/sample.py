@@ -1,4 +1,4 @@
-"""Draw images from a trained model with any sampler, into WORKDIR/samples: as npz files, and as pictures.
+"""Draw images from a trained model with any sampler, into WORKDIR/samples, as npz files and as a picture.
 
 vdm sample --workdir=runs/digits --num=64 --steps=250 --seed=1 --trajectory=10
 vdm sample --workdir=runs/digits --num=50000 --sampler='dpm_solver_pp(2)' --steps=25 --grid=uniform
@@ -20,7 +20,7 @@ from vdm.runs.records import RUNS
 
 
 def define() -> None:
-    """The flags."""
+    """Define the flags."""
     described = parts.describe("sampler")
     listed = "".join(f"\n{name}: {line}" for name, line in described.items())
     listed_guidances = "".join(f"\n{name}: {line}" for name, line in parts.describe("guidance").items())
@@ -36,7 +36,9 @@ def define() -> None:
         None,
         f"{', '.join(described)}; also with options: ddim(0.5) (default: config.sampling.sampler).{listed}",
     )
-    flags.DEFINE_float("eta", None, "Share of the noise that ddim draws afresh, from 0 to 1: --sampler=ddim --eta=0.5.")
+    flags.DEFINE_float(
+        "eta", None, "η of ddim, the share of fresh noise in each step, from 0 to 1: --sampler=ddim --eta=0.5."
+    )
     flags.DEFINE_string("grid", None, "Noise levels of the steps, e.g. karras(rho=7) (default: config.sampling.grid).")
     flags.DEFINE_string(
         "labels",
@@ -57,11 +59,13 @@ def define() -> None:
     flags.DEFINE_string("clip", None, "How x̂ is clipped, e.g. dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string("decode", None, "mode, mean or draw of p(x|z₀) (default: config.sampling.decode).")
     flags.DEFINE_string("precision", None, "Precision of the network (default: config.sampling.precision).")
-    flags.DEFINE_integer("trajectory", 0, "Number of guesses x̂ to keep, as a strip and an animation (default: 0).")
+    flags.DEFINE_integer(
+        "trajectory", 0, "Number of predictions x̂ to show on the way, as a strip and an animation (default: 0)."
+    )
     flags.DEFINE_integer(
         "interpolate",
         None,
-        "Interpolate between latents in N images instead: rows, and an animation.",
+        "Interpolate between pairs of latents in N images instead: rows and an animation.",
     )
     flags.DEFINE_integer(
         "reconstruct",
@@ -73,7 +77,7 @@ def define() -> None:
 
 
 def program() -> None:
-    """What the command does."""
+    """Run the command, once its flags are parsed."""
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
     from vdm.programs import kinds
@@ -83,5 +87,5 @@ def program() -> None:
 
 
 def main() -> int:
-    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    """Parse the command line, run the command and return its exit status: see `command_line.run`."""
     return cli.run(program, __doc__, define, kinds=RUNS)

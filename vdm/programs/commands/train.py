@@ -1,4 +1,4 @@
-"""Train a variational diffusion model, or one before diffusion; evaluate it and draw samples from it.
+"""Train a variational diffusion model, or a model before diffusion, evaluate it and draw samples from it.
 
     vdm train --config=digits --config.training.steps=1000 --workdir=runs/mine
     vdm train --config=vae_digits
@@ -16,10 +16,12 @@ from vdm.runs.records import RUNS
 
 
 def define() -> None:
-    """The flags."""
+    """Define the flags."""
     cli.define_processes()
     flags.DEFINE_string(
-        "profile_steps", None, "Trace the steps FIRST:LAST, e.g. 10:20, into WORKDIR/profile; prints where to open it."
+        "profile_steps",
+        None,
+        "Trace the steps FIRST:LAST, e.g. 10:20, into WORKDIR/profile, and print how to open the trace.",
     )
     flags.DEFINE_string(
         "init_from",
@@ -29,7 +31,7 @@ def define() -> None:
 
 
 def program() -> None:
-    """What the command does."""
+    """Run the command, once its flags are parsed."""
     config, workdir = cli.config(), cli.workdir()
     console = cli.start()
     from vdm.programs.profile import parse_traced_steps
@@ -42,5 +44,5 @@ def program() -> None:
 
 
 def main() -> int:
-    """Reads the command line, runs the program, returns its exit status: see `command_line.run`."""
+    """Parse the command line, run the command and return its exit status: see `command_line.run`."""
     return cli.run(program, __doc__, define, "digits", kinds=RUNS)
