@@ -111,6 +111,34 @@ def test_restoring_again_gives_the_same_and_more_draws_begin_alike(run: Path, tm
     assert np.mean(found[2]["images"][:, :2] != found[0]["images"]) < 0.1  # batches of another size
 
 
+def test_measured_elsewhere_it_is_restored_alike(run: Path, tmp_path: Path, image: Path) -> None:
+    """Pixels picked without noise are those of the image: given as x or as y, the draws are the same."""
+    found = []
+    for flag in ("--image", "--measured"):
+        restore.main([f"--run={run}", "--operator=missing(0.5)", "--noise=0", "--draws=2", f"{flag}={image}",
+                      f"--out={tmp_path / flag}"])  # fmt: skip
+        found.append(result(tmp_path / flag / "restorations"))
+    (of_image, record), (of_measured, measured) = found
+    assert np.array_equal(of_image["images"], of_measured["images"])
+    assert np.array_equal(of_image["measured"], of_measured["measured"])
+    assert set(of_measured) == {"images", "measured"}
+    assert measured["result"]["residual_draw"] == record["result"]["residual_draw"]
+    assert "psnr_draw" not in measured["result"]
+
+
+def test_a_small_picture_is_made_large(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the pixels are: 0 to 16 are encoded as −16/17 to 16/17."""
+    small = picture(tmp_path / "small.png", np.array([[0, 16], [8, 4]], np.uint8))
+    restore.main([f"--run={run}", "--operator=downsample(2)", "--noise=0.1", f"--measured={small}", "--draws=3"])
+    arrays, record = result(run / "restorations")
+    assert arrays["images"].shape == (1, 3, *SHAPE)
+    np.testing.assert_allclose(arrays["measured"][0, ..., 0], np.array([[-16, 16], [0, -8]]) / 17, rtol=1e-6)
+    assert (record["operator"], record["images"]["num"]) == ("downsample", 1)
+    printed = capsys.readouterr().out
+    assert "a draw" in printed
+    assert not any(word in printed for word in ("the true image", "the measurement", "the mean of draws"))
+
+
 def test_what_is_known_is_kept_to_the_bit(run: Path, image: Path, mask: Path) -> None:
     edit.main([f"--run={run}", f"--image={image}", f"--mask={mask}", "--draws=3", "--method=repaint(2)"])
     arrays, record = result(run / "edits")
@@ -172,7 +200,10 @@ def test_a_mask_is_resized_by_nearest_pixels(run: Path, image: Path, tmp_path: P
     (restore, ["--operator=blur(1)", "--guidance=classifier_free(1)"], ["error: --guidance=", "has no labels"]),
     (restore, ["--operator=blur(1)", "--num=7"], ["--num=7", "1 to 6"]),
     (restore, ["--operator=blur(1)", "--num=0"], ["--num=0", "1 to 6"]),
-    (restore, ["--operator=blur(1)", "--num=2", "--image=IMAGE"], ["--num=2", "without --image"]),
+    (restore, ["--operator=blur(1)", "--num=2", "--image=IMAGE"], ["--num=2", "cannot be combined with --image"]),
+    (restore, ["--operator=blur(1)", "--measured=IMAGE", "--image=IMAGE"], ["--measured: cannot be", "with --image"]),
+    (restore, ["--operator=blur(1)", "--measured=IMAGE", "--num=2"], ["--num=2: cannot be combined with --measured"]),
+    (restore, ["--operator=downsample(2)", "--measured=IMAGE"], ["(2, 2, 1), as downsample measures them"]),
     (restore, ["--operator=blur(1)", "--draws=0"], ["--draws=0", "1 to 1024"]),
     (restore, ["--operator=blur(1)", "--labels=3"], ["--labels=3", "has no conditions"]),
     (restore, ["--operator=blur(1)", "--text=a seven"], ["--text", "has no conditions; must be conditioned on text"]),

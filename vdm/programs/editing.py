@@ -31,7 +31,7 @@ from vdm.plots import images as pictures
 from vdm.programs import captions, compilation, given_images
 from vdm.programs.command_line import Parser
 from vdm.programs.fitted import as_they_are, fitted
-from vdm.programs.given_images import OtherImages
+from vdm.programs.given_images import Like, OtherImages, like_model
 from vdm.programs.sample import text_of
 from vdm.progress import progress_of
 from vdm.runs import results
@@ -118,12 +118,15 @@ class Editing:
         """Networks that guide the model, by name."""
         return open_companions(self.run, self.settings.guidance)
 
-    def given(self, texts: Sequence[str], resize: bool) -> Images:
-        """Read the images that --image names. Raises `InputError` for another shape or levels than the model's."""
-        model = self.run.model
-        fit = fitted(model.shape, model.levels) if resize else as_they_are
+    def given(self, texts: Sequence[str], resize: bool, like: Like | None = None, word: str = "images") -> Images:
+        """Read the images that the command line names; `word` says in file names what they are.
+
+        Raises `InputError` for another shape or other levels than the model's, or than `like` says.
+        """
+        like = like_model(self.run) if like is None else like
+        fit = fitted(like.shape, like.levels) if resize else as_they_are
         try:
-            given = given_images.of_paths(self.run, texts, None, self.console, fit)
+            given = given_images.of_paths(self.run, texts, None, self.console, fit, like)
         except OtherImages as error:
             raise InputError(f"{error}{'' if resize else '; --resize makes pictures fit'}") from error
         elements = [given.source[k] for k in range(len(given))]
@@ -131,7 +134,7 @@ class Editing:
         batch = {name: np.stack([element[name] for element in elements]) for name in elements[0] if name in shared}
         digest = digest_of(batch["image"])
         names = given.names or [str(k) for k in range(len(given))]
-        return Images(batch["image"], batch, names, {"sha256": digest, "num": len(given)}, f"images_{digest}")
+        return Images(batch["image"], batch, names, {"sha256": digest, "num": len(given)}, f"{word}_{digest}")
 
     def of_test(self, num: int | None) -> Images:
         """Return `num` test images, spread over the split; None: `ROWS`, or all if there are fewer."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +27,17 @@ DEFAULT_NAME = "{:05d}.png"
 
 Chunk = tuple[np.ndarray, np.ndarray | None, list[str] | None]
 """Images (num, height, width, channels), labels (num,) or None, names or None."""
+
+
+class Like(NamedTuple):
+    """What given images must be like."""
+
+    shape: tuple[int, ...]
+    levels: int
+    classes: Sequence[str]
+    """Names of the classes whose folders give labels; empty for a model without labels."""
+    as_what: str = "as the model's images are"
+    """Why, in messages."""
 
 
 class OtherImages(InputError):
@@ -70,8 +82,8 @@ class Given:
 class Pictures:
     """Picture files as a source, read when indexed, with labels if there are any."""
 
-    def __init__(self, files: Sequence[Path], shape: tuple[int, ...], labels: Sequence[int] | None, fit: Fit):
-        self.files, self._shape, self._labels, self._fit = files, shape, labels, fit
+    def __init__(self, files: Sequence[Path], like: Like, labels: Sequence[int] | None, fit: Fit):
+        self.files, self._like, self._labels, self._fit = files, like, labels, fit
 
     def __len__(self) -> int:
         return len(self.files)
@@ -79,9 +91,9 @@ class Pictures:
     def __getitem__(self, index: int) -> Element:
         file = self.files[index]
         pixels = self._fit(pictures.read(file).pixels)
-        if pixels.shape != self._shape:
-            found, needed = pictures.describe(pixels.shape), pictures.describe(self._shape)
-            raise OtherImages(f"{printable(file)}: is {found}; must be {needed}, as the model's images are")
+        if pixels.shape != self._like.shape:
+            found, needed = pictures.describe(pixels.shape), pictures.describe(self._like.shape)
+            raise OtherImages(f"{printable(file)}: is {found}; must be {needed}, {self._like.as_what}")
         image = {"image": pixels}
         return image if self._labels is None else image | {"label": self._labels[index]}
 
@@ -128,22 +140,36 @@ def of_split(run: Run, split: str, num: int | None, labels: str | None, console:
     return Given(source, classes_of(run), labels_of(run, labels, len(source)), None, f"{dataset.info.name}@{split}")
 
 
-def of_paths(run: Run, texts: Sequence[str], labels: str | None, console: Console, fit: Fit = as_they_are) -> Given:
+def like_model(run: Run) -> Like:
+    """Describe the images of a run's model."""
+    classes = tuple(run.classes or ()) if classes_of(run) else ()
+    return Like(tuple(run.model.shape), run.model.levels, classes)
+
+
+def of_paths(
+    run: Run,
+    texts: Sequence[str],
+    labels: str | None,
+    console: Console,
+    fit: Fit = as_they_are,
+    like: Like | None = None,
+) -> Given:
     """Return the images that `texts` name, after checking each once; `fit` is applied to pictures.
 
-    Raises `InputError` for images of another shape or other levels than the model's.
+    Images must be like the model's, or as `like` says. Raises `InputError` for others.
     """
+    like = like_model(run) if like is None else like
     sources: list[Source] = []
     names: list[str] = []
     for text in texts:
-        source, of_source = _read(run, text, fit)
+        source, of_source = _read(like, text, fit)
         sources.append(source)
         names += [""] * len(source) if of_source is None else of_source
     joined = Joined(sources)
     if any(isinstance(source, Pictures) for source in sources):
         with progress_of(console, "reading pictures") as progress:
             for index in range(len(joined)):
-                _check(run, joined[index]["image"], names[index])
+                _check(like, joined[index]["image"], names[index])
                 progress(index + 1, len(joined))
     names = [name or DEFAULT_NAME.format(index) for index, name in enumerate(names)]
     own = any(name != DEFAULT_NAME.format(index) for index, name in enumerate(names))
@@ -168,36 +194,35 @@ def labels_of(run: Run, text: str | None, num: int) -> np.ndarray | None:
     return np.broadcast_to(found, num)
 
 
-def _read(run: Run, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
+def _read(like: Like, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
     """Return the images of one argument, and their names if each is a file of its own."""
     path = Path(text).expanduser()
     if path.is_dir() and any(path.glob("shard_*.npz")):
         shards = Shards(path)
         for index in range(len(shards)):
-            _check(run, shards[index]["image"], f"{printable(path)}: image {index}")
+            _check(like, shards[index]["image"], f"{printable(path)}: image {index}")
         return shards, None
     if path.is_dir():
         try:
             found = find(path).names
         except InputError as error:
             raise InputError(f"{printable(path)}: {error}") from error
-        return _pictures(run, [path / name for name in found], fit)
+        return _pictures(like, [path / name for name in found], fit)
     if path.suffix == ".npz":
-        return _npz(run, path), None
+        return _npz(like, path), None
     if not path.is_file():
         raise InputError(f"{printable(path)}: {'is not a file' if path.exists() else 'no such file'}")
-    return _pictures(run, [path], fit)
+    return _pictures(like, [path], fit)
 
 
-def _pictures(run: Run, files: Sequence[Path], fit: Fit) -> tuple[Source, list[str]]:
+def _pictures(like: Like, files: Sequence[Path], fit: Fit) -> tuple[Source, list[str]]:
     """Return pictures, with labels if each lies in a folder named after a class."""
-    classes = list(run.classes or ()) if classes_of(run) else []
     folders = [file.absolute().parent.name for file in files]
-    labels = [classes.index(folder) for folder in folders] if set(folders) <= set(classes) else None
-    return Pictures(files, tuple(run.model.shape), labels, fit), [printable(file.name) for file in files]
+    labels = [like.classes.index(folder) for folder in folders] if set(folders) <= set(like.classes) else None
+    return Pictures(files, like, labels, fit), [printable(file.name) for file in files]
 
 
-def _npz(run: Run, path: Path) -> Source:
+def _npz(like: Like, path: Path) -> Source:
     """Return all images of an npz file in order: those of its array of images, or of several, one after the other."""
     there = array_names(path)
     beside = (*BESIDE, *CLASSES, NUMBER)
@@ -207,23 +232,24 @@ def _npz(run: Run, path: Path) -> Source:
         label = next((each for each in (f"{name}_label", "label") if each in there), None)
         arrays = read_npz(path, [name] if label is None else [name, label])
         what = f"{printable(path)}: array {name!r}"
-        found = {"image": check_images(what, arrays[name], run.model.levels)}
+        found = {"image": check_images(what, arrays[name], like.levels)}
         if label is not None:
             labels = arrays[label]
             if labels.shape != found["image"].shape[:1] or labels.dtype.kind not in "iu":
                 raise InputError(f"{printable(path)}: array {label!r}: must be integers ({len(found['image'])},)")
             found["label"] = labels.astype(np.int32)
-        _check(run, found["image"][0], what)
+        _check(like, found["image"][0], what)
         sources.append(Arrays(found))
     if not sources:
         raise InputError(f"{printable(path)}: has no array of images; its arrays: {', '.join(there) or 'none'}")
     return Joined(sources)
 
 
-def _check(run: Run, image: np.ndarray, what: str) -> None:
-    """Raise `OtherImages` for an image of another shape or other levels than the model's."""
-    shape, levels = tuple(run.model.shape), run.model.levels
-    if image.shape != shape:
-        raise OtherImages(f"{what}: has shape {image.shape}; must be {shape}, as the model's images are")
-    if image.max() >= levels:
-        raise OtherImages(f"{what}: has values up to {image.max()}; must be below {levels}, the levels of the model")
+def _check(like: Like, image: np.ndarray, what: str) -> None:
+    """Raise `OtherImages` for an image of another shape or other levels than `like` says."""
+    if image.shape != like.shape:
+        raise OtherImages(f"{what}: has shape {image.shape}; must be {like.shape}, {like.as_what}")
+    if image.max() >= like.levels:
+        raise OtherImages(
+            f"{what}: has values up to {image.max()}; must be below {like.levels}, the levels of the model"
+        )

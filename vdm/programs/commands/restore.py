@@ -4,12 +4,17 @@ vdm restore --run=runs/photos32 --operator='blur(2)' --noise=0.05 --num=8
 vdm restore --run=runs/photos32 --operator='downsample(4)' --method='proximal(0.2)' --draws=16 --steps=100
 vdm restore --run=runs/smooth --operator=gray --method='mmps(5)'
 vdm restore --run=runs/photos32 --operator='missing(0.9)' --method='repaint(10)' --image=a.png --image=b.png
+vdm restore --run=runs/photos32 --operator='downsample(4)' --noise=0.01 --measured=small.png
 
 The measurement of an image x, with values in [-1, 1], is y = A x + noise, where A is the operator. The command measures
 images itself, and restores them from y alone. They are test images of the run's data, or those of --image: pictures,
 folders of pictures, or npz files. They must have the shape and the levels of the model's images, and values are taken
 as they are: 0 to 16 for a model with 17 levels. With --resize, pictures with values from 0 to 255 are resized to the
 model's size, made grey or RGB, and quantized to the model's levels. Images in npz files are never resized.
+
+--measured gives y itself, for images that are degraded already: pictures, folders or npz files of the shape that the
+operator makes, with the levels of the model. --noise then says how noisy they are. The true images are not known, so
+only the distance of draws from the measurements is reported.
 
 Draws follow p(x|y) as closely as the method allows. The command writes the draws and measurements (npz); PSNR with
 standard errors over images, the distance of draws from the measurements, and the cost (JSON); and a picture. A mean of
@@ -25,7 +30,7 @@ from vdm import parts
 from vdm.programs import streams
 from vdm.programs.command_line import Parser
 from vdm.programs.editing import Editing, add_flags
-from vdm.programs.restore import restore
+from vdm.programs.restore import Problem, restore, restore_measured
 
 METHODS = ", ".join(parts.names("restoration"))
 
@@ -39,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--method", default="proximal", help=f"{METHODS} (default: proximal)")
     parser.add_argument("--image", action="append", help="a picture, folder or npz file; may be repeated")
+    parser.add_argument("--measured", action="append", help="the same, of measurements y instead of images x")
     parser.add_argument("--num", type=int, help="number of test images, without --image (default: 8)")
     add_flags(parser)
     given = parser.parse_args(argv)
@@ -47,11 +53,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _restore(parser: Parser, given: argparse.Namespace) -> None:
-    if given.image and given.num is not None:
-        parser.error(f"--num={given.num}: cannot be combined with --image")
+    sources = {"--image": given.image, "--measured": given.measured, f"--num={given.num}": given.num}
+    named = [flag for flag, value in sources.items() if value is not None]
+    if len(named) > 1:
+        parser.error(f"{named[1]}: cannot be combined with {named[0]}")
     editing = Editing.of(given, "restorations", streams.make_console())
-    images = editing.given(given.image, given.resize) if given.image else editing.of_test(given.num)
-    restore(editing, images, given.operator, given.noise, given.method)
+    problem = Problem.of(editing.run, given.operator, given.noise, given.method)
+    if given.measured:
+        like = problem.like_measured(editing.run)
+        restore_measured(editing, problem, editing.given(given.measured, given.resize, like, "measured"))
+    elif given.image:
+        restore(editing, problem, editing.given(given.image, given.resize))
+    else:
+        restore(editing, problem, editing.of_test(given.num))
 
 
 def _listed(kind: str, called: str = "") -> str:
