@@ -175,14 +175,15 @@ def as_image(operator: Operator, y: Float[np.ndarray, "images *measured"]) -> Fl
 def table(found: dict[str, Any], title: str, noise: float) -> Table:
     """Return a table with a row each for the measurement, the true image, a draw and the mean of draws, as known."""
     result = Table(title=title, caption=_cost(found), min_width=max(len(title), len(_cost(found))) + 4)
-    for column in ("", "PSNR, dB", "residual / noise" if noise else "residual, of x in [-1, 1]"):
+    psnr_known = "psnr_draw" in found
+    for column in ("", *["PSNR, dB"] * psnr_known, "residual / noise" if noise else "residual, of x in [-1, 1]"):
         result.add_column(column, justify="right" if column else "left", no_wrap=True)
     rows = {"measured": "the measurement", "true": "the true image", "draw": "a draw", "mean": "the mean of draws"}
     for name, row in rows.items():
         quality, residual = (found.get(f"{each}_{name}") for each in ("psnr", "residual"))
         if quality or residual:
             apart = f"{residual['value'] / (noise or 1):.3g}" if residual else ""
-            result.add_row(row, _shown(quality) if quality else "", apart)
+            result.add_row(row, *[_shown(quality) if quality else ""] * psnr_known, apart)
     return result
 
 
