@@ -387,9 +387,7 @@ def stratum(
 
 
 def exact_draws(num_steps: int | None, num_draws: int) -> int:
-    """Return the largest multiple of T up to `num_draws`, or `num_draws` if there is none: exact sums where they are
-    free.
-    """
+    """Return the largest multiple of T up to `num_draws`, for exact sums; `num_draws` itself if there is none."""
     return num_draws if num_steps is None or num_steps > num_draws else num_draws - num_draws % num_steps
 
 

@@ -243,7 +243,8 @@ class ModelSampling:
         condition: Condition = None,
         leading: Leading | None = None,
     ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
-        """Return (images `first` … `first` + `num` − 1, their x̂ at the steps `frames`, bad steps); see `samplers.Run`.
+        """Return images `first` … `first` + `num` − 1, their x̂ at the steps `frames`, and bad steps (see
+        `samplers.Run`).
         """
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
         return self.images_from(variables, key, z_1, first, frames, condition, leading)

@@ -161,8 +161,8 @@ class OdeEvaluator:
         tolerance: float = 1e-4,
         max_steps: int = 2000,
     ):
-        """Allow `batch_size` image–tangent pairs per network call: more tangents, fewer images, but one per device or
-        more.
+        """Allow `batch_size` image–tangent pairs per network call: more tangents, fewer images, at least one per
+        device.
 
         `num_probes` = 0 selects the exact divergence; None selects it up to `EXACT_DIMS` dimensions, and
         `DEFAULT_PROBES` probes above. Raises `InputError` for a discrete-time model, whose bound is that of T steps and
@@ -318,10 +318,10 @@ def evaluate_ode(
     max_images: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> OdeEvaluation:
-    """Evaluate both bounds on the images of `source` (or `max_images` spread over it), with each its number of draws.
+    """Evaluate both bounds on the images of `source` (or `max_images` spread over it).
 
-    `batch_size` is the number of images per network call for the variational bound. `progress` reports on the ODE,
-    which takes far longer. Raises as `OdeEvaluator` does.
+    Each bound has its own number of draws per image. `batch_size` is the number of images per network call for the
+    variational bound. `progress` reports on the ODE, which takes far longer. Raises as `OdeEvaluator` does.
     """
     ode = evaluator(variables, source, key, num_draws, max_images, progress)
     variational = Evaluator(evaluator.model, evaluator.mesh, batch_size).estimates(

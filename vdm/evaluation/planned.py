@@ -188,8 +188,7 @@ def evaluate_to(
     num_steps: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Evaluation, Plan]:
-    """Evaluate the bound on the images of `source` with a `noise_stderr` of about `target` bits/dim; return its plan
-    too.
+    """Return the bound on `source` with a `noise_stderr` of about `target` bits/dim, and the plan behind it.
 
     The error comes out smaller if `MIN_PAIRS` are more than enough.
     """

@@ -38,7 +38,7 @@ def stderr_over(groups: Groups | None) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images, or another mean over them, with its standard error for images like these. None for one image.
+    """A mean over images, such as a share of them, with its standard error for images like these; None for one image.
     """
 
     value: float
@@ -76,8 +76,7 @@ def wilson(successes: int, num: int, z: float = 1.959964) -> tuple[float, float]
 
 
 def jackknife(without: Float[np.ndarray, "n *values"]) -> Any:
-    """Return the standard error of an estimate from its values with each of n independent examples left out (Tukey
-    1958).
+    """Return the standard error of an estimate from its values without each of n independent examples (Tukey 1958).
 
     The shape is (*values). Applied to differences of two estimates with the same examples, it is the paired standard
     error of the difference. It is slightly too large on average (Efron & Stein 1981).

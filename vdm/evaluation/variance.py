@@ -62,8 +62,7 @@ class Report:
 
 
 def with_equal_ends(model: Model, variables: Variables) -> dict[str, tuple[Schedule, Any]]:
-    """Return the model's own schedule and the fixed ones with the same endpoints: (schedule, its parameters) by name.
-    """
+    """Return the model's own schedule and the fixed ones with equal endpoints: (schedule, its parameters) by name."""
     low, high = (float(model.gamma(variables, jnp.float32(t))) for t in (0, 1))
     fixed = {
         LINEAR: schedules.linear(low, high),
@@ -144,13 +143,12 @@ def _independent(
     bits: Float[np.ndarray, "rounds images"],
     densities: dict[str, Float[np.ndarray, " bins"]],
 ) -> tuple[dict[str, tuple[float, float]], float]:
-    """Return (variance of one draw at an independent time, jackknife standard error) by schedule, and the lowest
-    variance.
+    """Return (variance of one draw at an independent time, its standard error) by schedule, and the lowest variance.
 
     All come from draws with the linear schedule: `count` and the sum of L² in each bin, and the whole bounds `bits`.
     Its bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ. Draws with a steep
     schedule would hardly ever fall where most of its variance arises. The variance is lowest for γ' ∝ 1/√E[l²], where
-    E[L²] is (∫ √E[l²] dγ)² (Cauchy–Schwarz).
+    E[L²] is (∫ √E[l²] dγ)² (Cauchy–Schwarz). The errors are jackknife standard errors over rounds.
     """
     rounds = len(bits)
     # For the whole bound b, E[b²] is E[L²] of the diffusion loss L plus a rest that is the same for all schedules.
