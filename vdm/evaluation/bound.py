@@ -73,12 +73,14 @@ class Evaluation:
     prior: float
     diffusion: float
     stderr: float | None
-    """Standard error of `total` for images like these, noise included. None for a single image or group; see
-    `stderr_over`.
+    """Standard error of `total` for images like these, noise included.
+
+    `stderr_over` names the independent units. None for a single image or group.
     """
     noise_stderr: float | None
-    """Standard error of `total` for this exact set of images, from the noise draws alone. None for a single round of
-    unpaired draws.
+    """Standard error of `total` for this exact set of images, from the noise draws alone.
+
+    None for a single round of unpaired draws.
     """
     num_images: int
     num_draws: int
@@ -366,8 +368,9 @@ def image_noise(
 
 
 def image_uniform(keys: Key[Array, " batch"], d: Integer[Array, ""]) -> Float[Array, " batch"]:
-    """Draw a uniform number in [0, 1) for draw d from stream 0 of each image's key; `image_noise` uses the other
-    streams.
+    """Draw a uniform number in [0, 1) for draw d from stream 0 of each image's key.
+
+    `image_noise` uses the other streams.
     """
 
     def one(key: PRNGKeyArray) -> Array:

@@ -69,8 +69,9 @@ class OverNoise:
         max_elements: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> tuple[Sums, Groups | None]:
-        """Return the sums of all elements of `source`, or `max_elements` spread over it, and their groups: see
-        `over_images`.
+        """Return the sums of all elements of `source`, or `max_elements` spread over it, and their groups.
+
+        See `over_images`.
         """
 
         def of_batch(batch: Batch) -> Sums:

@@ -33,8 +33,9 @@ def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels)
 
 
 def _spread(images: Images) -> tuple[float, Float[np.ndarray, " images"] | None]:
-    """Return the variance of a class, summed over pixels, and the same without each image; None if that leaves one
-    image.
+    """Return the variance of a class, summed over pixels, and the same without each image.
+
+    The latter is None for a class of two images.
     """
     x = images.reshape(len(images), -1).astype(np.float64)
     n, squares = len(x), np.sum(np.square(x - x.mean(axis=0)), axis=1)

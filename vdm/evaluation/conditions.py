@@ -167,8 +167,9 @@ def requested(
     test: Callable[[], Source],
     text: Text | None,
 ) -> Conditions:
-    """Return the conditions that the settings' labels, text and guidance ask for. Raises `InputError` as `Conditions`
-    does.
+    """Return the conditions that the settings' labels, text and guidance ask for.
+
+    Raises `InputError` as `Conditions` does.
     """
     guide: Guide = parts.make("guidance", sampling.guidance)
     captions = texts.captions_of_lines(sampling.text or "")

@@ -67,8 +67,9 @@ Way = Callable[[Given, Clip], tuple[samplers.Run, Array]]
 
 
 def restored(restoration: Restoration, operator: Operator, std: float) -> Way:
-    """Return a way that draws from p(x|y), y = A x + std · noise, from z₁ ~ N(0, I) down the whole grid. `rows` have
-    "y".
+    """Return a way that draws from p(x|y), where y = A x + std · noise is in `rows["y"]`.
+
+    The way starts from z₁ ~ N(0, I) and goes down the whole grid.
     """
 
     def way(given: Given, clip: Clip) -> tuple[samplers.Run, Array]:

@@ -155,8 +155,9 @@ def on_grid(posterior: Normal, extent: float, cells: int) -> tuple[Points, Float
 def posteriors(
     model: LatentModel, variables: Variables, images: Num[np.ndarray, "num *data"], key: PRNGKeyArray, batch: int = 512
 ) -> Normal:
-    """Return q(z_T|x_i) for each image. A bottom-up hierarchy gives q(z_T|z_{T−1}) at one draw, with the image's own
-    noise.
+    """Return q(z_T|x_i) for each image.
+
+    For a bottom-up hierarchy, it is q(z_T|z_{T−1}) at one draw, with the image's own noise.
     """
 
     @jax.jit
@@ -173,7 +174,9 @@ def posteriors(
 
 
 def diffused(x: Float[Array, "num *dims"], gamma: Float[Array, ""] | float) -> Normal:
-    """Return q(z_t|x_i) = N(α_t x_i, σ_t²) for encoded data; a diffusion model's prior stands for it at γ(1)."""
+    """Return q(z_t|x_i) = N(α_t x_i, σ_t²) for encoded data; a diffusion model's prior approximates their mixture at
+    γ(1).
+    """
     log_std = -0.5 * jax.nn.softplus(-jnp.float32(gamma))  # log σ, accurate also for σ close to 1
     return Normal(gaussian.alpha(jnp.float32(gamma)) * x, jnp.broadcast_to(log_std, x.shape))
 

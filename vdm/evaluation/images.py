@@ -79,8 +79,9 @@ def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
 
 
 def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_steps: int, first: int = 0) -> None:
-    """Raise `NonFiniteLatents` if `bad_step` (see `samplers.Run`) names a step for any image; `first` numbers the first
-    one.
+    """Raise `NonFiniteLatents` if an image became non-finite at some step, as given by `bad_step` (see `samplers.Run`).
+
+    `first` is the number of the first image, for the message.
     """
     bad = np.flatnonzero(bad_step >= 0)
     if bad.size:
@@ -93,8 +94,9 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
 
 NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
 TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
-"""Whether one call with a doubled batch is faster than two calls, by platform. Only the CPU's is measured (guidance
-how-to).
+"""Whether one call with a doubled batch is faster than two calls, by platform.
+
+Measured on CPUs only (see the guidance how-to).
 """
 
 
@@ -243,8 +245,9 @@ class ModelSampling:
         condition: Condition = None,
         leading: Leading | None = None,
     ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
-        """Return images `first` … `first` + `num` − 1, their x̂ at the steps `frames`, and bad steps (see
-        `samplers.Run`).
+        """Return images `first` … `first` + `num` − 1, their x̂ at the steps `frames`, and the bad steps.
+
+        For the latter two, see `samplers.Run`.
         """
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
         return self.images_from(variables, key, z_1, first, frames, condition, leading)

@@ -88,8 +88,9 @@ class LadderEvaluator:
     """
 
     def __init__(self, model: LadderNetwork, mesh: Mesh, batch_size: int, training: Source):
-        """Calibrate on images of `training`; evaluate `batch_size` images per call, rounded up to a multiple of the
-        devices.
+        """Calibrate on images of `training`, and evaluate `batch_size` images per call.
+
+        The batch size is rounded up to a multiple of the mesh's devices.
         """
         self.model, self.mesh, self.training = model, mesh, training
         self.batch_size = parallel.round_up(batch_size, mesh)

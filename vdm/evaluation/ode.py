@@ -70,8 +70,9 @@ class OdeEstimates(NamedTuple):
     num_calls: Integer[np.ndarray, "draws images"]
     """Network calls of each solve."""
     solver_errors: Float[np.ndarray, " checked"]
-    """Decrease of the first draw's bound at a tenth of the tolerance, for the checked images, in nats. NaN: no
-    solution.
+    """Decrease of the first draw's bound at a tenth of the tolerance, for the checked images, in nats.
+
+    NaN if there is no solution at that tolerance.
     """
 
 
@@ -161,13 +162,12 @@ class OdeEvaluator:
         tolerance: float = 1e-4,
         max_steps: int = 2000,
     ):
-        """Allow `batch_size` image–tangent pairs per network call: more tangents, fewer images, at least one per
-        device.
+        """Limit network calls to `batch_size` image–tangent pairs: the more tangents, the fewer images.
 
-        `num_probes` = 0 selects the exact divergence; None selects it up to `EXACT_DIMS` dimensions, and
-        `DEFAULT_PROBES` probes above. Raises `InputError` for a discrete-time model, whose bound is that of T steps and
-        has no ODE, and for a precision other than float32, whose rounding the step size control would take for its own
-        error.
+        There is at least one image per device. `num_probes` = 0 selects the exact divergence; None selects it up to
+        `EXACT_DIMS` dimensions, and `DEFAULT_PROBES` probes above. Raises `InputError` for a discrete-time model, whose
+        bound is that of T steps and has no ODE, and for a precision other than float32, whose rounding the step size
+        control would take for its own error.
         """
         if model.precision != precisions.FLOAT32:
             raise InputError(

@@ -158,8 +158,9 @@ def _behind(
 def _against(
     losses: Float[np.ndarray, "images classes draws"], one: Integer[np.ndarray, " images"], of: int
 ) -> tuple[Float[np.ndarray, "images classes"], Float[np.ndarray, "images classes"]]:
-    """Return the mean and standard error of each class's loss minus that of class `one`, over their common draws, of
-    `of`.
+    """Return the mean and standard error of each class's loss minus that of class `one`, over their common draws.
+
+    `of` is the number of draws in the whole race.
     """
     differences = losses - losses[np.arange(len(losses)), one][:, None, :]
     taken, stderr = np.isfinite(differences).sum(axis=2), np.full(differences.shape[:2], np.inf)

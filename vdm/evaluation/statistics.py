@@ -38,8 +38,7 @@ def stderr_over(groups: Groups | None) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """A mean over images, such as a share of them, with its standard error for images like these; None for one image.
-    """
+    """A mean over images, such as a share, with its standard error for images like these; None for a single image."""
 
     value: float
     stderr: float | None
@@ -54,8 +53,9 @@ class Share:
 
 
 def stderr_of_draws(values: Float[np.ndarray, "draws images"]) -> float | None:
-    """Return the standard error of the mean for this exact set of images, from independent draws. None for a single
-    draw.
+    """Return the standard error of the mean for this exact set of images, from independent draws of each image.
+
+    None for a single draw.
     """
     draws, num = values.shape
     # Images are independent, so their variances add.

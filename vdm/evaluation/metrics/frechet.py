@@ -104,10 +104,10 @@ def target(real: Moments) -> Target:
 def estimate(features: Features, of: Target) -> Estimate:
     """Return the distance, and its exact value without each image. Raises ValueError for fewer than three images.
 
-    Without image k, whose features are d from the mean, Σ becomes (n−1)/(n−2) (Σ − n/(n−1)² d dᵀ). This subtracts c e
-    eᵀ from M = L_rᵀ Σ L_r, with e = L_rᵀ d and c = n/(n−1)². As √a = 1/π ∫₀^∞ log(1 + a/s²) ds for each eigenvalue, the
-    determinant of a matrix minus one of rank 1 shows that Tr M^½ − Tr (M − c e eᵀ)^½ is −1/π ∫₀^∞ log(1 − c eᵀ (M +
-    s²)⁻¹ e) ds. With M's eigenvectors, this takes one number for each image and each s.
+    Without image k, whose features are d from the mean, Σ becomes (n−1)/(n−2) (Σ − n/(n−1)² d dᵀ). This subtracts
+    c e eᵀ from M = L_rᵀ Σ L_r, with e = L_rᵀ d and c = n/(n−1)². As √a = 1/π ∫₀^∞ log(1 + a/s²) ds for each eigenvalue,
+    the determinant of a matrix minus one of rank 1 shows that Tr M^½ − Tr (M − c e eᵀ)^½ is
+    −1/π ∫₀^∞ log(1 − c eᵀ (M + s²)⁻¹ e) ds. With M's eigenvectors, this takes one number for each image and each s.
     """
     n, dims = features.shape
     if n < 3:
@@ -243,8 +243,9 @@ def factor(cov: Float64[np.ndarray, "dims dims"]) -> Matrix:
 
 
 def along_factor(cov: Matrix, of: Matrix) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
-    """Do as `singular` for B = Kᵀ L, where K Kᵀ is `cov` and L is `of`. K is computed only if B is nearly
-    rank-deficient.
+    """Do as `singular` for B = Kᵀ L, where K Kᵀ is `cov` and L is `of`.
+
+    K itself is computed only if B is nearly rank-deficient.
     """
     return _roots(of.T @ (cov @ of), lambda vectors: factor(cov).T @ (of @ vectors))
 

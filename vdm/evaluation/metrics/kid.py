@@ -95,15 +95,14 @@ class Kid:
         self.subsets, self.size, self.real = subsets, size, reference.features
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """See `kernel_distance`: unbiased, so it may be negative. For images as good as data, its error tends to be too
-        large.
+        """See `kernel_distance`. It is unbiased, so it may be negative.
+
+        For images as good as data, the standard error tends to be too large.
         """
         return kernel_distance(features, self.real, self.subsets, self.size)
 
     def noise_floor(self, num: int) -> float:
-        """Return the root mean square distance of `num` real images (at most half) from the rest; the mean distance is
-        0.
-        """
+        """Return the root mean square distance of `num` real images (at most half) from the rest; its mean is 0."""
         floors = []
         for seed in range(FLOORS):
             part, rest = (self.real[rows] for rows in disjoint(len(self.real), num, seed))

@@ -39,8 +39,9 @@ class Estimate(NamedTuple):
         return float(jackknife(self.without))
 
     def above(self, other: "Estimate") -> tuple[float, float]:
-        """Return (this value minus the other's, its paired standard error): image k of both should share its
-        randomness.
+        """Return this value minus the other's, and its paired standard error.
+
+        Image k of both sets should share its randomness.
         """
         return self.value - other.value, float(jackknife(self.without - other.without))
 
@@ -141,8 +142,8 @@ class Measure(Protocol):
 class Metric(NamedTuple):
     """A metric, and how tables and plots show it.
 
-    To add a metric, register its constructor as a part of kind "metric": comparisons, evaluate.py and `vdm metrics
-    score` use the metrics that are named to them.
+    To add a metric, register its constructor as a part of kind "metric": comparisons, evaluate.py and
+    `vdm metrics score` use the metrics that are named to them.
     """
 
     title: str

@@ -64,8 +64,9 @@ class Quality:
     def __call__(
         self, samples: Source | Images, labels: Labels | None = None, folder: Path | None = None, of: str = ""
     ) -> dict[str, Estimate]:
-        """Return each metric's value, by its name; arguments as for `Scorer`. Raises `InputError` as the constructor
-        does.
+        """Return each metric's value, by its name; arguments are as for `Scorer`.
+
+        Raises `InputError` as the constructor does.
         """
         with self._named():
             return self.scorer(samples, labels, folder, of)

@@ -35,8 +35,9 @@ def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
 def interpolated(before: int, after: int, step: float) -> Float[np.ndarray, "after before"]:
     """Return the weights of `before` values in each of `after` values that are `step` apart.
 
-    Each row sums to 1. The weights are those of `torch.nn.functional.interpolate(mode="bicubic", scale_factor=1 /
-    step)`: a kernel of slope −¾ over four values, with the last value repeated beyond the ends.
+    Each row sums to 1. The weights are those of
+    `torch.nn.functional.interpolate(mode="bicubic", scale_factor=1 / step)`: a kernel of slope −¾ over four values,
+    with the last value repeated beyond the ends.
 
     >>> interpolated(3, 2, 1.5).round(3).tolist()[0]
     [0.773, 0.262, -0.035]

@@ -79,8 +79,8 @@ def prepared(images: Array, levels: int = 256) -> Float[Array, "batch 224 224 3"
 def variables_of(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the variables of `class_token` from the tensors of the published file, for any width and depth.
 
-    Blocks are stacked along a leading axis. The position embeddings, learned for 37 × 37 patches, are resized to 16 ×
-    16 as in the authors' code for PyTorch Hub, with its spacing of 37 / 16.1. Hugging Face uses 37 / 16, and timm
+    Blocks are stacked along a leading axis. The position embeddings, learned for 37 × 37 patches, are resized to
+    16 × 16 as in the authors' code for PyTorch Hub, with its spacing of 37 / 16.1. Hugging Face uses 37 / 16, and timm
     antialiases, so their features differ.
     """
     patches = SIZE // PATCH
