@@ -139,8 +139,8 @@ class Evaluation:
 class Evaluator:
     """Evaluates the bound with the variables of one model.
 
-    Compiles once per batch size for continuous time, and once for discrete time, whatever T. The network computes in
-    the model's precision, everything else in float32.
+    For each batch size, it compiles once for continuous time and once for all T. The network computes in the model's
+    precision, everything else in float32.
 
     Image k draws its noise from fold_in(key, k), so the result does not depend on the batch size or the devices. The
     times of an image's draws are stratified: t_d = (d + u)/draws, with a separate u for each image. Images therefore

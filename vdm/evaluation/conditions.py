@@ -51,7 +51,10 @@ class Conditions:
     """Returns the test images; called only if they are needed."""
     seed: int
     leads: str = ""
-    """The entry that the guidance's companion leads to, such as a classifier's "label"; the model need not have it."""
+    """The entry that the guidance's companion steers toward, such as a classifier's "label".
+
+    The model itself need not have it.
+    """
     captions: Sequence[str] = ()
     """Captions, used in turn. If empty, a model with captions gets those of test images."""
     text: Text | None = None

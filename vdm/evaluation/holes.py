@@ -174,8 +174,9 @@ def posteriors(
 
 
 def diffused(x: Float[Array, "num *dims"], gamma: Float[Array, ""] | float) -> Normal:
-    """Return q(z_t|x_i) = N(α_t x_i, σ_t²) for encoded data; a diffusion model's prior approximates their mixture at
-    γ(1).
+    """Return q(z_t|x_i) = N(α_t x_i, σ_t²) for encoded data.
+
+    At γ(1), their mixture is what a diffusion model's prior stands for.
     """
     log_std = -0.5 * jax.nn.softplus(-jnp.float32(gamma))  # log σ, accurate also for σ close to 1
     return Normal(gaussian.alpha(jnp.float32(gamma)) * x, jnp.broadcast_to(log_std, x.shape))

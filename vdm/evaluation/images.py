@@ -49,7 +49,7 @@ class NonFiniteLatents(InputError):
 def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = None) -> Float[Array, " points"]:
     """Return the γ grid that a config describes, for a model with schedule γ(t).
 
-    On the grids in time, a discrete model of `model_steps` steps uses a subset of its own; ValueError if it has too
+    A grid of the model's own steps takes some of the `model_steps` of a discrete model: ValueError if there are too
     few.
     """
     grid: samplers.grids.Grid = parts.make("grid", config.grid)
@@ -58,7 +58,7 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
-    """Return the settings with `steps` limited, on the grids in time, to the number that a discrete model has.
+    """Return the settings with `steps` limited to what a discrete model has, if the grid uses the model's own steps.
 
     Raises `InputError` for settings that cannot be used for sampling.
     """
@@ -70,7 +70,7 @@ def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingCo
 
 
 def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
-    """Raise `InputError` if, on a grid in time, more steps are requested than a discrete model has."""
+    """Raise `InputError` for more steps than a discrete model has, if the grid uses the model's own steps."""
     if with_steps_of(config, model_steps) != config:
         raise InputError(
             f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
@@ -112,7 +112,7 @@ class Leading(NamedTuple):
     numbers: Numbers
     companions: dict[str, Variables]
     others: dict[str, np.ndarray]
-    """`Guide.others`, keyed by the entry of a condition that they replace."""
+    """`Guide.others`, labels or encoded captions, by their entry of the condition."""
 
 
 class ModelSampling:
@@ -176,7 +176,7 @@ class ModelSampling:
             raise InputError(f"config.sampling.guidance={text!r}: {error}") from error
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
-        """Return the model's condition for `num` images, with the entry that the guidance's companion leads to, if any.
+        """Return the model's condition for `num` images, plus the entry that a guidance's companion steers toward.
 
         Raises ValueError as `Model.condition_for` does, and if the companion's entry is missing.
         """

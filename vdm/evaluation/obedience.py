@@ -19,7 +19,7 @@ AT_ONCE = 512
 def obedience(
     description: Description, captions: Sequence[str], images: Images, opened: Opened | None
 ) -> dict[str, Estimate]:
-    """Return, for each attribute, the percentage of images that match their captions, if these mention it.
+    """Return, for each attribute, the percentage of images that match, among those whose captions mention it.
 
     Attributes that no caption asks for are left out; `ALL` covers everything that is asked for. The class of an image
     is the classifier's prediction. Without a classifier, raises ValueError for images whose measurements need their

@@ -2,8 +2,8 @@
 
 Both bound −log P(x) with the same q(z₀|x) and p(x|z₀); they differ in p(z₀). The variational bound belongs to the model
 that ancestral sampling draws from; the ODE has its own density (`vdm.probability_flow`). Let P be the distribution of
-the data, q_γ the density of z_γ and ε* = E[ε|z_γ] the exact denoiser. Averaged over the data, both bounds are −E log
-P(x) plus
+the data, q_γ the density of z_γ and ε* = E[ε|z_γ] the exact denoiser. Averaged over the data, both bounds are
+−E log P(x) plus
 
     decoder  E KL(q(x|z₀) ‖ p(x|z₀)),  the dequantization gap: p(x|z₀) treats the dimensions as independent, and
                                        all levels as equally likely,
@@ -11,12 +11,13 @@ P(x) plus
     network  ½ ∫ E‖ε̂ − ε*‖² dγ               for the variational bound,
              ½ ∫ E⟨ε̂ − ε*, ε_p − ε*⟩ dγ      for the ODE, with ε_p = −σ ∇ log p_γ of the ODE's own density p_γ.
 
-The last line is the result of Lu et al. (2022) written in γ; it follows from d KL(q_γ ‖ p_γ)/dγ = E⟨f_q − f_p, ∇ log
-q_γ − ∇ log p_γ⟩ for two flows f = ½ σ (ε − σ z). For the exact denoiser the two averages are therefore equal, and they
-tend to −E log P(x) as γ₀ falls and γ₁ grows. For a learned denoiser they are likelihoods of two different models, equal
-only insofar as ε̂ is the score of its own flow; the difference may have either sign, but most papers report the ODE as
-the lower one. Uniform dequantization (`probability_flow.uniform_bound`) would measure a third model, and would be worse
-whenever the model knows that its data are integers: σ₀ well below half a bin.
+The last line is the result of Lu et al. (2022) written in γ; it follows from
+d KL(q_γ ‖ p_γ)/dγ = E⟨f_q − f_p, ∇ log q_γ − ∇ log p_γ⟩ for two flows f = ½ σ (ε − σ z). For the exact denoiser the two
+averages are therefore equal, and they tend to −E log P(x) as γ₀ falls and γ₁ grows. For a learned denoiser they are
+likelihoods of two different models, equal only insofar as ε̂ is the score of its own flow; the difference may have
+either sign, but most papers report the ODE as the lower one. Uniform dequantization (`probability_flow.uniform_bound`)
+would measure a third model, and would be worse whenever the model knows that its data are integers: σ₀ well below half
+a bin.
 
 The solver's own error is measured, not assumed: images spread over the set are solved a second time at a tenth of the
 tolerance, which removes most of it. `OdeEvaluation.solver_error` is the root mean square of the change.

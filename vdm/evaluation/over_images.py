@@ -1,4 +1,4 @@
-"""Compute something for each image of a set, in batches over the devices of a mesh."""
+"""Applies a function to every image of a set, in batches over the devices of a mesh."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -11,8 +11,8 @@ with n degrees of freedom per image. (A common offset for all strata would leave
 1/n² instead of 1/n³, and no estimate of it.)
 
 The strata have equal probability under a density on γ rather than t: as a function of γ the loss is smooth whatever the
-schedule, whereas γ(t) may be so steep that few draws at uniform times see most of the loss. The density on γ is ∝
-√Var_ε of the loss (Neyman 1934), and control variates remove part of that noise.
+schedule, whereas γ(t) may be so steep that few draws at uniform times see most of the loss. The density on γ is
+∝ √Var_ε of the loss (Neyman 1934), and control variates remove part of that noise.
 """
 
 import math

@@ -31,7 +31,9 @@ def residual_rms(
     y: Float[np.ndarray, "images *measured"],
     levels: int,
 ) -> Float[np.ndarray, "images draws"]:
-    """Return the root mean square of y − A x, in units of x in [−1, 1]; for the true x, it is the noise's std.
+    """Return the root mean square of y − A x over the measured values, in units of x in [−1, 1].
+
+    For the true x, it is the standard deviation of the noise in y.
 
     >>> grey = np.full((1, 1, 2, 2, 1), 128, np.uint8)
     >>> bool(residual_rms(operators.downsample(2, shape=(2, 2, 1)), grey, np.ones((1, 1, 1, 1)), 256)[0, 0] < 1)

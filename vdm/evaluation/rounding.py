@@ -10,7 +10,10 @@ from jaxtyping import Float
 from vdm.evaluation.statistics import Groups, stderr_over_images
 
 IMAGES = 64
-"""Number of images, spread over the split, for the difference: it varies far less over images than the bound."""
+"""Number of images to measure the difference on, spread over the split.
+
+The difference varies far less over images than the bound.
+"""
 
 
 @dataclass(frozen=True)

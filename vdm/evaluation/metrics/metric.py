@@ -1,4 +1,4 @@
-"""The interface of a sample metric: a number that rates images by their features, with its standard error."""
+"""The interface of a sample metric: a number for the quality of images by their features, with its standard error."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -130,7 +130,7 @@ class Measure(Protocol):
     """A metric prepared with the real images."""
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """Rate images by their features and, for a metric that needs them, their labels. ValueError for too few."""
+        """Evaluate images by their features and, for a metric that needs them, their labels. ValueError for too few."""
 
     def noise_floor(self, num: int) -> float:
         """Return the value that `num` real images reach by chance: samples can do no better."""

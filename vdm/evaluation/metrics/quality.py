@@ -1,4 +1,4 @@
-"""`Quality`: the metrics named by a flag or a config, ready to rate samples."""
+"""`Quality`: the metrics named by a flag or a config, ready to be applied to samples."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -64,7 +64,7 @@ class Group(NamedTuple):
 
 
 class Scorer:
-    """Metrics by name, ready to rate images.
+    """Metrics by name, ready to be applied to images.
 
         scorer = Scorer(["mmd"], Real.of(dataset), dataset.info.levels, dataset.info.shape)
         scorer(images)["mmd"].value
@@ -90,7 +90,7 @@ class Scorer:
         unsuitable.
         """
         self.metrics: dict[str, Metric] = {name: parts.make("metric", name) for name in names}
-        # Each of several processes keeps all in memory: a file that one sees may not be there for another.
+        # Each of several processes keeps everything in memory: a file that one sees may not exist for another.
         self._real, self._cache, self._report = real, None if jax.process_count() > 1 else cache, progress
         self._seen: dict[tuple[str, str], dict[str, Features]] = {}
         mesh = parallel.make_mesh() if mesh is None else mesh
@@ -173,7 +173,8 @@ class Scorer:
             return Reference(given.moments.num, dims, known=lambda: given.moments)
 
         def rows(limit: int) -> Features:
-            # With a cache, all features are kept. Pixels are not kept if metrics only want a sample.
+            # With a cache, all features are computed and kept. Extractors with a fixed image shape, such as pixels, are
+            # cheap: for them, a sample suffices.
             if 0 < limit < len(source) and (self._cache is None or extractor.shape is not None):
                 return self._features(group, source, REAL, indices=selected(len(source), limit))[output]
             features = self._all(group, source, REAL)[output]
@@ -235,7 +236,7 @@ class Scorer:
 
 
 def check(names: Sequence[str], num: int, labelled: bool) -> None:
-    """Raise ValueError, with the metric's name, for a metric that cannot rate `num` images with or without labels."""
+    """Raise ValueError, with the metric's name, for a metric that cannot use `num` images with or without labels."""
     for name in names:
         metric: Metric = parts.make("metric", name)
         try:
