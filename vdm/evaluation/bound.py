@@ -236,7 +236,7 @@ class Evaluator:
         total = num_evaluated(source, max_images)
         in_pairs = scheme is not None and offsets is None
         if in_pairs and num_draws % 2:
-            raise ValueError(f"num_draws={num_draws}: must be even with a scheme, of pairs")
+            raise ValueError(f"num_draws={num_draws}: must be even with a scheme, whose draws come in pairs")
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         strata = num_draws // 2 if in_pairs else num_draws
         uniform = scheme is None or scheme.quantiles is None

@@ -48,6 +48,6 @@ def difference(first: Evaluation, second: Evaluation) -> Difference:
     Raises ValueError for different numbers of images.
     """
     if len(first.by_image) != len(second.by_image):
-        raise ValueError(f"second is of {len(second.by_image)} images: must be of the {len(first.by_image)} of first")
+        raise ValueError(f"second has {len(second.by_image)} images: must have the {len(first.by_image)} of first")
     by_image = first.by_image - second.by_image
     return Difference(float(by_image.mean()), stderr_over_images(by_image, first.groups))

@@ -110,7 +110,7 @@ class Conditions:
         if captions and TEXT not in condition:
             raise InputError(f"sampling.text: the network {names}; must be conditioned on text")
         if captions and LABEL in condition and labels in (None, TEST):
-            raise InputError(f"sampling.text: the network {names}; must go with sampling.labels, and not those of test")
+            raise InputError(f"sampling.text: the network {names}; must go with sampling.labels, other than test")
         given = {LABEL: labels is not None, TEXT: captions}
         every = all(given.get(name, False) for name in condition)
         if labels is not None and not (LABEL in condition and every) and not (labels == TEST and condition):
@@ -121,7 +121,9 @@ class Conditions:
             if labels and self.leads == LABEL:
                 raise InputError(f"sampling.labels={TEST}: the network {has}, only a classifier has labels")
             field = "labels" if self.leads == LABEL else "text"
-            raise InputError(f"sampling.{field}: the network {has}, the guidance leads to {self.leads}: must be given")
+            raise InputError(
+                f"sampling.{field}: the network {has}, the guidance steers toward {self.leads}: must be given"
+            )
 
     @property
     def _needed(self) -> list[str]:

@@ -74,7 +74,7 @@ def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
     if with_steps_of(config, model_steps) != config:
         raise InputError(
             f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
-            f"on the grid {config.grid}, which is of its own steps, or config.sampling.grid another, such as uniform"
+            f"on the grid {config.grid}, of the model's own steps; or set another config.sampling.grid, such as uniform"
         )
 
 
@@ -184,7 +184,7 @@ class ModelSampling:
         if not leads:
             return own
         if leads not in (condition or {}):
-            raise ValueError(f"condition: must have {leads!r}, what the {self.guide.companion[0]} is to lead to")
+            raise ValueError(f"condition: must have {leads!r}, which the {self.guide.companion[0]} steers toward")
         return {**(own or {}), leads: condition[leads]}
 
     def denoiser(self, variables: Variables, condition: Condition = None, leading: Leading | None = None) -> Denoise:
@@ -226,7 +226,7 @@ class ModelSampling:
                 # `shifted` refuses a sampler without moments. A deterministic sampler would go unguided.
                 samplers.shifted(self.sampler, lambda z, gamma: jnp.zeros(z.shape[0]), 1.0)
                 if samplers.is_deterministic(self.sampler, jnp.linspace(2.0, -2.0, 3)):
-                    raise ValueError("the sampler draws nothing, so no step of it can be shifted")
+                    raise ValueError("the sampler draws no noise, so its steps cannot be shifted")
         except ValueError as error:
             sampler = f" with sampler={self.config.sampler!r}" if guide.moves_steps else ""
             raise InputError(f"config.sampling.guidance={text!r}{sampler}: {error}") from error

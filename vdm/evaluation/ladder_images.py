@@ -40,7 +40,7 @@ class LadderDenoiser:
 
     def __call__(self, *_: Any, **__: Any) -> Drawn:
         """Raise `InputError`: a ladder network is not a generative model."""
-        raise InputError("a ladder network has no prior to draw from; --reconstruct=N shows what it makes of noise")
+        raise InputError("a ladder network has no prior to draw from; --reconstruct=N shows how it denoises images")
 
     interpolate = __call__
 

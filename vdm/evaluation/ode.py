@@ -127,7 +127,7 @@ class OdeEvaluation:
         """Return the fields as in the file that `evaluate.py --ode` writes."""
         names = ("total", *ODE_TERMS, "stderr", "noise_stderr", "importance_weighted")
         return {
-            "kind": "probability-flow ODE: compares with numbers of this kind alone",
+            "kind": "probability-flow ODE: comparable only with numbers of this kind",
             "bits_per_dim": {name: getattr(self, name) for name in names},
             **{name: getattr(self, name) for name in ("num_images", "num_draws", "num_probes", "tolerance")},
             "solver_error": {"bits_per_dim": self.solver_error, "num_images": self.num_checked},
@@ -173,10 +173,10 @@ class OdeEvaluator:
         if model.precision != precisions.FLOAT32:
             raise InputError(
                 f"config.evaluation.precision={model.precision!r}: must be float32 for the ODE, whose step size "
-                "control takes rounding for error of its own"
+                "control mistakes rounding for its own error"
             )
         if model.num_steps is not None:
-            raise InputError(f"config.objective.num_steps={model.num_steps}: must be None for the ODE, continuous time")
+            raise InputError(f"config.objective.num_steps={model.num_steps}: must be None (continuous time) for ODEs")
         if num_probes is None:
             num_probes = 0 if model.num_dims <= EXACT_DIMS else DEFAULT_PROBES
         self.model, self.mesh = model, mesh
@@ -247,8 +247,8 @@ class OdeEvaluator:
         if unsolved.size:
             raise UnsolvedError(
                 f"image {unsolved[0]} (draw {d}): no solution of the ODE within {self.max_steps} steps of at least "
-                f"{probability_flow.MIN_STEP:g} in γ at tolerance {self.tolerance:g}: a larger one may do, if the "
-                "network is finite"
+                f"{probability_flow.MIN_STEP:g} in γ at tolerance {self.tolerance:g}: a larger one may help, if "
+                "the network's output is finite"
             )
 
 

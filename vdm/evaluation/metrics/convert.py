@@ -106,10 +106,10 @@ def recognised(arrays: Mapping[str, np.ndarray], where: str) -> str:
     best = max(shared, key=lambda name: shared[name])
     if 2 * shared[best] < len(NETWORKS[best].tensors):
         published = ", ".join(network.file for network in NETWORKS.values())
-        raise InputError(f"{where}: has the tensors of no network that is known here; must be one of {published}")
+        raise InputError(f"{where}: has the tensors of no known network; must be one of {published}")
     others = [name for name in arrays if name not in NETWORKS[best].tensors and not UNUSED.fullmatch(name)]
     if others:
-        raise InputError(f"{where}: has a tensor {others[0]!r}, which {best} has not; must be {NETWORKS[best].file}")
+        raise InputError(f"{where}: has a tensor {others[0]!r}, unknown to {best}; must be {NETWORKS[best].file}")
     return best
 
 
@@ -185,11 +185,11 @@ def _check_pickle(source: Path, where: str) -> None:
     if start[:1] == b"\x80":  # a pickle, as PyTorch wrote them before 1.6
         return
     if start != b"PK\x03\x04":
-        raise InputError(f"{where}: is neither a .pth file of PyTorch nor a {safetensors.SUFFIX} file")
+        raise InputError(f"{where}: is neither a .pth file from PyTorch nor a {safetensors.SUFFIX} file")
     try:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(f"{where}: is truncated or damaged ({error})") from error
     if sum(member.file_size for member in members) > source.stat().st_size:
-        raise InputError(f"{where}: declares more than it holds; PyTorch compresses nothing")
+        raise InputError(f"{where}: declares more than it holds; PyTorch does not compress")

@@ -216,16 +216,16 @@ def few(num: int, reference: Reference, smallest: int | None = None) -> tuple[st
         )
     elif num < ENOUGH * dims and smallest is None:
         lines.append(
-            f"{num} images of {dims} features: too high by about {bias(num, reference.moments):.2g} if features "
-            "were Gaussian; compare it at this number of images only, or report FID∞ or KID"
+            f"{num} images of {dims} features: too high by about {bias(num, reference.moments):.2g} for "
+            "Gaussian features; compare it at this number of images only, or report FID∞ or KID"
         )
     elif smallest is not None and smallest < STRAIGHT * dims:
         lines.append(
-            f"the smallest subset has {smallest} images of {dims} features: the line in 1/n is bent there, and the "
-            "value off by more than its error, mostly too low"
+            f"the smallest subset has {smallest} images of {dims} features: it is not linear in 1/n there, and the "
+            "value is off by more than its error, mostly too low"
         )
     if reference.num <= dims:
-        lines.append(f"{reference.num} real images are no more than the {dims} features: their covariance lacks rank")
+        lines.append(f"{reference.num} real images are no more than the {dims} features: their covariance is singular")
     return tuple(lines)
 
 

@@ -110,4 +110,4 @@ class InceptionScore:
         size = num // self.splits
         if size >= USUAL:
             return ()
-        return (f"splits of {size} images; {USUAL} are usual, and of fewer the score is lower: compare at this number",)
+        return (f"splits of {size} images; {USUAL} are usual, and fewer lower the score: compare at this number",)

@@ -114,4 +114,6 @@ class Kid:
         size = min(num, len(self.real))
         if size >= self.size:
             return ()
-        return (f"subsets of {size} images, as there are no more, for {self.size}: unbiased, but its error is larger",)
+        return (
+            f"subsets of {size} images, as there are no more, rather than {self.size}: unbiased, with a larger error",
+        )

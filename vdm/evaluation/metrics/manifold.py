@@ -109,7 +109,7 @@ class Manifold:
         """Warn that the value depends on the numbers of images, if they differ."""
         if num == len(self.real):
             return ()
-        return (f"of {num} images beside {len(self.real)} real ones: it depends on both; compare it at these numbers",)
+        return (f"for {num} images and {len(self.real)} real ones: it depends on both; compare it at these numbers",)
 
 
 KEPT = 8

@@ -48,7 +48,7 @@ class Mmd:
         apart = np.asarray(distances.squared(self.real[order[: num // 2]], self.real[order[num // 2 :]])[0])
         self.median = float(np.median(apart)) if apart.size else 0.0
         if not self.median > 0:
-            raise ValueError(f"real images: of {num} most pairs are equal; MMD needs images that differ")
+            raise ValueError(f"real images: among {num}, most pairs are equal; MMD needs images that differ")
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
         """Return the unbiased estimate, which may be negative, and the same without each image.

@@ -32,7 +32,7 @@ def main(source: str, out: str) -> None:
             refuse("declares more numbers than it holds")
         write({name: tensor.to(torch.float32).contiguous().numpy() for name, tensor in tensors.items()}, out)
     except UnpicklingError:
-        refuse("is damaged, or holds other objects than tensors: those may run any code, and are not unpickled")
+        refuse("is damaged, or holds objects other than tensors: those may run any code, and are not unpickled")
     except Exception as error:
         refuse(f"cannot be read by PyTorch: {(str(error).splitlines() or [type(error).__name__])[0]}")
 

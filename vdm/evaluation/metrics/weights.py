@@ -63,14 +63,14 @@ def find(name: str, path: Path | None = None) -> Path:
         if not given:
             raise InputError(
                 f"no weights of {name}: name a file, or a folder of them, by --weights or by the environment variable "
-                f"{VARIABLE}; `vdm metrics convert {published}` makes it of the published file"
+                f"{VARIABLE}; `vdm metrics convert {published}` makes it from the published file"
             )
         path = Path(given).expanduser()
     file = path / (name + safetensors.SUFFIX) if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{printable(file)}: no such file; `vdm metrics convert {published}` makes one")
     if file.suffix in (".pth", ".pt"):
-        raise InputError(f"{printable(file)}: `vdm metrics convert {printable(file)}` makes of it the file to name")
+        raise InputError(f"{printable(file)}: `vdm metrics convert {printable(file)}` makes the file to use from it")
     return file
 
 

@@ -40,7 +40,7 @@ def classifier(shape: Sequence[int], levels: int, classifier: Callable[[], Opene
     own, variables, data, digest = classifier()
     if (own.shape, own.levels) != (tuple(shape), levels):
         raise ValueError(
-            f"images are {tuple(shape)} of {levels} levels; the classifier is of {own.shape} of {own.levels}, of {data}"
+            f"images are {tuple(shape)} with {levels} levels; classifier takes {own.shape} with {own.levels}, of {data}"
         )
 
     def apply(variables: Any, images: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
