@@ -176,9 +176,10 @@ class Evaluator:
     ) -> Evaluation:
         """Evaluate the bound on all images of `source`, or `max_images` spread over it, with `num_draws` draws each.
 
-        `num_steps` is T; None is continuous time. If T divides the number of draws, they give the exact sum over all T
-        terms, Eq. 3.105 of De Sousa Ribeiro & Glocker (2024). For `scheme`, see `estimates`. In a precision other than
-        float32, `IMAGES` of the images are evaluated again in float32 with the same draws: see `Evaluation.rounding`.
+        `num_steps` is T; None is continuous time. If T divides the number of draws (with a scheme at uniform times, of
+        pairs), they give the exact sum over all T terms, Eq. 3.105 of De Sousa Ribeiro & Glocker (2024). For `scheme`,
+        see `estimates`. In a precision other than float32, `IMAGES` of the images are evaluated again in float32 with
+        the same draws: see `Evaluation.rounding`.
         """
         of_all = selected(len(source), max_images)
         again = selected(len(source), min(IMAGES, len(of_all)))

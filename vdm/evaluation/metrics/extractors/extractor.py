@@ -15,7 +15,7 @@ Apply = Callable[[Any, Array, tuple[str, ...]], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of integer images.
+    """Features of images: integers, or real numbers if `dtype` is float32.
 
     To add an extractor, register its constructor as a part of kind "extractor". It is passed those of the following
     that it has a parameter for: `levels` of the images, `weights`, a file or folder of them, and `classifier`, which
@@ -36,8 +36,8 @@ class Extractor:
     apply: Apply
     """(variables, images, outputs) → features by output, float32 (batch, features).
 
-    Pure; the caller jits it. Images are uint8 (batch, height, width, channels), and `outputs` a static tuple with the
-    names of the outputs wanted.
+    Pure; the caller jits it. Images are of type `dtype`, usually uint8 (batch, height, width, channels), and `outputs`
+    is a static tuple with the names of the outputs wanted.
     """
     shape: tuple[int, ...] | None = None
     """The only (height, width, channels) that it takes. None: any."""
