@@ -81,7 +81,7 @@ def test_planned_draws_are_the_same_for_both() -> None:
 
 def test_other_images_do_not_compare() -> None:
     fewer = evaluator()(exact(model()), source(NUM), KEY, 2, max_images=32)
-    with pytest.raises(ValueError, match=r"^second is of 32 images: must be of the 96 of first"):
+    with pytest.raises(ValueError, match=r"^second has 32 images: must have the 96 of first"):
         difference(measured(False), fewer)
 
 

@@ -77,7 +77,9 @@ def test_captions_and_labels() -> None:
     assert found["label"].tolist() == [1, 1, 1]
     np.testing.assert_array_equal(found["text"], TEXT(["a cat", "b", "a cat"]))
     for labels in (None, "test"):
-        with pytest.raises(InputError, match=r"conditioned on 'text', 'label'; must go with sampling.labels, and not"):
+        with pytest.raises(
+            InputError, match=r"conditioned on 'text', 'label'; must go with sampling.labels, other than"
+        ):
             conditions(["a"], labels, both)
     with pytest.raises(
         InputError, match=r"labels=x: the network is conditioned on 'text', 'label'; must be conditioned"
@@ -107,7 +109,7 @@ def test_what_a_guidance_leads_to_must_be_given() -> None:
     found = Conditions(plain, None, None, never, 0, "text", ["a cat"], TEXT)
     np.testing.assert_array_equal(found(2)["text"], TEXT(["a cat"] * 2))
     with pytest.raises(
-        InputError, match=r"^sampling.text: the network has no conditions, the guidance leads to text: "
+        InputError, match=r"^sampling.text: the network has no conditions, the guidance steers toward text: "
     ):
         Conditions(plain, None, None, never, 0, "text", (), TEXT)
 

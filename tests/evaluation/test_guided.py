@@ -111,7 +111,7 @@ def test_labels_for_a_classifier_are_asked_for():
         lambda: latents.interpolate(KEY, 3, 2),
         lambda: latents.reconstruct(images),
     ):
-        with pytest.raises(ValueError, match=r"^condition: must have 'label', what the classifier is to lead to"):
+        with pytest.raises(ValueError, match=r"^condition: must have 'label', which the classifier steers toward"):
             ask()
     first, second = (latents.reconstruct(images, condition={"label": np.full(6, k)}) for k in (0, 1))
     assert np.any(first != second)
@@ -271,7 +271,7 @@ def test_what_cannot_be_guided_is_refused_in_one_line(text, of, companions, says
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("heun", "its steps are no draws of a Gaussian"), ("ddim", "the sampler draws nothing")]
+    ("name", "why"), [("heun", "its steps are no draws of a Gaussian"), ("ddim", "the sampler draws no noise")]
 )
 def test_only_steps_that_are_draws_can_be_shifted(name, why):
     config = settings("classifier(shifted=True)", sampler=name)

@@ -120,7 +120,7 @@ def test_on_several_devices_too():
 
 
 def test_captions_are_asked_for():
-    with pytest.raises(ValueError, match=r"^condition: must have 'text', what the clip is to lead to"):
+    with pytest.raises(ValueError, match=r"^condition: must have 'text', which the clip steers toward"):
         guesses("clip(2.0)", {"label": LABELS})
 
 
@@ -133,7 +133,7 @@ TEXT = {"text": LIKE}
     ("clip", model(condition=TEXT), {"clip": Companion(Clip(text=ShapeDtypeStruct((3,), jnp.int32)), {})},
      r"takes captions as int32 \(3,\); must be int32 \(2,\), as the model does"),
     ("clip(unconditional=True)", model(0.0, condition=TEXT), COMPANIONS, "always had its condition in training"),
-    ("clip(shifted=True)", model(condition={}), COMPANIONS, "with sampler='ddim': the sampler draws nothing"),
+    ("clip(shifted=True)", model(condition={}), COMPANIONS, "with sampler='ddim': the sampler draws no noise"),
 ])  # fmt: skip
 def test_what_it_cannot_lead_is_refused(text, of, companions, says):
     config = settings(text, sampler="ddim" if "shifted" in text else "ancestral")

@@ -172,7 +172,7 @@ def test_it_leads_the_model_to_captions_that_the_run_has_never_seen(run, trained
     distances = np.abs(drawn[:, None].astype(int) - conditional.PATTERNS[None]).sum(axis=(2, 3, 4))
     assert np.mean(np.argmin(distances, axis=1) == np.arange(8) % 4) == 1
     with pytest.raises(
-        InputError, match=r"sampling\.text: the network has no conditions, the guidance leads to text: "
+        InputError, match=r"sampling\.text: the network has no conditions, the guidance steers toward text: "
     ):
         source.conditions(replace(sampling, text=None), 0)
 

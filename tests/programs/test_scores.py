@@ -87,7 +87,7 @@ def test_samples_that_are_there_are_named(make: Make) -> None:
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(make: Make) -> None:
     sample = make(data=BLACK)
-    with pytest.raises(InputError, match="--metrics: mmd: real images: of 30 most pairs are equal"):
+    with pytest.raises(InputError, match="--metrics: mmd: real images: among 30, most pairs are equal"):
         score_samples(sample, Asked(["mmd"]))
     assert not sample.stem.exists()
 

@@ -1,4 +1,4 @@
-"""How often a classifier on noisy images is right: over the noise that a sampler visits, by γ, and on clean images."""
+"""Accuracy of a classifier on noisy images: over the noise that a sampler visits, by γ, and on clean images."""
 
 import functools
 from dataclasses import asdict, dataclass, field
@@ -24,21 +24,21 @@ from vdm.noisy import Schedule
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of a classifier on a set of images, with noise: the share of images whose likeliest class is their label."""
+    """Accuracy of a noise-conditional classifier on a set of images: how often the most likely class is the label."""
 
     cross_entropy: Share
     """−log p(label|z_t, γ(t)) in nats, over uniform times."""
     accuracy: Share
     """Over uniform times."""
     clean: Share
-    """At γ(0), the least noise."""
+    """At γ(0), the lowest noise level."""
     by_gamma: list[Share | None] = field(repr=False)
-    """Accuracy in each of `GAMMA_BINS` equal bins from γ(0) to γ(1), over uniform γ; None of one where none fell."""
+    """Accuracy over uniform γ in each of `GAMMA_BINS` equal bins from γ(0) to γ(1). None for a bin without draws."""
     edges: Float[np.ndarray, " edges"] = field(repr=False, compare=False)
-    """The ends of the bins."""
+    """Edges of the bins of γ."""
     num_images: int
     num_draws: int
-    """Noise levels of an image at uniform times, and as many at uniform γ."""
+    """Noise levels per image at uniform times, and as many again at uniform γ."""
     num_classes: int
     stderr_over: str = "images"
     num_available: int | None = None
@@ -46,12 +46,12 @@ class Accuracy:
 
     @property
     def of_all(self) -> bool:
-        """Whether it is of all images that there are."""
+        """Whether all available images were used."""
         return self.num_images == (self.num_available or self.num_images)
 
     @property
     def numbers(self) -> dict[str, float | None]:
-        """As in a line of metrics.jsonl."""
+        """The values as in a line of metrics.jsonl."""
         return {
             "cross_entropy": self.cross_entropy.value,
             "stderr": self.cross_entropy.stderr,
@@ -63,14 +63,14 @@ class Accuracy:
 
     @property
     def total(self) -> float:
-        """What a checkpoint is the better for the less it is: the cross-entropy, nats."""
+        """The cross-entropy in nats, by which checkpoints are compared: lower is better."""
         return self.cross_entropy.value
 
     def __str__(self) -> str:
         return f"cross-entropy {self.cross_entropy} nats, accuracy {self.accuracy}, on clean images {self.clean}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation.json`."""
+        """Return the fields as they are written to `evaluation.json`."""
         return {
             "cross_entropy_nats": asdict(self.cross_entropy),
             "accuracy": asdict(self.accuracy),
@@ -83,14 +83,14 @@ class Accuracy:
 
 
 class AccuracyEvaluator:
-    """Evaluates the variables of one classifier; compiled once.
+    """Evaluates a classifier with given variables; compiles once.
 
-    Image k draws its noise from fold_in(key, k), at times that are stratified with an offset of its own, so the result
-    does not depend on batch size or devices.
+    Image k draws its noise from fold_in(key, k), at stratified times with its own offset, so the result does not depend
+    on the batch size or the devices.
     """
 
     def __init__(self, classifier: Classifier, gamma: Schedule, mesh: Mesh, batch_size: int):
-        """`gamma` is t -> γ(t); `batch_size` images a call, rounded up to a multiple of the mesh's devices."""
+        """`gamma` is t → γ(t). A call takes `batch_size` images, rounded up to a multiple of the mesh's devices."""
         self.classifier = classifier
         self._sums = OverNoise(functools.partial(image_sums, classifier, gamma), gamma, mesh, batch_size)
 
@@ -103,7 +103,7 @@ class AccuracyEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> Accuracy:
-        """Over every image of `source`, or `max_images` from all over it, at `num_draws` noise levels each."""
+        """Evaluate all images of `source`, or `max_images` spread over it, at `num_draws` noise levels each."""
         sums, groups = self._sums(variables, source, key, num_draws, max_images, progress)
         return to_accuracy(
             sums,
@@ -124,7 +124,10 @@ def image_sums(
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
 ) -> Sums:
-    """Of each image of a batch with "image", "label" and "index": (is it classified rightly, cross-entropy in nats)."""
+    """Return the sums of (correct, cross-entropy in nats) for each image of a batch.
+
+    A batch has "image", "label" and "index".
+    """
     keys = keys_at(key, batch["index"])
     x = likelihoods.encode(batch["image"], classifier.levels)
     label = batch["label"].astype(jnp.int32)
@@ -145,7 +148,7 @@ def to_accuracy(
     groups: Groups | None = None,
     **rest: Any,
 ) -> Accuracy:
-    """Means and standard errors of the sums of all images."""
+    """Compute means and standard errors over all images."""
     right, loss = shares_over_noise(sums, num_draws, groups)
     return Accuracy(
         cross_entropy=loss.uniform,

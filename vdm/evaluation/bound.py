@@ -1,4 +1,4 @@
-"""Bits/dim of a set of images: each exactly once, several noise draws each, with standard errors."""
+"""The bound in bits/dim on a set of images: each image exactly once, several noise draws each, with standard errors."""
 
 import copy
 import functools
@@ -22,84 +22,91 @@ from vdm.keys import keys_at
 from vdm.model import Bound, Draws, Model, Variables
 
 TIME_BINS = 32
-"""Equal bins of t in which the diffusion loss is also kept apart."""
+"""Number of equal bins of t in which the diffusion loss is also recorded separately."""
 
 Progress = Callable[[int, int], None]
 
 
 class Scheme(NamedTuple):
-    """How planned draws are made: in pairs, each at a time of its own in the pair's stratum of u ∈ [0, 1)."""
+    """A plan for the noise draws: pairs of draws, each at its own time within the pair's stratum of u ∈ [0, 1)."""
 
     quantiles: Float[ArrayLike, " points"] | None
-    """The times t of equally spaced u from 0 to 1, straight between them; None: t = u."""
+    """Times t at equally spaced u from 0 to 1, interpolated linearly in between. None: t = u."""
     edges: Float[ArrayLike, " edges"]
-    """The ends in t of the bins of the controls."""
+    """Edges, in t, of the bins that `controls` refers to."""
     controls: Float[ArrayLike, "bins 2"]
-    """Factors with which the `control_variates` are subtracted in each bin."""
+    """Coefficients with which the two `control_variates` are subtracted in each bin."""
 
 
 class Estimates(NamedTuple):
-    """What was measured, image by image, in nats; a round is an independent repetition with all its draws."""
+    """Per-image measurements in nats. A round is an independent repetition of all the draws."""
 
     terms: Float[np.ndarray, "rounds 3 images"]
-    """(reconstruction, prior, diffusion) of each image, means over the draws."""
+    """(reconstruction, prior, diffusion) of each image, averaged over the draws."""
     by_time: Float[np.ndarray, "rounds images bins 5"]
-    """In each of the `TIME_BINS`, over the draws: their number, the sums of their diffusion losses, of the losses'
-    squares, and of both `control_variates` times the losses' weights. Losses are plain ones: no control is subtracted.
+    """Sums over the draws in each of the `TIME_BINS`.
 
-    Importance-sampled draws count 1/p(t) times: sums stand for uniform times.
+    The five entries are: number of draws, diffusion loss, squared diffusion loss, and both `control_variates` times the
+    loss's weight. The losses are the plain ones, without control variates subtracted. An importance-sampled draw counts
+    1/p(t) times, so the sums are those of uniform times.
     """
     num_draws: int
-    """Draws of a round."""
+    """Number of noise draws per image in each round."""
     num_steps: int | None
-    """T of the bound; None: continuous time."""
+    """T of the bound. None: continuous time."""
     exact_sum: bool
-    """Whether the draws of a round are one or more of each of the T terms."""
+    """Whether each round evaluates every one of the T terms at least once, instead of sampling them."""
     draw_variance: Float[np.ndarray, "rounds images"] | None = None
-    """Unbiased estimate of the variance over its draws of an image's bound in a round; None of draws not in pairs."""
+    """Unbiased estimate of the variance of an image's bound over the draws of a round. None for unpaired draws."""
     groups: Groups | None = None
-    """The images' groups, where the data have an entry "group"."""
+    """Group of each image, if the data have an entry "group"."""
     num_available: int | None = None
-    """How many images there were to choose from; None: no more."""
+    """Number of images that the evaluated ones were chosen from. None: all images were evaluated."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The bound on a set of images, in bits/dim: means over images and draws."""
+    """The bound on a set of images in bits/dim, averaged over images and draws."""
 
     total: float
     reconstruction: float
     prior: float
     diffusion: float
     stderr: float | None
-    """Standard error of `total` for images like these, noise included, over what `stderr_over` says; None of one."""
+    """Standard error of `total` for images like these, noise included.
+
+    `stderr_over` names the independent units. None for a single image or group.
+    """
     noise_stderr: float | None
-    """Standard error of `total` for these very images, from the draws alone; None of a single round without pairs."""
+    """Standard error of `total` for this exact set of images, from the noise draws alone.
+
+    None for a single round of unpaired draws.
+    """
     num_images: int
     num_draws: int
-    """Network calls an image."""
+    """Network calls per image."""
     num_steps: int | None
-    """T of the bound; None: continuous time."""
+    """T of the bound. None: continuous time."""
     exact_sum: bool
     """Whether every one of the T terms was evaluated, instead of a sample of them."""
     variance: float
-    """Variance of the diffusion loss of one draw at a uniform time, over images, times and noise: (bits/dim)²."""
+    """Variance of the diffusion loss of one draw at a uniform time, over images, times and noise, in (bits/dim)²."""
     time_mean: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
-    """Mean one-draw diffusion loss in each bin of t, bits/dim; NaN where no time fell."""
+    """Mean diffusion loss of one draw in each bin of t, in bits/dim. NaN for a bin without draws."""
     time_std: Float[np.ndarray, " bins"] = field(compare=False, repr=False)
-    """Its standard deviation over images and noise."""
+    """Standard deviation of the diffusion loss of one draw in each bin of t, over images and noise, in bits/dim."""
     by_image: Float[np.ndarray, " images"] = field(compare=False, repr=False)
     """`total` of each image."""
     groups: Groups | None = field(default=None, compare=False, repr=False)
-    """Their groups, where the data have an entry "group"."""
+    """Group of each image, if the data have an entry "group"."""
     stderr_over: str = "images"
-    """What `stderr` takes as independent: "images", or "groups (3)" where the data say which images belong together."""
+    """What `stderr` treats as independent: "images", or "groups (3)" if the data say which images belong together."""
     num_available: int | None = None
-    """How many images those evaluated were chosen from; None: no more."""
+    """Number of images that the evaluated ones were chosen from. None: all images were evaluated."""
     precision: str = precisions.FLOAT32
-    """What the network computed in."""
+    """Precision of the network's computation, e.g. "bfloat16"."""
     rounding: Rounding | None = None
-    """What that did to `total`; None of float32, and where the device computes the precision as float32."""
+    """Effect of that precision on `total`. None for float32, and where the device computes the precision as float32."""
 
     def __str__(self) -> str:
         total = total_with_error(self.total, self.stderr)
@@ -107,16 +114,17 @@ class Evaluation:
 
     @property
     def accuracy(self) -> str:
-        """The precision and what it did, in words.
+        """The precision and its measured effect, as text.
 
-        float32; or tf32, as float32 on this device; or bfloat16: +0.0003 ± 0.0001 against float32 on 64 images.
+        For example "float32", "tf32, as float32 on this device" or "bfloat16: +0.0003 ± 0.0001 against float32 on 64
+        images".
         """
         if self.rounding is not None:
             return f"{self.precision}: {self.rounding}"
         return self.precision + precisions.AS_FLOAT32 * (self.precision != precisions.FLOAT32)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation.json`."""
+        """Return the fields as they are written to `evaluation.json`."""
         terms = {name: getattr(self, name) for name in ("total", "reconstruction", "prior", "diffusion")}
         names = ("num_images", "num_draws", "num_steps", "exact_sum", "variance", "stderr_over")
         return {
@@ -129,17 +137,18 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates the variables of one model; compiled once a batch size, for continuous time and for all T.
+    """Evaluates the bound with the variables of one model.
 
-    The network computes in the model's precision, all else in float32.
+    For each batch size, it compiles once for continuous time and once for all T. The network computes in the model's
+    precision, everything else in float32.
 
-    Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices. The times of
-    an image's draws are stratified, t_d = (d + u)/draws with a u of its own, so images stay independent and the
-    standard error over them is that of the whole estimate. Nothing is clipped.
+    Image k draws its noise from fold_in(key, k), so the result does not depend on the batch size or the devices. The
+    times of an image's draws are stratified: t_d = (d + u)/draws, with a separate u for each image. Images therefore
+    stay independent, and the standard error over them is that of the whole estimate. Nothing is clipped.
     """
 
     def __init__(self, model: Model, mesh: Mesh, batch_size: int):
-        """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
+        """Set the number of images per call to `batch_size`, rounded up to a multiple of the mesh's devices."""
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
 
@@ -149,7 +158,7 @@ class Evaluator:
         self._batch_bound = jax.jit(batch_bound)
 
     def resized(self, batch_size: int) -> "Evaluator":
-        """The same evaluator, with its compiled programs, for batches of another size."""
+        """Return an evaluator for another batch size that shares this one's compiled programs."""
         other = copy.copy(self)
         other.batch_size = parallel.round_up(batch_size, self.mesh)
         return other
@@ -165,11 +174,12 @@ class Evaluator:
         num_steps: int | None = None,
         scheme: Scheme | None = None,
     ) -> Evaluation:
-        """The bound on every image of `source`, or `max_images` from all over it, with `num_draws` draws each.
+        """Evaluate the bound on all images of `source`, or `max_images` spread over it, with `num_draws` draws each.
 
-        `num_steps` is T, None continuous time. Where T divides the draws, they are the exact sum over all T terms, Eq.
-        3.105 of De Sousa Ribeiro & Glocker (2024). `scheme` is as in `estimates`. In another precision than float32,
-        `IMAGES` of the images are evaluated once more in float32, with the same draws: see `Evaluation.rounding`.
+        `num_steps` is T; None is continuous time. If T divides the number of draws (with a scheme at uniform times, of
+        pairs), they give the exact sum over all T terms, Eq. 3.105 of De Sousa Ribeiro & Glocker (2024). For `scheme`,
+        see `estimates`. In a precision other than float32, `IMAGES` of the images are evaluated again in float32 with
+        the same draws: see `Evaluation.rounding`.
         """
         of_all = selected(len(source), max_images)
         again = selected(len(source), min(IMAGES, len(of_all)))
@@ -183,7 +193,7 @@ class Evaluator:
         result = replace(to_evaluation(estimates, self.model.num_dims), precision=self.model.precision)
         if not len(again):
             return result
-        # Not filled up to the batch of all.
+        # With the full batch size, most of the batch would be padding.
         in_float32 = self._in_float32.resized(min(self.batch_size, len(again))).estimates(
             variables,
             source,
@@ -194,14 +204,14 @@ class Evaluator:
         )
         bits, exact = (
             bounds.bits_per_dim(terms.sum(axis=1).mean(axis=0), self.model.num_dims)
-            # A smaller sample is part of a larger one.
+            # A smaller selection is always a subset of a larger one.
             for terms in (estimates.terms[:, :, np.searchsorted(of_all, again)], in_float32.terms)
         )
         return replace(result, rounding=to_rounding(bits, exact, in_float32.groups))
 
     @functools.cached_property
     def _in_float32(self) -> "Evaluator":
-        """Compiled once."""
+        """The same evaluator in float32, cached so that it compiles once."""
         return Evaluator(self.model.computed_in(precisions.FLOAT32), self.mesh, self.batch_size)
 
     def estimates(
@@ -218,16 +228,16 @@ class Evaluator:
         scheme: Scheme | None = None,
         offsets: Callable[[int, np.ndarray], ArrayLike] | None = None,
     ) -> Estimates:
-        """The same image by image, for `rounds` independent repetitions of `num_draws` draws.
+        """Estimate the bound image by image, in `rounds` independent repetitions of `num_draws` draws.
 
-        With a `scheme`, the draws are its pairs, an even number, and `draw_variance` is that of them. `offsets` gives
-        each image's u ∈ [0, 1) from the round and the image's index; then a scheme's draws are not in pairs, and
-        `by_time` is in its bins. By default u is random, or ½ for exact sums.
+        With a `scheme`, draws come in pairs and `draw_variance` is estimated from them; an odd `num_draws` is then a
+        ValueError. `offsets` maps the round and the images' indices to their u ∈ [0, 1); a scheme's draws are then
+        unpaired, and `by_time` uses the scheme's bins. By default u is random, or ½ for exact sums.
         """
         total = num_evaluated(source, max_images)
         in_pairs = scheme is not None and offsets is None
         if in_pairs and num_draws % 2:
-            raise ValueError(f"num_draws={num_draws}: must be even with a scheme, of pairs")
+            raise ValueError(f"num_draws={num_draws}: must be even with a scheme, whose draws come in pairs")
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         strata = num_draws // 2 if in_pairs else num_draws
         uniform = scheme is None or scheme.quantiles is None
@@ -244,7 +254,7 @@ class Evaluator:
                 if offsets is not None:
                     offset = {"offset": np.asarray(offsets(r, batch["index"]), np.float32)}
                     sharded |= parallel.shard_batch(offset, self.mesh)
-                # Of what is not the network's.
+                # Applies to everything outside the network.
                 exact = precisions.products(precisions.FLOAT32)
                 with exact, memory.guarded("evaluation", memory.EVALUATION):
                     result = self._batch_bound(
@@ -280,13 +290,13 @@ def image_bounds(
     num_steps: Integer[ArrayLike, ""] | None = None,
     scheme: Scheme | None = None,
 ) -> tuple[Bound, Float[Array, "batch bins 5"], Float[Array, " batch"]]:
-    """Each image's bound in nats, a mean over `num_draws` draws: three terms of shape (batch,); `by_time`; and a sum.
+    """Return (bound, `by_time`, sum of squared differences) of each image, in nats, over `num_draws` draws.
 
-    `by_time` is as in `Estimates`, but in the scheme's bins where draws of a scheme have offsets.
-
-    A batch has "image", what the network is conditioned on, "index" and the "offset" u of its stratified times. Without
-    offsets, draws 2j and 2j + 1 have times of their own in stratum j, and the sum is that of (difference of both)² over
-    the pairs: divided by `num_draws`² it is, in the mean, the variance of the bound over the draws.
+    The bound's three terms are averaged over the draws, shape (batch,). `by_time` is as in `Estimates`, but in the
+    scheme's bins if a scheme is used with offsets. A batch has "image", the network's conditions, "index" and,
+    optionally, "offset", the u of the stratified times. Without offsets, draws 2j and 2j + 1 have independent times in
+    stratum j, and the sum is that of the squared differences within the pairs: divided by `num_draws`², it estimates
+    the variance of the bound over the draws without bias.
     """
     keys = keys_at(key, batch["index"])
     gamma = functools.partial(model.gamma, variables)
@@ -329,16 +339,19 @@ def image_bounds(
 
 
 def _bins(edges: Float[ArrayLike, " edges"], t: Float[Array, " batch"]) -> Float[Array, "batch bins"]:
-    """1 in the bin that each time lies in: elementwise sums follow, not a scatter, which devices would exchange."""
+    """Return a one-hot encoding of each time's bin.
+
+    The sums that follow are then elementwise; a scatter would make the devices communicate.
+    """
     num = jnp.asarray(edges).shape[0] - 1
     k = jnp.searchsorted(jnp.asarray(edges), t, side="right") - 1
     return jax.nn.one_hot(jnp.clip(k, 0, num - 1), num)
 
 
 def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *data"]) -> Float[Array, "batch 2"]:
-    """[½ (‖ε‖² − D), ⟨ε, x⟩]: mean 0 over ε for every x, and what the noise of ½ ‖ε − ε̂‖² is largely made of.
+    """Return [½ (‖ε‖² − D), ⟨ε, x⟩], which have mean 0 over ε for every x and explain most of the noise of ½ ‖ε − ε̂‖².
 
-    For Gaussian data ε − ε̂ = a ε − b (x − mean), so they are then all of its noise, but for that of ⟨ε, mean⟩.
+    For Gaussian data, ε − ε̂ = a ε − b (x − mean), so that they explain all of it except the noise of ⟨ε, mean⟩.
     """
     axes = tuple(range(1, x.ndim))
     return jnp.stack([0.5 * jnp.sum(jnp.square(eps) - 1, axis=axes), jnp.sum(eps * x, axis=axes)], axis=1)
@@ -347,7 +360,7 @@ def control_variates(x: Float[Array, "batch *data"], eps: Float[Array, "batch *d
 def image_noise(
     keys: Key[Array, " batch"], stream: Integer[Array, ""] | Integer[Array, " batch"], shape: tuple[int, ...]
 ) -> Float[Array, "batch *data"]:
-    """Standard normal noise of an image's key in one of its streams; stream 0 is that of its time offset."""
+    """Draw standard normal noise from one stream of each image's key; stream 0 is reserved for the time offset."""
 
     def one(key: PRNGKeyArray, stream: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, stream), shape)
@@ -356,7 +369,10 @@ def image_noise(
 
 
 def image_uniform(keys: Key[Array, " batch"], d: Integer[Array, ""]) -> Float[Array, " batch"]:
-    """A number uniform in [0, 1) of each image's key for draw d: of stream 0, as `image_noise` has the others."""
+    """Draw a uniform number in [0, 1) for draw d from stream 0 of each image's key.
+
+    `image_noise` uses the other streams.
+    """
 
     def one(key: PRNGKeyArray) -> Array:
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 0), d))
@@ -369,28 +385,28 @@ def stratum(
     d: Integer[Array, ""] | Integer[Array, " batch"],
     num_draws: Integer[ArrayLike, ""],
 ) -> Float[Array, " batch"]:
-    """The time (d + u)/num_draws < 1 of draw d = 0 … num_draws − 1, uniform in its stratum if u is."""
+    """Return the time (d + u)/num_draws < 1 of draw d = 0 … num_draws − 1, uniform in its stratum if u is uniform."""
     t = (d.astype(jnp.float32) + offsets) / jnp.asarray(num_draws, jnp.float32)
     return jnp.minimum(t, timesteps.ONE_BELOW)
 
 
 def exact_draws(num_steps: int | None, num_draws: int) -> int:
-    """`num_draws`, or the multiple of T nearest below it if there is one: exact sums where they cost no more."""
+    """Return the largest multiple of T up to `num_draws`, for exact sums; `num_draws` itself if there is none."""
     return num_draws if num_steps is None or num_steps > num_draws else num_draws - num_draws % num_steps
 
 
 def bin_centers() -> Float[np.ndarray, " bins"]:
-    """The middle of each of the `TIME_BINS`."""
+    """Return the center of each of the `TIME_BINS`."""
     return (np.arange(TIME_BINS) + 0.5) / TIME_BINS
 
 
 def total_with_error(total: float, stderr: float | None) -> str:
-    """A bound as it is printed, in bits/dim."""
+    """Format a bound in bits/dim for printing."""
     return f"{total:.4f}" + ("" if stderr is None else f" ± {stderr:.4f}") + " bits/dim"
 
 
 def to_evaluation(estimates: Estimates, num_dims: int) -> Evaluation:
-    """Means and standard errors in bits/dim, float64."""
+    """Compute means and standard errors in bits/dim, in float64."""
     terms = bounds.bits_per_dim(estimates.terms, num_dims)
     rounds, _, num = terms.shape
     totals = terms.sum(axis=1)
@@ -427,14 +443,14 @@ def to_evaluation(estimates: Estimates, num_dims: int) -> Evaluation:
 
 
 def own_offsets(key: PRNGKeyArray, exact_sum: bool) -> Callable[[int, np.ndarray], ArrayLike]:
-    """(round, indices of images) -> the u of their stratified times: of each image's key, or ½ for exact sums."""
-    # The middle is away from the edges of the steps, where float32 could miss one.
+    """Return the function (round, image indices) → u of the stratified times: random per image, or ½ for exact sums."""
+    # The midpoint is far from the edges of the steps, where float32 rounding could pick the wrong step.
     return _middle if exact_sum else functools.partial(_uniform, key)
 
 
 @jax.jit
 def _uniform(key: PRNGKeyArray, r: Integer[ArrayLike, ""], index: Integer[ArrayLike, " batch"]) -> Array:
-    """A u of its own for each image and round: stream 0 of the image's key."""
+    """Draw a separate u for each image and round, from stream 0 of the image's key."""
 
     def one(index: Array) -> Array:
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, r), index), 0))

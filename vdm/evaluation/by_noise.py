@@ -1,4 +1,4 @@
-"""Numbers of an image over the noise that a sampler visits, by γ, and clean: sums, then means with errors."""
+"""Averages of per-image numbers over the noise that a sampler visits, by γ, and on clean images, with errors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,37 +22,39 @@ from vdm.model import Batch, Variables
 from vdm.noisy import Schedule
 
 GAMMA_BINS = 16
-"""Equal bins of γ, from γ(0) to γ(1)."""
+"""Number of equal bins of γ from γ(0) to γ(1)."""
 
 
 class Sums(NamedTuple):
-    """What is summed of each image, some numbers of it."""
+    """Sums of several numbers over the noise draws of each image."""
 
     uniform: Float[Array, "batch numbers"]
     """Over uniform times."""
     by_gamma: Float[Array, "batch bins counted"]
-    """At uniform γ, in each of the `GAMMA_BINS`: how many draws there are, and the sums of the numbers."""
+    """At uniform γ, in each of the `GAMMA_BINS`: the number of draws, and the sums of the numbers."""
     clean: Float[Array, "batch numbers"]
-    """At γ(0), of one draw."""
+    """At γ(0), from one draw."""
 
 
 class Shares(NamedTuple):
-    """Of one number, its means over images."""
+    """The means of one number over images."""
 
     uniform: Share
     """Over uniform times."""
     by_gamma: list[Share | None]
-    """Over uniform γ, in each of the `GAMMA_BINS`; None of one where none fell."""
+    """Over uniform γ, in each of the `GAMMA_BINS`. None for a bin without draws."""
     clean: Share
     """At γ(0)."""
 
 
 class OverNoise:
-    """`Sums` of the elements of a source by the variables of one model; compiled once."""
+    """Computes `Sums` for the elements of a source with the variables of one model; compiles once."""
 
     def __init__(self, of_batch: Callable[..., Sums], gamma: Schedule, mesh: Mesh, batch_size: int):
-        """`of_batch` is (variables, key, batch, draws) -> `Sums`, `gamma` is t -> γ(t); `batch_size` elements a call,
-        rounded up to a multiple of the mesh's devices."""
+        """`of_batch` is (variables, key, batch, draws) → `Sums`, and `gamma` is t → γ(t).
+
+        A call takes `batch_size` elements, rounded up to a multiple of the mesh's devices.
+        """
         self.mesh, self.batch_size = mesh, parallel.round_up(batch_size, mesh)
         low, high = np.asarray(gamma(jnp.asarray([0.0, 1.0])), np.float64)
         self.edges = np.linspace(low, high, GAMMA_BINS + 1)
@@ -67,7 +69,10 @@ class OverNoise:
         max_elements: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> tuple[Sums, Groups | None]:
-        """Of every element of `source`, or `max_elements` from all over it; and their groups: see `over_images`."""
+        """Return the sums of all elements of `source`, or `max_elements` spread over it, and their groups.
+
+        See `over_images`.
+        """
 
         def of_batch(batch: Batch) -> Sums:
             sums: Sums = self._of_batch(variables, key, batch, num_draws)
@@ -79,9 +84,9 @@ class OverNoise:
 def sums_over_noise(
     at: Callable[[Array, Array], Array], gamma: Schedule, keys: Keys, num_draws: Integer[ArrayLike, ""]
 ) -> Sums:
-    """Of the images of these keys, at times that are stratified with an offset of each image's own.
+    """Sum over noise draws for the images with these keys, at stratified times with an offset for each image.
 
-    `at` is (γ (batch,), stream of `image_noise`, 1 and up) -> (batch, numbers).
+    `at` is (γ (batch,), stream of `image_noise`, 1 and up) → (batch, numbers).
     """
     offsets = image_uniform(keys, jnp.int32(0))
     low, high = gamma(jnp.float32(0)), gamma(jnp.float32(1))
@@ -90,7 +95,7 @@ def sums_over_noise(
         uniform, by_gamma = total
         u = stratum(offsets, d, num_draws)
         uniform += at(gamma(u), 2 * d + 2)
-        # A schedule may spend little time at some γ, and none is left out here.
+        # A schedule may spend little time at some γ, so uniform γ are drawn separately.
         numbers = at(low + (high - low) * u, 2 * d + 3)
         bins = jax.nn.one_hot(jnp.floor(u * GAMMA_BINS).astype(jnp.int32), GAMMA_BINS)
         counted = jnp.concatenate([jnp.ones_like(numbers[:, :1]), numbers], axis=1)
@@ -103,14 +108,14 @@ def sums_over_noise(
 
 
 def shares_over_noise(sums: Sums, num_draws: int, groups: Groups | None = None) -> list[Shares]:
-    """Of each of the numbers, from the sums of all images."""
+    """Return the means of each number from the sums of all images."""
     uniform, by_gamma, clean = (np.asarray(each, np.float64) for each in sums)
 
     def share(of: np.ndarray, among: np.ndarray) -> Share | None:
         if not among.sum():
             return None
         value = of.sum() / among.sum()
-        # Of a ratio of two sums over images, to first order.
+        # The error of a ratio of two sums over images, to first order.
         return Share(float(value), stderr_over_images((of - value * among) / among.mean(), groups))
 
     return [
@@ -124,7 +129,7 @@ def shares_over_noise(sums: Sums, num_draws: int, groups: Groups | None = None) 
 
 
 def by_gamma_record(edges: Float[np.ndarray, " edges"], shares: Sequence[Share | None]) -> list[dict[str, Any]]:
-    """As in `evaluation.json`, a dict for each bin."""
+    """Return one dict per bin, as in `evaluation.json`."""
     rounded = [round(float(edge), 4) for edge in edges]
     return [
         {"gamma": list(ends), **({"value": None, "stderr": None} if share is None else asdict(share))}

@@ -1,4 +1,4 @@
-"""Of samples with labels: how much those of a class differ."""
+"""Quality of samples with labels: the diversity within classes."""
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -9,12 +9,12 @@ Labels = Integer[np.ndarray, " _"]
 
 
 def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels) -> Estimate:
-    """How much images of a class differ, in units of how much real ones do: 1 for samples like data, 0 for copies.
+    """Return the diversity of images within a class relative to real ones: 1 for samples like data, 0 for copies.
 
-    Σ_c V_c of the images over that of the real ones, with V_c the unbiased variance of pixels within class c, summed
-    over pixels. Of the classes with two images or more in both; the same without each image, and so without the class
-    of one of two: where classes have few images its error is too large rather than too small. Raises ValueError where
-    there is no such class, or its real images are all the same.
+    It is Σ_c V_c of the images over that of the real ones, where V_c is the unbiased variance of the pixels within
+    class c, summed over pixels. Only classes with two or more images in both sets count. The value without an image
+    drops a class of two images altogether, so that with few images per class the error is too large rather than too
+    small. Raises ValueError if there is no such class, or if its real images are all the same.
     """
     classes = [c for c in np.unique(labels) if np.sum(labels == c) > 1 and np.sum(real_labels == c) > 1]
     of_real = {c: _spread(real[real_labels == c])[0] for c in classes}
@@ -33,7 +33,10 @@ def diversity(images: Images, labels: Labels, real: Images, real_labels: Labels)
 
 
 def _spread(images: Images) -> tuple[float, Float[np.ndarray, " images"] | None]:
-    """(Variance of the images of a class, summed over pixels; the same without each one, None where one is left)."""
+    """Return the variance of a class, summed over pixels, and the same without each image.
+
+    The latter is None for a class of two images.
+    """
     x = images.reshape(len(images), -1).astype(np.float64)
     n, squares = len(x), np.sum(np.square(x - x.mean(axis=0)), axis=1)
     spread = float(squares.sum() / (n - 1))

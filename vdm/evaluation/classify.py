@@ -1,6 +1,6 @@
 """A conditional model as a classifier: p(c|x) ∝ p(c) exp(−bound(x|c)), with the same times and noise for all classes.
 
-Of the bound's terms only the diffusion loss depends on the class (Li et al. 2023; Clark & Jaini 2023).
+Of the bound's terms, only the diffusion loss depends on the class (Li et al. 2023; Clark & Jaini 2023).
 """
 
 import functools
@@ -28,29 +28,29 @@ from vdm.model import Bound, Draws, Model, Variables
 
 LABEL = "label"
 CHECKED = 100
-"""Images of a least-cost classification whose dropped classes get their other draws after all."""
+"""Number of images that are also classified with all draws when classes are dropped early, as a check."""
 
 MOST_LOSSES = 2**24
-"""Losses (images · classes · draws) that are kept at a time."""
+"""Maximum number of losses (images · classes · draws) kept in memory at once."""
 
 
 @dataclass(frozen=True)
 class LeastCost:
-    """How classes were dropped early, and how often that was wrong."""
+    """How classes were dropped early, and how often that changed the answer."""
 
     error: float
-    """What was asked for: probability of another answer than all draws would give, for each image."""
+    """Requested limit on the probability, per image, of an answer other than the one that all draws would give."""
     num_checked: int
-    """Images classified with all draws too."""
+    """Number of images that were also classified with all draws."""
     disagreements: int
-    """Of these, those with another answer."""
+    """How many of these got another answer."""
     interval: tuple[float, float]
-    """Wilson's 95 % interval of that share."""
+    """Wilson's 95% interval for that share."""
     whole_calls: int
-    """Network calls of an image with all draws of every class."""
+    """Network calls per image with all draws of every class."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields, for JSON."""
         return {
             "error": self.error,
             "checked": self.num_checked,
@@ -62,30 +62,30 @@ class LeastCost:
 
 @dataclass(frozen=True)
 class Classification:
-    """How well a conditional model tells the classes of a set of images."""
+    """How well a conditional model classifies a set of images."""
 
     accuracy: float
     stderr: float | None
-    """Of `accuracy`, over what `stderr_over` says; None of one."""
+    """Standard error of `accuracy`; see `stderr_over`. None for a single image or group."""
     interval: tuple[float, float] | None
-    """Wilson's 95 % interval of the accuracy; None of images in groups."""
+    """Wilson's 95% interval for the accuracy. None for images in groups."""
     log_loss: float
-    """Mean of −log p(label|x), in nats; log C for a model that knows nothing. Noise makes p too sure of itself."""
+    """Mean of −log p(label|x) in nats; log C for an uninformative model. Noise makes p overconfident."""
     log_loss_stderr: float | None
     undecided: float
-    """Share of images whose second class is within two standard errors, of the draws, of the first."""
+    """Share of images whose runner-up is within two standard errors, over the draws, of the winner."""
     confusion: Integer[np.ndarray, "labels answers"]
-    """Images by label and by answer."""
+    """Number of images by label (row) and answer (column)."""
     num_images: int
     num_draws: int
-    """Of each class, of each image."""
+    """Noise draws per image and class."""
     calls: float
-    """Network calls an image, on average, over all classes; without those of the check."""
+    """Mean number of network calls per image, over all classes, without those of the check."""
     bits_per_dim: float | None
-    """The bound given the images' own labels, from these draws; None where classes were dropped."""
+    """The bound given each image's own label, from these draws. None if classes were dropped."""
     stderr_over: str = "images"
     num_available: int | None = None
-    """How many images those classified were chosen from; None: no more."""
+    """Number of images that the classified ones were chosen from. None: all were classified."""
     precision: str = precisions.FLOAT32
     least_cost: LeastCost | None = None
 
@@ -96,12 +96,12 @@ class Classification:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes C."""
         return len(self.confusion)
 
     @property
     def by_class(self) -> list[dict[str, Any]]:
-        """Of each class: its images, the share of them that got it, and the share of answers that were right."""
+        """For each class: its number of images, the recall, and the precision; None where undefined."""
         rows = zip(np.diag(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0), strict=True)
         return [
             {
@@ -113,7 +113,7 @@ class Classification:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in the file that `evaluate.py --classify` writes."""
+        """Return the fields as in the file that `evaluate.py --classify` writes."""
         names = ("num_classes", "num_images", "num_draws", "undecided", "bits_per_dim", "stderr_over", "precision")
         interval = None if self.interval is None else list(self.interval)
         return {
@@ -129,19 +129,19 @@ class Classification:
 
 
 class Classifier:
-    """Classifies with the variables of one model; compiled once for a number of draws, whatever the classes.
+    """Classifies with the variables of one model; compiles once per number of draws, whatever the classes.
 
-    A call of the network is of one batch of pairs (image, class), packed anew in every round, so that nothing is
-    computed for classes that were dropped. Image k draws from fold_in(fold_in(key, 0), k), as it does in `Evaluator`:
-    its stratified times and noise are those of its bound there, the same for every class, and neither batches nor
-    devices change the result. Rounds take the strata in an order that spreads each of them over all times, shifted by a
-    number of the image's own.
+    Each network call takes a batch of (image, class) pairs, packed anew in every round, so that nothing is computed for
+    classes that were dropped. Image k draws from fold_in(fold_in(key, 0), k), as in `Evaluator`: its stratified times
+    and noise are those of its bound there and the same for every class, and neither batches nor devices change the
+    result. Rounds take the strata in an order that spreads each round over all times, shifted by a random number for
+    each image.
     """
 
     def __init__(self, model: Model, mesh: Mesh, batch_size: int, num_classes: int):
-        """`batch_size` pairs a call, rounded up to a multiple of the mesh's devices.
+        """Evaluate `batch_size` pairs per call, rounded up to a multiple of the mesh's devices.
 
-        Raises ValueError for a model that is not conditioned on "label", and fewer than two classes.
+        Raises ValueError for a model that is not conditioned on "label", and for fewer than two classes.
         """
         if LABEL not in model.condition:
             conditions = ", ".join(model.condition) or "nothing"
@@ -169,11 +169,11 @@ class Classifier:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> Classification:
-        """The classes of all images of `source`, or of `max_images` from all over it.
+        """Classify all images of `source`, or `max_images` spread over it.
 
-        `log_prior` is log p(c) (default: uniform). With `error`, classes are dropped early: see `vdm.evaluation.race`;
-        `CHECKED` of the images are classified with all draws as well. Raises `InputError` for a loss that is not finite
-        and a label that is no class.
+        `log_prior` is log p(c), uniform by default. With `error`, classes are dropped early, see `vdm.evaluation.race`,
+        and `CHECKED` of the images are also classified with all draws. Raises `InputError` for a loss that is not
+        finite and for a label that is not a class.
         """
         indices = selected(len(source), max_images)
         prior = np.full(self.num_classes, -np.log(self.num_classes)) if log_prior is None else log_prior
@@ -214,7 +214,7 @@ class Classifier:
     def losses(
         self, variables: Variables, source: Source, key: PRNGKeyArray, num_draws: int
     ) -> Float[np.ndarray, "images classes draws"]:
-        """The diffusion loss of every draw of every class, in nats; a mean over the draws is the bound's."""
+        """Return the diffusion loss in nats for every draw of every class; its mean over the draws is the bound's."""
         indices = np.arange(len(source))
         measure = _Measure(self, variables, key, examples(source, indices), indices, num_draws)
         images, classes = np.indices((len(source), self.num_classes)).reshape(2, -1)
@@ -229,7 +229,7 @@ class Classifier:
 
 
 class _Measure:
-    """What a race asks of some images: losses of pairs, in batches of one size."""
+    """The losses of (image, class) pairs that a race requests, evaluated in batches of one size."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class _Measure:
         return np.concatenate(result)
 
     def ends(self) -> Float[np.ndarray, " images"]:
-        """Reconstruction and prior loss of each image, in nats: means over the draws."""
+        """Return the reconstruction plus prior loss of each image in nats, averaged over the draws."""
         found = []
         for rows, batch in self._batches(np.arange(len(self._batch["index"]))):
             with precisions.products(precisions.FLOAT32), memory.guarded("classification", memory.EVALUATION):
@@ -276,7 +276,7 @@ class _Measure:
         return np.concatenate(found)
 
     def _batches(self, images: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """(positions among `images`, their batch, filled up by the last one's image)."""
+        """Yield (positions in `images`, their batch); the last batch is filled up by repeating its last image."""
         size = self._of.batch_size
         for first in range(0, len(images), size):
             rows = np.arange(first, min(first + size, len(images)))
@@ -284,7 +284,7 @@ class _Measure:
             yield rows, {name: entry[chosen] for name, entry in self._batch.items()}
 
     def _local(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """This process's rows. All processes know all images here, and decide alike what comes next."""
+        """Return this process's rows. Every process knows all images here, so that all make the same decisions."""
         share = self._of.batch_size // jax.process_count()
         rows = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         return {name: entry[rows] for name, entry in batch.items()}
@@ -303,14 +303,14 @@ def diffusion_losses(
     first: Integer[Array, ""],
     last: Integer[Array, ""],
 ) -> Float[Array, "pairs draws"]:
-    """The diffusion loss in nats of draws first … last − 1 of each pair, in the first columns; the rest is 0.
+    """Return the diffusion losses of draws first … last − 1 of each pair in nats, in the first columns; the rest is 0.
 
-    A pair has "image", its conditions, "label" the class in question, and the image's "index" and "offset". Draw j of
-    an image is stratum (order[j] + s) mod N of its times, s its own.
+    A pair has "image", its conditions, the class in question as "label", and the image's "index" and "offset". Draw j
+    of an image is in stratum (order[j] + s) mod N of its times, with a random s for each image.
     """
     num_draws = order.shape[0]
     keys = keys_at(key, pairs["index"])
-    # A stream that no draw has.
+    # A stream that no draw uses.
     shift = jnp.floor(image_uniform(keys, jnp.asarray(-1)) * num_draws).astype(jnp.int32)
 
     def one(j: Array, losses: Array) -> Array:
@@ -323,7 +323,7 @@ def diffusion_losses(
 def other_losses(
     model: Model, variables: Variables, key: PRNGKeyArray, batch: dict[str, Array], num_draws: Integer[Array, ""]
 ) -> Float[Array, " batch"]:
-    """Reconstruction and prior loss of each image in nats, a mean over the draws: what no class changes."""
+    """Return the reconstruction plus prior loss of each image in nats, averaged over the draws; no class changes it."""
     keys = keys_at(key, batch["index"])
 
     def add(d: Array, total: Array) -> Array:
@@ -341,7 +341,7 @@ def _bound_of_draw(
     d: Integer[Array, " batch"],
     num_draws: Integer[ArrayLike, ""],
 ) -> Bound:
-    """Draw d of the images' bounds; the compiler leaves out the terms that nobody takes."""
+    """Return draw d of the images' bounds; the compiler drops the terms that are not used."""
     t = stratum(batch["offset"], d, num_draws)
     gamma_t, weight = bounds.noise_levels(functools.partial(model.gamma, variables), t, model.num_steps)
     draws = Draws(t, image_noise(keys, 2 * d + 1, model.shape), image_noise(keys, 2 * d + 2, model.shape))
@@ -356,7 +356,7 @@ def to_classification(
     error: float | None = None,
     **others: Any,
 ) -> Classification:
-    """What races say of images of these labels, one race's after the other's; `others` are fields as they are."""
+    """Combine races, in the order of `labels`, into a `Classification`; `others` are fields that are passed on."""
     margins = np.concatenate([each.margins for each in races])
     answers, (num_images, num_classes) = np.argmin(margins, axis=1), margins.shape
     right = answers == labels

@@ -1,8 +1,8 @@
-"""The T-step model of a checkpoint as a coder of images: `vdm.codec` with a network that answers twice alike.
+"""The T-step model of a checkpoint as an image coder: `vdm.codec` with a network whose output is reproducible.
 
-Who encodes and who decodes must see the same bits of x̂. So there is one program, of one batch shape, on one device,
-with γ, z and labels as arguments; what it computes of an image does not depend on which others are in the batch, nor on
-how many devices there are, for each has its own.
+Encoder and decoder must see the same bits of x̂. So there is one program, with one batch shape, on one device, that
+takes γ, z and labels as arguments. Its output for an image does not depend on the other images in the batch, nor on the
+number of devices, since each device has its own program.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from vdm.evaluation.products import by_products
 from vdm.model import Model, Variables
 
 COMPILER: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": "0"}
-"""A GPU's sums in one order, and no choice among its kernels by how fast they were."""
+"""A fixed order of sums on GPUs, and no choice of kernels by measured speed."""
 
 
 def fingerprint(model: Model, variables: Variables) -> str:
-    """16 hexadecimal digits that two models share if they give the same x̂ and γ on one platform.
+    """Return 16 hexadecimal digits that two models share if they give the same x̂ and γ on a given platform.
 
-    Of the weights, the network's fields, what it predicts and is conditioned on, shape, levels and T; of the schedule,
-    which is a function, γ at a few times, to two digits after the point.
+    Depends on the weights, the network's fields, prediction type, conditions, shape, levels and T. The schedule is a
+    function, so γ enters by its values at a few times, to two decimals.
 
     >>> from vdm import schedules
     >>> from vdm.networks import UNet
@@ -52,24 +52,24 @@ def fingerprint(model: Model, variables: Variables) -> str:
 
 
 def _described(network: nn.Module) -> str:
-    """Its kind, and the fields that are not at their defaults: one that a later version adds changes nothing."""
+    """Return the class and the fields that are not at their defaults, so that a field added later changes nothing."""
     fields = [f for f in dataclasses.fields(network) if f.name not in ("name", "parent")]
     own = [f"{f.name}={getattr(network, f.name)!r}" for f in fields if getattr(network, f.name) != f.default]
     return re.sub(r" at 0x[0-9a-f]+", "", f"{type(network).__name__}({', '.join(own)})")  # addresses of functions
 
 
 def x_hat(model: Model, variables: Variables, z: Array, gamma: Array, labels: Array | None) -> Array:
-    """What the network takes z of a batch to be made of, at one γ: like z."""
+    """Return the network's estimate x̂ of the data from a batch z at one γ; it has the shape of z."""
     return model.denoiser(variables, None if labels is None else {"label": labels})(z, gamma).x
 
 
 def chain_of(
     model: Model, variables: Variables, num_steps: int, batch_size: int, bins: float = BINS, device: Any = None
 ) -> Chain:
-    """The coder of `num_steps` network calls a batch of up to `batch_size` images, on a device (default: the first).
+    """Return the coder with `num_steps` network calls per batch of up to `batch_size` images, on one device.
 
-    Takes labels if the model is conditioned on them. Raises ValueError for a model with other conditions, and for a T
-    that the model was not trained for.
+    By default this is the first device. The coder takes labels if the model is conditioned on them. Raises ValueError
+    for a model with other conditions, and for a T that the model was not trained for.
     """
     if set(model.condition) - {"label"}:
         raise ValueError(f"model: is conditioned on {', '.join(model.condition)}; must be on labels alone, or nothing")
@@ -80,7 +80,7 @@ def chain_of(
     def gamma(t: Array) -> Array:
         return model.gamma(variables, t)
 
-    gammas = np.asarray(samplers.grid(gamma, num_steps))  # first: a wrong T is refused before all is compiled
+    gammas = np.asarray(samplers.grid(gamma, num_steps))  # first: a wrong T is refused before anything is compiled
     here = jax.device_put(variables, device)
     shape = (batch_size, *model.shape)
     abstract = (

@@ -1,4 +1,4 @@
-"""What a condition is worth: the bound on −log p(x|c) beside the same network's bound without its condition."""
+"""The value of a condition: the bound on −log p(x|c) compared with the same network's bound without the condition."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from vdm.model import DROPPED
 
 
 class Dropped:
-    """A source whose every condition is dropped, for a network that learned to do without (`Model.conditions`).
+    """A source with every condition dropped, for a network trained with condition dropout (`Model.conditions`).
 
     >>> Dropped([{"image": 0, "label": 7}])[0]
     {'image': 0, 'label': 7, 'dropped': True}
@@ -28,26 +28,26 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Difference:
-    """One evaluation less another, image by image, in bits/dim."""
+    """One evaluation minus another, paired by image, in bits/dim."""
 
     mean: float
     stderr: float | None
-    """Standard error of `mean`, over what that of the evaluations is over; None of one image or group."""
+    """Standard error of `mean`, over the same units as in the evaluations. None for a single image or group."""
 
     def __str__(self) -> str:
         return f"{self.mean:+.4f}" + ("" if self.stderr is None else f" ± {self.stderr:.4f}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields, for JSON."""
         return {"mean": self.mean, "stderr": self.stderr}
 
 
 def difference(first: Evaluation, second: Evaluation) -> Difference:
-    """`first` less `second`, of the same images. With the same times and noise most of their error cancels.
+    """Return `first` minus `second` on the same images. With the same times and noise, most of the error cancels.
 
     Raises ValueError for different numbers of images.
     """
     if len(first.by_image) != len(second.by_image):
-        raise ValueError(f"second is of {len(second.by_image)} images: must be of the {len(first.by_image)} of first")
+        raise ValueError(f"second has {len(second.by_image)} images: must have the {len(first.by_image)} of first")
     by_image = first.by_image - second.by_image
     return Difference(float(by_image.mean()), stderr_over_images(by_image, first.groups))

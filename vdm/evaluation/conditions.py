@@ -1,4 +1,4 @@
-"""What the images of a request are conditioned on: labels by name, captions, or the conditions of test images."""
+"""The conditions of the images in a request: labels by name, captions, or the conditions of test images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,43 +22,50 @@ from vdm.reading import is_whole, shown
 
 ALL, RANDOM, TEST = "all", "random", "test"
 MOST_ROWS = 16
-"""Captions that stand beside rows of a picture; of more, each image has its own below."""
+"""Maximum number of captions shown beside the rows of a picture; with more, each image has its own below."""
 MOST_LISTED = 20
-"""Classes that a message lists."""
+"""Maximum number of classes listed in a message."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of images 0, 1, … of a request; image k's depends on k, and of random labels on the seed, alone.
+    """The conditions of images 0, 1, … of a request.
 
         Conditions(run.model, None, run.classes, lambda: run.dataset.test, 0, captions=("a seven",), text=run.text)
 
-    Raises `InputError` for labels that are no classes, for captions that are empty or longer than is encoded, and for
-    labels or captions that the model is not conditioned on, or that are not known.
+    Those of image k depend only on k and, for random labels, on the seed. Raises `InputError` for labels that are not
+    classes, for captions that are empty or longer than the encoding, and for labels or captions that the model is not
+    conditioned on or that are not known.
     """
 
     model: Model
     labels: str | None
-    """`all` classes in turn, those listed in turn, as "3,7,cat", `random` ones, or `test`: the conditions of test
-    images. None: all, where labels with names are the whole condition, else those of test images."""
+    """Labels: "all" in turn; a list to use in turn, such as "3,7,cat"; "random"; or "test".
+
+    "test" takes all conditions from test images. None means "all" if labels with names are the only condition,
+    otherwise "test".
+    """
     classes: Sequence[str] | None
-    """The labels' names."""
+    """Names of the labels."""
     test: Callable[[], Source]
-    """The test images, called only where they are needed."""
+    """Returns the test images; called only if they are needed."""
     seed: int
     leads: str = ""
-    """The entry that a companion of the guidance leads to, "label" of a classifier: the model may be one without."""
+    """The entry that the guidance's companion steers toward, such as a classifier's "label".
+
+    The model itself need not have it.
+    """
     captions: Sequence[str] = ()
-    """Captions in turn; without, a model of captions has those of test images."""
+    """Captions, used in turn. If empty, a model with captions gets those of test images."""
     text: Text | None = None
-    """What encodes them."""
+    """Encodes the captions."""
 
     def __post_init__(self) -> None:
         self._check()
         _ = self._turns, self._encoded
 
     def __call__(self, num: int, first: int = 0) -> Condition:
-        """Of images `first` … `first` + `num` − 1; None of a model without conditions."""
+        """Return the condition of images `first` … `first` + `num` − 1; None for a model without conditions."""
         numbers = np.arange(first, first + num)
         found: dict[str, np.ndarray] = {}
         if self._encoded is not None:
@@ -74,15 +81,17 @@ class Conditions:
 
     @property
     def rows(self) -> list[str]:
-        """Names for a picture with image k in row k modulo their number; none where these are none, one, or too many
-        captions."""
+        """Row names for a picture, with image k in row k modulo their number.
+
+        Empty if the images have no names, if there is only one caption, or if there are too many.
+        """
         if self.captions:
             several = 1 < len(self.captions) <= MOST_ROWS
             return [texts.shortened(caption) for caption in self.captions] if several else []
         return [] if self._turns is None or self.classes is None else [self.classes[k] for k in self._turns]
 
     def names(self, num: int) -> list[str]:
-        """The captions of the first images, whole; none of a model without."""
+        """Return the full captions of the first images; empty for a model without captions."""
         if self.captions:
             return [self.captions[k % len(self.captions)] for k in range(num)]
         if self._mode != TEST or TEXT not in self.model.condition:
@@ -92,7 +101,7 @@ class Conditions:
 
     @property
     def said(self) -> str | None:
-        """The labels, as a record has them; None of a model without conditions, and of captions."""
+        """The labels as records have them. None for a model without conditions, and for given captions."""
         return self._mode
 
     def _check(self) -> None:
@@ -101,7 +110,7 @@ class Conditions:
         if captions and TEXT not in condition:
             raise InputError(f"sampling.text: the network {names}; must be conditioned on text")
         if captions and LABEL in condition and labels in (None, TEST):
-            raise InputError(f"sampling.text: the network {names}; must go with sampling.labels, and not those of test")
+            raise InputError(f"sampling.text: the network {names}; must go with sampling.labels, other than test")
         given = {LABEL: labels is not None, TEXT: captions}
         every = all(given.get(name, False) for name in condition)
         if labels is not None and not (LABEL in condition and every) and not (labels == TEST and condition):
@@ -112,7 +121,9 @@ class Conditions:
             if labels and self.leads == LABEL:
                 raise InputError(f"sampling.labels={TEST}: the network {has}, only a classifier has labels")
             field = "labels" if self.leads == LABEL else "text"
-            raise InputError(f"sampling.{field}: the network {has}, the guidance leads to {self.leads}: must be given")
+            raise InputError(
+                f"sampling.{field}: the network {has}, the guidance steers toward {self.leads}: must be given"
+            )
 
     @property
     def _needed(self) -> list[str]:
@@ -130,7 +141,7 @@ class Conditions:
 
     @cached_property
     def _turns(self) -> Integer[np.ndarray, " labels"] | None:
-        """The labels of the first images, which are those of the next again."""
+        """The labels of the first images, which then repeat."""
         mode = self._mode
         if mode in (None, TEST):
             return None
@@ -142,7 +153,7 @@ class Conditions:
 
     @cached_property
     def _encoded(self) -> np.ndarray | None:
-        """The captions, as the network takes them."""
+        """The captions, encoded for the network."""
         if not self.captions:
             return None
         if self.text is None:
@@ -161,16 +172,19 @@ def requested(
     test: Callable[[], Source],
     text: Text | None,
 ) -> Conditions:
-    """Those that settings ask for, by labels, text and guidance. Raises `InputError` as `Conditions` does."""
+    """Return the conditions that the settings' labels, text and guidance ask for.
+
+    Raises `InputError` as `Conditions` does.
+    """
     guide: Guide = parts.make("guidance", sampling.guidance)
     captions = texts.captions_of_lines(sampling.text or "")
     return Conditions(model, sampling.labels, classes, test, seed, guide.leads, captions, text)
 
 
 def listed(labels: str, classes: Sequence[str]) -> Integer[np.ndarray, " labels"]:
-    """The numbers of labels given as "3,7,cat": each a class's name or, if none has that name, its number.
+    """Return the numbers of labels given as "3,7,cat": each is a class's name or, failing that, its number.
 
-    Raises `InputError` for what is no class, with those there are.
+    Raises `InputError` for anything else; the message lists the classes.
 
     >>> listed("cat,0,2", ["dog", "2", "cat"]).tolist()
     [2, 0, 1]
@@ -190,15 +204,15 @@ def listed(labels: str, classes: Sequence[str]) -> Integer[np.ndarray, " labels"
 
 
 def random_labels(seed: int, num_classes: int, num: int, first: int = 0) -> Integer[np.ndarray, " num"]:
-    """Labels drawn uniformly for images `first`, …: each from its own key."""
+    """Draw labels uniformly for images `first`, …, each from its own key."""
     keys = image_keys(stream_key(seed, Stream.LABELS), num, first)
     return np.asarray(jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes))(keys))
 
 
 def conditions_of(model: Model, source: Source, num: int, first: int = 0) -> Condition:
-    """The conditions of images `first`, `first` + 1, …: of elements from all over a source, and those again after all.
+    """Return the conditions of images `first`, `first` + 1, …: those of elements spread over a source, then repeated.
 
-    They are in the order of `vdm.data.selection`. None for a model without one; then nothing is read.
+    They are in the order of `vdm.data.selection`. For a model without conditions, returns None and reads nothing.
     """
     if not model.condition:
         return None

@@ -1,6 +1,6 @@
-"""Images drawn from given ones: restored from what was measured of them, noised and drawn anew, or inverted by DDIM.
+"""Images drawn from given ones: restored from measurements, noised and redrawn (SDEdit), or inverted by DDIM.
 
-A `Way` is what is done with a batch, a pure function; `Editor` runs one, compiled once, over all images and draws.
+A `Way` is a pure function that processes one batch; `Editor` compiles it once and applies it to all images and draws.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,18 +27,18 @@ from vdm.restorations import Restoration
 from vdm.samplers import Sampler
 
 MOST_DRAWS = 1024
-"""Of an image; draw j of image k is number k · MOST_DRAWS + j of the sampling key, whatever else is drawn."""
+"""Maximum number of draws per image. Draw j of image k is always number k · MOST_DRAWS + j of the sampling key."""
 MOST_IMAGES = 2**20
 
 Rows = Mapping[str, Any]
-"""What is given of each image: arrays (batch, …), by name."""
+"""The data given for each image: arrays (batch, …), by name."""
 
 
 class Given(NamedTuple):
-    """What a `Way` knows of a batch."""
+    """A `Way`'s inputs for a batch."""
 
     sampling: ModelSampling
-    """Guided, and not clipped yet."""
+    """Guided, but not clipped yet."""
     variables: Variables
     leading: Leading
     key: PRNGKeyArray
@@ -46,7 +46,7 @@ class Given(NamedTuple):
     """Numbers of the images, as `samplers.run` takes them."""
     rows: Rows
     condition: Condition
-    """What is drawn towards."""
+    """The condition to draw with."""
 
     @property
     def denoise(self) -> Denoise:
@@ -57,17 +57,20 @@ class Given(NamedTuple):
         return self.sampling.guided_sampler(self.variables, self.condition, self.leading)
 
     def gamma(self, t: Array) -> Array:
-        """γ(t) of the model."""
+        """Return γ(t) of the model."""
         return self.sampling.model.gamma(self.variables, t)
 
 
 Clip = Callable[[Denoise], Denoise]
 Way = Callable[[Given, Clip], tuple[samplers.Run, Array]]
-"""What is drawn of a batch, x̂ clipped after all else: a run, and the grid that it went down."""
+"""Draws a batch, clipping x̂ last, and returns the run and the grid that it used."""
 
 
 def restored(restoration: Restoration, operator: Operator, std: float) -> Way:
-    """Draws of p(x|y), y = A x + std · noise: `rows` have "y". From z₁ ~ N(0, I) down the whole grid."""
+    """Return a way that draws from p(x|y), where y = A x + std · noise is in `rows["y"]`.
+
+    The way starts from z₁ ~ N(0, I) and goes down the whole grid.
+    """
 
     def way(given: Given, clip: Clip) -> tuple[samplers.Run, Array]:
         y, gammas = given.rows["y"], given.sampling.gammas(given.variables)
@@ -81,9 +84,9 @@ def restored(restoration: Restoration, operator: Operator, std: float) -> Way:
 
 
 def noised(strength: float) -> Way:
-    """SDEdit (Meng et al. 2022): z of each image of `rows["x"]` at t = `strength`, and down to data from there.
+    """SDEdit (Meng et al. 2022): noise each image of `rows["x"]` to t = `strength`, then sample down from there.
 
-    At strength 0 z is α₀ x without noise: the image itself.
+    At strength 0, z is α₀ x without noise: the image itself.
     """
 
     def way(given: Given, clip: Clip) -> tuple[samplers.Run, Array]:
@@ -98,9 +101,9 @@ def noised(strength: float) -> Way:
 
 
 def inverted(plain: ModelSampling, strength: float = 1.0) -> Way:
-    """DDIM up to t = `strength` with each image's own condition, `rows["own"]`, and down with the new one.
+    """Run DDIM up to t = `strength` with each image's own condition, `rows["own"]`, and down with the new one.
 
-    Up goes `plain`, which is neither guided nor clipped. The sampler of the way down must draw nothing.
+    The way up uses `plain`, which is neither guided nor clipped. The sampler of the way down must be deterministic.
     """
 
     def way(given: Given, clip: Clip) -> tuple[samplers.Run, Array]:
@@ -116,9 +119,9 @@ def inverted(plain: ModelSampling, strength: float = 1.0) -> Way:
 
 
 def part_of_grid(given: Given, t: float) -> Float[Array, " points"]:
-    """As many steps as the config has, from γ(t) to γ(0); of a discrete model of T steps from its step nearest to t T.
+    """Return a grid from γ(t) to γ(0) with as many steps as the config.
 
-    There are then no more than it has up to there.
+    The grid of a discrete model starts at its step nearest to t T, and has no more steps than the model has from there.
     """
     config, steps = given.sampling.config, given.sampling.model.num_steps
     grid: samplers.grids.Grid = parts.make("grid", config.grid)
@@ -129,10 +132,10 @@ def part_of_grid(given: Given, t: float) -> Float[Array, " points"]:
 
 
 class Editor:
-    """Draws images from given ones, with one compilation.
+    """Draws images from given ones; compiles once.
 
-    Draw j of image k takes its randomness from fold_in(key, k · MOST_DRAWS + j): it is the same whatever the batch
-    size, the devices, and the images and draws beside it.
+    Draw j of image k takes its randomness from fold_in(key, k · MOST_DRAWS + j): it does not depend on the batch size,
+    the devices, or the other images and draws.
     """
 
     def __init__(
@@ -143,9 +146,9 @@ class Editor:
         way: Way,
         companions: Mapping[str, Companion] = NO_COMPANIONS,
     ):
-        """`config.batch_size` draws a call, rounded up to a multiple of the mesh's devices.
+        """Draw `config.batch_size` samples per call, rounded up to a multiple of the mesh's devices.
 
-        x̂ is clipped after all else. Raises `InputError` as `ModelSampling` does.
+        x̂ is clipped last. Raises `InputError` as `ModelSampling` does.
         """
         self.model, self.mesh, self.config = model, mesh, config
         self._of_model = of_model = ModelSampling(model, mesh, replace(config, clip="none"), companions)
@@ -171,9 +174,9 @@ class Editor:
         condition: Condition = None,
         progress: Progress = lambda done, total: None,
     ) -> Drawn:
-        """Integers (images, draws, *data): of each image of `rows` so many draws.
+        """Draw `draws` samples for each image of `rows`: shape (images, draws, *data).
 
-        `condition` has one for each image, or is None. Raises `NonFiniteLatents`, and ValueError for more draws than
+        `condition` has one entry per image, or is None. Raises `NonFiniteLatents`, and ValueError for more draws than
         `MOST_DRAWS` and for a condition that is not the model's.
         """
         images = len(jax.tree.leaves(rows)[0])
@@ -183,9 +186,9 @@ class Editor:
         total, drawn = images * draws, []
         batch = parallel.round_up(min(self.config.batch_size, total), self.mesh)
         for done in range(0, total, batch):
-            # Filled up with the last.
+            # The batch is filled up with the last draw.
             image, draw = np.divmod(np.minimum(np.arange(done, done + batch), total - 1), draws)
-            # What comes to the numbers when the loop adds the rows' own.
+            # The sampling loop adds each row's own number to this.
             first = jnp.asarray(image * MOST_DRAWS + draw - np.arange(batch), jnp.int32)
             of_batch = jax.tree.map(lambda each, image=image: np.asarray(each)[image], (rows, condition))
             with memory.guarded("drawing", "lower --batch_size"):
@@ -199,7 +202,7 @@ class Editor:
 def measured(
     key: PRNGKeyArray, operator: Operator, x: Float[Array, "images *data"], std: float
 ) -> Float[np.ndarray, "images *measured"]:
-    """y = A x + std · noise: the noise of image k is from fold_in(key, k)."""
+    """Return y = A x + std · noise; the noise of image k comes from fold_in(key, k)."""
 
     @jax.jit
     def of(key: PRNGKeyArray, x: Array) -> Array:

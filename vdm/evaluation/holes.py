@@ -1,11 +1,12 @@
-"""The hole problem measured: the aggregate posterior q(z) against the prior p(z) = N(0, I).
+"""Measures the hole problem: the aggregate posterior q(z) compared with the prior p(z) = N(0, I).
 
-q(z) = (1/N) Σ_i q(z|x_i), Eq. 2.35 of De Sousa Ribeiro & Glocker (2024), is a mixture of N normals: those of a VAE, of
-the top layer of a hierarchy, or a diffusion model's q(z_1|x_i), of which it is the prior all but by construction. Where
-p(z) is high and q(z) low there are holes: a decoder is sampled where it was never trained (Rezende & Viola 2018).
+q(z) = (1/N) Σ_i q(z|x_i), Eq. 2.35 of De Sousa Ribeiro & Glocker (2024), is a mixture of N normals: the posteriors of a
+VAE, of the top layer of a hierarchy, or a diffusion model's q(z_1|x_i), for which it is close to the prior by
+construction. Holes are where p(z) is high and q(z) low: there a decoder is sampled where it was never trained (Rezende
+& Viola 2018).
 
-All is of the N points given. A point's own component is part of q(z), so the information I_q(x; z) is log N at most,
-however far apart the components are, and of fewer points KL(q(z) ‖ p(z)) is larger on average.
+Everything refers to the N given points. A point's own component is part of q(z), so the information I_q(x; z) is at
+most log N, however far apart the components are; and with fewer points, KL(q(z) ‖ p(z)) is larger on average.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,13 @@ from vdm.predecessors.latent import LatentModel
 from vdm.predecessors.normal import LOG_2_PI, Normal
 
 FACTORS = (0.01, 0.1)
-"""A hole is where q(z) is below so much of p(z)."""
+"""A hole is where q(z) is below this fraction of p(z)."""
 DRAWS = 10_000
 LEAST_DRAWS = 80
 MMD_PARTS = 8
-"""The draws are cut into so many parts, whose MMD² differ by chance alone: that gives its error."""
+"""Number of parts that the draws are split into; the scatter of MMD² between them gives its standard error."""
 BLOCK = 2**21
-"""Densities of single components in memory at a time, float64."""
+"""Maximum number of float64 densities of single components in memory at once."""
 
 Points = Float[np.ndarray, "num dims"]
 
@@ -42,28 +43,28 @@ class Below(NamedTuple):
     """How much of the prior lies in holes."""
 
     factor: float
-    """They are where q(z) < factor · p(z)."""
+    """A hole is where q(z) < factor · p(z)."""
     share: float
-    """Of the prior's mass."""
+    """Share of the prior's mass."""
     low: float
     high: float
-    """The 95 % interval of the share (Wilson 1927)."""
+    """The 95% interval of the share (Wilson 1927)."""
 
 
 @dataclass(frozen=True)
 class Holes:
-    """q(z) against p(z); divergences in nats, with standard errors over the draws of z."""
+    """q(z) compared with p(z); divergences in nats, with standard errors over the draws of z."""
 
     rate: float
     """Mean of KL(q(z|x_i) ‖ p(z)), in closed form: `information` + `forward` (Hoffman & Johnson 2016)."""
     information: Share
-    """I_q(x; z), what z says of which point it is of."""
+    """I_q(x; z), the information that z has about which point it came from."""
     forward: Share
-    """KL(q(z) ‖ p(z)): what the bound would gain by a prior that is q(z)."""
+    """KL(q(z) ‖ p(z)): what the bound would gain if the prior were q(z)."""
     reverse: Share
     """KL(p(z) ‖ q(z)), which holes make large."""
     mmd: Share
-    """MMD² of draws of both, by `vdm.evaluation.metrics.mmd`; unbiased, so that it may be negative."""
+    """MMD² between draws of both, by `vdm.evaluation.metrics.mmd`; unbiased, so it may be negative."""
     below: tuple[Below, ...]
     num_points: int
     num_dims: int
@@ -77,14 +78,14 @@ class Holes:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the fields, for JSON."""
         return asdict(self) | {"below": [each._asdict() for each in self.below]}
 
 
 def holes(posterior: Normal, key: PRNGKeyArray, num_draws: int = DRAWS, factors: Sequence[float] = FACTORS) -> Holes:
-    """Measures q(z), the mean of the N normals of `posterior`, against N(0, I) by `num_draws` draws of each.
+    """Compare q(z), the average of the N normals of `posterior`, with N(0, I), using `num_draws` draws of each.
 
-    Cost: 2 · N · draws · dims products. Raises ValueError for fewer than `LEAST_DRAWS` draws.
+    Costs 2 · N · draws · dims products. Raises ValueError for fewer than `LEAST_DRAWS` draws.
 
     >>> normals = Normal(jnp.zeros((5, 2)), jnp.zeros((5, 2)))  # five times the prior itself
     >>> found = holes(normals, jax.random.key(0), num_draws=100)
@@ -114,7 +115,7 @@ def holes(posterior: Normal, key: PRNGKeyArray, num_draws: int = DRAWS, factors:
 
 
 def draws(posterior: Normal, key: PRNGKeyArray, num: int) -> Float[Array, "num *dims"]:
-    """Draws of q(z): each of a normal chosen at random."""
+    """Draw from q(z), each time from a normal chosen at random."""
     key_of, key_eps = jax.random.split(key)
     of = jax.random.randint(key_of, (num,), 0, len(posterior.mean))
     chosen = Normal(jnp.asarray(posterior.mean)[of], jnp.asarray(posterior.log_std)[of])
@@ -122,7 +123,7 @@ def draws(posterior: Normal, key: PRNGKeyArray, num: int) -> Float[Array, "num *
 
 
 def log_aggregate(posterior: Normal, z: Points) -> Float[np.ndarray, " num"]:
-    """log q(z) in nats at each z, float64: a log-sum-exp over all normals, a block of z at a time."""
+    """Return log q(z) in nats for each z, in float64: a log-sum-exp over all normals, in blocks of z."""
     mean, log_std = _flat(posterior.mean), _flat(posterior.log_std)
     precision = np.exp(-2 * log_std)
     constant = np.sum(0.5 * np.square(mean) * precision + log_std, axis=1) + 0.5 * mean.shape[1] * LOG_2_PI
@@ -135,14 +136,14 @@ def log_aggregate(posterior: Normal, z: Points) -> Float[np.ndarray, " num"]:
 
 
 def log_ratio(posterior: Normal, z: Points) -> Float[np.ndarray, " num"]:
-    """log q(z)/p(z) in nats at each z."""
+    """Return log q(z)/p(z) in nats for each z."""
     return log_aggregate(posterior, z) + 0.5 * np.sum(np.square(z) + LOG_2_PI, axis=1)
 
 
 def on_grid(posterior: Normal, extent: float, cells: int) -> tuple[Points, Float[np.ndarray, " num"]]:
-    """(z, log q(z)/p(z)) at the middles of cells × cells of [−extent, extent]², the second latent the faster.
+    """Return z and log q(z)/p(z) at the centers of cells × cells on [−extent, extent]², the second latent fastest.
 
-    Raises ValueError but for two latents.
+    Raises ValueError unless there are two latents.
     """
     if _flat(posterior.mean).shape[1] != 2:
         raise ValueError(f"posterior has {_flat(posterior.mean).shape[1]} latents: must be 2")
@@ -154,7 +155,10 @@ def on_grid(posterior: Normal, extent: float, cells: int) -> tuple[Points, Float
 def posteriors(
     model: LatentModel, variables: Variables, images: Num[np.ndarray, "num *data"], key: PRNGKeyArray, batch: int = 512
 ) -> Normal:
-    """q(z_T|x_i) of each image. From the bottom up it is q(z_T|z_{T−1}) at one draw of an image, with its own noise."""
+    """Return q(z_T|x_i) for each image.
+
+    For a bottom-up hierarchy, it is q(z_T|z_{T−1}) at one draw, with the image's own noise.
+    """
 
     @jax.jit
     def of_batch(variables: Variables, images: Array, first: Array) -> Normal:
@@ -163,15 +167,18 @@ def posteriors(
     found = []
     for first in range(0, len(images), batch):
         some = images[first : first + batch]
-        # All of one size, so that one program does.
+        # All batches have the same size, so that one program suffices.
         padded = np.concatenate([some, np.repeat(some[:1], min(batch, len(images)) - len(some), axis=0)])
         found.append(of_batch(variables, padded, jnp.int32(first)))
     return Normal(*(jnp.concatenate(each)[: len(images)] for each in zip(*found, strict=True)))
 
 
 def diffused(x: Float[Array, "num *dims"], gamma: Float[Array, ""] | float) -> Normal:
-    """q(z_t|x_i) = N(α_t x_i, σ_t²) of encoded data: at γ(1), what a diffusion model's prior stands for."""
-    log_std = -0.5 * jax.nn.softplus(-jnp.float32(gamma))  # log σ, also where σ is all but 1
+    """Return q(z_t|x_i) = N(α_t x_i, σ_t²) for encoded data.
+
+    At γ(1), their mixture is what a diffusion model's prior stands for.
+    """
+    log_std = -0.5 * jax.nn.softplus(-jnp.float32(gamma))  # log σ, accurate also for σ close to 1
     return Normal(gaussian.alpha(jnp.float32(gamma)) * x, jnp.broadcast_to(log_std, x.shape))
 
 

@@ -1,4 +1,4 @@
-"""Images from a model: sampling as one compiled program over the mesh, in batches."""
+"""Sampling images from a model, as one compiled program over the mesh, in batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,14 +27,14 @@ from vdm.samplers import Sampler
 from vdm.settings import check
 
 SHOWN, SHOWN_VECTORS = 64, 1024
-"""Images, or else vectors, in a picture; of the first so many frames are kept."""
+"""Number of images, or of vectors, in a picture; intermediate frames are kept for these first samples."""
 
 Drawn: TypeAlias = UInt8[np.ndarray, "num *data"] | Float32[np.ndarray, "num *data"]
-"""Samples on the host: of integers, or of real numbers."""
+"""Samples on the host: integers or real numbers."""
 
 
 def num_shown(shape: Sequence[int]) -> int:
-    """How many samples of this shape a picture has.
+    """Return how many samples of this shape a picture shows.
 
     >>> num_shown((8, 8, 1)), num_shown((2,))
     (64, 1024)
@@ -43,13 +43,14 @@ def num_shown(shape: Sequence[int]) -> int:
 
 
 class NonFiniteLatents(InputError):
-    """A sampler left the finite numbers: its name, and the step at which it did."""
+    """A sampler produced values that are not finite; the message names the sampler and the step."""
 
 
 def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = None) -> Float[Array, " points"]:
-    """The γ grid that a config describes, for a model's γ(t).
+    """Return the γ grid that a config describes, for a model with schedule γ(t).
 
-    A discrete model of `model_steps` steps takes some of its own on the grids in time: ValueError if it has too few.
+    A grid of the model's own steps takes some of the `model_steps` of a discrete model: ValueError if there are too
+    few.
     """
     grid: samplers.grids.Grid = parts.make("grid", config.grid)
     gammas = grid.gammas(gamma, config.steps, model_steps)
@@ -57,9 +58,9 @@ def make_grid(gamma: GammaFn, config: SamplingConfig, model_steps: int | None = 
 
 
 def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingConfig:
-    """The settings with as many steps as asked for, but no more than a discrete model has on the grids in time.
+    """Return the settings with `steps` limited to what a discrete model has, if the grid uses the model's own steps.
 
-    Raises `InputError` for settings that no images could be drawn with.
+    Raises `InputError` for settings that cannot be used for sampling.
     """
     check(config, "config.sampling")
     grid: samplers.grids.Grid = parts.make("grid", config.grid)
@@ -69,16 +70,19 @@ def with_steps_of(config: SamplingConfig, model_steps: int | None) -> SamplingCo
 
 
 def check_steps(config: SamplingConfig, model_steps: int | None) -> None:
-    """Raises `InputError` for more steps than a discrete model has on the grids in time."""
+    """Raise `InputError` for more steps than a discrete model has, if the grid uses the model's own steps."""
     if with_steps_of(config, model_steps) != config:
         raise InputError(
             f"config.sampling.steps={config.steps}: the model has {model_steps} steps; must be from 1 to {model_steps} "
-            f"on the grid {config.grid}, which is of its own steps, or config.sampling.grid another, such as uniform"
+            f"on the grid {config.grid}, of the model's own steps; or set another config.sampling.grid, such as uniform"
         )
 
 
 def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_steps: int, first: int = 0) -> None:
-    """Raises `NonFiniteLatents` if by `bad_step` (see `samplers.Run`) an image, `first` the first of them, went bad."""
+    """Raise `NonFiniteLatents` if an image became non-finite at some step, as given by `bad_step` (see `samplers.Run`).
+
+    `first` is the number of the first image, for the message.
+    """
     bad = np.flatnonzero(bad_step >= 0)
     if bad.size:
         k = bad[np.argmin(bad_step[bad])]
@@ -90,28 +94,32 @@ def check_finite(bad_step: Integer[np.ndarray, " batch"], sampler: str, num_step
 
 NO_COMPANIONS: Mapping[str, Companion] = MappingProxyType({})
 TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
-"""Whether one call of twice the batch is faster than two, by platform: measured on CPUs alone (guidance how-to)."""
+"""Whether one call with a doubled batch is faster than two calls, by platform.
+
+Measured on CPUs only (see the guidance how-to).
+"""
 
 
 def together(guidance_batch: str) -> bool:
-    """What `config.sampling.guidance_batch` means on this machine."""
+    """Return whether `config.sampling.guidance_batch` means one call with a doubled batch on this machine."""
     auto = TOGETHER.get(jax.default_backend(), True)
     return {"auto": auto, "together": True, "apart": False}[guidance_batch]
 
 
 class Leading(NamedTuple):
-    """What a program guides with, a pytree: numbers and other conditions of a `Guide`, variables of its companions."""
+    """Inputs of a guided program, as a pytree: a `Guide`'s numbers and conditions, and its companions' variables."""
 
     numbers: Numbers
     companions: dict[str, Variables]
     others: dict[str, np.ndarray]
-    """Of `Guide.others`, by their entry of a condition."""
+    """`Guide.others`, labels or encoded captions, by their entry of the condition."""
 
 
 class ModelSampling:
-    """What a config makes of a model's variables: its denoiser on the mesh, guided and clipped, its γ grid, its images.
+    """A model's sampling as a config describes it: guided and clipped denoiser, γ grid, sampler and decoding.
 
-    Methods take the `leading` of their images; without, it is the config's own.
+    The batch is sharded over the mesh. Methods take the `leading` of the images to be drawn; by default it is the
+    config's.
     """
 
     def __init__(
@@ -121,11 +129,11 @@ class ModelSampling:
         config: SamplingConfig,
         companions: Mapping[str, Companion] = NO_COMPANIONS,
     ):
-        """Without a mesh, on the one device that runs it. The networks compute in `config.precision`.
+        """Without a mesh, run on the current device. The networks compute in `config.precision`.
 
-        `companions` are what `config.guidance` needs beside the model, by name. Raises `InputError` for more steps than
-        the model has, for a precision that its network cannot compute in, and for a guidance that the model, its
-        companions or the sampler do not allow.
+        `companions` are what `config.guidance` needs in addition to the model, by name. Raises `InputError` for more
+        steps than the model has, for a precision that its network cannot compute in, and for guidance that the model,
+        its companions or the sampler do not allow.
         """
         check_steps(config, model.num_steps)
         self.model, self.config = at_precision(model, config.precision, "sampling"), config
@@ -143,9 +151,9 @@ class ModelSampling:
         self.leading = self.led_by(config.guidance)
 
     def led_by(self, text: str) -> Leading:
-        """What guides by a text that differs from `config.guidance` in numbers alone.
+        """Return the inputs for guidance that differs from `config.guidance` only in its numbers.
 
-        Raises `InputError` for another, and for numbers that the model does not allow.
+        Raises `InputError` for any other guidance, and for numbers that the model does not allow.
         """
         try:
             guide: Guide = parts.make("guidance", text)
@@ -168,16 +176,19 @@ class ModelSampling:
             raise InputError(f"config.sampling.guidance={text!r}: {error}") from error
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
-        """As of the model; and what its companion leads to. Raises ValueError as that does, and without it."""
+        """Return the model's condition for `num` images, plus the entry that a guidance's companion steers toward.
+
+        Raises ValueError as `Model.condition_for` does, and if the companion's entry is missing.
+        """
         own, leads = self.model.condition_for(num, condition), self.guide.leads
         if not leads:
             return own
         if leads not in (condition or {}):
-            raise ValueError(f"condition: must have {leads!r}, what the {self.guide.companion[0]} is to lead to")
+            raise ValueError(f"condition: must have {leads!r}, which the {self.guide.companion[0]} steers toward")
         return {**(own or {}), leads: condition[leads]}
 
     def denoiser(self, variables: Variables, condition: Condition = None, leading: Leading | None = None) -> Denoise:
-        """The batch and its condition are spread over the mesh. Clipped after it is guided."""
+        """Return the denoiser, guided and then clipped; the batch and its condition are sharded over the mesh."""
         leading = self.leading if leading is None else leading
         guided = self.guide.denoiser(leading.numbers, self._scene(variables, condition, leading))
         clipped: Callable[[Denoise], Denoise] = parts.make("clipping", self.config.clip)
@@ -212,16 +223,16 @@ class ModelSampling:
         try:
             guides_checks.check(guide, self.model, {**self._given, **self.companions})
             if guide.moves_steps:
-                # What has no moments is refused; what draws nothing would not be guided.
+                # `shifted` refuses a sampler without moments. A deterministic sampler would go unguided.
                 samplers.shifted(self.sampler, lambda z, gamma: jnp.zeros(z.shape[0]), 1.0)
                 if samplers.is_deterministic(self.sampler, jnp.linspace(2.0, -2.0, 3)):
-                    raise ValueError("the sampler draws nothing, so no step of it can be shifted")
+                    raise ValueError("the sampler draws no noise, so its steps cannot be shifted")
         except ValueError as error:
             sampler = f" with sampler={self.config.sampler!r}" if guide.moves_steps else ""
             raise InputError(f"config.sampling.guidance={text!r}{sampler}: {error}") from error
 
     def gammas(self, variables: Variables) -> Float[Array, " points"]:
-        """The noise levels that the sampler goes through, from noise to data."""
+        """Return the noise levels of the sampler's grid, from noise to data."""
         return make_grid(lambda t: self.model.gamma(variables, t), self.config, self.model.num_steps)
 
     def images(
@@ -234,7 +245,10 @@ class ModelSampling:
         condition: Condition = None,
         leading: Leading | None = None,
     ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
-        """(images `first` … `first` + `num` − 1, their x̂ kept at the steps `frames`, bad steps: see `samplers.Run`)."""
+        """Return images `first` … `first` + `num` − 1, their x̂ at the steps `frames`, and the bad steps.
+
+        For the latter two, see `samplers.Run`.
+        """
         _, z_1 = samplers.initial_latents(key, (num, *self.model.shape), first)
         return self.images_from(variables, key, z_1, first, frames, condition, leading)
 
@@ -248,7 +262,7 @@ class ModelSampling:
         condition: Condition = None,
         leading: Leading | None = None,
     ) -> tuple[likelihoods.Data, Array, Integer[Array, " num"]]:
-        """As `images`, from given latents z₁ of images `first`, …."""
+        """Do the same as `images`, starting from given latents z₁ of the images `first`, …."""
         leading = self.leading if leading is None else leading
         denoise, gammas = self.denoiser(variables, condition, leading), self.gammas(variables)
         sampler = self.guided_sampler(variables, condition, leading)
@@ -258,25 +272,25 @@ class ModelSampling:
     def guided_sampler(
         self, variables: Variables, condition: Condition = None, leading: Leading | None = None
     ) -> Sampler:
-        """The sampler, which is guided where it is the steps that are."""
+        """Return the sampler, with its steps guided if the guidance acts on steps."""
         leading = self.leading if leading is None else leading
         return self.guide.sampler(leading.numbers, self._scene(variables, condition, leading), self.sampler)
 
     def decoded(
         self, key: PRNGKeyArray, z_0: Float[Array, "num *data"], gammas: Float[Array, " points"], first: int | Array = 0
     ) -> likelihoods.Data:
-        """The images of z₀ at the end of a grid."""
-        # The next fold after that of the last step.
+        """Decode the latents z₀ at the end of a grid into images."""
+        # The fold after that of the last step.
         keys = folded(image_keys(key, len(z_0), first), len(gammas))
         decode: Decoding = parts.make("decoding", self.config.decode)
         return decode(keys, z_0, gammas[-1], self.model.levels)
 
 
 class ImageSampler:
-    """Draws images from the variables of one model, with one compilation.
+    """Draws images with the variables of one model; compiles once.
 
-    Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices. There is
-    nothing to donate: z₁ is made inside the program, whose loop reuses its memory.
+    Image k takes its randomness from fold_in(key, k), so it does not depend on the batch size or the devices. There is
+    no buffer to donate: z₁ is created inside the program, whose loop reuses its memory.
     """
 
     def __init__(
@@ -287,11 +301,11 @@ class ImageSampler:
         frames: Sequence[int] = (),
         companions: Mapping[str, Companion] = NO_COMPANIONS,
     ):
-        """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
+        """Draw `config.batch_size` images per call, rounded up to a multiple of the mesh's devices.
 
-        `frames` are the steps (0 the noisiest) whose guesses x̂ are kept, of the first `num_shown` images. `companions`
-        are what `config.guidance` needs beside the model: {"weak": Companion(model, variables)} or {"classifier":
-        Companion(classifier, variables)}. Raises `InputError` as `ModelSampling` does.
+        `frames` lists the steps (0 is the noisiest) at which x̂ is kept, for the first `num_shown` images. `companions`
+        are what `config.guidance` needs in addition to the model: {"weak": Companion(model, variables)} or
+        {"classifier": Companion(classifier, variables)}. Raises `InputError` as `ModelSampling` does.
         """
         self.batch_size = parallel.round_up(min(config.batch_size, config.num), mesh)
         self.model, self.config = model, config
@@ -317,11 +331,12 @@ class ImageSampler:
         condition: Condition = None,
         guidance: str | None = None,
     ) -> tuple[Drawn, Float[np.ndarray, "kept shown *data"]]:
-        """(images `first` … `first` + `num` − 1, integer values 0 … levels−1 or real ones; kept x̂ in about [−1, 1]).
+        """Draw images `first` … `first` + `num` − 1 and return them with the x̂ that were kept.
 
-        `condition` is that of these images, with `num` of everything. `guidance` takes the place of the config's, of
-        which it differs in numbers alone: the program is the same. Raises `NonFiniteLatents`, `InputError` for another
-        guidance, and ValueError for a condition that is not the model's.
+        Images have integer values 0 … levels−1, or real values; x̂ is in about [−1, 1]. `condition` is that of these
+        images, with `num` entries of everything. `guidance` replaces the config's and may differ from it only in its
+        numbers, so nothing is recompiled. Raises `NonFiniteLatents`, `InputError` for any other guidance, and
+        ValueError for a condition that is not the model's.
         """
         images, frames, config, shown = [], [], self.config, num_shown(self.model.shape)
         leading = self._of_model.leading if guidance is None else self._of_model.led_by(guidance)
@@ -341,7 +356,7 @@ class ImageSampler:
 
 
 def padded(tree: Any, start: int, size: int) -> Any:
-    """Rows `start` … `start` + `size` − 1 of every array, filled up with its last one where there are no more."""
+    """Return rows `start` … `start` + `size` − 1 of every array, repeating the last row past the end."""
 
     def rows(array: ArrayLike) -> np.ndarray:
         array = np.asarray(array)
@@ -351,5 +366,5 @@ def padded(tree: Any, start: int, size: int) -> Any:
 
 
 def frame_steps(num_frames: int, num_steps: int) -> list[int]:
-    """At most `num_frames` steps spread evenly from the first to the last, increasing."""
+    """Return at most `num_frames` increasing steps, evenly spaced from the first to the last."""
     return sorted({round(step) for step in np.linspace(0, num_steps - 1, num_frames)})

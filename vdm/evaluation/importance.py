@@ -1,4 +1,4 @@
-"""Importance-weighted bounds on a set of images: what K draws of the latents say beside one (Burda et al. 2016)."""
+"""Importance-weighted bounds on a set of images: K draws of the latents compared with one (Burda et al. 2016)."""
 
 import functools
 from dataclasses import asdict, dataclass, field
@@ -24,21 +24,21 @@ from vdm.predecessors.latent import LatentModel
 
 @dataclass(frozen=True)
 class ImportanceEvaluation:
-    """Bounds of the same draws on a set of images, in bits/dim: with k of them weighted at a time."""
+    """Bounds on a set of images in bits/dim from the same draws, weighting k of them at a time."""
 
     sizes: tuple[int, ...]
-    """k: 1, the plain bound, its doubles, and last all K draws of an image."""
+    """The values of k: 1 (the plain bound), its doubles, and last all K draws of an image."""
     bounds: tuple[Share, ...]
-    """Of each k: the mean over images, and over the groups of k among the draws."""
+    """The bound for each k, averaged over images and over the groups of k draws."""
     gains: tuple[Share, ...]
-    """By how much each is below the plain bound, image by image: paired."""
+    """How far each bound is below the plain one, paired by image."""
     effective: Share
-    """(Σ w)²/Σ w² of the K draws of an image: so many of equal weight would do as well."""
+    """Effective number of draws (Σ w)²/Σ w², of the K draws of an image."""
     by_image: Float[np.ndarray, " images"] = field(compare=False, repr=False)
-    """The bound with all draws of each image."""
+    """The bound of each image with all K draws."""
     num_images: int
     num_steps: int | None = None
-    """T of a diffusion model; None of another."""
+    """T of a diffusion model. None for other models."""
     stderr_over: str = "images"
     num_available: int | None = None
     precision: str = precisions.FLOAT32
@@ -50,7 +50,7 @@ class ImportanceEvaluation:
 
     @property
     def stderr(self) -> float | None:
-        """Standard error of it for images like these, noise included; None of one."""
+        """Standard error of `total` for images like these, noise included. None for a single image or group."""
         return self.bounds[-1].stderr
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class ImportanceEvaluation:
         return f"{total_with_error(self.total, self.stderr)} by {draws}, {self.gains[-1]} below the plain bound, paired"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in its file."""
+        """Return the fields as in the results file."""
         of_sizes = zip(self.sizes, self.bounds, self.gains, strict=True)
         return {
             "bits_per_dim": {"total": self.total, "stderr": self.stderr},
@@ -74,7 +74,7 @@ class ImportanceEvaluation:
 def log_weight(
     model: Any, variables: Variables, batch: Batch, keys: Keys, num_steps: int | None
 ) -> Float[Array, " batch"]:
-    """log p(x, z)/q(z|x) in nats at one draw of the latents of each image, from its own key."""
+    """Return log p(x, z)/q(z|x) in nats for one draw of each image's latents, from the image's own key."""
     raise TypeError(f"model is of type {type(model).__name__}: must have latents")
 
 
@@ -94,19 +94,19 @@ def _of_diffusion(
 
 
 class ImportanceEvaluator:
-    """Importance-weighted bounds of the variables of one model; compiled once for each number of draws.
+    """Evaluates importance-weighted bounds with the variables of one model; compiles once per number of draws.
 
-    Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices.
+    Image k draws its noise from fold_in(key, k), so the result does not depend on the batch size or the devices.
     """
 
     def __init__(self, model: LatentModel | Model, mesh: Mesh, batch_size: int, num_steps: int | None = None):
-        """`num_steps` is T, of a diffusion model, whatever it was trained with.
+        """Set T = `num_steps` for a diffusion model, whatever T it was trained with.
 
-        `batch_size` images a call, rounded up to a multiple of the mesh's devices; memory is that of one draw of each.
-        Raises ValueError for a diffusion model in continuous time.
+        A call takes `batch_size` images, rounded up to a multiple of the mesh's devices; it needs the memory of one
+        draw of each. Raises ValueError for a diffusion model without `num_steps`, that is, in continuous time.
         """
         if isinstance(model, Model) and num_steps is None:
-            raise ValueError("num_steps=None: in continuous time a draw has no end; must be a number of steps, T")
+            raise ValueError("num_steps=None: in continuous time a draw never ends; must be a number of steps, T")
         self.model, self.mesh, self.num_steps = model, mesh, num_steps
         self.batch_size = parallel.round_up(batch_size, mesh)
 
@@ -130,7 +130,7 @@ class ImportanceEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> ImportanceEvaluation:
-        """Over every image of `source`, or `max_images` from all over it, with K = `num_draws` draws of each."""
+        """Evaluate all images of `source`, or `max_images` spread over it, with K = `num_draws` draws of each."""
         sizes = doubles(num_draws)
         estimates, groups = over_images(
             lambda batch: self._of_batch(variables, key, batch, sizes),
@@ -152,15 +152,15 @@ class ImportanceEvaluator:
 
 
 class Estimates(NamedTuple):
-    """Of each image, from its draws."""
+    """Estimates for each image, from its draws."""
 
     nats: Float[Array, "batch sizes"]
-    """The bound of each size, a mean over the groups of so many draws."""
+    """The bound for each size, averaged over the groups of that many draws."""
     effective: Float[Array, " batch"]
 
 
 def doubles(most: int) -> tuple[int, ...]:
-    """1, 2, 4, … below a number, and the number.
+    """Return 1, 2, 4, … below `most`, and then `most` itself.
 
     >>> doubles(10)
     (1, 2, 4, 8, 10)
@@ -169,7 +169,7 @@ def doubles(most: int) -> tuple[int, ...]:
 
 
 def image_estimates(log_weights: Float[Array, "draws batch"], sizes: tuple[int, ...]) -> Estimates:
-    """Of log weights of K draws, with each of these numbers of them at a time.
+    """Estimate the bounds from the log weights of K draws, for each of these numbers of draws at a time.
 
     >>> found = image_estimates(jnp.log(jnp.array([[1.0], [3.0]])), (1, 2))
     >>> [round(float(nats), 3) for nats in found.nats[0]]  # −½ log 3, −log 2
@@ -190,7 +190,7 @@ def image_estimates(log_weights: Float[Array, "draws batch"], sizes: tuple[int, 
 def to_evaluation(
     estimates: Estimates, sizes: tuple[int, ...], num_dims: int, groups: Groups | None = None, **rest: Any
 ) -> ImportanceEvaluation:
-    """Means and standard errors of the estimates of all images."""
+    """Compute means and standard errors over all images, in bits/dim."""
     nats, effective = (np.asarray(each, np.float64) for each in estimates)
     bits = np.asarray(bounds.bits_per_dim(nats.T, num_dims))
 

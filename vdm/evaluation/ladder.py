@@ -1,4 +1,4 @@
-"""What a ladder network comes to on a set of images: the cost of each layer, and its accuracy where labels count."""
+"""Evaluation of a ladder network on a set of images: the cost of each layer and, with labels, the accuracy."""
 
 import functools
 from dataclasses import asdict, dataclass
@@ -23,31 +23,31 @@ from vdm.model import Variables
 from vdm.predecessors.ladder import LadderNetwork, Statistics
 
 CALIBRATION = 2048
-"""Training images, at most, whose statistics batch normalisation divides out in evaluation."""
+"""Maximum number of training images for the statistics that batch normalization uses in evaluation."""
 
 
 @dataclass(frozen=True)
 class LadderEvaluation:
-    """Of a ladder network on a set of images, with noise, normalised by the statistics of training images."""
+    """Evaluation of a ladder network on a set of images with noise, normalized by statistics of training images."""
 
     costs: tuple[Share, ...]
     """‖ẑ_t − d_t‖²/dims of each layer, from the image up, without the weights."""
     weights: tuple[float, ...]
-    """λ_t, and last that of the cross-entropy where labels count."""
+    """λ_t of each layer and, with labels, the weight of the cross-entropy last."""
     cross_entropy: Share | None
-    """−log p(label|noisy image) in nats, of all the images; None where labels do not count."""
+    """−log p(label|noisy image) in nats over all the images. None for a network without labels."""
     accuracy: Share | None
-    """By the clean path."""
+    """Accuracy of the clean path. None for a network without labels."""
     num_images: int
     num_draws: int
-    """Of the noise, an image."""
+    """Noise draws per image."""
     stderr_over: str = "images"
     num_available: int | None = None
     precision: str = precisions.FLOAT32
 
     @property
     def total(self) -> float:
-        """What a checkpoint is the better for the less it is: the weighted sum, as in training."""
+        """The weighted sum, as in training, by which checkpoints are compared: lower is better."""
         terms = [*self.costs, *([] if self.cross_entropy is None else [self.cross_entropy])]
         return sum(weight * term.value for weight, term in zip(self.weights, terms, strict=True))
 
@@ -56,7 +56,7 @@ class LadderEvaluation:
         return costs if self.accuracy is None else f"{costs}; accuracy {self.accuracy}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation.json`."""
+        """Return the fields as they are written to `evaluation.json`."""
         return {
             "total": self.total,
             "costs": [asdict(cost) for cost in self.costs],
@@ -72,23 +72,26 @@ class LadderEvaluation:
 
 
 class Sums(NamedTuple):
-    """Of each image, over its draws."""
+    """Sums over the draws of each image."""
 
     costs: Float[Array, "batch layers"]
     cross_entropy: Float[Array, " batch"]
     right: Float[Array, " batch"]
-    """Whether the clean path has its class; not a sum."""
+    """Whether the clean path predicts the image's class; not a sum."""
 
 
 class LadderEvaluator:
-    """Evaluates the variables of one ladder network; compiled once.
+    """Evaluates a ladder network with given variables; compiles once.
 
-    Image k draws its noise from fold_in(key, k), and statistics are those of training images, so the result does not
-    depend on batch size or devices.
+    Image k draws its noise from fold_in(key, k), and the statistics are those of training images, so the result does
+    not depend on the batch size or the devices.
     """
 
     def __init__(self, model: LadderNetwork, mesh: Mesh, batch_size: int, training: Source):
-        """`training` has the images that calibrate; `batch_size` images a call, made a multiple of the devices."""
+        """Calibrate on images of `training`, and evaluate `batch_size` images per call.
+
+        The batch size is rounded up to a multiple of the mesh's devices.
+        """
         self.model, self.mesh, self.training = model, mesh, training
         self.batch_size = parallel.round_up(batch_size, mesh)
 
@@ -98,7 +101,7 @@ class LadderEvaluator:
         self._of_batch, self._calibrate = jax.jit(of_batch), jax.jit(self._statistics)
 
     def calibrate(self, variables: Variables, key: PRNGKeyArray) -> Statistics:
-        """Statistics of `CALIBRATION` training images, or all, from all over them."""
+        """Return the statistics of `CALIBRATION` training images spread over the split, or of all if they are fewer."""
         images = examples(self.training, selected(len(self.training), CALIBRATION))["image"]
         with precisions.products(precisions.FLOAT32), memory.guarded("evaluation", memory.EVALUATION):
             found: Statistics = parallel.to_host(self._calibrate(variables, key, images))
@@ -118,7 +121,7 @@ class LadderEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> LadderEvaluation:
-        """Over every image of `source`, or `max_images` from all over it, with noise drawn `num_draws` times each."""
+        """Evaluate all images of `source`, or `max_images` spread over it, with `num_draws` noise draws each."""
         statistics = self.calibrate(variables, key)
         sums, groups = over_images(
             lambda batch: self._of_batch(variables, statistics, key, batch, num_draws),
@@ -145,7 +148,7 @@ def image_sums(
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
 ) -> Sums:
-    """Of each image of a batch with "image", "index" and, where labels count, "label"."""
+    """Return the sums for each image of a batch with "image", "index" and, for a network with labels, "label"."""
     keys = keys_at(key, batch["index"])
     image, classifies = batch["image"], bool(model.labelled)
 
@@ -168,7 +171,7 @@ def image_sums(
 def to_evaluation(
     model: LadderNetwork, sums: Sums, num_draws: int, groups: Groups | None = None, **rest: Any
 ) -> LadderEvaluation:
-    """Means and standard errors of the sums of all images."""
+    """Compute means and standard errors over all images."""
     costs, entropy, right = (np.asarray(each, np.float64) for each in sums)
 
     mean = functools.partial(Share.mean, groups=groups)

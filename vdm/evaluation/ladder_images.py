@@ -1,4 +1,4 @@
-"""What a ladder network makes of images and noise: it denoises, and draws none of its own."""
+"""Images from a ladder network: it denoises given images and cannot generate new ones."""
 
 from typing import Any
 
@@ -21,15 +21,15 @@ from vdm.predecessors.ladder import LadderNetwork, Statistics
 
 
 class LadderDenoiser:
-    """Images denoised by the variables of one ladder network, with one compilation.
+    """Denoises images with the variables of one ladder network; compiles once.
 
-    Image k draws its noise from fold_in(key, k). Statistics are those of training images.
+    Image k draws its noise from fold_in(key, k). The statistics are those of training images.
     """
 
     draws = False
 
     def __init__(self, model: LadderNetwork, mesh: Mesh, config: LatentSamplingConfig, training: Source):
-        """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
+        """Denoise `config.batch_size` images per call, rounded up to a multiple of the mesh's devices.
 
         Raises `InputError` for a precision that the network cannot compute in.
         """
@@ -39,15 +39,15 @@ class LadderDenoiser:
         self._denoise = jax.jit(self._denoised)
 
     def __call__(self, *_: Any, **__: Any) -> Drawn:
-        """Raises `InputError`: it is no generative model."""
-        raise InputError("a ladder network has no prior to draw from; --reconstruct=N shows what it makes of noise")
+        """Raise `InputError`: a ladder network is not a generative model."""
+        raise InputError("a ladder network has no prior to draw from; --reconstruct=N shows how it denoises images")
 
     interpolate = __call__
 
     def reconstruct(
         self, variables: Variables, key: PRNGKeyArray, images: Drawn, progress: Progress = lambda done, total: None
     ) -> Drawn:
-        """x̂ of each image with noise at every layer, the nearest value of integers."""
+        """Return x̂ of each image with noise at every layer, rounded to the nearest value for integer data."""
         num, found, statistics = len(images), [], self._calibrate(variables, key)
         for done in range(0, num, self.batch_size):
             part = padded(images, done, self.batch_size)

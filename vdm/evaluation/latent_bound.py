@@ -1,4 +1,4 @@
-"""Bits/dim of a model with learned latents on a set of images, by term, and how many of the latents are in use."""
+"""Bits/dim of a model with learned latents on a set of images, by term, and the number of latents in use."""
 
 import functools
 from dataclasses import asdict, dataclass, field
@@ -22,64 +22,67 @@ from vdm.model import Variables
 from vdm.predecessors.latent import LatentModel
 
 ACTIVE = 0.01
-"""A unit is active whose posterior mean has a variance above this (Burda et al. 2016, §5.2)."""
+"""A unit is active if the variance of its posterior mean is above this (Burda et al. 2016, §5.2)."""
 
 
 @dataclass(frozen=True)
 class LatentEvaluation:
-    """The bound of a model with learned latents on a set of images, in bits/dim: means over images and draws."""
+    """The bound of a model with learned latents on a set of images in bits/dim, averaged over images and draws."""
 
     total: float
     stderr: float | None
-    """Standard error of `total` for images like these, noise included, over what `stderr_over` says; None of one."""
+    """Standard error of `total` for images like these, noise included; see `stderr_over`. None for one image."""
     noise_stderr: float | None
-    """Standard error of `total` for these very images, from the draws alone; None of one draw."""
+    """Standard error of `total` for this exact set of images, from the noise draws alone. None for a single draw."""
     reconstruction: Share
     """−log p(x|z_1)."""
     rates: tuple[Share, ...]
-    """Of layers 1 … T: KL(q ‖ p) of z_t, which is log q/p at the draw where it has no closed form."""
+    """KL(q ‖ p) of z_t for layers 1 … T; without a closed form, log q/p at the draw."""
     unit_variances: tuple[Float[np.ndarray, " units"], ...] = field(compare=False, repr=False)
-    """Of each unit of layers 1 … T: the variance, over images and draws of the layers that it depends on, of posterior
-    less prior mean, in the prior's standard deviations. Of a standard normal prior that is Burda et al.'s (2016)."""
+    """For each unit of layers 1 … T: variance of (posterior mean − prior mean) / prior standard deviation.
+
+    The variance is over images and draws of the layers that the unit depends on. For a standard normal prior it is that
+    of Burda et al. (2016).
+    """
     by_image: Float[np.ndarray, " images"] = field(compare=False, repr=False)
     """`total` of each image."""
     num_dims: int
-    """Of an image."""
+    """Number of data dimensions of an image."""
     num_images: int
     num_draws: int
-    """Of the latents of an image."""
+    """Draws of the latents per image."""
     groups: Groups | None = field(default=None, compare=False, repr=False)
-    """The images' groups, where the data have an entry "group"."""
+    """Group of each image, if the data have an entry "group"."""
     stderr_over: str = "images"
     num_available: int | None = None
     precision: str = precisions.FLOAT32
 
     @property
     def active(self) -> tuple[int, ...]:
-        """Units of layers 1 … T that are in use."""
+        """Number of units in use in layers 1 … T."""
         return tuple(int((variances > ACTIVE).sum()) for variances in self.unit_variances)
 
     @property
     def terms(self) -> dict[str, Share]:
-        """Reconstruction, rate_1 … rate_T, by the names that logs have."""
+        """Reconstruction and rate_1 … rate_T, under the names used in logs."""
         rates = {f"rate_{t}": rate for t, rate in enumerate(self.rates, 1)}
         return {"reconstruction": self.reconstruction} | rates
 
     @property
     def in_use(self) -> str:
-        """How many units of all are active, by layer, in words."""
+        """How many of all units are active in each layer, as text."""
         of_layers = zip(self.active, self.unit_variances, strict=True)
         return f"active units {', '.join(f'{active} of {len(units)}' for active, units in of_layers)}"
 
     def nats(self, bits_per_dim: float) -> float:
-        """An image's, of so many bits/dim."""
+        """Convert bits/dim to nats per image."""
         return bits_per_dim * self.num_dims * float(np.log(2))
 
     def __str__(self) -> str:
         return f"{total_with_error(self.total, self.stderr)}, {self.in_use}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation.json`."""
+        """Return the fields as they are written to `evaluation.json`."""
         layers = [
             {"rate": asdict(rate), "units": len(variances), "active": active, "unit_variances": variances.tolist()}
             for rate, variances, active in zip(self.rates, self.unit_variances, self.active, strict=True)
@@ -96,13 +99,13 @@ class LatentEvaluation:
 
 
 class LatentEvaluator:
-    """Evaluates the variables of one model with learned latents; compiled once.
+    """Evaluates a model with learned latents with given variables; compiles once.
 
-    Image k draws its noise from fold_in(key, k), so the result does not depend on batch size or devices.
+    Image k draws its noise from fold_in(key, k), so the result does not depend on the batch size or the devices.
     """
 
     def __init__(self, model: LatentModel, mesh: Mesh, batch_size: int):
-        """`batch_size` images a call, rounded up to a multiple of the mesh's devices."""
+        """Evaluate `batch_size` images per call, rounded up to a multiple of the mesh's devices."""
         self.model, self.mesh = model, mesh
         self.batch_size = parallel.round_up(batch_size, mesh)
 
@@ -120,7 +123,7 @@ class LatentEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> LatentEvaluation:
-        """Over every image of `source`, or `max_images` from all over it, with `num_draws` draws of latents each."""
+        """Evaluate all images of `source`, or `max_images` spread over it, with `num_draws` draws of latents each."""
         estimates, groups = over_images(
             lambda batch: self._of_batch(variables, key, batch, num_draws),
             source,
@@ -140,20 +143,20 @@ class LatentEvaluator:
 
 
 class Estimates(NamedTuple):
-    """Of each image, over its draws."""
+    """Estimates for each image, over its draws."""
 
     terms: Float[Array, "batch terms"]
-    """Means of reconstruction and the layers' rates, nats."""
+    """Means of the reconstruction term and of the layers' rates, in nats."""
     deviations: Float[Array, " batch"]
-    """The sum of the squared deviations of the bound from its mean."""
+    """Sum of the squared deviations of the bound from its mean."""
     shifts: tuple[Float[Array, "batch *dims"], ...]
-    """Of each layer: the mean of posterior less prior mean, in the prior's standard deviations."""
+    """For each layer, the mean of (posterior mean − prior mean) / prior standard deviation."""
     squares: tuple[Float[Array, "batch *dims"], ...]
     """The mean of its square."""
 
 
 def draw_keys(key: PRNGKeyArray, index: Integer[Array, " batch"], d: int | Array) -> Keys:
-    """Of draw d of the latents of each image: fold_in(fold_in(key, index), d)."""
+    """Return the key for draw d of each image's latents: fold_in(fold_in(key, index), d)."""
     return folded(keys_at(key, index), d)
 
 
@@ -164,11 +167,11 @@ def image_estimates(
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
 ) -> Estimates:
-    """Of each image of a batch with "image" and "index"."""
+    """Compute the estimates for each image of a batch with "image" and "index"."""
 
     def add(d: Array, before: Estimates) -> Estimates:
         path = model.path(variables, batch["image"], model.draw_each(draw_keys(key, batch["index"], d)))
-        # Running means, and Welford's sum of squares: no large numbers are subtracted.
+        # Running means and Welford's sum of squares avoid subtracting large numbers.
         step = jnp.stack([path.reconstruction, *path.rates], axis=1) - before.terms
         terms = before.terms + step / (d + 1)
         off = jnp.sum(step, axis=1)
@@ -189,7 +192,7 @@ def image_estimates(
 def to_evaluation(
     estimates: Estimates, num_dims: int, num_draws: int, groups: Groups | None = None, **rest: Any
 ) -> LatentEvaluation:
-    """Means and standard errors of the estimates of all images."""
+    """Compute means and standard errors over all images."""
     terms, deviations = (np.asarray(each, np.float64) for each in (estimates.terms, estimates.deviations))
     bits = np.asarray(bounds.bits_per_dim(terms, num_dims))
     by_image, num = bits.sum(axis=1), len(bits)
@@ -219,6 +222,6 @@ def to_evaluation(
 
 
 def _variances(shifts: ArrayLike, squares: ArrayLike) -> Float[np.ndarray, " units"]:
-    """Of each unit, over images and draws: E[s²] − E[s]²."""
+    """Return E[s²] − E[s]² of each unit, over images and draws."""
     mean, square = (np.asarray(each, np.float64).mean(axis=0).ravel() for each in (shifts, squares))
     return np.maximum(square - np.square(mean), 0.0)

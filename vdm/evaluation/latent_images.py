@@ -1,4 +1,4 @@
-"""Images of a model with learned latents: draws, ways from one draw to another, and reconstructions of given images."""
+"""Images from a model with learned latents: samples, interpolations, and reconstructions of given images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,16 +22,16 @@ from vdm.predecessors.latent import Eps, LatentModel, Observed
 
 
 class LatentSampler:
-    """Images from the variables of one model, with one compilation of each method.
+    """Draws images with the variables of one model; compiles each method once.
 
-    Image k takes its randomness from fold_in(key, k): the same image whatever the batch size and the devices.
+    Image k takes its randomness from fold_in(key, k), so it does not depend on the batch size or the devices.
     """
 
     draws = True
-    """Whether there is a prior to draw from."""
+    """Whether there is a prior to sample from."""
 
     def __init__(self, model: LatentModel, mesh: Mesh, config: LatentSamplingConfig):
-        """`config.batch_size` images a call, rounded up to a multiple of the mesh's devices.
+        """Draw `config.batch_size` images per call, rounded up to a multiple of the mesh's devices.
 
         Raises `InputError` for a precision that the network cannot compute in.
         """
@@ -49,7 +49,7 @@ class LatentSampler:
         progress: Progress = lambda done, total: None,
         first: int = 0,
     ) -> Drawn:
-        """Draws `first` … `first` + `num` − 1 from the prior."""
+        """Draw samples `first` … `first` + `num` − 1 from the prior."""
 
         def of_batch(done: int) -> Array:
             return self._of_draws(variables, key, jnp.asarray(first + done))
@@ -59,7 +59,7 @@ class LatentSampler:
     def reconstruct(
         self, variables: Variables, key: PRNGKeyArray, images: Drawn, progress: Progress = lambda done, total: None
     ) -> Drawn:
-        """What is made of one draw of the latents of each image."""
+        """Reconstruct each image from one draw of its latents."""
 
         def of_batch(done: int) -> Array:
             return self._of_images(variables, key, jnp.asarray(done), padded(images, done, self.batch_size))
@@ -74,9 +74,9 @@ class LatentSampler:
         num_frames: int,
         progress: Progress = lambda done, total: None,
     ) -> Frames:
-        """Row k goes from draw 2k to draw 2k + 1, through `num_frames` of the noise of all layers slerped between.
+        """Interpolate from draw 2k to draw 2k + 1 in row k, in `num_frames` frames.
 
-        Raises `InputError` for a decoding that draws noise.
+        The noise of all layers is interpolated by slerp. Raises `InputError` for a decoding that draws noise.
         """
         if parts.read("decoding", self.config.decode).name == "draw":
             raise InputError("config.sampling.decode='draw': no image follows from its latents; must be mode or mean")
@@ -117,7 +117,7 @@ class LatentSampler:
         return self._image(image_keys(key, len(pairs)), self.model.generate(self._whole(variables), eps))
 
     def _image(self, keys: Keys, observed: Observed) -> Array:
-        # Folds 1 … T are the layers'.
+        # Folds 1 … T belong to the layers.
         return self._decode(folded(keys, 0), observed.z_0, observed.gamma, self.model.levels)
 
     def _keys(self, key: PRNGKeyArray, first: Array) -> Keys:

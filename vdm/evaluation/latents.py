@@ -1,4 +1,4 @@
-"""Deterministic samplers of a model as maps: latents to images, and images to latents and back."""
+"""A model's deterministic samplers as maps from latents to images, and from images to latents and back."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -20,7 +20,7 @@ Frames: TypeAlias = UInt8[np.ndarray, "frames pairs *data"] | Float32[np.ndarray
 
 
 class Latents:
-    """Interpolates between the latents of images, and inverts images, with one compilation each."""
+    """Interpolates between the latents of images, and inverts images; compiles each once."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Latents:
         variables: Variables,
         companions: Mapping[str, Companion] = NO_COMPANIONS,
     ):
-        """`companions` as of `ImageSampler`.
+        """For `companions`, see `ImageSampler`.
 
         Raises `InputError` for a sampler or decoding that draws noise, and as `ModelSampling` does.
         """
@@ -56,10 +56,10 @@ class Latents:
         progress: Progress = lambda done, total: None,
         condition: Condition = None,
     ) -> Frames:
-        """Row k goes from image 2k of the key to image 2k + 1, through `num_frames` latents slerped between theirs.
+        """Interpolate from image 2k of the key to image 2k + 1 in row k, through `num_frames` slerped latents.
 
-        `condition` has `num_pairs` of everything, one for all of a row. Raises `NonFiniteLatents`, and ValueError for a
-        condition that is not the model's.
+        `condition` has `num_pairs` entries of everything, one for each row. Raises `NonFiniteLatents`, and ValueError
+        for a condition that is not the model's.
         """
         batch = parallel.round_up(num_pairs, self.mesh)
         condition = padded(self._of_model.condition_for(num_pairs, condition), 0, batch)
@@ -80,7 +80,7 @@ class Latents:
         progress: Progress = lambda done, total: None,
         condition: Condition = None,
     ) -> Drawn:
-        """The images that the sampler makes of the latents of `images`, which DDIM finds: up the grid, from z₀ = α₀ x.
+        """Invert `images` by DDIM, up the grid from z₀ = α₀ x, and return the sampler's images from these latents.
 
         `condition` is that of the images. Raises `NonFiniteLatents`, and ValueError for a condition that is not the
         model's.
@@ -102,8 +102,8 @@ class Latents:
     def _decode(
         self, variables: Variables, leading: Leading, z_1: Float[Array, "batch *data"], condition: Condition
     ) -> tuple[likelihoods.Data, Integer[Array, " batch"]]:
-        """(images, steps at which they ceased to be finite)."""
-        # Of a deterministic sampler no key is ever used.
+        """Return (images, steps after which they were no longer finite)."""
+        # A deterministic sampler never uses its key.
         image, _, bad_step = self._of_model.images_from(
             variables, jax.random.key(0), z_1, condition=condition, leading=leading
         )
@@ -122,13 +122,15 @@ class Latents:
 def to_frames(
     images: UInt8[np.ndarray, "*shape"] | Float32[np.ndarray, "*shape"], levels: int
 ) -> Float[np.ndarray, "*shape"]:
-    """Values 0 … levels−1 as black −1 to white 1, float32: what `pictures.strip` and `animation` draw; real ones as
-    they are."""
+    """Map values 0 … levels−1 to −1 (black) … 1 (white) in float32, as `pictures.strip` and `animation` need them.
+
+    Real numbers are returned unchanged.
+    """
     if levels == likelihoods.REAL:
         return images
     return images.astype(np.float32) * (2 / (levels - 1)) - 1
 
 
 def mean_absolute_error(images: Drawn, others: Drawn) -> float:
-    """In grey levels, or units of real numbers, the mean over all images and values."""
+    """Return the mean absolute error over all images and values, in gray levels or in the units of real data."""
     return float(np.mean(np.abs(images.astype(np.float32) - others.astype(np.float32))))

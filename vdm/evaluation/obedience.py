@@ -1,4 +1,4 @@
-"""Whether samples are as their captions ask: measured as the captions of real images were."""
+"""Whether samples match their captions, measured as the captions of real images were made."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,18 +11,19 @@ from vdm.evaluation.metrics.extractors.classifier import Opened
 from vdm.evaluation.metrics.metric import Estimate, Images
 
 ALL = "all"
-"""Whether everything that is asked for is there."""
+"""The attribute that stands for everything a caption asks for."""
 AT_ONCE = 512
-"""Images of a classifier's call."""
+"""Number of images per call of the classifier."""
 
 
 def obedience(
     description: Description, captions: Sequence[str], images: Images, opened: Opened | None
 ) -> dict[str, Estimate]:
-    """By attribute, the share of images that have what their captions ask, in per cent, of those whose captions ask.
+    """Return, for each attribute, the percentage of images that match, among those whose captions mention it.
 
-    Attributes that no caption asks for are left out; `ALL` is everything that is asked. The class of an image is what a
-    classifier takes it for. Raises ValueError without one for images whose measurements need their class.
+    Attributes that no caption asks for are left out; `ALL` covers everything that is asked for. The class of an image
+    is the classifier's prediction. Without a classifier, raises ValueError for images whose measurements need their
+    class.
     """
     labels = None if opened is None else classes_of(opened, images)
     hits = description.obeyed(list(captions), images, labels)
@@ -32,7 +33,7 @@ def obedience(
 
 
 def everything(hits: Mapping[str, Float[np.ndarray, " images"]]) -> Float[np.ndarray, " images"]:
-    """1 where nothing that is asked is missing; NaN where nothing is asked.
+    """Return 1 where everything asked for is there, 0 where something is missing, and NaN where nothing is asked for.
 
     >>> everything({"a": np.array([1.0, 0.0, np.nan]), "b": np.array([np.nan, 1.0, np.nan])}).tolist()
     [1.0, 0.0, nan]
@@ -42,7 +43,7 @@ def everything(hits: Mapping[str, Float[np.ndarray, " images"]]) -> Float[np.nda
 
 
 def share(hits: Float[np.ndarray, " images"]) -> Estimate:
-    """The mean of what is not NaN, in per cent; and the same without each image.
+    """Return the mean of the values that are not NaN, in percent, and the same without each image.
 
     >>> estimate = share(np.array([1.0, 0.0, np.nan, 1.0]))
     >>> round(estimate.value, 1), estimate.without.round(1).tolist()
@@ -54,7 +55,7 @@ def share(hits: Float[np.ndarray, " images"]) -> Estimate:
 
 
 def classes_of(opened: Opened, images: Images) -> Integer[np.ndarray, " images"]:
-    """The most likely class of each image, shown as clean as the classifier knows them."""
+    """Return the most likely class of each image, at the lowest noise level that the classifier knows."""
     classify = jax.jit(lambda images: opened.classifier.features(opened.variables, images)[1].argmax(axis=1))
     padded = np.concatenate([images, np.zeros((-len(images) % AT_ONCE, *images.shape[1:]), images.dtype)])
     found = [np.asarray(classify(padded[first : first + AT_ONCE])) for first in range(0, len(padded), AT_ONCE)]

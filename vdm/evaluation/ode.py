@@ -1,24 +1,26 @@
-"""Bits/dim of a set of images by the probability-flow ODE, next to the variational bound of the same images.
+"""Bits/dim of a set of images by the probability-flow ODE, next to the variational bound on the same images.
 
-Both bound −log P(x) with the same q(z₀|x) and p(x|z₀); they differ in p(z₀). The variational bound is that of the model
-that ancestral sampling draws from; the ODE has a density of its own (`vdm.probability_flow`). With P the data, q_γ the
-density of z_γ and ε* = E[ε|z_γ] the exact denoiser, means over the data are −E log P(x) plus
+Both bound −log P(x) with the same q(z₀|x) and p(x|z₀); they differ in p(z₀). The variational bound belongs to the model
+that ancestral sampling draws from; the ODE has its own density (`vdm.probability_flow`). Let P be the distribution of
+the data, q_γ the density of z_γ and ε* = E[ε|z_γ] the exact denoiser. Averaged over the data, both bounds are
+−E log P(x) plus
 
-    decoder  E KL(q(x|z₀) ‖ p(x|z₀)),  the gap of dequantization: p(x|z₀) takes the dimensions as independent, and
-                                       every level as equally likely,
+    decoder  E KL(q(x|z₀) ‖ p(x|z₀)),  the dequantization gap: p(x|z₀) treats the dimensions as independent, and
+                                       all levels as equally likely,
     prior    KL(q_{γ₁} ‖ N(0, I)),
-    network  ½ ∫ E‖ε̂ − ε*‖² dγ               of the variational bound,
-             ½ ∫ E⟨ε̂ − ε*, ε_p − ε*⟩ dγ      of the ODE, with ε_p = −σ ∇ log p_γ of the ODE's own density p_γ.
+    network  ½ ∫ E‖ε̂ − ε*‖² dγ               for the variational bound,
+             ½ ∫ E⟨ε̂ − ε*, ε_p − ε*⟩ dγ      for the ODE, with ε_p = −σ ∇ log p_γ of the ODE's own density p_γ.
 
-The last line is Lu et al. (2022) in γ; it follows from d KL(q_γ ‖ p_γ)/dγ = E⟨f_q − f_p, ∇ log q_γ − ∇ log p_γ⟩ of
-two flows f = ½ σ (ε − σ z). So for the exact denoiser the two means are the same, and they tend to −E log P(x) as γ₀
-falls and γ₁ grows. For a learned one they are numbers of two models, the same only as far as ε̂ is the score of its own
-flow; the difference may have either sign. Papers mostly report the ODE as the lower one. Uniform dequantization
-(`probability_flow.uniform_bound`) would measure a third model, and be worse wherever the model knows that its data are
-integers: σ₀ well below half a bin.
+The last line is the result of Lu et al. (2022) written in γ; it follows from
+d KL(q_γ ‖ p_γ)/dγ = E⟨f_q − f_p, ∇ log q_γ − ∇ log p_γ⟩ for two flows f = ½ σ (ε − σ z). For the exact denoiser the two
+averages are therefore equal, and they tend to −E log P(x) as γ₀ falls and γ₁ grows. For a learned denoiser they are
+likelihoods of two different models, equal only insofar as ε̂ is the score of its own flow; the difference may have
+either sign, but most papers report the ODE as the lower one. Uniform dequantization (`probability_flow.uniform_bound`)
+would measure a third model, and would be worse whenever the model knows that its data are integers: σ₀ well below half
+a bin.
 
-The solver's own error is measured, not supposed: images from all over the set are solved a second time at a tenth of
-the tolerance, which takes off most of it: `OdeEvaluation.solver_error` is the root mean square of what that changes.
+The solver's own error is measured, not assumed: images spread over the set are solved a second time at a tenth of the
+tolerance, which removes most of it. `OdeEvaluation.solver_error` is the root mean square of the change.
 """
 
 from dataclasses import dataclass
@@ -49,29 +51,35 @@ from vdm.keys import keys_at
 from vdm.model import Model, Variables
 
 EXACT_DIMS, DEFAULT_PROBES = 16, 8
-"""By default the divergence is exact, at a tangent a dimension, up to so many dimensions; with so many probes above."""
+"""Up to `EXACT_DIMS` dimensions, the divergence is exact by default, with one tangent per dimension.
+
+Above, it is estimated with `DEFAULT_PROBES` random probes.
+"""
 
 ODE_TERMS = ("reconstruction", "latent", "dequantization")
 
 
 class UnsolvedError(InputError):
-    """An image's ODE has no solution within the solver's limits, or the network is not finite there."""
+    """An image's ODE has no solution within the solver's limits, or the network's output is not finite there."""
 
 
 class OdeEstimates(NamedTuple):
-    """What was measured, draw by draw and image by image."""
+    """Measurements for each draw and image."""
 
     terms: Float[np.ndarray, "draws 3 images"]
     """(reconstruction, latent, dequantization) of `probability_flow.DiscreteBound`, in nats."""
     num_calls: Integer[np.ndarray, "draws images"]
     """Network calls of each solve."""
     solver_errors: Float[np.ndarray, " checked"]
-    """What a tenth of the tolerance takes off the first draw of the checked images, in nats; NaN: not solved at it."""
+    """Decrease of the first draw's bound at a tenth of the tolerance, for the checked images, in nats.
+
+    NaN if there is no solution at that tolerance.
+    """
 
 
 @dataclass(frozen=True)
 class OdeEvaluation:
-    """The ODE's bound on a set of images, in bits/dim: means over images and draws of z₀."""
+    """The ODE's bound on a set of images in bits/dim, averaged over images and draws of z₀."""
 
     total: float
     reconstruction: float
@@ -81,39 +89,45 @@ class OdeEvaluation:
     dequantization: float
     """log q(z₀|x)."""
     stderr: float | None
-    """Standard error of `total` for images like these, noise included: over what that of `variational` is over."""
+    """Standard error of `total` for images like these, noise included; see `variational.stderr_over`."""
     noise_stderr: float | None
-    """Standard error of `total` for these very images, from the draws alone; None of a single draw."""
+    """Standard error of `total` for this exact set of images, from the noise draws alone. None for a single draw."""
     importance_weighted: float | None
-    """The bound with all draws of an image in one logarithm; None of a single draw or a divergence by probes."""
+    """Importance-weighted bound: all draws of an image in one logarithm.
+
+    None for a single draw, or if the divergence is estimated by probes.
+    """
     num_images: int
     num_draws: int
     num_probes: int
-    """Of Hutchinson's divergence; 0: exact."""
+    """Number of probes in Hutchinson's estimate of the divergence. 0: exact."""
     tolerance: float
-    """Error of a solver's step, for each dimension."""
+    """Allowed error of a solver step in each dimension."""
     solver_error: float | None
-    """Error of one draw of an image by the solver, root mean square over `num_checked` images: what a tenth of the
-    tolerance changes. That of `total` is at most this; None where one has no solution at a tenth."""
+    """The solver's error in one draw of an image, root mean square over `num_checked` images.
+
+    It is measured as the change at a tenth of the tolerance. The solver's error in `total` is at most this. None if one
+    of these images has no solution at a tenth of the tolerance.
+    """
     num_checked: int
     mean_calls: float
-    """Network calls of one draw of an image, each with a tangent for every probe or dimension."""
+    """Mean number of network calls for one draw of an image; each call has a tangent for every probe or dimension."""
     max_calls: int
     variational: Evaluation
     """The variational bound on the same images."""
     difference: float
-    """`total` less that of `variational`."""
+    """`total` minus that of `variational`."""
     difference_stderr: float | None
-    """Its standard error over the same, each image with its own difference; None of one."""
+    """Paired standard error of `difference`, over the same units as `stderr`. None for a single image or group."""
 
     def __str__(self) -> str:
         return total_with_error(self.total, self.stderr)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in the file that `evaluate.py --ode` writes."""
+        """Return the fields as in the file that `evaluate.py --ode` writes."""
         names = ("total", *ODE_TERMS, "stderr", "noise_stderr", "importance_weighted")
         return {
-            "kind": "probability-flow ODE: compares with numbers of this kind alone",
+            "kind": "probability-flow ODE: comparable only with numbers of this kind",
             "bits_per_dim": {name: getattr(self, name) for name in names},
             **{name: getattr(self, name) for name in ("num_images", "num_draws", "num_probes", "tolerance")},
             "solver_error": {"bits_per_dim": self.solver_error, "num_images": self.num_checked},
@@ -127,17 +141,17 @@ class OdeEvaluation:
 
 
 class OdeEvaluator:
-    """The ODE's bound with the variables of one model; compiled once a batch size.
+    """Evaluates the ODE's bound with the variables of one model; compiles once per batch size.
 
-    Draw d of image k takes its noise from fold_in(key, k), and every solve has steps of its own, so the result depends
-    on batch size and devices by float32's roundings alone; ε₀ is that of the same draw of `Evaluator`. But roundings
-    may decide whether a step is accepted, and so change the steps that follow: results then differ by the solver's
-    error. That is a few `tolerance` a dimension for a smooth network, and grows with the number of steps: a rough one,
-    as at the start of training with Fourier features, takes hundreds of them, and images then differ by more than the
-    last digits printed. So it is measured, see `OdeEvaluation.solver_error`; a smaller `tolerance` makes it smaller,
-    down to 1e-5 in float32.
+    Draw d of image k takes its noise from fold_in(key, k), and every image is solved with its own steps, so the result
+    depends on the batch size and the devices through float32 rounding only; ε₀ is that of the same draw of `Evaluator`.
+    Rounding may still decide whether a step is accepted, and so change all later steps; results then differ by the
+    solver's error. That is a few times `tolerance` per dimension for a smooth network and grows with the number of
+    steps. A rough network, such as one with Fourier features early in training, takes hundreds of steps, and images
+    then differ by more than the last digits printed. Hence the error is measured: see `OdeEvaluation.solver_error`. A
+    smaller `tolerance` reduces it, down to 1e-5 in float32.
 
-    Every device solves its share of a batch by itself, and waits for the slowest image of its share only.
+    Every device solves its share of a batch on its own, and waits only for the slowest image of that share.
     """
 
     def __init__(
@@ -149,19 +163,20 @@ class OdeEvaluator:
         tolerance: float = 1e-4,
         max_steps: int = 2000,
     ):
-        """`batch_size` images and tangents a network call: fewer images the more tangents each has, but one a device.
+        """Limit network calls to `batch_size` image–tangent pairs: the more tangents, the fewer images.
 
-        `num_probes` 0 is the exact divergence; None that up to `EXACT_DIMS` dimensions, `DEFAULT_PROBES` above. Raises
-        `InputError` for a model of discrete time: its bound is that of T steps, and has no ODE; and for one in another
-        precision than float32, whose rounding the step size control takes for error of its own.
+        There is at least one image per device. `num_probes` = 0 selects the exact divergence; None selects it up to
+        `EXACT_DIMS` dimensions, and `DEFAULT_PROBES` probes above. Raises `InputError` for a discrete-time model, whose
+        bound is that of T steps and has no ODE, and for a precision other than float32, whose rounding the step size
+        control would take for its own error.
         """
         if model.precision != precisions.FLOAT32:
             raise InputError(
                 f"config.evaluation.precision={model.precision!r}: must be float32 for the ODE, whose step size "
-                "control takes rounding for error of its own"
+                "control mistakes rounding for its own error"
             )
         if model.num_steps is not None:
-            raise InputError(f"config.objective.num_steps={model.num_steps}: must be None for the ODE, continuous time")
+            raise InputError(f"config.objective.num_steps={model.num_steps}: must be None (continuous time) for ODEs")
         if num_probes is None:
             num_probes = 0 if model.num_dims <= EXACT_DIMS else DEFAULT_PROBES
         self.model, self.mesh = model, mesh
@@ -187,16 +202,16 @@ class OdeEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> OdeEstimates:
-        """`num_draws` draws of every image of `source`, or of `max_images` from all over it.
+        """Solve `num_draws` draws of every image of `source`, or of `max_images` spread over it.
 
-        One more batch, of images from all of them, is the first draw once more at a tenth of the tolerance. Raises
-        `UnsolvedError` with the first image and draw that could not be solved.
+        One more batch, spread over these images, repeats the first draw at a tenth of the tolerance. Raises
+        `UnsolvedError` naming the first image and draw that could not be solved.
         """
         total, done = num_evaluated(source, max_images), 0
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         terms, num_calls, indices = [], [], []
         checked: Batch = {}
-        # Padding would be solved too.
+        # Padding would be solved too, so the batch is no larger than needed.
         batch_size = min(self.batch_size, parallel.round_up(total, self.mesh))
         num_batches = -(-total // batch_size)
         for n, batch in enumerate(evaluation_batches(source, batch_size, max_images=max_images, **processes)):
@@ -220,7 +235,7 @@ class OdeEvaluator:
     def _solve(
         self, variables: Variables, key: PRNGKeyArray, d: int, tolerance: float, batch: dict[str, Array]
     ) -> "_Solved":
-        # Of what is not the network's.
+        # Applies to everything outside the network.
         exact = precisions.products(precisions.FLOAT32)
         with exact, memory.guarded("evaluation", memory.EVALUATION):
             result = self._batch_bound(variables, key, jnp.asarray(d), jnp.float32(tolerance), batch)
@@ -232,13 +247,13 @@ class OdeEvaluator:
         if unsolved.size:
             raise UnsolvedError(
                 f"image {unsolved[0]} (draw {d}): no solution of the ODE within {self.max_steps} steps of at least "
-                f"{probability_flow.MIN_STEP:g} in γ at tolerance {self.tolerance:g}: a larger one may do, if the "
-                "network is finite"
+                f"{probability_flow.MIN_STEP:g} in γ at tolerance {self.tolerance:g}: a larger one may help, if "
+                "the network's output is finite"
             )
 
 
 class _Solved(NamedTuple):
-    """The images of a batch, without padding."""
+    """Results for the images of a batch, without padding."""
 
     terms: Float[np.ndarray, "images 3"]
     num_calls: Integer[np.ndarray, " images"]
@@ -246,7 +261,7 @@ class _Solved(NamedTuple):
 
 
 def _with_rows_of(checked: Batch, batch: Batch, n: int, num_batches: int) -> Batch:
-    """`checked` with some rows of batch n in their places: in the end, every row is of another batch, of all evenly."""
+    """Copy some rows of batch n into `checked`, so that its rows finally come from all batches evenly."""
     rows = np.arange(len(batch["mask"]))
     chosen = rows * max(1, num_batches // len(rows)) % num_batches == n
     return {
@@ -265,16 +280,16 @@ def image_ode_bounds(
     tolerance: Float[Array, ""],
     batch: dict[str, Array],
 ) -> tuple[Float[Array, "batch 3"], Integer[Array, " batch"]]:
-    """`probability_flow.gaussian_bound` of draw d of each image: its terms in nats, and the network calls.
+    """Return the terms of `probability_flow.gaussian_bound` for draw d of each image, in nats, and the network calls.
 
-    A batch has "image", "index" and what the network is conditioned on. `num_probes` 0 is the exact divergence.
+    A batch has "image", "index" and the network's conditions. `num_probes` = 0 selects the exact divergence.
     """
-    # Evaluator's ε₀ of its first round.
+    # The same ε₀ as in the first round of `Evaluator`.
     keys = keys_at(jax.random.fold_in(key, 0), batch["index"])
     eps_0 = image_noise(keys, 2 * d + 2, model.shape)
     probes = None
     if num_probes:
-        # A round that no Evaluator gets to.
+        # A round number that `Evaluator` never reaches.
         probe_key = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), d)
         one = partial(probability_flow.rademacher, probe_key, (1, *model.shape), num_probes)
         probes = jax.vmap(one)(batch["index"])[:, 0]
@@ -304,10 +319,10 @@ def evaluate_ode(
     max_images: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> OdeEvaluation:
-    """Both bounds on the images of `source` (or `max_images` from all over it), with so many draws an image of each.
+    """Evaluate both bounds on the images of `source` (or `max_images` spread over it).
 
-    `batch_size` images a network call for the variational bound; `progress` is that of the ODE, which takes far longer.
-    Raises as `OdeEvaluator`.
+    Each bound has its own number of draws per image. `batch_size` is the number of images per network call for the
+    variational bound. `progress` reports on the ODE, which takes far longer. Raises as `OdeEvaluator` does.
     """
     ode = evaluator(variables, source, key, num_draws, max_images, progress)
     variational = Evaluator(evaluator.model, evaluator.mesh, batch_size).estimates(
@@ -319,7 +334,7 @@ def evaluate_ode(
 def to_ode_evaluation(
     ode: OdeEstimates, variational: Estimates, num_dims: int, num_probes: int, tolerance: float
 ) -> OdeEvaluation:
-    """Means and standard errors in bits/dim, float64, of estimates of the same images."""
+    """Compute means and standard errors in bits/dim, in float64, from both estimates of the same images."""
     terms = bounds.bits_per_dim(ode.terms, num_dims)
     draws, _, num = terms.shape
     totals = terms.sum(axis=1)

@@ -1,4 +1,4 @@
-"""What is computed of each image of a set, batch by batch over the devices of a mesh."""
+"""Applies a function to every image of a set, in batches over the devices of a mesh."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,10 +25,10 @@ def over_images(
     max_images: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> tuple[T, Groups | None]:
-    """(`of_batch` of every image, on the host; the images' groups, if the data have an entry "group").
+    """Return (`of_batch` of every image, on the host; the images' groups, if the data have an entry "group").
 
-    Of every image of `source`, or `max_images` from all over it. `batch_size` is a multiple of the mesh's devices, and
-    `of_batch` gives arrays with an entry an image; it is given padded batches, with "index" and "mask".
+    Covers every image of `source`, or `max_images` spread over it. `batch_size` is a multiple of the mesh's devices.
+    `of_batch` receives padded batches with "index" and "mask", and returns arrays with one entry per image.
     """
     total, done = num_evaluated(source, max_images), 0
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}

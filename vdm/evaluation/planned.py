@@ -1,17 +1,18 @@
-"""The bound to a stated precision with the fewest network calls: a pilot, a plan made from it, and its evaluation.
+"""The bound to a requested precision with the fewest network calls: run a pilot, make a plan from it, then evaluate.
 
-The error in question is that of the draws alone, for the images at hand (`Evaluation.noise_stderr`). The plan is fixed
-before the first draw that counts, and the pilot's draws do not count, so the estimate is unbiased.
+The precision is the standard error from the noise draws alone, for the images at hand (`Evaluation.noise_stderr`). The
+plan is fixed before the evaluation's first draw, and the pilot's draws are not reused, so the estimate is unbiased.
 
-Draws come in pairs. An image's n pairs have a stratum each, and every draw has a time of its own in it, independent of
-all others. So the variance over the 2n draws is that within the strata, (noise + curve(n)) / 2n: the variance over ε,
-and what the mean loss varies over a stratum, which falls as 1/n² where the loss is smooth. And half the squared
-differences within the pairs are an unbiased estimate of it, with n degrees of freedom an image. (One common offset for
-all strata would leave more, 1/n² in all for 1/n³, and no estimate of it.)
+Draws come in pairs. Each of an image's n pairs has its own stratum, and each draw its own time in that stratum,
+independent of all others. The variance of the mean over the 2n draws is therefore the variance within the strata,
+(noise + curve(n)) / 2n. Here noise is the variance over ε, and curve(n) that of the mean loss within a stratum, which
+falls as 1/n² if the loss is smooth. Half the squared differences within the pairs estimate this variance without bias,
+with n degrees of freedom per image. (A common offset for all strata would leave a larger contribution of the curve,
+1/n² instead of 1/n³, and no estimate of it.)
 
-Strata are of equal probability, for a density on γ and not on t: the loss as a function of γ is smooth whatever the
-schedule, where γ(t) may be so steep that few draws at uniform times would see most of the loss. On γ the density is
-∝ √Var_ε of the loss (Neyman 1934), and control variates take out part of that noise.
+The strata have equal probability under a density on γ rather than t: as a function of γ the loss is smooth whatever the
+schedule, whereas γ(t) may be so steep that few draws at uniform times see most of the loss. The density on γ is
+∝ √Var_ε of the loss (Neyman 1934), and control variates remove part of that noise.
 """
 
 import math
@@ -32,27 +33,29 @@ from vdm.evaluation.bound import Evaluation, Evaluator, Progress, Scheme
 from vdm.model import Variables
 
 BINS = 32
-"""Equal bins of γ in which the pilot draws, and that have control variates of their own."""
+"""Number of equal bins of γ; the pilot draws in each of them, and each has its own control coefficients."""
 
 POINTS = 4096
-"""Steps of the tables of γ and of the density."""
+"""Number of intervals in the tables of γ and of the density."""
 
 PILOT_IMAGES = 32
-"""Images of the pilot, each with a curve: two draws in every bin of γ."""
+"""Number of images in the pilot; each has a curve, that is, two draws in every bin of γ."""
 
 MIN_CURVES = 8
-"""Fewer images have several curves each, or the factors of the controls would be those of the curves' own noise."""
+"""Minimum number of curves; with fewer images, each has several. Else the controls would fit the curves' own noise."""
 
 MIN_PAIRS = 64
-"""Pairs of draws that an evaluation has at the least, over all images: an error known from fewer is hardly known.
+"""Minimum number of pairs of draws, over all images: with fewer, the standard error itself is poorly known.
 
-Strata differ in variance and noise is skewed: of 32 pairs, ± 2 errors held the bound in 92 of 100 cases.
+Strata differ in variance and the noise is skewed: with 32 pairs, ±2 standard errors covered the bound in 92 of 100
+cases.
 """
 
 MARGIN = 1.1
-"""The plan aims at the stated standard error divided by this, as the pilot's variances are estimates.
+"""The plan aims at the requested standard error divided by this, since the pilot's variances are estimates.
 
-A pair less is enough for up to this times the stated one: the first few pairs have gaps between what they reach.
+One pair fewer is accepted if the expected error is then at most the requested one times this: with the first few pairs,
+the attainable errors are far apart.
 """
 
 MAX_DRAWS = 20_000
@@ -62,37 +65,39 @@ Table = Float[np.ndarray, " points"]
 
 
 class TooManyDrawsError(ValueError):
-    """A target that no plan reaches within `MAX_DRAWS` draws an image."""
+    """A target that no plan reaches within `MAX_DRAWS` draws per image."""
 
 
 class Pilot(NamedTuple):
-    """Two independent draws at one γ in every bin, the same for both: one curve of an image or more, in bits/dim.
+    """Curves of the loss over γ in bits/dim: in every bin, two independent draws at the same γ.
 
-    The loss L of the bound is ∫ L(v) dv over the share v of the way from γ(0) to γ(1), so γ = γ(0) + v (γ(1) − γ(0)).
+    Each image has one curve or more. The diffusion loss is ∫ L(v) dv, where v is the fraction of the way from γ(0) to
+    γ(1): γ = γ(0) + v (γ(1) − γ(0)).
     """
 
     first: Curves
-    """L at v = (bin + offset)/`BINS` of the first draws, less the control variates."""
+    """L at v = (bin + offset)/`BINS` from the first draws, with the control variates subtracted."""
     second: Curves
-    """Of the second draws."""
+    """The same from the second draws."""
     offsets: Float[np.ndarray, " curves"]
-    """Each in [0, 1)."""
+    """Offset of each curve within the bins, in [0, 1)."""
     noise: Float[np.ndarray, " bins"]
-    """Variance over ε of a draw of L that a plan makes with these controls, a mean over images, smoothed over bins."""
+    """Variance over ε of a planned draw of L with these controls, averaged over images and smoothed over bins."""
     noise_at_uniform_times: float
-    """The same of a draw of the loss at a uniform time t."""
+    """The same variance for a draw of the loss at a uniform time t."""
     controls: Float[np.ndarray, "bins 2"]
-    """The factors of the control variates."""
+    """Coefficients of the control variates."""
     one_draw_variance: float
-    """Variance of one draw of an image's bound at a uniform time without controls, a mean over images."""
+    """Variance of one draw of an image's bound at a uniform time, without controls, averaged over images."""
     reconstruction_variance: float
-    """Variance over its noise of one draw of the reconstruction term, a mean over images."""
+    """Variance of one draw of the reconstruction term over its noise, averaged over images."""
 
     def variance(self, density: Table) -> Callable[[int], float]:
-        """Variance of the mean of an image's draws, by its pairs, in strata of this density of v: a mean over images.
+        """Return the function from n pairs to the variance of an image's mean over its draws, averaged over images.
 
-        What the loss varies within strata is found at powers of two, and straight in logarithms between them. It falls
-        as 1/n² where strata are well within bins.
+        The strata have equal probability under this density of v. The variation of the loss within strata is computed
+        for powers of two and interpolated linearly in logarithms; it falls as 1/n² once strata are much smaller than
+        bins.
         """
         weight = 1 / np.mean(np.reshape(_cells(density), (BINS, -1)), axis=1)
         noise = float(np.mean(self.noise * weight)) + self.reconstruction_variance
@@ -109,16 +114,16 @@ class Pilot(NamedTuple):
 
 
 def _within_strata(pilot: Pilot, density: Table, num_strata: int) -> float:
-    """The variance of E L/density within equally probable strata, a mean over them and over images.
+    """Return the variance of E[L]/density within equally probable strata, averaged over strata and images.
 
-    It is the covariance there of the two draws' curves, straight between their points: their noise is independent.
+    It is estimated by the covariance of the two draws' curves, interpolated linearly: their noise is independent.
     """
     points = max(8, 256 // num_strata)
     u = (np.arange(num_strata * points) + 0.5) / (num_strata * points)
     v = np.interp(u, _distribution(density), np.linspace(0, 1, POINTS + 1))
     weight = 1 / np.interp(v, np.linspace(0, 1, POINTS + 1), density)
     place = v[None] * BINS - pilot.offsets[:, None]
-    # Beyond the first and last points too: curves are steepest there.
+    # Extrapolate beyond the first and last points: the curves are steepest there.
     k = np.clip(np.floor(place).astype(int), 0, BINS - 2)
 
     def centred(curves: Curves) -> np.ndarray:
@@ -131,41 +136,41 @@ def _within_strata(pilot: Pilot, density: Table, num_strata: int) -> float:
 
 
 def _distribution(density: Table) -> Table:
-    """F(v) of a density at equally spaced v, straight between them."""
+    """Return the distribution function F(v) of a density at equally spaced v, for linear interpolation."""
     summed = np.concatenate([[0.0], np.cumsum(_cells(density))])
     return summed / summed[-1]
 
 
 def _cells(density: Table) -> Float[np.ndarray, " cells"]:
-    """The means between the points of a table."""
+    """Return the means of neighboring points of a table."""
     return (density[:-1] + density[1:]) / 2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an evaluation is done, and what it is expected to need."""
+    """How an evaluation is done, and how many network calls it is expected to need."""
 
     scheme: Scheme
-    """Of its times and controls."""
+    """Its times and control variates."""
     num_pairs: int
-    """Pairs of draws an image, each in a stratum of its own."""
+    """Pairs of draws per image, each in its own stratum."""
     iid_calls: float
-    """Calls an image that independent uniform times would need for the same standard error."""
+    """Calls per image that independent uniform times would need for the same standard error."""
     pilot_calls: float
-    """Calls the pilot took, by image evaluated."""
+    """Calls that the pilot took, divided by the number of images evaluated."""
 
     @property
     def calls(self) -> int:
-        """Network calls an image, without the pilot's."""
+        """Network calls per image, without the pilot's."""
         return 2 * self.num_pairs
 
     @property
     def times(self) -> str:
-        """How times are drawn."""
+        """How times are drawn, as text."""
         return "stratified, " + ("uniform" if self.scheme.quantiles is None else "importance-sampled")
 
     def to_dict(self) -> dict[str, Any]:
-        """For the file of the result, beside its numbers."""
+        """Return the entries that accompany the results in their file."""
         return {
             "times": self.times,
             "calls_per_image": self.calls,
@@ -183,9 +188,9 @@ def evaluate_to(
     num_steps: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Evaluation, Plan]:
-    """The bound on the images of `source` with a `noise_stderr` of about `target` bits/dim, and its plan.
+    """Return the bound on `source` with a `noise_stderr` of about `target` bits/dim, and the plan behind it.
 
-    The error comes out smaller where `MIN_PAIRS` are more than enough.
+    The error comes out smaller if `MIN_PAIRS` are more than enough.
     """
     pilot_key, _ = jax.random.split(key)
     levels = levels_table(lambda t: _gamma(evaluator, variables, t))
@@ -203,7 +208,7 @@ def evaluate_by(
     num_steps: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """The bound on `source` with the draws of a plan: from the key of `evaluate_to`, its very times and noise."""
+    """Evaluate the bound on `source` with a plan's draws; the key of `evaluate_to` gives the same times and noise."""
     _, key = jax.random.split(key)
     return evaluator(variables, source, key, plan.calls, progress=progress, num_steps=num_steps, scheme=plan.scheme)
 
@@ -214,13 +219,13 @@ def _gamma(evaluator: Evaluator, variables: Variables, t: Float[np.ndarray, " nu
 
 
 def levels_table(gamma: Callable[[np.ndarray], ArrayLike | Array]) -> Table:
-    """The times t at which γ(t) is v of the way from γ(0) to γ(1), for equally spaced v from 0 to 1.
+    """Return the times t at which γ(t) is the fraction v of the way from γ(0) to γ(1), for equally spaced v in [0, 1].
 
     >>> table = levels_table(lambda t: 3 + 2 * t)
     >>> len(table), float(np.abs(table - np.linspace(0, 1, POINTS + 1)).max()) < 1e-6
     (4097, True)
     """
-    # Closest at the ends, where schedules may be steepest.
+    # Densest at the ends, where schedules may be steepest.
     t = np.sin(np.linspace(0, np.pi / 2, 40_001)) ** 2
     levels = np.maximum.accumulate(np.asarray(gamma(t), np.float64))
     table = np.interp(np.linspace(levels[0], levels[-1], POINTS + 1), levels, t)
@@ -236,19 +241,19 @@ def run_pilot(
     levels: Table,
     num_steps: int | None = None,
 ) -> Pilot:
-    """Curves of `PILOT_IMAGES` images from all over `source`, each with an offset of its own."""
+    """Measure curves of `PILOT_IMAGES` images spread over `source`, each with its own offset."""
     num = num_evaluated(source, PILOT_IMAGES)
     indices = selected(len(source), num)
     repeats = -(-MIN_CURVES // num)
-    # Off the ends of the bins, where float32 could take one for another.
+    # Stay off the edges of the bins, where float32 rounding could pick the wrong bin.
     random = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((repeats, num))
     offsets = 0.0005 + 0.999 * random
 
     def place(r: int, index: np.ndarray) -> np.ndarray:
-        """Both rounds of a curve have the same. What the padding gets does not count."""
+        """Return the offsets: the same in both rounds of a curve. Those of padding do not matter."""
         return offsets[r // 2, np.searchsorted(indices, index) % num]
 
-    # Not filled up to the batch of the evaluation proper: that would be many times the work.
+    # With the batch size of the main evaluation, most of the batch would be padding.
     estimates = evaluator.resized(num).estimates(
         variables,
         source,
@@ -262,7 +267,7 @@ def run_pilot(
     )
 
     def curves(values: np.ndarray) -> np.ndarray:
-        """(2 draws, curves, …) of (rounds, images, …) in nats."""
+        """Reshape (rounds, images, …) to (2 draws, curves, …)."""
         values = values.reshape(repeats, 2, num, *values.shape[2:])
         return np.moveaxis(values, 1, 0).reshape(2, repeats * num, *values.shape[3:])
 
@@ -278,7 +283,7 @@ def run_pilot(
 
 
 def _edges(levels: Table) -> Float[np.ndarray, " edges"]:
-    """The times at the ends of the bins of γ."""
+    """Return the times at the edges of the bins of γ."""
     return levels[:: POINTS // BINS]
 
 
@@ -289,18 +294,19 @@ def to_pilot(
     reconstruction: Float[np.ndarray, "2 curves"],
     offsets: Float[np.ndarray, " curves"],
 ) -> Pilot:
-    """From two draws at each place: L(v) = `measure` × loss at t, for `measure` = dt/dv there; in bits/dim.
+    """Make a pilot from two draws at each point, in bits/dim.
 
-    The reconstruction is a mean over the draws of a curve.
+    L(v) is `measure` times the loss at t, with `measure` = dt/dv at that point. `reconstruction` is averaged over the
+    draws of a curve.
     """
-    # The two draws are independent, so their product is free of the noise that a square of means would have.
+    # The two draws are independent, so their product lacks the noise that the square of a mean would have.
     squared_mean = np.mean(losses[0].mean(axis=1) * losses[1].mean(axis=1))
-    # A draw at a uniform time is L/measure with probability measure. No time lies where it is 0.
+    # A draw at a uniform time is L/measure, with probability measure. Where it is 0, there are no times.
     square = np.mean(_divided(np.square(losses).mean(axis=0), measure))
     reconstruction_variance = float(BINS * np.mean(np.square(reconstruction[0] - reconstruction[1])) / 2)
     factors = _regress(losses[0] - losses[1], variates[0] - variates[1])
     first, second = losses - np.sum(factors * variates, axis=-1)
-    # Factors fitted to m pairs leave less noise in those pairs, by 1 − 2/m, than in others, 1 + 2/m (Akaike 1969).
+    # Coefficients fitted to m pairs leave less noise in these pairs, by 1 − 2/m, than in others, 1 + 2/m (Akaike 1969).
     pairs = 3 * len(offsets)
     noise = np.square(first - second) / 2 * (pairs + 2) / (pairs - 2)
     padded = np.pad(noise.mean(axis=0), 1, mode="edge")
@@ -323,7 +329,7 @@ def _divided(values: np.ndarray, measure: np.ndarray) -> np.ndarray:
 def _regress(
     losses: Float[np.ndarray, "curves bins"], variates: Float[np.ndarray, "curves bins 2"]
 ) -> Float[np.ndarray, "bins 2"]:
-    """Least-squares factors of the variates in each bin, fitted there and in its neighbours."""
+    """Return the least-squares coefficients of the control variates in each bin, fitted to it and its neighbors."""
     products = np.einsum("kbi,kbj->bij", variates, variates)
     moments = np.einsum("kbi,kb->bi", variates, losses)
 
@@ -335,12 +341,13 @@ def _regress(
 
 
 def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_steps: int | None = None) -> Plan:
-    """The density and the fewest draws whose expected standard error is about `target`: up to `MARGIN` times it.
+    """Choose the density, and the fewest draws whose expected standard error is about `target`.
 
-    Stratified draws leave the noise of ε, so the density that serves them best is ∝ √Var_ε of the loss; a tenth of it
-    stays uniform. With few steps, sums over all of them leave nothing but that noise.
+    The expected error is at most `MARGIN` times `target`. Stratified draws leave the noise of ε, so the best density is
+    ∝ √Var_ε of the loss; a tenth of it is kept uniform. If T is small, an exact sum over all T terms, which leaves only
+    that noise, is used instead.
 
-    Raises `TooManyDrawsError` if more than `MAX_DRAWS` draws an image would be needed.
+    Raises `TooManyDrawsError` if more than `MAX_DRAWS` draws per image would be needed.
     """
     allowed, least = (target / MARGIN) ** 2 * num_images, math.ceil(MIN_PAIRS / num_images)
     uniform = np.ones(POINTS + 1)
@@ -356,7 +363,8 @@ def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_s
     if num_steps is not None:
         noise = pilot.noise_at_uniform_times + pilot.reconstruction_variance
         whole = num_steps * max(math.ceil(least / num_steps), math.ceil(noise / (2 * allowed) / num_steps))
-        # Few pairs leave the jumps between the steps to a handful of strata: an error that is hardly known.
+        # With few pairs, the loss's jumps between steps fall into a handful of strata, and the error is poorly known.
+        # The exact sum is then preferred, even if it takes more pairs.
         if whole <= max(num_pairs, 2 * least):
             num_pairs, scheme = whole, scheme._replace(quantiles=None)
     if 2 * num_pairs > MAX_DRAWS:
@@ -370,9 +378,9 @@ def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_s
 
 
 def _fewest(variance: Callable[[int], float], allowed: float, least: int) -> int:
-    """The fewest pairs, `least` or more, with a variance up to `allowed`, by doubling and bisection.
+    """Find the fewest pairs, at least `least`, whose variance is at most `allowed`, by doubling and bisection.
 
-    Some number above `MAX_DRAWS` / 2 where so many do not reach it.
+    One pair fewer may be returned: see `MARGIN`. Returns a number above `MAX_DRAWS` / 2 if that many do not reach it.
     """
     low, high = least - 1, least
     while 2 * high <= MAX_DRAWS and variance(high) > allowed:

@@ -1,7 +1,8 @@
-"""Convolutions as matrix products, where XLA's own on CPUs depend on how many threads there are.
+"""Convolutions as matrix products, for cases where XLA's result on CPUs depends on the number of threads.
 
-Seen in jaxlib 0.10 and 0.12: one of at most `NARROW` channels on both sides, or of a dilated input, is Eigen's, which
-splits its sums by the number of threads. Others are YNNPACK's, as products are, and it does not.
+Observed in jaxlib 0.10 and 0.12: a convolution with at most `NARROW` channels on both sides, or with a dilated input,
+is computed by Eigen, which splits its sums by the number of threads. Other convolutions are computed by YNNPACK, as
+matrix products are, and do not depend on it.
 """
 
 import functools
@@ -16,11 +17,11 @@ from jax.extend.core import primitives
 from jaxtyping import Array
 
 NARROW = 16
-"""Channels."""
+"""Number of channels."""
 
 
 def by_products(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of arrays, in which these convolutions are products of patches.
+    """Return the same function of arrays, with these convolutions computed as products of patches.
 
     >>> def convolve(x, kernel):
     ...     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -37,7 +38,7 @@ def by_products(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _evaluated(program: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
-    """What the program returns, with its convolutions and those of the programs in it rewritten."""
+    """Return the program's result, with its convolutions, nested ones included, rewritten."""
     jaxpr = program.jaxpr
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *arguments], strict=True))
 
@@ -57,7 +58,7 @@ def _evaluated(program: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
 
 
 def _rewritten(param: Any) -> Any:
-    """A program among the parameters of an operation, as of a scan or a jit; others as they are."""
+    """Rewrite a program among an operation's parameters, as in a scan or a jit; return anything else unchanged."""
     if isinstance(param, tuple):
         return tuple(map(_rewritten, param)) if type(param) is tuple else param
     if not isinstance(param, core.ClosedJaxpr) or "conv_general_dilated" not in str(param):
@@ -86,7 +87,7 @@ def _product(
     preferred_element_type: Any,
     **_: Any,
 ) -> Array:
-    """The convolution as one product: what each position sees, times the kernel."""
+    """Compute the convolution as one matrix product: the patch at each position times the kernel."""
     of_x, of_kernel, of_out = dimension_numbers
     x = lax.transpose(x, (of_x[0], *of_x[2:], of_x[1]))
     kernel = lax.transpose(kernel, (*of_kernel[2:], of_kernel[1], of_kernel[0]))
@@ -97,7 +98,7 @@ def _product(
     sizes = [(n - r) // stride + 1 for n, r, stride in zip(x.shape[1:-1], reach, window_strides, strict=True)]
 
     def seen(place: tuple[int, ...]) -> Array:
-        """By every position, at one place of the window."""
+        """Return what every position sees at one place of the window."""
         starts = [dilation * k for dilation, k in zip(rhs_dilation, place, strict=True)]
         limits = [at + stride * (n - 1) + 1 for at, stride, n in zip(starts, window_strides, sizes, strict=True)]
         return lax.slice(x, (0, *starts, 0), (x.shape[0], *limits, x.shape[-1]), (1, *window_strides, 1))

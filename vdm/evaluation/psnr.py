@@ -1,4 +1,4 @@
-"""How near restored images are to the true ones, and to what was measured."""
+"""How close restored images are to the true ones, and to the measurements."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from vdm import likelihoods, operators
 from vdm.operators import Operator
 
 ROUNDING = 1 / 12
-"""Mean squared error of rounding to integers, which is the least that a PSNR counts."""
+"""Mean squared error of rounding to integers, used as a lower limit for the MSE in a PSNR."""
 
 
 def psnr(
@@ -16,7 +16,7 @@ def psnr(
     truth: Num[np.ndarray, "*#batch height width channels"],
     levels: int,
 ) -> Float[np.ndarray, "*batch"]:
-    """Peak signal-to-noise ratio in dB, 10 log₁₀ (levels − 1)²/MSE, of values 0 … levels − 1; the MSE at least 1/12.
+    """Return the PSNR in dB, 10 log₁₀ (levels − 1)²/MSE, of values 0 … levels − 1, with an MSE of at least 1/12.
 
     >>> psnr(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 25.5), 256).round(3).tolist()
     [20.0]
@@ -31,7 +31,9 @@ def residual_rms(
     y: Float[np.ndarray, "images *measured"],
     levels: int,
 ) -> Float[np.ndarray, "images draws"]:
-    """√ of the mean square of y − A x over what is measured, in units of x in [−1, 1]; y's noise alone gives its std.
+    """Return the root mean square of y − A x over the measured values, in units of x in [−1, 1].
+
+    For the true x, it is the standard deviation of the noise in y.
 
     >>> grey = np.full((1, 1, 2, 2, 1), 128, np.uint8)
     >>> bool(residual_rms(operators.downsample(2, shape=(2, 2, 1)), grey, np.ones((1, 1, 1, 1)), 256)[0, 0] < 1)

@@ -1,6 +1,6 @@
-"""Which class has the least loss, an image each: with all draws for every class, or with early ends for the hopeless.
+"""Find the class with the lowest loss for each image: with all draws for every class, or dropping classes early.
 
-A race knows numbers only, no model: `measure` gives it the losses of some draws of some classes.
+A race handles numbers only and knows no model: `measure` returns the losses of some draws of some classes.
 """
 
 from collections.abc import Callable
@@ -11,41 +11,41 @@ from jaxtyping import Bool, Float, Integer
 from scipy import stats
 
 MIN_DRAWS = 8
-"""Fewest draws after which a class may be dropped."""
+"""Minimum number of draws before a class may be dropped."""
 
 Measure = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
-"""(images, classes, first, last) -> the losses of draws first … last − 1 of these pairs, (pairs, last − first)."""
+"""(images, classes, first, last) → the losses of draws first … last − 1 of these pairs, shape (pairs, last − first)."""
 
 
 class Race(NamedTuple):
-    """Losses of every image and class, in nats, as far as they were measured, and what they say."""
+    """The losses of every image and class in nats, as far as they were measured, and the resulting margins."""
 
     losses: Float[np.ndarray, "images classes draws"]
     """NaN where not measured."""
     margins: Float[np.ndarray, "images classes"]
-    """Mean loss − log p(c) of a class, less the winner's: exp(−margins) is p(c|x) up to a factor.
+    """Mean loss − log p(c) of each class, minus the winner's: exp(−margins) is proportional to p(c|x).
 
-    Of a class that was dropped: less that of the leader which it was dropped for, over the draws that it has, and with
-    the leader's own margin added. So it is above 0, and no dropped class wins.
+    A dropped class has its difference from the leader that it lost to, over the draws it has, plus that leader's own
+    margin. This is above 0, so no dropped class wins.
     """
     checked: Bool[np.ndarray, " images"]
-    """Whose other draws were then made up for."""
+    """Which images were also given the draws that had been left out."""
     complete: Float[np.ndarray, "checked classes"]
-    """The margins of those checked from all draws."""
+    """Margins of the checked images from all draws."""
 
     @property
     def winners(self) -> Integer[np.ndarray, " images"]:
-        """The class of each image."""
+        """Return the winning class of each image."""
         return np.argmin(self.margins, axis=1)
 
     @property
     def calls(self) -> Integer[np.ndarray, " images"]:
-        """Draws taken of each image, over all classes; without those of the check."""
+        """Return the number of draws taken for each image, over all classes, without those of the check."""
         return np.isfinite(self.losses).sum(axis=(1, 2))
 
 
 def rounds(num_draws: int, error: float | None) -> list[int]:
-    """Draws taken by the end of each round: all at once, or with an `error` 1/8, 1/4, 1/2 of them and then all.
+    """Return the number of draws taken by the end of each round: all at once or, with `error`, 1/8, 1/4, 1/2, then all.
 
     >>> rounds(64, None), rounds(64, 0.01), rounds(20, 0.01)
     ([64], [8, 16, 32, 64], [10, 20])
@@ -55,7 +55,7 @@ def rounds(num_draws: int, error: float | None) -> list[int]:
 
 
 def spread(num_draws: int) -> Integer[np.ndarray, " draws"]:
-    """An order of the strata of which 1/2ᵏ, from the first on, are 2ᵏ apart (van der Corput 1935).
+    """Return an order of the strata whose first 1/2ᵏ are 2ᵏ apart (van der Corput 1935).
 
     >>> spread(8)
     array([0, 4, 2, 6, 1, 5, 3, 7])
@@ -74,19 +74,20 @@ def run(
     error: float | None = None,
     checked: Bool[np.ndarray, " images"] | None = None,
 ) -> Race:
-    """The race of `num_images` images, the least mean loss − log p(c) winning.
+    """Run the race for `num_images` images; in each, the class with the lowest mean loss − log p(c) wins.
 
-    Without `error`, every class gets `num_draws` draws. With it, classes are dropped in rounds, and an image is left
-    alone when one class remains. What a class is held against is the present leader, draw by draw on the same times and
-    noise: a class is dropped when the mean difference of the n draws so far is above Student's t times
-    √((1 − n/N) s²/n). The population is the N draws of the whole race (Cochran 1977, ch. 2), so the question is who
-    would win with all of them. Draw j is at stratum `spread`(N)[j] of the times, up to a shift of the image's: the
-    draws so far are a systematic sample with a random start, and s² = Σ (next in time − this)²/2n is free of what
-    changes smoothly with time (Wolter 2007, ch. 8); it has about 2n/3 degrees of freedom. The level of each test is
-    error/((C − 1)·(rounds with a decision)): by Bonferroni's inequality over leaders and rounds, the winner of the
-    whole race is dropped with a probability of at most `error`, as far as such means of differences are t distributed.
-    Losses have heavy tails, so that is an assumption: those `checked` have the draws left out made up for, which tells
-    what it is worth.
+    Without `error`, every class gets `num_draws` draws. With it, classes are dropped in rounds, and an image is
+    finished when one class remains. Each class is compared with the current leader, draw by draw at the same times and
+    noise: it is dropped if its mean difference over the n draws so far exceeds Student's t times √((1 − n/N) s²/n). The
+    population consists of the N draws of the whole race (Cochran 1977, ch. 2), so the question is which class would win
+    with all of them.
+
+    Draw j is in stratum `spread`(N)[j] of the times, up to a shift of the image's own. The draws so far are therefore a
+    systematic sample with a random start, and s² = Σ (next in time − this)²/2n is unaffected by smooth changes with
+    time (Wolter 2007, ch. 8); it has about 2n/3 degrees of freedom. The level of each test is error/((C − 1)·(rounds
+    with a decision)): by Bonferroni's inequality over leaders and rounds, the winner of the whole race is dropped with
+    a probability of at most `error`, provided that such mean differences follow a t distribution. Losses have heavy
+    tails, so this is an assumption; to test it, the images in `checked` are given the draws that were left out.
 
     >>> constant = lambda images, classes, first, last: np.tile(1.0 * classes[:, None], last - first)
     >>> run(constant, np.log([0.5, 0.5]), num_images=3, num_draws=4).winners
@@ -105,7 +106,7 @@ def run(
             left &= ~dropped[-1].which
         done = end
     margins = _margins(np.where(left, _mean(losses) - log_prior[None, :], np.inf))
-    # Leaders first: a leader may be dropped later, by another.
+    # Leaders first: a leader may itself be dropped later, in favor of another.
     for which, leader, behind in reversed(dropped):
         of_leader = np.take_along_axis(margins, leader[:, None], axis=1)
         margins = np.where(which, behind + of_leader, margins)
@@ -119,7 +120,7 @@ def run(
 
 
 def undecided(race: Race) -> Bool[np.ndarray, " images"]:
-    """Whose second class is behind by less than two standard errors of the draws that both have."""
+    """Return which images have a runner-up within two standard errors of the winner, over the draws that both have."""
     images, winners = np.arange(len(race.margins)), race.winners
     margins = race.margins.copy()
     margins[images, winners] = np.inf
@@ -129,12 +130,12 @@ def undecided(race: Race) -> Bool[np.ndarray, " images"]:
 
 
 class _Dropped(NamedTuple):
-    """Of a round."""
+    """The decisions of one round."""
 
     which: Bool[np.ndarray, "images classes"]
     leader: Integer[np.ndarray, " images"]
     behind: Float[np.ndarray, "images classes"]
-    """How far every class is behind the leader."""
+    """How far each class is behind the leader."""
 
 
 def _margins(scores: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, "images classes"]:
@@ -157,11 +158,14 @@ def _behind(
 def _against(
     losses: Float[np.ndarray, "images classes draws"], one: Integer[np.ndarray, " images"], of: int
 ) -> tuple[Float[np.ndarray, "images classes"], Float[np.ndarray, "images classes"]]:
-    """(mean, its standard error) of every class's loss less that of one, over the draws that both have, of `of`."""
+    """Return the mean and standard error of each class's loss minus that of class `one`, over their common draws.
+
+    `of` is the number of draws in the whole race.
+    """
     differences = losses - losses[np.arange(len(losses)), one][:, None, :]
     taken, stderr = np.isfinite(differences).sum(axis=2), np.full(differences.shape[:2], np.inf)
     for num in np.unique(taken[taken > 1]):
-        # The first ones, in the order of their times; the last is a neighbour of the first, as the shift turns them.
+        # The first draws, in order of time; the last is a neighbor of the first, since the shift is cyclic.
         in_order = differences[taken == num][:, np.argsort(spread(of)[:num])]
         steps = np.roll(in_order, 1, axis=1) - in_order
         stderr[taken == num] = np.sqrt(np.square(steps).mean(axis=1) / 2 / num)
@@ -169,6 +173,6 @@ def _against(
 
 
 def _mean(values: Float[np.ndarray, "images classes draws"]) -> Float[np.ndarray, "images classes"]:
-    """Over the draws that there are; NaN of none."""
+    """Return the mean over the draws that exist; NaN if there are none."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nansum(values, axis=2) / np.isfinite(values).sum(axis=2)

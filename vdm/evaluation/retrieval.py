@@ -26,51 +26,51 @@ from vdm.model import Variables
 from vdm.noisy import Schedule
 
 CANDIDATES = 8
-"""Captions to choose from, all different; fewer where the test images have fewer."""
+"""Number of different captions to choose from; fewer if the test images have fewer."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Of an image–text model on sets of test images with as many captions, all different, and one γ for a set.
+    """Retrieval by an image–text model on sets of test images with different captions, at one γ per set.
 
-    Errors are over sets, which have no image in common.
+    Errors are over sets, which share no images.
     """
 
     loss: Share
-    """`contrastive` of a set, nats, over uniform times; log(`num_candidates`) of one that knows nothing."""
+    """`contrastive` loss of a set in nats, over uniform times; log(`num_candidates`) for an uninformative model."""
     image_to_text: Shares
-    """Share of images whose own caption of those of the set has the largest inner product with it."""
+    """Share of images for which, within the set, their own caption has the largest inner product."""
     text_to_image: Shares
-    """Share of captions whose own image has."""
+    """Share of captions for which, within the set, their own image has the largest inner product."""
     edges: Float[np.ndarray, " edges"] = field(repr=False, compare=False)
-    """The ends of the bins of γ."""
+    """Edges of the bins of γ."""
     num_candidates: int
     num_sets: int
     num_draws: int
-    """Noise levels of a set at uniform times, and as many at uniform γ."""
+    """Noise levels per set at uniform times, and as many again at uniform γ."""
     sets_available: int
     num_available: int
-    """Test images, of which some are left over."""
+    """Number of test images, some of which may be left over."""
     precision: str = precisions.FLOAT32
 
     @property
     def num_images(self) -> int:
-        """In all sets."""
+        """Number of images in all sets."""
         return self.num_sets * self.num_candidates
 
     @property
     def of_all(self) -> bool:
-        """Whether it is of all sets that there are."""
+        """Whether all available sets were used."""
         return self.num_sets == self.sets_available
 
     @property
     def total(self) -> float:
-        """What a checkpoint is the better for the less it is: the loss, nats."""
+        """The loss in nats, by which checkpoints are compared: lower is better."""
         return self.loss.value
 
     @property
     def numbers(self) -> dict[str, float | None]:
-        """As in a line of metrics.jsonl."""
+        """The values as in a line of metrics.jsonl."""
         found = {"contrastive": self.loss.value, "stderr": self.loss.stderr}
         for name in ("image_to_text", "text_to_image"):
             shares: Shares = getattr(self, name)
@@ -86,7 +86,7 @@ class Retrieval:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as in `evaluation.json`."""
+        """Return the fields as they are written to `evaluation.json`."""
 
         def record(shares: Shares) -> dict[str, Any]:
             by_gamma = by_gamma_record(self.edges, shares.by_gamma)
@@ -104,10 +104,11 @@ class Retrieval:
 
 
 class Sets:
-    """A source whose elements are sets of a captioned source's: "image" and "text" of some, their captions different.
+    """A source of sets: each element has "image" and "text" of a few images with different captions.
 
-    Every set takes one image each of the captions that have the most left, so there are as many sets as can be; images
-    are taken from all over the source, and some may be left over. Raises `InputError` if there are not two captions.
+    Every set takes one image from each of the captions with the most images left, which gives as many sets as possible;
+    images are taken from all over the source, and some may be left over. Raises `InputError` if there are fewer than
+    two captions.
     """
 
     def __init__(self, source: Source, most: int = CANDIDATES):
@@ -129,7 +130,7 @@ class Sets:
 
 
 def chosen(groups: list[list[int]], num: int) -> list[list[int]]:
-    """As many sets as can be of `num` members of different groups.
+    """Form as many sets as possible of `num` members from different groups.
 
     >>> chosen([[0, 1, 2], [3], [4]], 2)
     [[2, 3], [1, 4]]
@@ -147,14 +148,14 @@ def chosen(groups: list[list[int]], num: int) -> list[list[int]]:
 
 
 class RetrievalEvaluator:
-    """Evaluates the variables of one image–text model; compiled once.
+    """Evaluates an image–text model with given variables; compiles once.
 
-    Set k draws its noise from fold_in(key, k), at times that are stratified with an offset of its own, so the result
-    does not depend on batch size or devices.
+    Set k draws its noise from fold_in(key, k), at stratified times with its own offset, so the result does not depend
+    on the batch size or the devices.
     """
 
     def __init__(self, model: ImageText, gamma: Schedule, mesh: Mesh, batch_size: int):
-        """`gamma` is t -> γ(t); about `batch_size` images a call."""
+        """`gamma` is t → γ(t). A call takes about `batch_size` images."""
         self.model = model
         of_batch = functools.partial(set_sums, model, gamma)
         self._sums = OverNoise(of_batch, gamma, mesh, max(1, batch_size // CANDIDATES))
@@ -169,7 +170,7 @@ class RetrievalEvaluator:
         max_images: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> Retrieval:
-        """Over all sets of `source`, or some of about `max_images` images, at `num_draws` noise levels each."""
+        """Evaluate all sets of `source`, or enough for about `max_images` images, at `num_draws` noise levels each."""
         sets = self._sets_of(source)
         most = -(-max_images // sets.num_candidates)
         sums, _ = self._sums(variables, sets, key, num_draws, most, progress)
@@ -201,8 +202,10 @@ def set_sums(
     batch: dict[str, Array],
     num_draws: Integer[ArrayLike, ""],
 ) -> Sums:
-    """Of each set of a batch with "image", "text" and "index": (share of images whose caption is found, of captions
-    whose image is, loss in nats)."""
+    """Return the sums of (share of captions found, share of images found, loss in nats) for each set of a batch.
+
+    A batch has "image", "text" and "index".
+    """
     keys = keys_at(key, batch["index"])
     x = likelihoods.encode(batch["image"], model.levels)
     num, size = x.shape[:2]
@@ -221,5 +224,5 @@ def set_sums(
 
 
 def joined(x: Array) -> Array:
-    """Of sets, their members one after the other."""
+    """Flatten sets into their members, one set after the other."""
     return x.reshape(-1, *x.shape[2:])

@@ -1,4 +1,4 @@
-"""What a precision other than float32 does to a bound: the difference on the same images, times and noise."""
+"""The effect of a lower precision on the bound: its difference from float32 on the same images, times and noise."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,20 +10,23 @@ from jaxtyping import Float
 from vdm.evaluation.statistics import Groups, stderr_over_images
 
 IMAGES = 64
-"""From all over the split, on which the difference is measured: it varies far less over images than the bound."""
+"""Number of images to measure the difference on, spread over the split.
+
+The difference varies far less over images than the bound.
+"""
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """A bound less that in float32, in bits/dim: the mean of the images' own differences."""
+    """A bound minus the same bound in float32, in bits/dim, averaged over images."""
 
     mean: float
     stderr: float | None
-    """Its standard error for images like these, paired; over groups where the data have some; None of one."""
+    """Paired standard error for images like these, over groups if there are any. None for a single image or group."""
     num_images: int
 
     def __str__(self) -> str:
-        """+0.0003 ± 0.0001 against float32 on 64 images, with two digits of the error or more.
+        """Return e.g. "+0.0003 ± 0.0001 against float32 on 64 images", with at least two digits of the error.
 
         >>> print(Rounding(0.000312, 0.0000478, 64))
         +0.000312 ± 0.000048 against float32 on 64 images
@@ -37,13 +40,13 @@ class Rounding:
         return f"{self.mean:+.{digits}f}{error} against float32 on {images}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
+        """Return the fields, for JSON."""
         return asdict(self)
 
 
 def to_rounding(
     bits: Float[np.ndarray, " images"], in_float32: Float[np.ndarray, " images"], groups: Groups | None = None
 ) -> Rounding:
-    """From the bits/dim of each image in both."""
+    """Compare the bits/dim of each image in both precisions."""
     differences = bits - in_float32
     return Rounding(float(differences.mean()), stderr_over_images(differences, groups), len(differences))

@@ -1,4 +1,4 @@
-"""Standard errors of what is measured."""
+"""Standard errors and intervals for measurements."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 Groups = Integer[np.ndarray, " images"]
-"""What each image belongs to, a photograph for example; images of one group are not independent."""
+"""Group of each image, e.g. the photograph that it was cut from. Images of one group are not independent."""
 
 
 def stderr_over_images(values: Float[np.ndarray, " images"], groups: Groups | None = None) -> float | None:
-    """Standard error of the mean; None of one image.
+    """Return the standard error of the mean. None for a single image.
 
-    With groups, √(G/(G−1) Σ_g (Σ_{k∈g} (x_k − x̄))²)/n of the G groups, which alone are taken as independent (Liang &
-    Zeger 1986); None of one group. Of few groups it is itself poorly known, and rather low.
+    With groups, it is √(G/(G−1) Σ_g (Σ_{k∈g} (x_k − x̄))²)/n for G groups, the only units assumed independent (Liang &
+    Zeger 1986); None for a single group. With few groups it is itself poorly known, and tends to be too low.
 
     >>> round(stderr_over_images(np.array([1.0, 1.0, 3.0, 3.0])), 3)
     0.577
@@ -28,7 +28,7 @@ def stderr_over_images(values: Float[np.ndarray, " images"], groups: Groups | No
 
 
 def stderr_over(groups: Groups | None) -> str:
-    """What such errors are over, in words.
+    """Describe what these standard errors treat as independent.
 
     >>> stderr_over(None), stderr_over(np.array([0, 0, 5]))
     ('images', 'groups (2)')
@@ -38,14 +38,14 @@ def stderr_over(groups: Groups | None) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images, or another mean over them, and its standard error over images like these; None of one."""
+    """A mean over images, such as a share, with its standard error for images like these; None for a single image."""
 
     value: float
     stderr: float | None
 
     @classmethod
     def mean(cls, of: Float[np.ndarray, " images"], groups: Groups | None = None) -> "Share":
-        """That of a number an image."""
+        """Return the mean of one number per image, with its standard error."""
         return cls(float(of.mean()), stderr_over_images(of, groups))
 
     def __str__(self) -> str:
@@ -53,14 +53,17 @@ class Share:
 
 
 def stderr_of_draws(values: Float[np.ndarray, "draws images"]) -> float | None:
-    """Standard error of the mean for these very images, from independent draws of each alone; None of a single draw."""
+    """Return the standard error of the mean for this exact set of images, from independent draws of each image.
+
+    None for a single draw.
+    """
     draws, num = values.shape
     # Images are independent, so their variances add.
     return float(np.sqrt(values.var(axis=0, ddof=1).sum() / draws) / num) if draws > 1 else None
 
 
 def wilson(successes: int, num: int, z: float = 1.959964) -> tuple[float, float]:
-    """The interval of a share, by default of 95 %, also where all or none are successes (Wilson 1927).
+    """Return Wilson's interval for a share (1927), 95% by default; it also holds if all or none are successes.
 
     >>> low, high = wilson(10, 10)
     >>> round(low, 3), round(high, 3)
@@ -73,10 +76,10 @@ def wilson(successes: int, num: int, z: float = 1.959964) -> tuple[float, float]
 
 
 def jackknife(without: Float[np.ndarray, "n *values"]) -> Any:
-    """Standard error of an estimate from its values with one of n independent examples left out (Tukey 1958).
+    """Return the standard error of an estimate from its values without each of n independent examples (Tukey 1958).
 
-    Shape (*values). Of differences of two estimates whose examples belong together it is that of the difference,
-    paired. A little too large on average (Efron & Stein 1981).
+    The shape is (*values). Applied to differences of two estimates with the same examples, it is the paired standard
+    error of the difference. It is slightly too large on average (Efron & Stein 1981).
     """
     n = len(without)
     return np.sqrt((n - 1) / n * np.sum(np.square(without - without.mean(axis=0)), axis=0))

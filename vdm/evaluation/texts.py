@@ -1,4 +1,4 @@
-"""Captions that a request gives in its own words, in place of those of the data."""
+"""Captions given in a request, in place of those of the data."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from vdm.errors import InputError
 from vdm.reading import shown
 
 MOST_SHOWN = 48
-"""Characters of a caption in a picture."""
+"""Maximum number of characters of a caption in a picture."""
 
 
 def captions_of_lines(text: str) -> tuple[str, ...]:
-    """One a line; lines without a word are none.
+    """Return one caption per line, ignoring blank lines.
 
     >>> captions_of_lines("a seven\\n\\n a bold two ")
     ('a seven', 'a bold two')
@@ -23,7 +23,7 @@ def captions_of_lines(text: str) -> tuple[str, ...]:
 
 
 def encode(text: Text, captions: Sequence[str]) -> np.ndarray:
-    """(captions, *shape), as the network takes them. Raises `InputError` for one that is empty, or would be cut.
+    """Encode captions for the network, shape (captions, *shape). Raises `InputError` if one is empty or would be cut.
 
     >>> from vdm.data.texts import fit
     >>> encode(fit("bytes(length=4)", ["a two"]), ["a 2"]).tolist()
@@ -40,7 +40,7 @@ def encode(text: Text, captions: Sequence[str]) -> np.ndarray:
 
 
 def captions_of_images(source: Source, indices: np.ndarray) -> list[str]:
-    """The first caption of each of these images, in words; none where the source has no words left."""
+    """Return the first caption of each of these images as text; none if the source has kept no text."""
     source = source.source if isinstance(source, Checked) else source
     if not isinstance(source, Captioned):
         return []
@@ -48,12 +48,12 @@ def captions_of_images(source: Source, indices: np.ndarray) -> list[str]:
 
 
 def unknown_words(text: Text | None, captions: Sequence[str]) -> list[str]:
-    """Those that no training caption has, each once; none where nothing is known of these."""
+    """Return the distinct words that occur in no training caption; none if those captions are not known."""
     return [] if text is None else list(dict.fromkeys(word for each in captions for word in text.unknown(each)))
 
 
 def shortened(caption: str, most: int = MOST_SHOWN) -> str:
-    """As pictures have it.
+    """Shorten a caption for a picture.
 
     >>> shortened("a bold seven leaning right", 12)
     'a bold seve…'

@@ -1,6 +1,6 @@
-"""How noisy the one-draw estimate of the bound is, by noise schedule and by the sampling of times: Fig. 4b of VDM.
+"""The noise of the one-draw estimate of the bound, by noise schedule and by sampling of times: Fig. 4b of VDM.
 
-In continuous time every schedule between the same end points has the same bound, Eq. 4.80 of De Sousa Ribeiro & Glocker
+In continuous time, every schedule between the same endpoints has the same bound, Eq. 4.80 of De Sousa Ribeiro & Glocker
 (2024), but not the same noise.
 """
 
@@ -27,42 +27,42 @@ LINEAR = "log-SNR-linear"
 
 @dataclass(frozen=True)
 class Variance:
-    """Of the bits/dim of one draw, an image given: (bits/dim)², with jackknife standard errors over the rounds."""
+    """Variance of one draw of an image's bound, in (bits/dim)², with jackknife standard errors over the rounds."""
 
     schedule: str
     iid: float
     """With independent uniform times."""
     iid_stderr: float
     stratified: float
-    """With times stratified over batches: the variance of a batch's mean, times the images in it."""
+    """With times stratified over batches: the variance of a batch's mean times the number of images in it."""
     stratified_stderr: float
     bits_per_dim: float
-    """The bound itself, the same for all but for noise."""
+    """The bound itself, the same for all schedules up to noise."""
     bits_per_dim_stderr: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """The variance by schedule, and the least that any schedule between the same end points has."""
+    """The variance by schedule, and the lowest variance of any schedule between the same endpoints."""
 
     lines: list[Variance]
     batch_size: int
-    """Images in a batch over which times were stratified."""
+    """Number of images in each batch over which times were stratified."""
     num_images: int
     num_available: int
-    """How many images they were chosen from."""
+    """Number of images that these were chosen from."""
     rounds: int
-    """Draws of each image."""
+    """Number of draws of each image."""
     least: float
-    """With independent times, (bits/dim)²."""
+    """The lowest variance, with independent times, in (bits/dim)²."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
+        """Return the fields, for JSON."""
         return asdict(self) | {"images": selection.record(self.num_images, self.num_available)}
 
 
 def with_equal_ends(model: Model, variables: Variables) -> dict[str, tuple[Schedule, Any]]:
-    """The model's own schedule and the fixed ones between its end points: (schedule, its parameters) by name."""
+    """Return the model's own schedule and the fixed ones with equal endpoints: (schedule, its parameters) by name."""
     low, high = (float(model.gamma(variables, jnp.float32(t))) for t in (0, 1))
     fixed = {
         LINEAR: schedules.linear(low, high),
@@ -84,13 +84,12 @@ def variance_report(
     rounds: int,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """One line a schedule for the continuous-time bound, of any model.
+    """Measure the variance of the continuous-time bound for each schedule, for any model.
 
-    From `rounds` draws of each of `max_images` images from all over `source` (0: all) that make whole batches of
-    `batch_size`.
-    Times are stratified over each batch, as in training; images and noise are the same for every schedule. One image's
-    time is uniform, and independent from round to round, so the linear schedule's draws also give the variance with
-    independent times, of every schedule.
+    Each of `max_images` images spread over `source` (0: all) gets `rounds` draws; the number is rounded down to whole
+    batches of `batch_size`. Times are stratified over each batch, as in training; images and noise are the same for
+    every schedule. For a single image, the time is uniform and independent from round to round, so the draws with the
+    linear schedule also give the variance with independent times, for every schedule.
     """
     num = num_evaluated(source, max_images)
     batch_size = min(batch_size, num)
@@ -100,7 +99,7 @@ def variance_report(
     starts = np.random.default_rng(np.asarray(jax.random.key_data(key))).random((rounds, num // batch_size))
 
     def offsets(r: int, index: np.ndarray) -> np.ndarray:
-        # There is no padding.
+        # Without padding, every index is one of `indices`.
         place = np.searchsorted(indices, index)
         return (starts[r, place // batch_size] + place % batch_size / batch_size) % 1.0
 
@@ -128,8 +127,8 @@ def variance_report(
 
 
 def _mean_slopes(schedule: Schedule, params: Any) -> Float[np.ndarray, " bins"]:
-    """The mean of γ' over each of `TIME_BINS` equal bins of γ, in units of γ(1) − γ(0)."""
-    # Closest at the ends, where slopes may be steepest.
+    """Return the mean of γ' over each of `TIME_BINS` equal bins of γ, in units of γ(1) − γ(0)."""
+    # Densest at the ends, where slopes may be steepest.
     t = jnp.asarray(np.sin(np.linspace(0, np.pi / 2, 40_001)) ** 2, jnp.float32)
     gamma, slope = (np.asarray(v, np.float64) for v in jax.jit(functools.partial(gamma_and_slope, schedule))(params, t))
     step, middle = np.diff(gamma), (gamma[1:] + gamma[:-1]) / 2
@@ -144,24 +143,24 @@ def _independent(
     bits: Float[np.ndarray, "rounds images"],
     densities: dict[str, Float[np.ndarray, " bins"]],
 ) -> tuple[dict[str, tuple[float, float]], float]:
-    """The variance of one draw at an independent time, and its jackknife standard error, by schedule; and the least.
+    """Return (variance of one draw at an independent time, its standard error) by schedule, and the lowest variance.
 
-    All from draws with the linear schedule: `count` and the sum of L² in each bin, and the whole bounds `bits`. Its
-    bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ. Draws with steep
-    schedules would hardly ever meet what their variance is made of. It is least where γ' ∝ 1/√E[l²], and then
-    (∫ √E[l²] dγ)² (Cauchy–Schwarz).
+    All come from draws with the linear schedule: `count` and the sum of L² in each bin, and the whole bounds `bits`.
+    Its bins of time are equal bins of γ: with l = ½ ‖ε − ε̂‖² and L = γ' l, E[L²] = ∫ γ' E[l²] dγ. Draws with a steep
+    schedule would hardly ever fall where most of its variance arises. The variance is lowest for γ' ∝ 1/√E[l²], where
+    E[L²] is (∫ √E[l²] dγ)² (Cauchy–Schwarz). The errors are jackknife standard errors over rounds.
     """
     rounds = len(bits)
-    # E[b²] of the linear schedule's whole bound b is that of its diffusion loss L plus a rest, the same for all.
+    # For the whole bound b, E[b²] is E[L²] of the diffusion loss L plus a rest that is the same for all schedules.
     rest = np.mean(np.square(bits)) - squares.sum() / count.sum()
 
     def variances(used: np.ndarray) -> np.ndarray:
-        """Of every schedule, then the least, from these rounds."""
+        """Return the variance for every schedule and then the lowest one, from these rounds."""
         number, total, values = count[used].sum(axis=0), squares[used].sum(axis=0), bits[used]
-        # A bin without draws, of very few in all, counts as the average one.
+        # With very few draws, some bins may be empty; these count as average.
         loss = np.where(number > 0, total / np.maximum(number, 1), total.sum() / number.sum())
         moments = [np.mean(density * loss) for density in densities.values()] + [np.mean(np.sqrt(loss)) ** 2]
-        # The square of an image's mean, without the noise of its draws.
+        # The square of an image's mean, estimated without the noise of its draws.
         pairs = len(values) * (len(values) - 1)
         squared_mean = np.mean(np.square(values.sum(axis=0)) - np.square(values).sum(axis=0)) / pairs
         return np.array(moments) + rest - squared_mean
@@ -174,7 +173,7 @@ def _independent(
 
 
 def _part(progress: Progress, k: int, parts: int, done: int, total: int) -> None:
-    """Progress of part k of so many as that of the whole."""
+    """Report progress on part k of `parts` as progress on the whole."""
     progress(k * total + done, parts * total)
 
 
@@ -190,7 +189,7 @@ def _summary(
 
 
 def _variance(values: Float[np.ndarray, "rounds columns"]) -> tuple[float, float]:
-    """(variance over rounds, a mean over columns; its jackknife standard error, leaving out a round at a time)."""
+    """Return the variance over rounds, averaged over columns, and its jackknife standard error over rounds."""
     rounds = len(values)
     first, second = values.sum(axis=0), np.square(values).sum(axis=0)
     without = (second - np.square(values) - np.square(first - values) / (rounds - 1)) / (rounds - 2)

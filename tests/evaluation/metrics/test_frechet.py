@@ -181,6 +181,6 @@ def test_too_few_images_are_said() -> None:
     assert f"too high by about {bias(99, measure.reference.moments):.2g}" in line
     assert measure.cautions(100) == ()
     few = Frechet(Reference.of(draws(15, gaussian(20, 0), np.random.default_rng(0))))
-    assert few.cautions(100) == ("15 real images are no more than the 20 features: their covariance lacks rank",)
+    assert few.cautions(100) == ("15 real images are no more than the 20 features: their covariance is singular",)
     with pytest.raises(ValueError, match="images: 2 of them; must be 3 or more"):
         measure.estimate(np.ones((2, 20), np.float32))

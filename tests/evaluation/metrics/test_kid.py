@@ -85,7 +85,7 @@ def test_real_images_are_at_the_noise_floor_and_others_are_not() -> None:
 def test_fewer_images_than_a_subset() -> None:
     measure = Kid(5, 100, Reference.of(draws(200, 0)))
     assert measure.cautions(100) == ()
-    assert measure.cautions(60)[0].startswith("subsets of 60 images, as there are no more, for 100")
+    assert measure.cautions(60)[0].startswith("subsets of 60 images, as there are no more, rather than 100")
     assert np.isfinite(measure.estimate(draws(60, 1)).value)
     with pytest.raises(ValueError, match="images: 2 of them, 200 real ones; must be 3 or more"):
         measure.estimate(draws(2, 0))

@@ -115,7 +115,7 @@ def test_real_images_score_what_the_noise_floor_says() -> None:
         fresh = Manifold(kind, measure.k, Reference.of(draws(300, 2))).estimate(draws(100, 1))
         assert measure.noise_floor(100) == pytest.approx(fresh.value, abs=0.15)
         assert measure.cautions(400) == ()
-        assert measure.cautions(100)[0].startswith("of 100 images beside 400 real ones")
+        assert measure.cautions(100)[0].startswith("for 100 images and 400 real ones")
 
 
 def test_too_few_images() -> None:

@@ -114,7 +114,7 @@ def test_the_noise_floor_is_that_of_other_images(quality: Mmd, monkeypatch: pyte
 
 @pytest.mark.parametrize("num", [1, 20])
 def test_images_without_distances_are_refused(num: int) -> None:
-    with pytest.raises(ValueError, match=f"real images: of {num} most pairs are equal"):
+    with pytest.raises(ValueError, match=f"real images: among {num}, most pairs are equal"):
         of(np.zeros((num, *SHAPE), np.uint8))
 
 

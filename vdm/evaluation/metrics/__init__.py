@@ -1,4 +1,4 @@
-"""Metrics of samples: a file for each, with its name in `vdm.parts`; `metric` says what they have in common."""
+"""Sample metrics, one per file, named in `vdm.parts`; `metric` defines their common interface."""
 
 from vdm.evaluation.metrics.metric import Estimate, Features, Images, Labels, Measure, Metric, Reference
 from vdm.evaluation.metrics.moments import Moments

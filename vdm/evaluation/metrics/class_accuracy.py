@@ -1,4 +1,4 @@
-"""How many samples a classifier of the data takes for what they should be."""
+"""Share of samples that a classifier of the data assigns to the class they were drawn for."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, Re
 
 
 def class_accuracy() -> Metric:
-    """The share of samples that a classifier of the data takes for their label, as Dhariwal & Nichol (2021) guide to.
+    """Share of samples whose label a classifier of the data predicts, as guidance aims at (Dhariwal & Nichol 2021).
 
     >>> class_accuracy().heading()
     'class accuracy, %'
@@ -26,14 +26,14 @@ def class_accuracy() -> Metric:
 
 
 class ClassAccuracy:
-    """Of images by log p(c|x) of every class, in per cent."""
+    """Class accuracy of images, in percent, from log p(c|x) of every class."""
 
     def __init__(self, reference: Reference):
-        """Real images of the other split are what samples are held against: by those of its own a classifier learns."""
+        """Keep the real images: the noise floor uses the other split, since the classifier was trained on this one."""
         self.reference = reference
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """The share whose most likely class is their label; and the same without each image.
+        """Return the share of images whose most likely class is their label, and the same without each image.
 
         >>> log_prob = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
         >>> estimate = ClassAccuracy(Reference.of(log_prob)).estimate(log_prob, np.array([0, 1, 2, 2]))
@@ -48,9 +48,9 @@ class ClassAccuracy:
         return Estimate(float(hits.mean()), (hits.sum() - hits) / (len(hits) - 1))
 
     def noise_floor(self, num: int) -> float:
-        """That of the real images of the other split, or if there is none of all, however many samples there are.
+        """Return the accuracy on real images of the other split or, without one, on all, whatever `num` is.
 
-        ValueError if these have no labels, or nothing but their mean and covariance is known.
+        Raises ValueError if they have no labels, or if only their mean and covariance are known.
         """
         try:
             return self.estimate(self.reference.others, self.reference.other_labels).value
@@ -58,5 +58,5 @@ class ClassAccuracy:
             return self.estimate(self.reference.features, self.reference.labels).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """None."""
+        """Return no warnings."""
         return ()

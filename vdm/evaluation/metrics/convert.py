@@ -1,4 +1,4 @@
-"""`vdm metrics convert`: published weights of a feature extractor as a file that `weights.load` reads."""
+"""`vdm metrics convert`: turns published weights of a feature extractor into a file that `weights.load` reads."""
 
 import hashlib
 import inspect
@@ -23,28 +23,28 @@ from vdm.evaluation.metrics.weights import CHECKSUM, NETWORK, SOURCE_CHECKSUM, c
 from vdm.files import check_writable, printable
 
 UNUSED = re.compile(r"mask_token|AuxLogits\..*|.*\.num_batches_tracked")
-"""Tensors of published files that no feature depends on."""
+"""Tensors in published files that no feature depends on."""
 
 
 class Converted(NamedTuple):
-    """What has been made of a file of weights."""
+    """The result of converting a file of weights."""
 
     file: Path
     name: str
-    """Of the network, one of `NETWORKS`."""
+    """Name of the network in `NETWORKS`."""
     digest: str
-    """As results have it."""
+    """The digest as results show it."""
     source: Path
     source_checksum: str
 
     @property
     def known(self) -> bool:
-        """Whether the source is a file that is known to hold the published weights."""
+        """Whether the source is a file known to hold the published weights."""
         return self.source_checksum in NETWORKS[self.name].checksums
 
     @property
     def report(self) -> str:
-        """What to print: one line, and a warning of another file than the published one."""
+        """The text to print: one line, and a warning if the source is not the published file."""
         published = NETWORKS[self.name].file
         line = f"{printable(self.file)}: weights of {self.name}, {self.digest}"
         if self.known:
@@ -56,11 +56,12 @@ class Converted(NamedTuple):
 
 
 def convert(source: Path, out: Path | None = None, python: str = sys.executable) -> Converted:
-    """Reads a .pth, .pt or .safetensors file, finds out which network it is of, and writes NAME.safetensors.
+    """Read a .pth, .pt or .safetensors file, recognize its network, and write NAME.safetensors.
 
-    `out` is the file to write, with that suffix, or a folder for it; without one it is put beside the source. PyTorch
-    reads a .pth, in a process of the interpreter `python`. DINOv2 may have Hugging Face's names too. Raises
-    `InputError` in one line for what is no such file, holds other objects than tensors, or is of another network.
+    `out` is the file to write, with that suffix, or a folder for it; by default it is written next to the source.
+    PyTorch reads a .pth file, in a process of the interpreter `python`. DINOv2 may also have Hugging Face's names.
+    Raises a one-line `InputError` for a file that is not one of these, holds objects other than tensors, or belongs to
+    another network.
     """
     where = printable(source)
     if not source.is_file():
@@ -97,7 +98,7 @@ def _file(out: Path, name: str) -> Path:
 
 
 def recognised(arrays: Mapping[str, np.ndarray], where: str) -> str:
-    """The network that has most of the tensors. Raises `InputError` if none has half, or if one is of none of its."""
+    """Return the network that shares most tensors. Raises `InputError` if none has half, or for an extra tensor."""
     shared = {
         name: sum(name in arrays and arrays[name].shape == shape for name, shape in network.tensors.items())
         for name, network in NETWORKS.items()
@@ -105,15 +106,15 @@ def recognised(arrays: Mapping[str, np.ndarray], where: str) -> str:
     best = max(shared, key=lambda name: shared[name])
     if 2 * shared[best] < len(NETWORKS[best].tensors):
         published = ", ".join(network.file for network in NETWORKS.values())
-        raise InputError(f"{where}: has the tensors of no network that is known here; must be one of {published}")
+        raise InputError(f"{where}: has the tensors of no known network; must be one of {published}")
     others = [name for name in arrays if name not in NETWORKS[best].tensors and not UNUSED.fullmatch(name)]
     if others:
-        raise InputError(f"{where}: has a tensor {others[0]!r}, which {best} has not; must be {NETWORKS[best].file}")
+        raise InputError(f"{where}: has a tensor {others[0]!r}, unknown to {best}; must be {NETWORKS[best].file}")
     return best
 
 
 def _in_float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Those of floating-point numbers."""
+    """Return the floating-point arrays in float32."""
     return {name: np.asarray(array, np.float32) for name, array in arrays.items() if array.dtype.kind == "f"}
 
 
@@ -134,7 +135,7 @@ JOINED = ("query", "key", "value")
 
 
 def _published_names(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-    """Arrays under Hugging Face's names under those of the published file; others as they are."""
+    """Rename arrays from Hugging Face's names to those of the published file; leave others unchanged."""
     renamed: dict[str, np.ndarray] = {}
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
@@ -155,7 +156,7 @@ def _published_names(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, 
 
 
 def _unpickled(source: Path, folder: Path, python: str) -> Path:
-    """A file of PyTorch's as one of safetensors in `folder`, by an interpreter that has PyTorch."""
+    """Convert a PyTorch file to safetensors in `folder`, by an interpreter that has PyTorch."""
     where, out = printable(source), folder / "tensors.safetensors"
     _check_pickle(source, where)
     program = shutil.which(python)
@@ -163,7 +164,7 @@ def _unpickled(source: Path, folder: Path, python: str) -> Path:
         raise InputError(f"--python={python}: no such program; must be an interpreter of Python that has PyTorch")
     command = [os.path.abspath(program), "-c", inspect.getsource(torch_file), str(source.absolute()), str(out)]
     try:
-        # In the folder, so that it imports nothing that lies about.
+        # Run in that folder, so that no stray module is imported.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise InputError(f"--python={python}: {error.strerror}; must be an interpreter of Python") from error
@@ -178,17 +179,17 @@ def _unpickled(source: Path, folder: Path, python: str) -> Path:
 
 
 def _check_pickle(source: Path, where: str) -> None:
-    """Raises `InputError` for what is no file of PyTorch's, or a zip that grows: PyTorch compresses nothing."""
+    """Raise `InputError` if it is not a PyTorch file, or if it is a zip that expands: PyTorch does not compress."""
     with source.open("rb") as file:
         start = file.read(4)
     if start[:1] == b"\x80":  # a pickle, as PyTorch wrote them before 1.6
         return
     if start != b"PK\x03\x04":
-        raise InputError(f"{where}: is neither a .pth file of PyTorch nor a {safetensors.SUFFIX} file")
+        raise InputError(f"{where}: is neither a .pth file from PyTorch nor a {safetensors.SUFFIX} file")
     try:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(f"{where}: is truncated or damaged ({error})") from error
     if sum(member.file_size for member in members) > source.stat().st_size:
-        raise InputError(f"{where}: declares more than it holds; PyTorch compresses nothing")
+        raise InputError(f"{where}: declares more than it holds; PyTorch does not compress")

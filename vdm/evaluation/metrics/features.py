@@ -1,4 +1,4 @@
-"""Features of many images: the extractor as one program over the mesh, in batches, into memory or a file that grows."""
+"""Features of many images: the extractor as one program over the mesh, in batches, into memory or a growing file."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +20,13 @@ from vdm.files import held, write_json
 from vdm.reading import read_json
 
 BATCH = 64
-"""Images a call, over all devices."""
+"""Number of images per call, over all devices."""
 
 RECORD, LOCK = "features.json", "features.lock"
 
 
 class Extraction:
-    """An extractor's outputs for the images of any source, with one compilation for each size of images."""
+    """An extractor's outputs for the images of any source; compiles once per image size."""
 
     def __init__(self, extractor: Extractor, outputs: Sequence[str], mesh: Mesh, batch_size: int = BATCH):
         """Raises ValueError for an output that the extractor does not have."""
@@ -51,13 +51,13 @@ class Extraction:
         of: str = "",
         progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> dict[str, Features]:
-        """Features of these images of the source, or of all, by output: rows in their order.
+        """Return the features of these images of the source (by default all), by output, with rows in the same order.
 
-        With a `folder` they are kept there, each output in a file of its own that grows batch by batch, and come back
-        as memory maps: what was computed before of `of`, which says what images they are, is not computed again, and
-        a run that was killed goes on. Another program that asks for the same waits. Of several processes of one
-        program each keeps all in memory. Raises ValueError for images of another shape than the extractor takes, and
-        for features that are not finite.
+        With a `folder`, features are kept there, each output in its own file that grows batch by batch, and are
+        returned as memory maps. Features already computed for `of`, which names the images, are not computed again, and
+        a killed run resumes. Another program that asks for the same features waits. With several processes in one
+        program, each keeps everything in memory. Raises ValueError for images of a shape that the extractor does not
+        take, and for features that are not finite.
         """
         indices = np.arange(len(source)) if indices is None else indices
         if not len(indices):
@@ -78,7 +78,7 @@ class Extraction:
             return {name: file.read(len(indices)) for name, file in files.items()}
 
     def _open(self, folder: Path, of: str) -> None:
-        """Makes it a folder of these images' features, without those of others that it may have."""
+        """Prepare the folder for these images, deleting features of any others."""
         record = {"extractor": self.extractor.identity, "images": of}
         try:
             there = read_json(folder / RECORD, {})
@@ -97,7 +97,7 @@ class Extraction:
         progress: Callable[[int, int], object],
         done: int = 0,
     ) -> Iterator[dict[str, Features]]:
-        """From image `done` on. While a device computes one batch, the next is read."""
+        """Yield features from image `done` on; while a device computes one batch, the next is read."""
         pending: list[tuple[int, int, dict[str, Array]]] = []
 
         def finished() -> dict[str, Features]:
@@ -136,9 +136,9 @@ class Extraction:
 
 
 class _File:
-    """Rows of float32 in a file, with nothing before or between them.
+    """Rows of float32 in a file, without header or separators.
 
-    It never shrinks: another program may have it as a memory map.
+    It never shrinks, as another program may have it memory-mapped.
     """
 
     def __init__(self, path: Path, dims: int):
@@ -146,11 +146,11 @@ class _File:
 
     @property
     def rows(self) -> int:
-        """Whole ones."""
+        """Number of complete rows."""
         return self.path.stat().st_size // (4 * self.dims) if self.path.exists() else 0
 
     def add(self, start: int, rows: Features) -> None:
-        """Those of rows `start` … that it lacks, over what a kill may have left of the first of them."""
+        """Append those of the rows `start` … that are missing, overwriting a partial row that a killed run left."""
         lacking = rows[max(0, self.rows - start) :]
         self.path.touch()
         with self.path.open("r+b") as file:
@@ -162,5 +162,5 @@ class _File:
 
 
 def short(identity: str) -> str:
-    """A digest of what features are of, for names of folders."""
+    """Return a digest of what features depend on, for names of folders."""
     return hashlib.sha256(identity.encode()).hexdigest()[:12]

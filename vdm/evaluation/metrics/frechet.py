@@ -1,8 +1,8 @@
-"""Fréchet distance of features from those of real images, both taken as Gaussian: FID, sFID, FD-DINOv2.
+"""Fréchet distance between features of samples and of real images, both taken as Gaussian: FID, sFID, FD-DINOv2.
 
-‖μ_s − μ_r‖² + Tr Σ_s + Tr Σ_r − 2 Tr (Σ_s Σ_r)^½ (Dowson & Landau 1982; Heusel et al. 2017). With factors Σ = L Lᵀ the
-trace of the root is the sum of the singular values of L_sᵀ L_r: no root is taken of an eigenvalue that is rounding
-noise, and covariances without full rank are nothing special.
+‖μ_s − μ_r‖² + Tr Σ_s + Tr Σ_r − 2 Tr (Σ_s Σ_r)^½ (Dowson & Landau 1982; Heusel et al. 2017). With factors Σ = L Lᵀ, the
+trace of the square root is the sum of the singular values of L_sᵀ L_r. No root is taken of an eigenvalue that is
+rounding noise, and rank-deficient covariances need no special treatment.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from vdm.evaluation.metrics.moments import BLOCK, Moments, moments
 EPS = float(np.finfo(np.float64).eps)
 
 ENOUGH = 5
-"""Images a feature, below which the bias is worth a word: the 10 000 that Heusel et al. (2017) ask for with 2048."""
+"""Images per feature below which the bias is mentioned: Heusel et al. (2017) ask for 10 000 of 2048 features."""
 
 STRAIGHT = 2
-"""Images a feature in a subset, below which the distance is no line in 1/n: 5000 of 2048 are above it."""
+"""Images per feature in a subset below which the distance is not linear in 1/n; 5000 images for 2048 are above it."""
 
 Matrix = Float64[np.ndarray, "_ _"]
 
@@ -36,7 +36,7 @@ def fid() -> Metric:
 
 
 def sfid() -> Metric:
-    """Fréchet distance of spatial features of Inception-v3, which tell more of layout (Nash et al. 2021).
+    """Fréchet distance of Inception-v3's spatial features, which say more about layout (Nash et al. 2021).
 
     >>> sfid().title
     'sFID'
@@ -45,7 +45,7 @@ def sfid() -> Metric:
 
 
 def fd_dinov2(size: str = "l") -> Metric:
-    """Fréchet distance of DINOv2's class tokens, nearer to what people see than FID (Stein et al. 2023).
+    """Fréchet distance of DINOv2's class tokens, closer to human judgment than FID (Stein et al. 2023).
 
     >>> fd_dinov2("b").extractor
     "dinov2(size='b')"
@@ -54,7 +54,7 @@ def fd_dinov2(size: str = "l") -> Metric:
 
 
 def fd_classifier() -> Metric:
-    """Fréchet distance of the features of a classifier of this data: needs no weights, and compares with no FID.
+    """Fréchet distance of the features of a classifier of this data: needs no weights, and is not comparable with FID.
 
     >>> fd_classifier().title
     'FD-classifier'
@@ -63,7 +63,7 @@ def fd_classifier() -> Metric:
 
 
 def frechet(extractor: str = "pixels") -> Metric:
-    """Fréchet distance of the first output of any extractor; of pixels it needs no network.
+    """Fréchet distance of the first output of any extractor; with pixels it needs no network.
 
     >>> frechet().title
     'FD of pixels'
@@ -72,11 +72,11 @@ def frechet(extractor: str = "pixels") -> Metric:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """‖μ_a − μ_b‖² + Tr Σ_a + Tr Σ_b − 2 Tr (Σ_a Σ_b)^½.
+    """Return ‖μ_a − μ_b‖² + Tr Σ_a + Tr Σ_b − 2 Tr (Σ_a Σ_b)^½.
 
-    Its rounding error is about 1e-11 of Tr Σ_a + Tr Σ_b where both covariances have full rank. A direction in which
-    the variance is below 1e-13 of the largest counts as having none, which costs at most some 1e-6 of the largest
-    standard deviations' product.
+    The rounding error is about 1e-11 of Tr Σ_a + Tr Σ_b if both covariances have full rank. A direction whose variance
+    is below 1e-13 of the largest counts as having none, which costs at most about 1e-6 of the product of the largest
+    standard deviations.
 
     >>> a = Moments(10, np.zeros(2), np.diag([1.0, 4.0]))
     >>> b = Moments(10, np.array([3.0, 0.0]), np.diag([9.0, 0.0]))
@@ -88,32 +88,32 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 class Target(NamedTuple):
-    """What samples are compared with, made ready once."""
+    """What samples are compared with, prepared once."""
 
     mean: Float64[np.ndarray, " dims"]
     trace: float
-    """Of the covariance."""
+    """Trace of the covariance."""
     factor: Matrix
 
 
 def target(real: Moments) -> Target:
-    """Of the real images' mean and covariance."""
+    """Prepare the real images' mean and covariance for comparison."""
     return Target(real.mean, float(np.trace(real.cov)), factor(real.cov))
 
 
 def estimate(features: Features, of: Target) -> Estimate:
-    """The distance, and exactly that without each image. ValueError for fewer than three images.
+    """Return the distance, and its exact value without each image. Raises ValueError for fewer than three images.
 
-    Without image k, whose features are d from the mean, Σ is (n−1)/(n−2) (Σ − n/(n−1)² d dᵀ). From M = L_rᵀ Σ L_r
-    c e eᵀ is taken away, with e = L_rᵀ d and c = n/(n−1)². As √a = 1/π ∫₀^∞ log(1 + a/s²) ds for
-    each eigenvalue, and by the determinant of a matrix less one of rank 1, Tr M^½ − Tr (M − c e eᵀ)^½ is
-    −1/π ∫₀^∞ log(1 − c eᵀ (M + s²)⁻¹ e) ds: with M's eigenvectors, a number for each image and each s.
+    Without image k, whose features are d from the mean, Σ becomes (n−1)/(n−2) (Σ − n/(n−1)² d dᵀ). This subtracts
+    c e eᵀ from M = L_rᵀ Σ L_r, with e = L_rᵀ d and c = n/(n−1)². As √a = 1/π ∫₀^∞ log(1 + a/s²) ds for each eigenvalue,
+    the determinant of a matrix minus one of rank 1 shows that Tr M^½ − Tr (M − c e eᵀ)^½ is
+    −1/π ∫₀^∞ log(1 − c eᵀ (M + s²)⁻¹ e) ds. With M's eigenvectors, this takes one number for each image and each s.
     """
     n, dims = features.shape
     if n < 3:
         raise ValueError(f"images: {n} of them; must be 3 or more")
     if n <= dims:
-        # The centred features are a factor themselves, and no covariance is needed.
+        # The centered features themselves are a factor, so no covariance is needed.
         mean = features.mean(axis=0, dtype=np.float64)
         half = (features.astype(np.float64) - mean) / np.sqrt(n - 1)
         trace = float(np.sum(np.square(half)))
@@ -131,7 +131,7 @@ def estimate(features: Features, of: Target) -> Estimate:
         squares.append(np.sum(np.square(centred), axis=1))
         along.append(centred @ (mean - of.mean))
     square = np.concatenate(squares)
-    # ‖μ − d/(n−1) − μ_r‖² and the traces, of which only the root's took more than a line.
+    # ‖μ − d/(n−1) − μ_r‖² and the traces; only the trace of the root needed more work.
     means = np.sum(np.square(mean - of.mean)) - 2 * np.concatenate(along) / (n - 1) + square / (n - 1) ** 2
     traces = (n - 1) / (n - 2) * (trace - n / (n - 1) ** 2 * square)
     root = np.sqrt((n - 1) / (n - 2)) * (roots.sum() - np.concatenate(taken))
@@ -139,11 +139,11 @@ def estimate(features: Features, of: Target) -> Estimate:
 
 
 def bias(num: int, real: Moments) -> float:
-    """How far from their own distribution `num` images come out on average, to first order in 1/num.
+    """Return the mean distance of `num` images from their own distribution, to first order in 1/num.
 
-    (Tr Σ + ½ Σ_ij (1 + δ_ij) λ_i λ_j / (λ_i + λ_j)) / num, where features are Gaussian, of the eigenvalues λ of Σ: from
-    the distance of Σ and Σ + E, which is ½ Σ_ij E_ij² / (λ_i + λ_j) to second order. It is too high for fewer images
-    than features.
+    For Gaussian features it is (Tr Σ + ½ Σ_ij (1 + δ_ij) λ_i λ_j / (λ_i + λ_j)) / num, with the eigenvalues λ of Σ.
+    This follows from the distance between Σ and Σ + E, which is ½ Σ_ij E_ij² / (λ_i + λ_j) to second order. It is too
+    high for fewer images than features.
 
     >>> bias(100, Moments(0, np.zeros(1), np.ones((1, 1))))
     0.015
@@ -155,22 +155,22 @@ def bias(num: int, real: Moments) -> float:
 
 
 class Frechet:
-    """The distance of images from the real ones."""
+    """The Fréchet distance of images from the real ones."""
 
     def __init__(self, reference: Reference):
-        """Mean and covariance suffice."""
+        """Only the mean and covariance of the real images are needed."""
         self.reference = reference
         self.target = target(reference.moments)
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """See `estimate`. The standard error holds for fewer images than features too, and is rather too large."""
+        """See `estimate`. The standard error also holds for fewer images than features; it tends to be too large."""
         return estimate(features, self.target)
 
     def noise_floor(self, num: int) -> float:
-        """The distance of two disjoint parts of the real images, as it would be of `num` others from all of them.
+        """Return the distance between two disjoint parts of the real images, scaled to `num` others and all of them.
 
-        Of n and m images it goes as 1/n + 1/m. Where mean and covariance alone are known it is that of Gaussian
-        features, to first order: see `bias`.
+        For n and m images it is proportional to 1/n + 1/m. If only mean and covariance are known, it is that of
+        Gaussian features to first order: see `bias`.
         """
         try:
             part, rest = parted(self.reference, num)
@@ -180,24 +180,24 @@ class Frechet:
         return ratio * estimate(part, target(rest)).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That images are fewer than the features, or than five times as many."""
+        """Warn if there are fewer images than features, or fewer than five times as many."""
         return few(num, self.reference)
 
 
 def parted(reference: Reference, num: int) -> tuple[Features, Moments]:
-    """(features of `num` real images, chosen at random, or of half of them; mean and covariance of the rest).
+    """Return the features of `num` random real images (at most half), and the mean and covariance of the rest.
 
-    ValueError where the features of real images are not known.
+    Raises ValueError if the features of the real images are not known.
     """
     features, whole = reference.features, reference.moments
-    if whole.num != len(features):  # as of statistics that another program had of more images
+    if whole.num != len(features):  # e.g. if another program's statistics cover more images
         whole = moments(features)
     part = features[disjoint(len(features), num)[0]]
     return part, without(whole, moments(part))
 
 
 def without(whole: Moments, part: Moments) -> Moments:
-    """Of what is left without the part."""
+    """Return the mean and covariance of what is left without the part."""
     num = whole.num - part.num
     mean = (whole.num * whole.mean - part.num * part.mean) / num
     difference = part.mean - mean
@@ -207,7 +207,7 @@ def without(whole: Moments, part: Moments) -> Moments:
 
 
 def few(num: int, reference: Reference, smallest: int | None = None) -> tuple[str, ...]:
-    """Cautions of fewer images than a covariance needs; `smallest` are those of the smallest subset of them."""
+    """Warn if there are fewer images than a covariance needs; `smallest` is the size of the smallest subset."""
     dims, lines = reference.dims, []
     if num <= dims:
         lines.append(
@@ -216,23 +216,23 @@ def few(num: int, reference: Reference, smallest: int | None = None) -> tuple[st
         )
     elif num < ENOUGH * dims and smallest is None:
         lines.append(
-            f"{num} images of {dims} features: too high by about {bias(num, reference.moments):.2g} if features "
-            "were Gaussian; compare it at this number of images only, or report FID∞ or KID"
+            f"{num} images of {dims} features: too high by about {bias(num, reference.moments):.2g} for "
+            "Gaussian features; compare it at this number of images only, or report FID∞ or KID"
         )
     elif smallest is not None and smallest < STRAIGHT * dims:
         lines.append(
-            f"the smallest subset has {smallest} images of {dims} features: the line in 1/n is bent there, and the "
-            "value off by more than its error, mostly too low"
+            f"the smallest subset has {smallest} images of {dims} features: it is not linear in 1/n there, and the "
+            "value is off by more than its error, mostly too low"
         )
     if reference.num <= dims:
-        lines.append(f"{reference.num} real images are no more than the {dims} features: their covariance lacks rank")
+        lines.append(f"{reference.num} real images are no more than the {dims} features: their covariance is singular")
     return tuple(lines)
 
 
 def factor(cov: Float64[np.ndarray, "dims dims"]) -> Matrix:
-    """L with L Lᵀ = Σ, a column for each eigenvalue that is not numerically zero.
+    """Return L with L Lᵀ = Σ, with one column for each eigenvalue that is not numerically zero.
 
-    Of the correlations, so that features of small scale keep their precision.
+    It is computed from the correlations, so that features of small scale keep their precision.
     """
     scale = np.sqrt(np.maximum(np.diagonal(cov), 0))
     unit = np.where(scale > 0, scale, 1.0)
@@ -243,12 +243,15 @@ def factor(cov: Float64[np.ndarray, "dims dims"]) -> Matrix:
 
 
 def along_factor(cov: Matrix, of: Matrix) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
-    """As `singular`, of B = Kᵀ L, where K Kᵀ is `cov` and L is `of`. K itself is only needed if B nearly lacks rank."""
+    """Do as `singular` for B = Kᵀ L, where K Kᵀ is `cov` and L is `of`.
+
+    K itself is computed only if B is nearly rank-deficient.
+    """
     return _roots(of.T @ (cov @ of), lambda vectors: factor(cov).T @ (of @ vectors))
 
 
 def singular(matrix: Matrix) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
-    """(singular values of B, its right singular vectors as columns), at most min(rows, columns), unsorted."""
+    """Return (singular values of B, right singular vectors as columns): at most min(rows, columns), unsorted."""
     rows, columns = matrix.shape
     if rows < columns:
         basis, square = np.linalg.qr(matrix.T)
@@ -262,17 +265,17 @@ SMALL = 1e-10
 
 
 def _roots(gram: Matrix, image: Callable[[Matrix], Matrix]) -> tuple[Float64[np.ndarray, " rank"], Matrix]:
-    """Singular values and right singular vectors of B, of BᵀB and V ↦ B V.
+    """Return the singular values and right singular vectors of B, given BᵀB and the map V ↦ B V.
 
-    By eigenvalues, several times faster than a singular value decomposition, which the subspace of the smallest ones
-    then gets: to about 1e-11 of the largest.
+    Uses eigenvalues, which is several times faster than a singular value decomposition. Only the subspace of the
+    smallest ones gets such a decomposition: accurate to about 1e-11 of the largest.
     """
     squares, vectors = np.linalg.eigh(gram)
     values = np.sqrt(np.maximum(squares, 0))
     small = squares <= SMALL * squares.max(initial=0.0)
     if small.any():
         rows = image(vectors[:, small])
-        # B may have fewer rows than these columns: with rows of 0 there are as many singular vectors as columns.
+        # B may have fewer rows than these columns; rows of zeros give as many singular vectors as columns.
         rows = np.pad(rows, ((0, max(0, rows.shape[1] - rows.shape[0])), (0, 0)))
         _, values[small], within = np.linalg.svd(rows, full_matrices=False)
         vectors[:, small] = vectors[:, small] @ within.T
@@ -280,16 +283,16 @@ def _roots(gram: Matrix, image: Callable[[Matrix], Matrix]) -> tuple[Float64[np.
 
 
 STEP, BEYOND = 0.4, 22.0
-"""The quadrature of the trapezoidal rule in u = log s: its error is about exp(−π²/STEP) and exp(−BEYOND)."""
+"""Step and range of the trapezoidal rule in u = log s: its errors are about exp(−π²/STEP) and exp(−BEYOND)."""
 
 
 def _taken(along: Matrix, roots: Float64[np.ndarray, " rank"], c: float) -> Float64[np.ndarray, " rows"]:
-    """Tr M^½ − Tr (M − c e eᵀ)^½ for each row e, given along M's eigenvectors, of eigenvalues roots²."""
+    """Return Tr M^½ − Tr (M − c e eᵀ)^½ for each row e, given along M's eigenvectors, whose eigenvalues are roots²."""
     if not len(roots):
         return np.zeros(len(along))
     s = np.exp(np.arange(np.log(roots.min()) - BEYOND, np.log(roots.max()) + BEYOND, STEP))
     share = c * np.square(along) @ (1 / (np.square(roots)[:, None] + np.square(s)))
-    # It is 1 at s = 0 where an image alone has a direction.
+    # `share` is 1 at s = 0 if only this image has a component along some direction.
     taken: Float64[np.ndarray, " rows"] = -STEP / np.pi * np.log1p(-np.minimum(share, 1 - EPS)) @ s
     return taken
 

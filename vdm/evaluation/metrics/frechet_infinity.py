@@ -1,4 +1,4 @@
-"""FID∞: the Fréchet distance that infinitely many images would have, by a line in 1/n (Chong & Forsyth 2020)."""
+"""FID∞: the Fréchet distance for infinitely many images, extrapolated by a line in 1/n (Chong & Forsyth 2020)."""
 
 import numpy as np
 from jaxtyping import Float64
@@ -7,17 +7,17 @@ from vdm.evaluation.metrics.frechet import Frechet, Target, estimate, few, parte
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric
 
 SIZES = 15
-"""Of subsets, evenly spaced, …"""
+"""Number of subsets; their sizes are evenly spaced …"""
 SMALLEST = 10
-"""… from the images' number divided by this, as 5000 to 50 000, to all of them."""
+"""… from the number of images divided by this (such as 5000 of 50 000) up to all of them."""
 
 LEAST = 3 * SMALLEST
 
 
 def fid_infinity(extractor: str = "inception") -> Metric:
-    """Fréchet distance extrapolated to infinitely many images: no bias in their number (Chong & Forsyth 2020).
+    """Fréchet distance extrapolated to infinitely many images, which removes its bias (Chong & Forsyth 2020).
 
-    Of the first output of any extractor.
+    Uses the first output of any extractor.
 
     >>> fid_infinity("dinov2(size='l')").title, fid_infinity().title
     ("FD∞ of dinov2(size='l')", 'FID∞')
@@ -27,27 +27,28 @@ def fid_infinity(extractor: str = "inception") -> Metric:
 
 
 class FrechetInfinity(Frechet):
-    """The same real images, mean and covariance, for samples of any number."""
+    """FID∞ of samples, compared with the same mean and covariance of real images for any number of samples."""
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
         """See `extrapolated`."""
         return extrapolated(features, self.target)
 
     def noise_floor(self, num: int) -> float:
-        """The standard error of the value for `num` real images, whose mean is 0 but for the rest's own bias.
+        """Return the standard error of the value for `num` real images.
 
-        ValueError where the features of real images are not known.
+        Their expected value is 0 except for the bias of the rest. Raises ValueError if the features of the real images
+        are not known.
         """
         part, rest = parted(self.reference, num)
         return extrapolated(part, target(rest)).stderr
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That the smallest subset has fewer than two images a feature, where the bias is no line in 1/n."""
+        """Warn if the smallest subset has fewer than two images per feature, where the bias is not linear in 1/n."""
         return few(num, self.reference, num // SMALLEST)
 
 
 def sizes_and_weights(num: int) -> tuple[np.ndarray, Float64[np.ndarray, " sizes"]]:
-    """(numbers n of images, weights with which distances at n add up to that of the fitted line at 1/n = 0).
+    """Return sizes n, and the weights with which the distances at n give the fitted line's value at 1/n = 0.
 
     >>> sizes, weights = sizes_and_weights(1000)
     >>> round(float(weights @ (3 + 50 / sizes)), 10)
@@ -59,11 +60,11 @@ def sizes_and_weights(num: int) -> tuple[np.ndarray, Float64[np.ndarray, " sizes
 
 
 def extrapolated(features: Features, of: Target) -> Estimate:
-    """The value at 1/n = 0 of the line through the distances of nested subsets; and what each image does to it.
+    """Return the value at 1/n = 0 of the line through the distances of nested subsets, and that without each image.
 
-    The subsets are the first images of one fixed order. What a subset's images have by chance above the mean of all, to
-    first order, is taken off its distance: the influence ψ of each image on the distance of all is known, and Σ ψ = 0.
-    That changes no expectation, and it leaves little more noise than the distance of all images has. ValueError for
+    The subsets are the first images in one fixed order. A subset's chance deviation from all images is, to first order,
+    subtracted from its distance: the influence ψ of each image on the distance of all images is known, and Σ ψ = 0.
+    This changes no expectation, and leaves little more noise than the distance of all images has. Raises ValueError for
     fewer than 30 images.
     """
     n = len(features)
@@ -72,7 +73,7 @@ def extrapolated(features: Features, of: Target) -> Estimate:
     sizes, weights = sizes_and_weights(n)
     order = np.random.default_rng(0).permutation(n)
     value, whole = estimate(features, of)
-    # By how much the distance of all images changes without each: −ψ / (n − 1).
+    # The change of the distance of all images without each one: −ψ / (n − 1).
     change = whole - whole.mean()
     total, without = weights[-1] * value, change.copy()
     for size, weight in zip(sizes[:-1], weights[:-1], strict=True):
@@ -80,6 +81,6 @@ def extrapolated(features: Features, of: Target) -> Estimate:
         at_size, left_out = estimate(features[chosen], of)
         chance = -(n - 1) * change[chosen]
         total += weight * (at_size - chance.mean())
-        # The image's own influence in the subset, less that which was taken off.
+        # The image's own influence in the subset, minus the part that was subtracted.
         without[chosen] += weight * (left_out - left_out.mean() + chance / (size - 1))
     return Estimate(float(total), total + without)

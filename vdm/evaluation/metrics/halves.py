@@ -1,4 +1,4 @@
-"""Two parts of the real images without an image in common: what metrics say of them is their noise floor."""
+"""Disjoint parts of the real images: a metric between them is its noise floor."""
 
 import numpy as np
 from jaxtyping import Integer
@@ -7,7 +7,7 @@ Indices = Integer[np.ndarray, " _"]
 
 
 def disjoint(total: int, num: int, seed: int = 0) -> tuple[Indices, Indices]:
-    """(`num` of `total` images chosen at random, or half of them if that is fewer; the others), both in order.
+    """Return the sorted indices of `num` of `total` images chosen at random (at most half of them), and of the others.
 
     >>> part, rest = disjoint(10, 3)
     >>> len(part), sorted([*part.tolist(), *rest.tolist()]) == list(range(10))

@@ -1,7 +1,7 @@
-"""Inception Score: how sure a classifier is of single images, and how varied they are together (Salimans et al. 2016).
+"""Inception Score: how confident a classifier is on each image, and how varied the images are (Salimans et al. 2016).
 
-exp of the mean over images of KL(p(y|x) ‖ p(y)), where p(y) is the mean of p(y|x) over the images: from 1 to the number
-of classes. It sees no real images.
+It is exp of the mean over images of KL(p(y|x) ‖ p(y)), where p(y) is the mean of p(y|x) over the images; it ranges from
+1 to the number of classes. It does not use real images.
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ from scipy.special import log_softmax, xlogy
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, Reference
 
 SEED = 2020
-"""Of the order in which images go into splits: torch-fidelity's, so that scores agree with it."""
+"""Seed of the order in which images are split: that of torch-fidelity, so that scores agree with it."""
 
 USUAL = 5000
-"""Images a split, of 50 000 in 10."""
+"""Usual number of images per split: 50 000 in 10 splits."""
 
 
 def inception_score(splits: int = 10) -> Metric:
     """Inception Score: the mean over `splits` parts of the images; higher is better (Salimans et al. 2016).
 
-    Raises ValueError for less than one split.
+    Raises ValueError for fewer than one split.
 
     >>> inception_score().title, inception_score().lower_is_better
     ('Inception Score', False)
@@ -31,9 +31,9 @@ def inception_score(splits: int = 10) -> Metric:
 
 
 def classifier_score(splits: int = 10) -> Metric:
-    """The same of a classifier of this data: needs no weights, and compares with no Inception Score.
+    """The same score from a classifier of this data: needs no weights, and is not comparable with the Inception Score.
 
-    Raises ValueError for less than one split.
+    Raises ValueError for fewer than one split.
 
     >>> classifier_score().title
     'classifier score'
@@ -52,10 +52,10 @@ def _metric(title: str, splits: int, extractor: str, output: str) -> Metric:
 
 
 def score(logits: Features, splits: int) -> Estimate:
-    """The mean score of the splits, and exactly that without each image in its split.
+    """Return the mean score of the splits, and its exact value without each image in its split.
 
-    Without image k of m, of entropy h_k, the mean of p becomes q − (p_k − q)/(m − 1), and the score of the split
-    exp(H(q) − mean of h) with what is left. ValueError for fewer than two images a split.
+    Without image k of m, with entropy h_k, the mean q of p becomes q − (p_k − q)/(m − 1), and the score of the split is
+    exp(H(q) − mean of h) over the remaining images. Raises ValueError for fewer than two images per split.
 
     >>> round(score(np.array([[99, 0], [0, 99], [99, 0], [0, 99]], np.float32), splits=1).value, 6)
     2.0
@@ -74,13 +74,13 @@ def score(logits: Features, splits: int) -> Estimate:
 
 
 def _split(logits: Float64[np.ndarray, "images classes"]) -> tuple[float, Float64[np.ndarray, " images"]]:
-    """(score, score without each image)"""
+    """Return (score, score without each image)."""
     num = len(logits)
     logs = log_softmax(logits, axis=1)
     p = np.exp(logs)
     entropies = -np.sum(np.where(p > 0, p * logs, 0.0), axis=1)
     mean = p.mean(axis=0)
-    # Of float64, sums of probabilities less one of them may come out below 0.
+    # In float64, a sum of probabilities minus one of them may come out below 0.
     others = np.maximum(mean - (p - mean) / (num - 1), 0)
     without = np.exp(_entropy(others) - (entropies.sum() - entropies) / (num - 1))
     return float(np.exp(_entropy(mean) - entropies.mean())), without
@@ -91,23 +91,23 @@ def _entropy(p: Float64[np.ndarray, "*batch classes"]) -> Any:
 
 
 class InceptionScore:
-    """The score of images; real ones are only for the noise floor."""
+    """The score of images; real images are only used for the noise floor."""
 
     def __init__(self, splits: int, reference: Reference):
-        """Nothing of the real images is needed."""
+        """Preparation does not use the real images."""
         self.splits, self.reference = splits, reference
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """See `score`; features are the logits, up to a constant for each image."""
+        """See `score`; the features are logits, up to a constant for each image."""
         return score(features, self.splits)
 
     def noise_floor(self, num: int) -> float:
-        """The score of `num` real images, or of all that there are. ValueError where they are not known."""
+        """Return the score of `num` real images, or of all if they are fewer. Raises ValueError if none are known."""
         return score(self.reference.sample(num), self.splits).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That splits are smaller than is usual."""
+        """Warn if splits are smaller than usual."""
         size = num // self.splits
         if size >= USUAL:
             return ()
-        return (f"splits of {size} images; {USUAL} are usual, and of fewer the score is lower: compare at this number",)
+        return (f"splits of {size} images; {USUAL} are usual, and fewer lower the score: compare at this number",)

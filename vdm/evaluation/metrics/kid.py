@@ -1,4 +1,4 @@
-"""Kernel Inception distance: an unbiased MMD² with a polynomial kernel, over random subsets (Bińkowski et al. 2018)."""
+"""Kernel Inception distance: unbiased MMD² with a polynomial kernel, over random subsets (Bińkowski et al. 2018)."""
 
 from collections.abc import Iterator
 
@@ -12,18 +12,18 @@ from vdm.evaluation.metrics.halves import disjoint
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, RealFeatures, Reference
 
 SEED = 2020
-"""Of the subsets: torch-fidelity's, so that distances agree with it."""
+"""Seed of the subsets: that of torch-fidelity, so that distances agree with it."""
 
 FLOORS = 4
-"""Splits of the real images for the noise floor."""
+"""Number of random splits of the real images for the noise floor."""
 
 Sums = Float32[Array, " m"]
 
 
 def kid(subsets: int = 100, size: int = 1000, extractor: str = "inception") -> Metric:
-    """Kernel Inception distance: MMD² with kernel (x·y/dims + 1)³, the mean over subsets (Bińkowski et al. 2018).
+    """Kernel Inception distance: MMD² with kernel (x·y/dims + 1)³, averaged over subsets (Bińkowski et al. 2018).
 
-    Raises ValueError for no subset, or for subsets of fewer than three images.
+    Raises ValueError if there is no subset, or for subsets of fewer than three images.
 
     >>> kid().heading(), kid().show(0.00512)
     ('1000 KID', '5.12')
@@ -39,9 +39,10 @@ def kid(subsets: int = 100, size: int = 1000, extractor: str = "inception") -> M
 
 
 def kernel_distance(features: Features, real: RealFeatures, subsets: int, size: int) -> Estimate:
-    """The mean over subsets of `size` images of both, and exactly that without each image in the subsets that have it.
+    """Return the mean over subsets of `size` images from both sets, and its exact value without each image.
 
-    All images where they are fewer than `size`, and as many of the others. ValueError for fewer than three.
+    An image is left out of the subsets that contain it. If there are fewer than `size` images, a subset has all of them
+    and as many of the others. Raises ValueError for fewer than three.
     """
     n, m = len(features), min(size, len(features), len(real))
     if m < 3:
@@ -58,7 +59,7 @@ def kernel_distance(features: Features, real: RealFeatures, subsets: int, size: 
             - 2 * (between.sum() - between) / (m * (m - 1))
         )
         value += distance / subsets
-        # No image is twice in a subset.
+        # No image occurs twice in a subset.
         change[chosen] += (without - distance) / subsets
     return Estimate(float(value), value + change)
 
@@ -71,9 +72,9 @@ def _choices(num: int, real: int, subsets: int, size: int) -> Iterator[tuple[np.
 
 @jax.jit
 def _sums(x: Float32[ArrayLike, "m dims"], y: Float32[ArrayLike, "m dims"]) -> tuple[Sums, Sums, Sums]:
-    """Sums of the kernel of each x with the other x, of each x with all y, and of each y with the other y.
+    """Return the sums of the kernel of each x with the other x, of each x with all y, and of each y with the other y.
 
-    Of the kernel less 1: a constant changes no MMD², and would cost digits.
+    The kernel is taken minus 1: a constant does not change MMD², but would cost digits.
     """
 
     def kernel(a: ArrayLike, b: ArrayLike) -> Array:
@@ -90,15 +91,18 @@ class Kid:
     """The kernel distance of images from the real ones."""
 
     def __init__(self, subsets: int, size: int, reference: Reference):
-        """Raises ValueError where mean and covariance of the real images alone are known."""
+        """Raises ValueError if only mean and covariance of the real images are known."""
         self.subsets, self.size, self.real = subsets, size, reference.features
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """See `kernel_distance`: unbiased, it may be negative. For images as good as data its error is rather large."""
+        """See `kernel_distance`. It is unbiased, so it may be negative.
+
+        For images as good as data, the standard error tends to be too large.
+        """
         return kernel_distance(features, self.real, self.subsets, self.size)
 
     def noise_floor(self, num: int) -> float:
-        """Root mean square of the distance of `num` real images, at most half of them, from the rest: its mean is 0."""
+        """Return the root mean square distance of `num` real images (at most half) from the rest; its mean is 0."""
         floors = []
         for seed in range(FLOORS):
             part, rest = (self.real[rows] for rows in disjoint(len(self.real), num, seed))
@@ -106,8 +110,10 @@ class Kid:
         return float(np.sqrt(np.mean(np.square(floors))))
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That subsets are smaller than asked for."""
+        """Warn if subsets are smaller than requested."""
         size = min(num, len(self.real))
         if size >= self.size:
             return ()
-        return (f"subsets of {size} images, as there are no more, for {self.size}: unbiased, but its error is larger",)
+        return (
+            f"subsets of {size} images, as there are no more, rather than {self.size}: unbiased, with a larger error",
+        )

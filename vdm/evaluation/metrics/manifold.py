@@ -1,9 +1,9 @@
-"""Precision and recall, density and coverage: whose features lie in the balls that reach to the k-th neighbour.
+"""Precision, recall, density and coverage, from balls around features that reach to the k-th nearest neighbor.
 
-Kynkäänniemi et al. (2019): precision is the share of samples in some real image's ball, recall the share of real images
-in some sample's. Naeem et al. (2020): density is the number of real images' balls that a sample lies in, over k, and
-coverage the share of real images whose ball has a sample. A ball's radius is the distance from its k-th neighbour
-among the images of its own kind.
+Kynkäänniemi et al. (2019): precision is the share of samples inside any real image's ball, recall the share of real
+images inside any sample's. Naeem et al. (2020): density is the number of real images' balls that contain a sample,
+divided by k and averaged over samples; coverage is the share of real images whose ball contains a sample. A ball's
+radius is the distance from its center to the k-th nearest neighbor within its own set.
 """
 
 from typing import Literal
@@ -17,13 +17,13 @@ from vdm.evaluation.metrics.halves import disjoint
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, RealFeatures, Reference
 
 USUAL = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
-"""Neighbours: what each paper says."""
+"""Number of neighbors in each paper."""
 
 Kind = Literal["precision", "recall", "density", "coverage"]
 
 
 def precision(neighbours: int = 3, extractor: str = "inception") -> Metric:
-    """Share of samples among the real images: quality; higher is better (Kynkäänniemi et al. 2019).
+    """Share of samples on the manifold of real images: quality; higher is better (Kynkäänniemi et al. 2019).
 
     >>> precision().title, precision().lower_is_better
     ('precision', False)
@@ -32,7 +32,7 @@ def precision(neighbours: int = 3, extractor: str = "inception") -> Metric:
 
 
 def recall(neighbours: int = 3, extractor: str = "inception") -> Metric:
-    """Share of real images among the samples: variety; higher is better (Kynkäänniemi et al. 2019).
+    """Share of real images on the manifold of samples: variety; higher is better (Kynkäänniemi et al. 2019).
 
     >>> recall(5).title
     'recall (k=5)'
@@ -41,7 +41,7 @@ def recall(neighbours: int = 3, extractor: str = "inception") -> Metric:
 
 
 def density(neighbours: int = 5, extractor: str = "inception") -> Metric:
-    """Real images about each sample, over those expected: quality; higher is better (Naeem et al. 2020).
+    """Number of real images around each sample, over the expected one: quality; higher is better (Naeem et al. 2020).
 
     >>> density(extractor="classifier").title
     'density, classifier'
@@ -50,7 +50,7 @@ def density(neighbours: int = 5, extractor: str = "inception") -> Metric:
 
 
 def coverage(neighbours: int = 5, extractor: str = "inception") -> Metric:
-    """Share of real images with a sample next to them: variety; higher is better (Naeem et al. 2020).
+    """Share of real images with a sample in their neighborhood: variety; higher is better (Naeem et al. 2020).
 
     >>> coverage().show(0.97312)
     '0.973'
@@ -71,17 +71,20 @@ def _metric(kind: Kind, k: int, extractor: str) -> Metric:
 
 
 class Manifold:
-    """One of the four, of samples beside the real images."""
+    """One of the four metrics, for samples compared with the real images."""
 
     def __init__(self, kind: Kind, k: int, reference: Reference):
-        """Raises ValueError for `k` real images or fewer, and where their features are not known."""
+        """Raises ValueError for `k` real images or fewer, and if their features are not known."""
         self.kind, self.k, self.reference = kind, k, reference
         if reference.num <= k:
             raise ValueError(f"real images: {reference.num} of them; must be {k + 1} or more")
         self.real, self.center = reference.features, distances.center(reference.features)
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """The value, and exactly that without each image. ValueError for fewer than three, for recall than k + 2."""
+        """Return the value, and its exact value without each image.
+
+        Raises ValueError for fewer than three images or, for recall, fewer than k + 2.
+        """
         if self.kind == "recall":
             return recalled(features, self.real, self.k, self.center)
         if len(features) < 3:
@@ -93,9 +96,9 @@ class Manifold:
         return mean_and_without(np.minimum(counts, 1.0) if self.kind == "precision" else counts / self.k)
 
     def noise_floor(self, num: int) -> float:
-        """What real images come to beside others: two parts of them, in the proportion of `num` to all.
+        """Return the value for one part of the real images compared with the rest, in the ratio of `num` to all.
 
-        It depends on the proportion most, coverage above all. ValueError for too few real ones.
+        The value depends mostly on this ratio, coverage above all. Raises ValueError if there are too few real images.
         """
         total = len(self.real)
         part, rest = disjoint(total, round(total * num / (total + num)))
@@ -103,10 +106,10 @@ class Manifold:
         return Manifold(self.kind, self.k, others).estimate(self.real[part]).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That the value depends on the numbers of images, where they differ."""
+        """Warn that the value depends on the numbers of images, if they differ."""
         if num == len(self.real):
             return ()
-        return (f"of {num} images beside {len(self.real)} real ones: it depends on both; compare it at these numbers",)
+        return (f"for {num} images and {len(self.real)} real ones: it depends on both; compare it at these numbers",)
 
 
 KEPT = 8
@@ -114,7 +117,7 @@ _nearest_real: WeakKeyDictionary[Reference, np.ndarray] = WeakKeyDictionary()
 
 
 def real_radii(reference: Reference, k: int, about: distances.Center) -> Float64[np.ndarray, " real"]:
-    """Squared distance of each real image from its k-th neighbour; several metrics need it, and it is found once."""
+    """Return the squared distance of each real image from its k-th neighbor; cached, since several metrics need it."""
     kept = _nearest_real.get(reference)
     if kept is None or kept.shape[1] < k:
         kept, _ = distances.neighbours(reference.features, max(k, min(KEPT, reference.num - 1)), about)
@@ -123,14 +126,14 @@ def real_radii(reference: Reference, k: int, about: distances.Center) -> Float64
 
 
 def mean_and_without(values: Float64[np.ndarray, " images"]) -> Estimate:
-    """Of a mean over images."""
+    """Return the mean over images, and the same without each image."""
     return Estimate(float(values.mean()), (values.sum() - values) / (len(values) - 1))
 
 
 def in_real_balls(
     features: Features, real: RealFeatures, radii: Float64[np.ndarray, " real"], about: distances.Center
 ) -> Float64[np.ndarray, " images"]:
-    """In how many real images' balls, of squared `radii`, each image lies."""
+    """Count how many real images' balls, of squared `radii`, contain each image."""
     counts, y, r = np.zeros(len(features)), distances.columns(real, about), radii.astype(np.float32)[None, :]
     for rows, x in distances.blocks(features, about):
         counts[rows] = np.asarray(distances.counts_in_balls(x, y, r)[0])[: rows.stop - rows.start]
@@ -140,7 +143,7 @@ def in_real_balls(
 def covered(
     features: Features, real: RealFeatures, radii: Float64[np.ndarray, " real"], about: distances.Center
 ) -> Estimate:
-    """Coverage: without an image, a real one is lost that had no other in its ball."""
+    """Return the coverage; without an image, the real images that had only that one in their ball are lost."""
     lost, found, y = np.zeros(len(features)), 0, distances.columns(features, about)
     for rows, x in distances.blocks(real, about):
         r = np.pad(radii[rows], (0, len(x) - (rows.stop - rows.start))).astype(np.float32)[:, None]
@@ -151,11 +154,11 @@ def covered(
 
 
 def recalled(features: Features, real: RealFeatures, k: int, about: distances.Center) -> Estimate:
-    """Recall, and exactly that without each image.
+    """Return the recall, and its exact value without each image.
 
-    Without image i its ball is gone, and the balls that i was one of the k neighbours of reach to the (k+1)-th. So a
-    real image is lost if i's ball alone had it, unless it lies in one of those larger balls; and one that was in no
-    ball is found if it does.
+    Without image i, its ball is gone, and each ball that had i among its k neighbors grows to the (k+1)-th. A real
+    image is then lost if only i's ball contained it, unless one of the larger balls does; a real image that was in no
+    ball is gained if one of the larger balls contains it.
     """
     near, who = distances.neighbours(features, k + 1, about)
     who = who[:, :k]
@@ -166,7 +169,7 @@ def recalled(features: Features, real: RealFeatures, k: int, about: distances.Ce
         counts, first, within = of_block
         found += int(np.count_nonzero(counts))
         for row in np.flatnonzero(counts <= 1):
-            # Whose removal brings a larger ball to this real image.
+            # The images whose removal extends a ball to this real image.
             bringing = who[within[row]]
             if counts[row] == 0:
                 gained[np.unique(bringing)] += 1

@@ -1,4 +1,4 @@
-"""Whether samples are copies of training images: how far they are from the nearest, beside images never trained on."""
+"""Detects copies of training images: samples' distances from the nearest one, compared with those of unseen images."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ from vdm.evaluation.metrics.halves import disjoint
 from vdm.evaluation.metrics.metric import Estimate, Features, Labels, Metric, RealFeatures, Reference
 
 BLOCKS = 50
-"""Parts of the images that are left out in turn: the jackknife of single images is wrong of a median (Efron 1979)."""
+"""Number of parts left out in turn: a jackknife over single images is wrong for a median (Efron 1979)."""
 
 LEAST = 2 * BLOCKS
 
 NEAR = 0.01
-"""Share of test images that count as near to a training image."""
+"""Share of test images that count as close to a training image."""
 
 Lengths = Float64[np.ndarray, " images"]
 OtherLengths = Float64[np.ndarray, " others"]
@@ -23,9 +23,9 @@ Statistic = Callable[[Lengths, OtherLengths], Estimate]
 
 
 def memorization(extractor: str = "pixels") -> Metric:
-    """Median distance of samples from their nearest training image, over that of test images: 1 if new, 0 if copied.
+    """Median distance of samples from the nearest training image, relative to test images: 1 if new, 0 if copied.
 
-    Below 1 means nearer than new images are; blurred or grey samples are near to many images too, so look at the
+    Below 1 means closer than new images are. Blurred or gray samples are also close to many images, so look at the
     closest pairs (`nearest`).
 
     >>> memorization().title
@@ -35,9 +35,9 @@ def memorization(extractor: str = "pixels") -> Metric:
 
 
 def copies(extractor: str = "pixels") -> Metric:
-    """Share of samples nearer to a training image than all but 1 % of test images are: 0.01 if new, 1 if all copied.
+    """Share of samples closer to a training image than all but 1% of test images: 0.01 if new, 1 if all are copied.
 
-    It shows a few copies among many new images, which leave medians as they are.
+    It shows a few copies among many new images, which leave the median unchanged.
 
     >>> copies().heading()
     'share of copies'
@@ -54,7 +54,9 @@ def _metric(title: str, statistic: Statistic, extractor: str, least: int, lower_
 
 
 def nearest(features: Features, real: RealFeatures) -> tuple[Integer[np.ndarray, " images"], Lengths]:
-    """(which real image is nearest to each image, how far it is). `np.argsort(distances)` has the closest pairs first.
+    """Return the index of the nearest real image and its distance for each image.
+
+    `np.argsort` of the distances lists the closest pairs first.
 
     >>> nearest(np.array([[0.0], [5.0]], np.float32), np.array([[4.0], [1.0], [9.0]], np.float32))
     (array([1, 0]), array([1., 1.]))
@@ -65,14 +67,17 @@ def nearest(features: Features, real: RealFeatures) -> tuple[Integer[np.ndarray,
     lengths = np.zeros(len(features))
     for rows, x in distances.blocks(features, about):
         indices[rows] = np.asarray(distances.nearest_column(x, y))[: rows.stop - rows.start]
-        # Anew in float64: of copies, the search's distances are rounding noise.
+        # Recompute in float64: for copies, the distances from the search are rounding noise.
         difference = features[rows].astype(np.float64) - real[indices[rows]]
         lengths[rows] = np.sqrt(np.sum(np.square(difference), axis=1))
     return indices, lengths
 
 
 def ratio_of_medians(samples: Lengths, others: OtherLengths) -> Estimate:
-    """Of distances from the nearest training image; without each block of samples. ValueError for fewer than 100."""
+    """Return the ratio of median distances, and the same without each block of samples.
+
+    Raises ValueError for fewer than 100 samples.
+    """
     if len(samples) < LEAST:
         raise ValueError(f"images: {len(samples)} of them; must be {LEAST} or more")
     scale = float(np.median(others))
@@ -83,7 +88,7 @@ def ratio_of_medians(samples: Lengths, others: OtherLengths) -> Estimate:
 
 
 def share_near(samples: Lengths, others: OtherLengths) -> Estimate:
-    """Of samples, those nearer than a share `NEAR` of the others. ValueError for fewer than two."""
+    """Return the share of samples closer than a share `NEAR` of the others. Raises ValueError for fewer than two."""
     if len(samples) < 2:
         raise ValueError(f"images: {len(samples)} of them; must be 2 or more")
     near = (samples <= np.quantile(others, NEAR)).astype(np.float64)
@@ -91,25 +96,25 @@ def share_near(samples: Lengths, others: OtherLengths) -> Estimate:
 
 
 class Memorization:
-    """A statistic of samples' distances from training images, beside test images' distances."""
+    """A statistic of samples' distances from training images, relative to those of test images."""
 
     def __init__(self, statistic: Statistic, reference: Reference):
-        """Raises ValueError where there are no test images."""
+        """Raises ValueError if there are no test images."""
         self.statistic, self.real = statistic, reference.features
         self.num_others = len(reference.others)
         self.others = nearest(reference.others, self.real)[1]
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """Its standard error is over the samples; that of `noise_floor` tells what the test images add."""
+        """The standard error is over the samples; `noise_floor` shows the contribution of the test images."""
         return self.statistic(nearest(features, self.real)[1], self.others)
 
     def noise_floor(self, num: int) -> float:
-        """What `num` of the test images, at most half of them, come to beside the other test images."""
+        """Return the value for `num` of the test images (at most half), compared with the other test images."""
         part, rest = disjoint(len(self.others), num)
         return self.statistic(self.others[part], self.others[rest]).value
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """That there are few test images to compare with."""
+        """Warn if there are few test images to compare with."""
         if self.num_others >= 1 / NEAR:
             return ()
         return (f"only {self.num_others} test images to compare with",)

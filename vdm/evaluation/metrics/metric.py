@@ -1,4 +1,4 @@
-"""What a metric of samples is: a number that says how good images are by their features, with its standard error."""
+"""The interface of a sample metric: a number for the quality of images by their features, with its standard error."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -15,36 +15,39 @@ Images: TypeAlias = Integer[np.ndarray, "_ height width channels"] | Float32[np.
 """Integer values 0 … levels − 1, or real numbers."""
 
 Features = Float32[np.ndarray, "images dims"]
-"""A row an image; it may be a memory map."""
+"""One row per image; may be a memory map."""
 
 RealFeatures = Float32[np.ndarray, "real dims"]
-"""Of real images, beside `Features` of as many others as there are."""
+"""`Features` of real images, where their number differs from that of the samples."""
 
 Labels = Integer[np.ndarray, " images"]
 
 
 class Estimate(NamedTuple):
-    """What a metric says of images."""
+    """A metric's value for a set of images."""
 
     value: float
     without: Float[np.ndarray, " groups"]
-    """The value without each of n groups of the images in turn: of single images, or of blocks where that is too dear.
+    """The value without each of n groups of the images in turn: single images, or blocks if that is too expensive.
 
-    The groups are equally large, and the same in every estimate from equally many images.
+    The groups have equal size, and are the same in every estimate from the same number of images.
     """
 
     @property
     def stderr(self) -> float:
-        """Standard error over the images, of the real ones given."""
+        """Standard error over the images, for the given real images."""
         return float(jackknife(self.without))
 
     def above(self, other: "Estimate") -> tuple[float, float]:
-        """(the value less the other's, its standard error: paired, so image k of both should share its randomness)."""
+        """Return this value minus the other's, and its paired standard error.
+
+        Image k of both sets should share its randomness.
+        """
         return self.value - other.value, float(jackknife(self.without - other.without))
 
 
 class Reference:
-    """The real images, by their features; what a metric does not ask for is never computed.
+    """The features of the real images; whatever a metric does not ask for is never computed.
 
     >>> real = Reference.of(np.eye(3, dtype=np.float32))
     >>> real.num, real.dims, real.moments.mean.round(3).tolist()
@@ -61,11 +64,11 @@ class Reference:
         labels: Callable[[], Labels] | None = None,
         other_labels: Callable[[], Labels] | None = None,
     ):
-        """`rows(limit)` are the features of all of `num` images, or of a sample of at most `limit`, if positive.
+        """`rows(limit)` returns the features of all `num` images, or of a sample of at most `limit` if it is positive.
 
-        `others()` are those of real images of the other split. `known()` are mean and covariance where they need not
-        be computed of the rows; where nothing else is known, there are no `rows`. `labels()` and `other_labels()` are
-        those of the images, where they have any.
+        `others()` returns those of real images of the other split. `known()` returns mean and covariance if they need
+        not be computed from the rows; if nothing else is known, there are no `rows`. `labels()` and `other_labels()`
+        return the labels of the images, if they have any.
         """
         self.num, self.dims = num, dims
         self._rows, self._others, self._known = rows, others, known
@@ -73,7 +76,7 @@ class Reference:
 
     @classmethod
     def of(cls, features: Features, others: RealFeatures | None = None) -> "Reference":
-        """Of arrays."""
+        """Make a reference from arrays of features."""
         num, dims = features.shape
 
         def rows(limit: int) -> Features:
@@ -82,9 +85,9 @@ class Reference:
         return cls(num, dims, rows, None if others is None else lambda: others)
 
     def sample(self, limit: int) -> Features:
-        """Features of at most `limit` images, from all over those that there are (`vdm.data.selection`).
+        """Return the features of at most `limit` images, spread over those available (`vdm.data.selection`).
 
-        A metric that cannot take all of them begins with this. ValueError where mean and covariance alone are known.
+        A metric that cannot use all images starts with this. Raises ValueError if only mean and covariance are known.
         """
         if self._rows is None:
             raise ValueError("real images: only their mean and covariance are known; this needs the images")
@@ -92,7 +95,7 @@ class Reference:
 
     @cached_property
     def features(self) -> Features:
-        """Of all real images. ValueError as of `sample`."""
+        """Features of all real images. Raises ValueError as `sample` does."""
         return self.sample(0)
 
     @cached_property
@@ -102,21 +105,21 @@ class Reference:
 
     @cached_property
     def others(self) -> Features:
-        """Of real images that no model was trained on. ValueError where there are none."""
+        """Features of real images that no model was trained on. Raises ValueError if there are none."""
         if self._others is None:
             raise ValueError("real images: there is no test split; this needs one")
         return self._others()
 
     @cached_property
     def labels(self) -> Labels:
-        """Of all real images. ValueError where they have none."""
+        """Labels of all real images. Raises ValueError if they have none."""
         if self._labels is None:
             raise ValueError("real images: they have no labels; this needs them")
         return self._labels()
 
     @cached_property
     def other_labels(self) -> Labels:
-        """Of `others`. ValueError where they have none."""
+        """Labels of `others`. Raises ValueError if they have none."""
         if self._other_labels is None:
             raise ValueError("real images: the test split has no labels; this needs them")
         return self._other_labels()
@@ -124,62 +127,62 @@ class Reference:
 
 @runtime_checkable
 class Measure(Protocol):
-    """A metric that has seen the real images."""
+    """A metric prepared with the real images."""
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:
-        """Of images by their features; by their labels too, for a metric that needs them. ValueError for too few."""
+        """Evaluate images by their features and, for a metric that needs them, their labels. ValueError for too few."""
 
     def noise_floor(self, num: int) -> float:
-        """What `num` real images come to by chance: samples can be no better."""
+        """Return the value that `num` real images reach by chance: samples can do no better."""
 
     def cautions(self, num: int) -> tuple[str, ...]:
-        """What to know of the estimate from `num` images, a line each: that they are few, for example. Mostly none."""
+        """Return warnings about an estimate from `num` images, one per line, e.g. that these are few. Usually empty."""
 
 
 class Metric(NamedTuple):
     """A metric, and how tables and plots show it.
 
-    A constructor of it, registered as a part of kind "metric", is all that a new one takes: comparisons, evaluate.py
-    and `vdm metrics score` measure by the metrics that are named to them.
+    To add a metric, register its constructor as a part of kind "metric": comparisons, evaluate.py and
+    `vdm metrics score` use the metrics that are named to them.
     """
 
     title: str
-    """As in a heading: "MMD²"."""
+    """Title for headings, e.g. "MMD²"."""
     prepare: Callable[[Reference], Measure]
-    """From the real images. ValueError if it can make nothing of them."""
+    """Prepares the metric with the real images. Raises ValueError if they are unsuitable."""
     extractor: str = "pixels"
-    """Whose features it sees, as a text of kind "extractor"."""
+    """The extractor of its features, as a text of kind "extractor"."""
     output: str = ""
-    """Which output of it; the first, if none is named."""
+    """Which of the extractor's outputs it uses; by default the first."""
     unit: str = ""
     factor: float = 1.0
-    """Tables show the value times this, …"""
+    """Tables show the value times this factor …"""
     digits: int = 2
-    """… to so many digits."""
+    """… with this many digits."""
     lower_is_better: bool = True
-    """Whether it is a distance from the real images, or else a score."""
+    """True for a distance from the real images, False for a score."""
     labels: bool = False
     """Whether it needs the labels of the images."""
     least: int = 3
-    """Of fewer images it says nothing."""
+    """Minimum number of images."""
 
     def check(self, num: int, labelled: bool) -> None:
-        """Raises ValueError for so few images, and for a metric of labels where there are none."""
+        """Raise ValueError for too few images, and for a metric that needs labels if there are none."""
         if num < self.least:
             raise ValueError(f"images: {num} of them; must be {self.least} or more")
         if self.labels and not labelled:
             raise ValueError("needs the labels of the images, and there are none")
 
     def heading(self, of: str = "") -> str:
-        """ "1000 MMD² of samples", for `of` = "of samples"; with the unit if there is one."""
+        """Return e.g. "1000 MMD² of samples" for `of` = "of samples", with the unit if there is one."""
         words = ("" if self.factor == 1 else f"{self.factor:g}", self.title, of)
         return " ".join(word for word in words if word) + (f", {self.unit}" if self.unit else "")
 
     @property
     def floor(self) -> str:
-        """What tables call that which real images come to."""
+        """Name, in tables, for the value that real images reach."""
         return "noise floor" if self.lower_is_better else "real images"
 
     def show(self, value: float) -> str:
-        """The value as tables have it."""
+        """Format the value for tables."""
         return f"{self.factor * value:.{self.digits}f}"

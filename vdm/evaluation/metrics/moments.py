@@ -1,4 +1,4 @@
-"""Mean and covariance of features, in float64: exact sums over as many rows as there are, a block at a time."""
+"""Mean and covariance of features in float64, summed over any number of rows in blocks."""
 
 from typing import NamedTuple
 
@@ -6,21 +6,21 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 BLOCK = 4096
-"""Rows at a time."""
+"""Number of rows in a block."""
 
 
 class Moments(NamedTuple):
-    """What is known of features where they are taken as Gaussian."""
+    """Mean and covariance of features, which describe them if they are taken as Gaussian."""
 
     num: int
-    """Images that they are of."""
+    """Number of images."""
     mean: Float64[np.ndarray, " dims"]
     cov: Float64[np.ndarray, "dims dims"]
-    """Unbiased: the sum of products over num − 1."""
+    """Unbiased: the sum of products divided by num − 1."""
 
 
 def moments(features: Float[np.ndarray, "num dims"]) -> Moments:
-    """Of rows that may be a memory map. Raises ValueError for fewer than two.
+    """Compute mean and covariance over rows, which may be a memory map. Raises ValueError for fewer than two.
 
     >>> mean_and_cov = moments(np.array([[0.0, 1.0], [2.0, 3.0]], np.float32))
     >>> mean_and_cov.mean.tolist(), mean_and_cov.cov.tolist()
@@ -31,7 +31,7 @@ def moments(features: Float[np.ndarray, "num dims"]) -> Moments:
         raise ValueError(f"features: of {num} images; a covariance needs 2 or more")
     blocks = range(0, num, BLOCK)
     mean = sum((features[k : k + BLOCK].sum(axis=0, dtype=np.float64) for k in blocks), np.zeros(dims)) / num
-    # Centred first: of features far from 0, sums of squares would cancel.
+    # Center first: for features far from 0, sums of squares would cancel.
     products = np.zeros((dims, dims))
     for k in blocks:
         centred = features[k : k + BLOCK].astype(np.float64) - mean

@@ -1,4 +1,4 @@
-"""The networks whose published weights extractors of features take: files, checksums, names and shapes of tensors."""
+"""Networks with published weights for feature extractors: files, checksums, names and shapes of tensors."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -7,18 +7,18 @@ Shape = tuple[int, ...]
 
 
 class Network(NamedTuple):
-    """A network with weights that somebody has published."""
+    """A network with published weights."""
 
     file: str
-    """The published file, as it is called."""
+    """Name of the published file."""
     checksums: frozenset[str]
-    """SHA-256 of the files that are known to hold the published weights."""
+    """SHA-256 of the files known to hold the published weights."""
     tensors: Mapping[str, Shape]
-    """Names and shapes, as PyTorch has them, of the tensors that the network needs."""
+    """Names and shapes in PyTorch of the tensors that the network needs."""
 
 
 def _inception() -> Iterator[tuple[str, Shape]]:
-    """The Inception-v3 of TensorFlow's graph of 2015-12-05, under the names of torchvision's."""
+    """Inception-v3 from TensorFlow's graph of 2015-12-05, under torchvision's names."""
     for name, shape in _convolutions():
         yield f"{name}.conv.weight", shape
         for part in ("weight", "bias", "running_mean", "running_var"):
@@ -28,7 +28,7 @@ def _inception() -> Iterator[tuple[str, Shape]]:
 
 
 def _convolutions() -> Iterator[tuple[str, Shape]]:
-    """(name, (channels out, in, height, width)) of all convolutions."""
+    """Yield (name, (channels out, in, height, width)) of all convolutions."""
     yield "Conv2d_1a_3x3", (32, 3, 3, 3)
     yield "Conv2d_2a_3x3", (32, 32, 3, 3)
     yield "Conv2d_2b_3x3", (64, 32, 3, 3)
@@ -106,7 +106,7 @@ def _block_e(channels: int) -> dict[str, Shape]:
 
 
 def dinov2_tensors(width: int, depth: int, grid: int = 37, patch: int = 14) -> dict[str, Shape]:
-    """Of a vision transformer as DINOv2 publishes it, for images of `grid` × `grid` patches."""
+    """Return the tensors of a vision transformer as DINOv2 publishes it, for images of `grid` × `grid` patches."""
     tensors: dict[str, Shape] = {
         "cls_token": (1, 1, width),
         "pos_embed": (1, 1 + grid * grid, width),
@@ -131,7 +131,7 @@ NETWORKS = {
         frozenset({"6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"}),
         dict(_inception()),
     ),
-    # The second checksum is of model.safetensors of facebook/dinov2-base and -large.
+    # The second checksum is that of model.safetensors of facebook/dinov2-base and -large.
     "dinov2_vitb14": Network(
         "dinov2_vitb14_pretrain.pth",
         frozenset(
@@ -153,4 +153,4 @@ NETWORKS = {
         dinov2_tensors(1024, 24),
     ),
 }
-"""By the name that our files of their weights have."""
+"""By the name used for our files of their weights."""

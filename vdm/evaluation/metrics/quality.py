@@ -1,4 +1,4 @@
-"""`Quality`: the metrics that a flag or a config names, ready to measure samples."""
+"""`Quality`: the metrics named by a flag or a config, ready to be applied to samples."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from vdm.files import cache_folder
 from vdm.progress import Passes
 
 CACHE = "features"
-"""The folder's name of features of real images, for `vdm.files.cache_folder`."""
+"""Name of the folder for features of real images, for `vdm.files.cache_folder`."""
 
 
 class Quality:
-    """A `Scorer` that shows its progress and says what it refuses, and what to know of its numbers, as programs do.
+    """A `Scorer` for programs: it shows progress, raises `InputError` and prints notes about its numbers.
 
     Features of the real images are kept in the user's cache.
     """
@@ -40,10 +40,10 @@ class Quality:
         batch_size: int = BATCH,
         **context: Any,
     ):
-        """For sets of `num` samples each, with labels or without; `context` is what extractors are given.
+        """Prepare for sets of `num` samples each, with or without labels; `context` holds arguments for extractors.
 
-        Raises `InputError`, which begins with `where`, for a metric that needs what is not there: weights, a
-        classifier, labels, more samples, or other real images.
+        Raises `InputError`, starting with `where`, for a metric that lacks something it needs: weights, a classifier,
+        labels, more samples, or other real images.
         """
         self._where, self._passes = where, Passes(console)
         with self._named():
@@ -64,7 +64,10 @@ class Quality:
     def __call__(
         self, samples: Source | Images, labels: Labels | None = None, folder: Path | None = None, of: str = ""
     ) -> dict[str, Estimate]:
-        """What each metric says of them, by its name; arguments as of `Scorer`. `InputError` as of the constructor."""
+        """Return each metric's value, by its name; arguments are as for `Scorer`.
+
+        Raises `InputError` as the constructor does.
+        """
         with self._named():
             return self.scorer(samples, labels, folder, of)
 

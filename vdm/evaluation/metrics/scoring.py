@@ -1,4 +1,4 @@
-"""`Scorer`: metrics by their names, held against real images; each extractor sees each image once."""
+"""`Scorer`: metrics by name, compared with real images; each extractor processes each image once."""
 
 import math
 from collections import defaultdict
@@ -24,25 +24,25 @@ from vdm.files import held
 REAL, OTHERS = "real images", "real images of the other split"
 
 Report = Callable[[str, int, int], object]
-"""What is done, how much of it, and how much there is: ("features of samples by Inception-v3", 64, 1000)."""
+"""Receives the current task, what is done and the total: ("features of samples by Inception-v3", 64, 1000)."""
 
 
 @dataclass(frozen=True)
 class Real:
-    """The images that samples are held against."""
+    """The images that samples are compared with."""
 
     source: Source | None
-    """None where `statistics` are all that is known."""
+    """None if only `statistics` are known."""
     others: Source | None
-    """Those that no model was trained on, for the metrics that need such."""
+    """Images that no model was trained on, for the metrics that need them."""
     name: str
-    """What they are, with their version: features that are kept are of it."""
+    """What the images are, with their version; identifies cached features."""
     statistics: Statistics | None = None
-    """Mean and covariance that another program had computed."""
+    """Mean and covariance computed by another program."""
 
     @property
     def num(self) -> int | None:
-        """How many there are; None where statistics do not say it."""
+        """Number of images; None if the statistics do not say."""
         if self.source is not None:
             return len(self.source)
         assert self.statistics is not None
@@ -50,13 +50,13 @@ class Real:
 
     @classmethod
     def of(cls, dataset: Dataset, split: str = "train") -> "Real":
-        """A split of a data set."""
+        """Make it from a split of a data set."""
         info, others = dataset.info, dataset.test if split == "train" else None
         return cls(getattr(dataset, split), others, f"{info.name} {info.version} {split} {info.preprocessing}")
 
 
 class Group(NamedTuple):
-    """The metrics that see features of one extractor."""
+    """The metrics that use features of one extractor."""
 
     extractor: Extractor
     extraction: Extraction
@@ -64,12 +64,12 @@ class Group(NamedTuple):
 
 
 class Scorer:
-    """Metrics by their names, ready to measure images.
+    """Metrics by name, ready to be applied to images.
 
         scorer = Scorer(["mmd"], Real.of(dataset), dataset.info.levels, dataset.info.shape)
         scorer(images)["mmd"].value
 
-    Real images are seen once for each extractor, and with a `cache` once for all time: their features are kept there.
+    Real images are processed once per extractor; with a `cache`, their features are also kept for later runs.
     """
 
     def __init__(
@@ -84,12 +84,13 @@ class Scorer:
         progress: Report = lambda what, done, total: None,
         **context: Any,
     ):
-        """`levels` and `shape` are those of the images; `context` is what extractors are given beside them.
+        """`levels` and `shape` are those of the images; `context` holds further arguments for extractors.
 
-        Raises `parts.PartError` for what is no metric, and ValueError for one that can make nothing of the real images.
+        Raises `parts.PartError` for an unknown metric, and ValueError for a metric for which the real images are
+        unsuitable.
         """
         self.metrics: dict[str, Metric] = {name: parts.make("metric", name) for name in names}
-        # Of several processes each keeps all in memory: what is there for one may not be for another.
+        # Each of several processes keeps everything in memory: a file that one sees may not exist for another.
         self._real, self._cache, self._report = real, None if jax.process_count() > 1 else cache, progress
         self._seen: dict[tuple[str, str], dict[str, Features]] = {}
         mesh = parallel.make_mesh() if mesh is None else mesh
@@ -117,10 +118,10 @@ class Scorer:
     def __call__(
         self, images: Source | Images, labels: Labels | None = None, folder: Path | None = None, of: str = ""
     ) -> dict[str, Estimate]:
-        """What each metric says of them, by its name.
+        """Return each metric's value for the images, by its name.
 
-        With a `folder` their features are kept there, as those of `of`: see `Extraction`. Raises ValueError for too few
-        images, for those of another shape than an extractor takes, and for a metric of labels without them.
+        With a `folder`, their features are kept there under the name `of`: see `Extraction`. Raises ValueError for too
+        few images, for a shape that an extractor does not take, and for a metric that needs labels if there are none.
         """
         check(list(self.metrics), len(images), labels is not None)
         features = self.features(images, folder, of)
@@ -133,7 +134,7 @@ class Scorer:
         return {name: found[name] for name in self.metrics}
 
     def features(self, images: Source | Images, folder: Path | None = None, of: str = "") -> dict[str, Features]:
-        """Those of the images that each metric sees, by its name; raises as a call does."""
+        """Return the features that each metric uses, by its name; raises as a call does."""
         source = Arrays({"image": images}) if isinstance(images, np.ndarray) else images
         found: dict[str, Features] = {}
         for group in self.groups:
@@ -143,7 +144,7 @@ class Scorer:
         return found
 
     def floors(self, num: int) -> dict[str, float]:
-        """What so many real images come to by chance, by metric; nan where there are no real images to tell it."""
+        """Return each metric's value for `num` real images by chance; NaN without the real images that this needs."""
 
         def floor(measure: Measure) -> float:
             try:
@@ -154,11 +155,11 @@ class Scorer:
         return {name: floor(measure) for name, measure in self.measures.items()}
 
     def cautions(self, num: int) -> dict[str, tuple[str, ...]]:
-        """What to know of estimates from so many images, by metric."""
+        """Return each metric's warnings about estimates from `num` images."""
         return {name: measure.cautions(num) for name, measure in self.measures.items()}
 
     def extractors(self) -> Mapping[str, Extractor]:
-        """Of each metric."""
+        """Return the extractor of each metric."""
         return {name: group.extractor for group in self.groups for name in group.names}
 
     def _reference(self, group: Group, output: str) -> Reference:
@@ -172,7 +173,8 @@ class Scorer:
             return Reference(given.moments.num, dims, known=lambda: given.moments)
 
         def rows(limit: int) -> Features:
-            # Of what a cache keeps, all; where a sample is all that any metric wants, pixels need none.
+            # With a cache, all features are computed and kept. Extractors with a fixed image shape, such as pixels, are
+            # cheap: for them, a sample suffices.
             if 0 < limit < len(source) and (self._cache is None or extractor.shape is not None):
                 return self._features(group, source, REAL, indices=selected(len(source), limit))[output]
             features = self._all(group, source, REAL)[output]
@@ -208,7 +210,7 @@ class Scorer:
         return None if self._cache is None else folder_of(self._cache, extractor, self._of(what))
 
     def _all(self, group: Group, source: Source, what: str) -> dict[str, Features]:
-        """Of all real images, by output; seen once, whatever metrics ask for them."""
+        """Return the features of all real images by output; computed once for all metrics."""
         key = group.extractor.identity, what
         if key not in self._seen:
             folder = self._folder(group.extractor, what)
@@ -234,7 +236,7 @@ class Scorer:
 
 
 def check(names: Sequence[str], num: int, labelled: bool) -> None:
-    """Raises ValueError, with its name, for a metric that can say nothing of so many images, with or without labels."""
+    """Raise ValueError, with the metric's name, for a metric that cannot use `num` images with or without labels."""
     for name in names:
         metric: Metric = parts.make("metric", name)
         try:
@@ -244,12 +246,12 @@ def check(names: Sequence[str], num: int, labelled: bool) -> None:
 
 
 def folder_of(cache: Path, extractor: Extractor, of: str) -> Path:
-    """Where features of real images are kept; `of` says of which."""
+    """Return the folder for features of the real images that `of` names."""
     return cache / short(extractor.identity) / short(of)
 
 
 def labels_of(source: Source | None) -> Callable[[], Labels] | None:
-    """What reads those of a source that has some; its images are read for it, one at a time."""
+    """Return a function that reads a source's labels, or None if it has none; it reads every image, one at a time."""
     if source is None or "label" not in source[0]:
         return None
     return lambda: np.array([int(source[k]["label"]) for k in range(len(source))], np.int32)

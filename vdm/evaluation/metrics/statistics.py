@@ -1,4 +1,4 @@
-"""Mean and covariance of real images' features as a file: our own, or those that other FID tools publish."""
+"""Mean and covariance of real images' features as a file: our own, or one published for other FID tools."""
 
 import hashlib
 from pathlib import Path
@@ -16,15 +16,15 @@ SOURCES = ("mu", "sigma")
 """The arrays that all such files have."""
 
 UNKNOWN = 2**62
-"""Number of images where a file does not say it: as many as make the mean and covariance the truth."""
+"""Number of images if a file does not say: so large that mean and covariance count as exact."""
 
 
 class Statistics(NamedTuple):
-    """What features of the real images come to, and what they are of."""
+    """Mean and covariance of the real images' features, and where they come from."""
 
     moments: Moments
     extractor: str
-    """Its `identity`; "" in files of other tools, which do not say it."""
+    """The extractor's `identity`; "" for files of other tools, which do not record it."""
     output: str
     of: str
     """Which images."""
@@ -32,17 +32,17 @@ class Statistics(NamedTuple):
 
     @property
     def num(self) -> int | None:
-        """Of how many images; None in files that do not say it."""
+        """Number of images; None for files that do not say."""
         return None if self.moments.num == UNKNOWN else self.moments.num
 
     @property
     def name(self) -> str:
-        """What they are, with a digest: numbers by others are other numbers."""
+        """Name with a digest, since statistics with other numbers are different ones."""
         digest = hashlib.sha256(self.moments.mean.tobytes() + self.moments.cov.tobytes()).hexdigest()[:16]
         return f"statistics sha256:{digest} of {self.of or printable(self.path)}"
 
     def check(self, extractor: Extractor, output: str) -> None:
-        """Raises `InputError` if they are of another extractor, as far as the file says, or of so many features."""
+        """Raise `InputError` for another extractor, if the file names one, or for another number of features."""
         where = printable(self.path)
         if self.extractor and (self.extractor, self.output) != (extractor.identity, output):
             raise InputError(
@@ -57,7 +57,7 @@ class Statistics(NamedTuple):
             )
 
     def write(self) -> None:
-        """To `path`."""
+        """Write the file `path`."""
         num, mean, cov = self.moments
         of = {"extractor": np.array(self.extractor), "output": np.array(self.output), "of": np.array(self.of)}
         arrays: dict[str, Any] = {"mu": mean, "sigma": cov, "num": np.int64(num)} | of
@@ -67,9 +67,10 @@ class Statistics(NamedTuple):
 
 
 def read_statistics(path: Path) -> Statistics:
-    """Of a file with arrays `mu` and `sigma`; `num`, `extractor`, `output` and `of` if it has them, as ours do.
+    """Read a file with arrays `mu` and `sigma` and, as in our own files, `num`, `extractor`, `output` and `of`.
 
-    Raises `InputError` for another file, for arrays that are no mean and covariance, and for values not finite.
+    Raises `InputError` for any other file, for arrays that are not a mean and a covariance, and for values that are not
+    finite.
     """
     names = array_names(path)
     arrays = read_npz(path, [*SOURCES, *(name for name in names if name == "num")])

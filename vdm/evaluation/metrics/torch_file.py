@@ -1,9 +1,9 @@
-"""A file of PyTorch's as a safetensors file: run by any interpreter that has PyTorch, by itself, without this package.
+"""Convert a PyTorch file to safetensors, in any interpreter that has PyTorch, without importing this package.
 
     PYTHON -c "THIS TEXT" weights.pth weights.safetensors
 
-Nothing but tensors is unpickled. What is wrong is the last line on stderr, with exit status `REFUSED`; `NO_TORCH` is
-the status where PyTorch cannot be imported. Only tensors of floating-point numbers are kept, in float32.
+Only tensors are unpickled. An error is the last line on stderr, with exit status `REFUSED`, or `NO_TORCH` if PyTorch
+cannot be imported. Only floating-point tensors are kept, in float32.
 """
 
 import json
@@ -16,7 +16,7 @@ REFUSED, NO_TORCH = 3, 4
 
 
 def main(source: str, out: str) -> None:
-    """Reads `source` and writes `out`, or exits with a status."""
+    """Read `source` and write `out`, or exit with an error status."""
     try:
         import torch
     except ImportError as error:
@@ -27,18 +27,18 @@ def main(source: str, out: str) -> None:
             refuse(f"holds a {type(state).__name__}; must be a dict of tensors")
         tensors = {str(name): value for name, value in state.items() if torch.is_tensor(value)}
         tensors = {name: tensor.detach() for name, tensor in tensors.items() if tensor.is_floating_point()}
-        # A tensor of many numbers may be made of one in the file.
+        # A tensor with many numbers may be stored as a single one in the file.
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > os.path.getsize(source):
             refuse("declares more numbers than it holds")
         write({name: tensor.to(torch.float32).contiguous().numpy() for name, tensor in tensors.items()}, out)
     except UnpicklingError:
-        refuse("is damaged, or holds other objects than tensors: those may run any code, and are not unpickled")
+        refuse("is damaged, or holds objects other than tensors: those may run any code, and are not unpickled")
     except Exception as error:
         refuse(f"cannot be read by PyTorch: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
 def write(arrays: dict[str, Any], out: str) -> None:
-    """Arrays of float32 as a safetensors file."""
+    """Write float32 arrays as a safetensors file."""
     header, end = {}, 0
     for name, array in arrays.items():
         start, end = end, end + array.nbytes
@@ -51,7 +51,7 @@ def write(arrays: dict[str, Any], out: str) -> None:
 
 
 def refuse(reason: str, status: int = REFUSED) -> NoReturn:
-    """Ends the program."""
+    """Print the reason and end the program."""
     print(reason, file=sys.stderr)
     sys.exit(status)
 

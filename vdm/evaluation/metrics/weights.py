@@ -1,4 +1,4 @@
-"""The weights of feature extractors: finds and checks the files that `vdm metrics convert` makes."""
+"""Weights of feature extractors: find and check the files that `vdm metrics convert` makes."""
 
 import hashlib
 import os
@@ -14,27 +14,27 @@ from vdm.evaluation.metrics.published import NETWORKS, Network
 from vdm.files import printable
 
 VARIABLE = "VDM_WEIGHTS"
-"""Of the environment: a file, or a folder of them, where none is named."""
+"""Environment variable that names a file, or a folder of files, to use if none is given."""
 
-# Keys of our files' metadata.
+# Metadata keys of our files.
 NETWORK, CHECKSUM, SOURCE_CHECKSUM = "network", "sha256_of_tensors", "sha256_of_source"
 
 
 class Weights(NamedTuple):
-    """The tensors of a network, and what results call them."""
+    """The tensors of a network, and their name in results."""
 
     state: dict[str, np.ndarray]
-    """By PyTorch's names, float32."""
+    """By PyTorch's names, in float32."""
     digest: str
-    """16 hexadecimal digits of their checksum; with "(unknown weights)" if they are not the published ones."""
+    """First 16 hexadecimal digits of their checksum, plus "(unknown weights)" if they are not the published ones."""
 
 
 def load(name: str, path: Path | None = None) -> Weights:
-    """The weights of one of `NETWORKS` from a file of `vdm metrics convert`, or from a folder with NAME.safetensors.
+    """Load the weights of one of `NETWORKS` from a file made by `vdm metrics convert`.
 
-    Without a `path` it is what the environment variable VDM_WEIGHTS says. Raises `InputError` in one line where there
-    is none, and for a file that is damaged or of another network, lacks a tensor or has one of another shape or with
-    numbers that are not finite.
+    `path` is the file, or a folder with NAME.safetensors; by default it comes from the environment variable
+    VDM_WEIGHTS. Raises a one-line `InputError` if there is none, and for a file that is damaged or of another network,
+    lacks a tensor, or has a tensor of another shape or with values that are not finite.
     """
     network, file = NETWORKS[name], find(name, path)
     arrays, metadata = safetensors.read(file)
@@ -51,31 +51,31 @@ def load(name: str, path: Path | None = None) -> Weights:
 
 
 def named(digest: str, known: bool) -> str:
-    """A checksum of tensors as results have it."""
+    """Return a checksum of tensors as results show it."""
     return digest[:16] + ("" if known else " (unknown weights)")
 
 
 def find(name: str, path: Path | None = None) -> Path:
-    """The file with the weights of a network; see `load`."""
+    """Find the file with the weights of a network; see `load`."""
     published = NETWORKS[name].file
     if path is None:
         given = os.environ.get(VARIABLE, "")
         if not given:
             raise InputError(
                 f"no weights of {name}: name a file, or a folder of them, by --weights or by the environment variable "
-                f"{VARIABLE}; `vdm metrics convert {published}` makes it of the published file"
+                f"{VARIABLE}; `vdm metrics convert {published}` makes it from the published file"
             )
         path = Path(given).expanduser()
     file = path / (name + safetensors.SUFFIX) if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{printable(file)}: no such file; `vdm metrics convert {published}` makes one")
     if file.suffix in (".pth", ".pt"):
-        raise InputError(f"{printable(file)}: `vdm metrics convert {printable(file)}` makes of it the file to name")
+        raise InputError(f"{printable(file)}: `vdm metrics convert {printable(file)}` makes the file to use from it")
     return file
 
 
 def checked(arrays: Mapping[str, np.ndarray], network: Network, where: str) -> dict[str, np.ndarray]:
-    """The tensors that a network needs. Raises `InputError` for one that is missing, of another shape or not finite."""
+    """Return the tensors that a network needs. Raises `InputError` if one is missing, misshapen or not finite."""
     for name, shape in network.tensors.items():
         if name not in arrays:
             raise InputError(f"{where}: no tensor {name!r}")
@@ -89,7 +89,7 @@ def checked(arrays: Mapping[str, np.ndarray], network: Network, where: str) -> d
 
 
 def checksum(state: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of tensors, with their names and shapes, whatever their order."""
+    """Return the SHA-256 of tensors with their names and shapes, independent of their order."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {state[name].dtype} {state[name].shape}\n".encode())

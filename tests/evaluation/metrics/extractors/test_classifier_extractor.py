@@ -72,8 +72,8 @@ def test_another_classifier_is_another_extractor():
 @pytest.mark.parametrize(
     ("context", "words"),
     [
-        ({"shape": (4, 4, 1)}, r"images are \(4, 4, 1\) of 17 levels; the classifier is of \(8, 8, 1\) of 17"),
-        ({"levels": 256}, r"images are \(8, 8, 1\) of 256 levels; the classifier is of \(8, 8, 1\) of 17"),
+        ({"shape": (4, 4, 1)}, r"images are \(4, 4, 1\) with 17 levels; classifier takes \(8, 8, 1\) with 17"),
+        ({"levels": 256}, r"images are \(8, 8, 1\) with 256 levels; classifier takes \(8, 8, 1\) with 17"),
     ],
 )
 def test_other_images_are_refused(context, words):

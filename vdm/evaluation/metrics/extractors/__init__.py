@@ -1,4 +1,4 @@
-"""What makes features of images, for metrics to compare: a file for each, with its name in `vdm.parts`."""
+"""Feature extractors for metrics, one per file, named in `vdm.parts`."""
 
 from vdm.evaluation.metrics.extractors.extractor import Extractor, eight_bit
 

@@ -1,11 +1,11 @@
-"""Bicubic resizing as PyTorch does it, along one axis: a matrix. An image is resized by one on each side of it."""
+"""PyTorch's bicubic resizing along one axis, as a matrix; an image is multiplied by one matrix on each side."""
 
 import numpy as np
 from jaxtyping import Float
 
 
 def cubic(x: Float[np.ndarray, "*shape"], slope: float) -> Float[np.ndarray, "*shape"]:
-    """The piecewise cubic kernel of Keys (1981, Eq. 4), with the derivative `slope` at 1; 0 beyond 2."""
+    """The piecewise cubic kernel of Keys (1981, Eq. 4), with derivative `slope` at 1; 0 beyond 2."""
     x = np.abs(x)
     inside = ((slope + 2) * x - (slope + 3)) * x * x + 1
     outside = slope * (((x - 5) * x + 8) * x - 4)
@@ -13,10 +13,10 @@ def cubic(x: Float[np.ndarray, "*shape"], slope: float) -> Float[np.ndarray, "*s
 
 
 def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
-    """Weights of the `before` values in each of `after`, evenly spaced over the same length, each row of sum 1.
+    """Return the weights of `before` values in each of `after` values spaced evenly over the same length.
 
-    Of `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`, as of Pillow's BICUBIC before it rounds: a
-    kernel of slope −½, wider where there are fewer values after than before, and cut off at the ends.
+    Each row sums to 1. The weights are those of `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`, and
+    of Pillow's BICUBIC before it rounds: a kernel of slope −½, wider when downsampling, and cut off at the ends.
 
     >>> antialiased(2, 4).round(3).tolist()[0]
     [1.088, -0.088]
@@ -25,7 +25,7 @@ def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
     width = max(scale, 1.0)
     centers = scale * (np.arange(after)[:, None] + 0.5)
     at = np.arange(before)[None]
-    # Which values a row has is decided by whole numbers there: one at the very end of the kernel has no weight.
+    # Integer truncation decides which values a row uses: one at the very edge of the kernel has no weight.
     first = np.maximum(np.trunc(centers - 2 * width + 0.5), 0)
     behind = np.minimum(np.trunc(centers + 2 * width + 0.5), before)
     weights = cubic((at - centers + 0.5) / width, -0.5) * ((at >= first) & (at < behind))
@@ -33,10 +33,11 @@ def antialiased(before: int, after: int) -> Float[np.ndarray, "after before"]:
 
 
 def interpolated(before: int, after: int, step: float) -> Float[np.ndarray, "after before"]:
-    """Weights of the `before` values in each of `after`, which are `step` apart, each row of sum 1.
+    """Return the weights of `before` values in each of `after` values that are `step` apart.
 
-    Of `torch.nn.functional.interpolate(mode="bicubic", scale_factor=1 / step)`: a kernel of slope −¾ between four
-    values, the last one repeated beyond the ends.
+    Each row sums to 1. The weights are those of
+    `torch.nn.functional.interpolate(mode="bicubic", scale_factor=1 / step)`: a kernel of slope −¾ over four values,
+    with the last value repeated beyond the ends.
 
     >>> interpolated(3, 2, 1.5).round(3).tolist()[0]
     [0.773, 0.262, -0.035]

@@ -1,4 +1,4 @@
-"""The features of a classifier of the data: what FID takes of ImageNet's, without its weights."""
+"""The features of a classifier of the data, which take the place of ImageNet features without needing their weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,21 +15,21 @@ FEATURES, LOG_PROB = "features", "log_prob"
 
 
 class Opened(NamedTuple):
-    """A classifier, and which one it is."""
+    """A classifier, and its identity."""
 
     classifier: Classifier
     variables: Variables
     data: str
-    """What it was trained on, with its version."""
+    """The data it was trained on, with their version."""
     digest: str
-    """Of its weights: features of two classifiers are never compared."""
+    """Digest of its weights: features of two classifiers are never compared."""
 
 
 def classifier(shape: Sequence[int], levels: int, classifier: Callable[[], Opened]) -> Extractor:
     """The features before the last linear map of a classifier of the data, and log p(c|x).
 
-    Images are as clean as it knows them: see `Classifier.features`. ValueError for images of another shape or levels
-    than it is of, and for a network that has no features.
+    The classifier sees images at its lowest noise level: see `Classifier.features`. Raises ValueError for images of
+    another shape or number of levels, and for a network that has no features.
 
     >>> from vdm.networks.classifier import residual
     >>> of_digits = Classifier(residual(classes=10, channels=8), (8, 8, 1), levels=17, classes=10)
@@ -40,7 +40,7 @@ def classifier(shape: Sequence[int], levels: int, classifier: Callable[[], Opene
     own, variables, data, digest = classifier()
     if (own.shape, own.levels) != (tuple(shape), levels):
         raise ValueError(
-            f"images are {tuple(shape)} of {levels} levels; the classifier is of {own.shape} of {own.levels}, of {data}"
+            f"images are {tuple(shape)} with {levels} levels; classifier takes {own.shape} with {own.levels}, of {data}"
         )
 
     def apply(variables: Any, images: Array, outputs: tuple[str, ...]) -> dict[str, Array]:

@@ -18,18 +18,18 @@ from vdm.networks.attention import plain_attention
 from vdm.precisions import FLOAT32, products
 
 SIZE, PATCH = 224, 14
-"""Pixels on a side of an image, as the network sees it, and of a patch: 16 × 16 patches."""
+"""Side, in pixels, of the images that the network sees, and of a patch: 16 × 16 patches."""
 
 HEAD = 64
-"""Channels of a head of attention."""
+"""Channels per attention head."""
 
 OFFSET = 0.1
-"""Of the positions' spacing: as if there were so much more than 16 patches on a side."""
+"""Added to the 16 patches per side in the spacing of the resized position embeddings."""
 
 EPSILON = 1e-6
 """Of layer normalization."""
 
-# Of ImageNet's pixels in [0, 1].
+# Mean and standard deviation of ImageNet's pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NAMES = {"b": "ViT-B/14", "l": "ViT-L/14"}
@@ -38,8 +38,9 @@ NAMES = {"b": "ViT-B/14", "l": "ViT-L/14"}
 def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> Extractor:
     """The normalized class token of DINOv2's ViT-B/14 ("b", 768 features) or ViT-L/14 ("l", 1024), without registers.
 
-    Images are prepared as Karras et al. (2024) do for FD-DINOv2: resized to 224 × 224, bicubic and antialiased, neither
-    rounded nor clipped, then to mean 0 and variance 1 of ImageNet's. Stein et al. resize by Pillow, which rounds.
+    Images are prepared as Karras et al. (2024) do for FD-DINOv2: resized to 224 × 224 by antialiased bicubic
+    interpolation, neither rounded nor clipped, then normalized by ImageNet's mean and standard deviation. Stein et al.
+    resize by Pillow, which rounds.
 
     Raises ValueError for another size, and as `weights.load` does.
 
@@ -61,13 +62,13 @@ def dinov2(size: str = "l", weights: Path | None = None, levels: int = 256) -> E
 
 
 def apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int = 256) -> dict[str, Array]:
-    """As `Extractor.apply`; images are of any size, and of one channel or three."""
+    """See `Extractor.apply`; images may have any size, and one channel or three."""
     with products(FLOAT32):
         return dict.fromkeys(outputs, class_token(variables, prepared(images, levels)))
 
 
 def prepared(images: Array, levels: int = 256) -> Float[Array, "batch 224 224 3"]:
-    """uint8 images of any size as the network sees them."""
+    """Prepare uint8 images of any size for the network."""
     rows, columns = (np.float32(antialiased(side, SIZE)) for side in images.shape[1:3])
     pixels = jnp.einsum("oh,bhwc->bowc", rows, eight_bit(images, levels))
     pixels = jnp.einsum("pw,bowc->bopc", columns, pixels)
@@ -76,11 +77,11 @@ def prepared(images: Array, levels: int = 256) -> Float[Array, "batch 224 224 3"
 
 
 def variables_of(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The variables of `class_token` from the tensors of the published file, of any width and depth.
+    """Return the variables of `class_token` from the tensors of the published file, for any width and depth.
 
-    Blocks are stacked along a leading axis. The position embeddings, learned for 37 × 37 patches, become those of 16 ×
-    16 as in the authors' code for PyTorch Hub, with its spacing of 37 / 16.1. Others have 37 / 16 (Hugging Face), or
-    antialias (timm): features of theirs differ.
+    Blocks are stacked along a leading axis. The position embeddings, learned for 37 × 37 patches, are resized to
+    16 × 16 as in the authors' code for PyTorch Hub, with its spacing of 37 / 16.1. Hugging Face uses 37 / 16, and timm
+    antialiases, so their features differ.
     """
     patches = SIZE // PATCH
     grid = math.isqrt(state["pos_embed"].shape[1] - 1)
@@ -101,14 +102,14 @@ def variables_of(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _along_last(array: np.ndarray) -> np.ndarray:
-    """A vector, one number a channel, as (1, 1, channels); matrices as they are."""
+    """Reshape a vector with one number per channel to (1, 1, channels); leave matrices unchanged."""
     return array[None, None] if array.ndim == 1 else array
 
 
 def class_token(
     variables: Mapping[str, Any], pixels: Float[Array, "batch size size 3"], heads: int | None = None
 ) -> Float[Array, "batch width"]:
-    """The class token after all blocks, normalized; `heads` of attention, width / 64 unless given."""
+    """Return the normalized class token after all blocks; by default there are width / 64 attention `heads`."""
     width = variables["class_token"].size
     patches = jnp.einsum("byuxvc,uvcd->byxd", _cut(pixels, PATCH), variables["patch"])
     tokens = patches.reshape(len(pixels), -1, width) + variables["patch_bias"] + variables["positions"]
@@ -127,7 +128,7 @@ def _cut(pixels: Array, patch: int) -> Float[Array, "batch rows patch columns pa
 def _block(
     tokens: Float[Array, "batch tokens width"], block: Mapping[str, Any], heads: int
 ) -> tuple[Float[Array, "batch tokens width"], None]:
-    """Attention and two layers on each token, each added to the tokens times a learned scale of each channel."""
+    """Add attention and a two-layer network, each multiplied by a learned scale per channel, to the tokens."""
     batch, count, width = tokens.shape
     qkv = _linear(block, "attn.qkv", _normalized(block, "norm1", tokens))
     query, key, value = jnp.moveaxis(qkv.reshape(batch, count, 3, heads, width // heads), 2, 0)
@@ -142,7 +143,7 @@ def _linear(variables: Mapping[str, Any], name: str, x: Array) -> Array:
 
 
 def _normalized(variables: Mapping[str, Any], name: str, x: Array) -> Array:
-    """Layer normalization."""
+    """Apply layer normalization."""
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + EPSILON)
     return x * variables[f"{name}.weight"] + variables[f"{name}.bias"]

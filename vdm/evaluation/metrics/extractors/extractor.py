@@ -1,4 +1,4 @@
-"""What an extractor of features is: a pure function of images and its weights, with a name for what it computes."""
+"""The interface of a feature extractor: a pure function of images and weights, with a name for what it computes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,35 +15,40 @@ Apply = Callable[[Any, Array, tuple[str, ...]], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of integer images.
+    """Features of images: integers, or real numbers if `dtype` is float32.
 
-    A constructor of it, registered as a part of kind "extractor", is all that a new one takes. It is given what it has
-    a parameter for: `levels` of the images, `weights`, a file or folder of them, and `classifier`, which opens the one
-    of the data.
+    To add an extractor, register its constructor as a part of kind "extractor". It is passed those of the following
+    that it has a parameter for: `levels` of the images, `weights`, a file or folder of them, and `classifier`, which
+    opens the classifier of the data.
     """
 
     title: str
-    """As tables have it: "Inception-v3"."""
+    """Title for tables, e.g. "Inception-v3"."""
     identity: str
-    """All that a feature depends on beside the image, in words: network, checksum of the weights, resizing. Features
-    of different identities are never compared."""
+    """Everything that a feature depends on besides the image, as text: network, checksum of the weights, resizing.
+
+    Features with different identities are never compared.
+    """
     outputs: Mapping[str, int]
-    """How many features each of its outputs has, by the output's name."""
+    """The number of features of each output, by its name."""
     variables: Any
     """The weights: a pytree of arrays."""
     apply: Apply
-    """(variables, images, outputs) -> features by output, float32 (batch, features). Pure, and jitted by the caller;
-    images are uint8 (batch, height, width, channels), `outputs` the names of those wanted, a static tuple."""
+    """(variables, images, outputs) → features by output, float32 (batch, features).
+
+    Pure; the caller jits it. Images are of type `dtype`, usually uint8 (batch, height, width, channels), and `outputs`
+    is a static tuple with the names of the outputs wanted.
+    """
     shape: tuple[int, ...] | None = None
-    """The only (height, width, channels) that it takes; None: any."""
+    """The only (height, width, channels) that it takes. None: any."""
     dtype: np.dtype = UINT8
-    """Of the images: float32 where they are of real numbers."""
+    """Type of the images: float32 for real numbers."""
 
 
 def eight_bit(images: UInt8[ArrayLike, "batch height width channels"], levels: int) -> Float[Array, "batch _ _ 3"]:
-    """Values of 0 … levels − 1 as whole numbers of 0 … 255, as a PNG file has them; grey images in three channels.
+    """Map values 0 … levels − 1 to whole numbers 0 … 255, as in a PNG file; gray images get three channels.
 
-    ValueError for images of another number of channels than one or three.
+    Raises ValueError unless images have one or three channels.
 
     >>> eight_bit(jnp.array([0, 8, 16], jnp.uint8).reshape(1, 1, 3, 1), levels=17)[0, 0, :, 0].tolist()
     [0.0, 128.0, 255.0]

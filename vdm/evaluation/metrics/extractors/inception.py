@@ -1,4 +1,4 @@
-"""FID's Inception-v3: the features that most published numbers of sample quality are computed from."""
+"""FID's Inception-v3: the features behind most published numbers of sample quality."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from vdm.evaluation.metrics.extractors.inception_layers import InceptionV3
 from vdm.evaluation.metrics.extractors.resize import tf1_bilinear
 
 SIDE = 299
-"""Pixels of the images that the network sees."""
+"""Side, in pixels, of the images that the network sees."""
 
 OUTPUTS = {"pool": 2048, "logits": 1008, "logits_unbiased": 1008, "spatial": 17 * 17 * 7}
 
 EPS = 0.001
-"""Added to the variances of its batch normalisations."""
+"""Added to the variances in batch normalization."""
 
 
 def inception(weights: Path | None = None, levels: int = 256) -> Extractor:
     """FID's Inception-v3 (Heusel et al., 2017), with the weights that TensorFlow published on 2015-12-05.
 
-    "pool" is what FID and KID compare, "logits_unbiased" (without the last layer's bias) what the Inception Score does,
-    "spatial" what sFID does (Nash et al., 2021). Raises as `weights.load` does.
+    FID and KID compare "pool", the Inception Score uses "logits_unbiased" (without the last layer's bias), and sFID
+    "spatial" (Nash et al., 2021). Raises as `weights.load` does.
 
     >>> extractor = inception(Path("inception.safetensors"))  # doctest: +SKIP
     >>> images = jnp.zeros((64, 32, 32, 3), jnp.uint8)
@@ -44,28 +44,28 @@ def inception(weights: Path | None = None, levels: int = 256) -> Extractor:
 
 
 def apply(variables: Any, images: Array, outputs: tuple[str, ...], levels: int = 256) -> dict[str, Array]:
-    """As `Extractor.apply`; images are of any size, and of one channel or three."""
+    """See `Extractor.apply`; images may have any size, and one channel or three."""
     return features(variables, seen(images, levels), outputs)
 
 
 def seen(images: Array, levels: int = 256) -> Float[Array, "batch 299 299 3"]:
-    """What the network sees of images: values in [−1, 1)."""
+    """Prepare images for the network: values in [−1, 1)."""
     return (tf1_bilinear(eight_bit(images, levels), SIDE, SIDE) - 128) / 128
 
 
 @functools.partial(jax.jit, static_argnames="outputs")
 def features(variables: Any, x: Float[Array, "batch 299 299 3"], outputs: tuple[str, ...]) -> dict[str, Array]:
-    """The network's; compiled once for images of all sizes, where the caller does not compile."""
+    """Return the network's features; jitted here, so that it compiles once for images of all sizes."""
     with precisions.products(precisions.FLOAT32):
         found: Any = InceptionV3().apply(variables, x)
     return {name: found[name] for name in outputs}
 
 
 def variables(state: Mapping[str, np.ndarray]) -> Any:
-    """The network's variables, from the tensors of its PyTorch port by name, each normalisation in its convolution.
+    """Return the network's variables from the tensors of its PyTorch port, with batch normalization folded in.
 
-    A convolution's output y becomes w (y − mean) / √(variance + 0.001) + b. Raises ValueError for a tensor that is not
-    there or of another shape.
+    A convolution's output y becomes w (y − mean) / √(variance + 0.001) + b. Raises ValueError for a tensor that is
+    missing or of another shape.
     """
     made: dict[str, np.ndarray] = {}
     for name, array in traverse_util.flatten_dict(shapes()["params"], sep=".").items():
@@ -80,7 +80,7 @@ def variables(state: Mapping[str, np.ndarray]) -> Any:
 
 @functools.cache
 def shapes() -> Any:
-    """Shapes and types of the variables."""
+    """Return the shapes and types of the variables."""
     blank = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), blank)
 
@@ -100,7 +100,7 @@ def _convolution(state: Mapping[str, np.ndarray], layer: str, shape: Sequence[in
 
 
 def _tensor(state: Mapping[str, np.ndarray], name: str, shape: Sequence[int]) -> np.ndarray:
-    """In float64."""
+    """Return the tensor in float64."""
     if name not in state:
         raise ValueError(f"no tensor {name}: these are not the weights of FID's Inception-v3")
     if state[name].shape != tuple(shape):

@@ -1,8 +1,8 @@
-"""The layers of FID's Inception-v3: a Flax module that is applied only, since its weights are given.
+"""The layers of FID's Inception-v3, as a Flax module for inference only, since its weights are given.
 
 Szegedy et al. (2016), "Rethinking the Inception Architecture for Computer Vision", as TensorFlow published it on
-2015-12-05. Names of layers are those of its weights in PyTorch. Every convolution has its batch normalisation in its
-kernel and its bias.
+2015-12-05. Layers are named as in its PyTorch weights. The batch normalization of every convolution is folded into its
+kernel and bias.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Conv(nn.Module):
 
 
 class Logits(nn.Module):
-    """A linear layer, without its bias and with it."""
+    """A linear layer; returns its output without and with the bias."""
 
     classes: int
 
@@ -43,7 +43,7 @@ class Logits(nn.Module):
 
 
 class A(nn.Module):
-    """35 × 35: 1×1, 5×5 and two 3×3."""
+    """35 × 35: branches with 1×1, 5×5 and two 3×3 convolutions."""
 
     pooled: int
 
@@ -72,7 +72,7 @@ class B(nn.Module):
 
 
 class C(nn.Module):
-    """17 × 17: 1×1, and 7×7 in parts."""
+    """17 × 17: branches with 1×1 and factorized 7×7 convolutions."""
 
     inner: int
 
@@ -106,7 +106,7 @@ class D(nn.Module):
 
 
 class E(nn.Module):
-    """8 × 8: 1×1, and 3×3 in parts side by side."""
+    """8 × 8: branches with 1×1 and, split in parallel, 3×3 convolutions."""
 
     pool: Callable[[Array], Array]
 
@@ -125,7 +125,7 @@ class E(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Features by name of images in [−1, 1), which are of 299 × 299 pixels."""
+    """Features by name for images of 299 × 299 pixels in [−1, 1)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch 299 299 3"]) -> dict[str, Float[Array, "batch _"]]:
@@ -146,10 +146,10 @@ class InceptionV3(nn.Module):
         x = C(192, name="Mixed_6e")(x)
         x = D(name="Mixed_7a")(x)
         x = E(average_pool, name="Mixed_7b")(x)
-        # A quirk: the last block's pool is of the maximum, all others' that do not shrink of the average.
+        # A quirk: the last block has a max pool where all others that keep the size have an average pool.
         x = E(max_pool, name="Mixed_7c")(x)
         pool = jnp.mean(x, axis=(1, 2))
         unbiased, logits = Logits(1008, name="fc")(pool)
-        # Of seven of 192 channels of the 1×1 branch, which come first, as TensorFlow's "mixed_6/conv" has them.
+        # Seven of the 192 channels of the 1×1 branch, which comes first, as in TensorFlow's "mixed_6/conv".
         spatial = at_6d[..., :7].reshape(len(x), -1)
         return {"pool": pool, "logits": logits, "logits_unbiased": unbiased, "spatial": spatial}

@@ -1,4 +1,4 @@
-"""Pixels as features: they need no network."""
+"""Pixels as features, which need no network."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from vdm.evaluation.metrics.extractors.extractor import Extractor
 
 
 def pixels(shape: Sequence[int], levels: int = 256) -> Extractor:
-    """The values of all pixels, in [−1, 1]; real ones as they are.
+    """The values of all pixels in [−1, 1]; real numbers unchanged.
 
     >>> images = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
     >>> pixels((1, 2, 1)).apply({}, images, ("values",))["values"].shape

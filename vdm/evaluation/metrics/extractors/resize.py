@@ -1,4 +1,4 @@
-"""Bilinear resizing as TensorFlow 1 did it, on which FID's numbers depend."""
+"""Bilinear resizing as in TensorFlow 1, on which FID's numbers depend."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +8,10 @@ from jaxtyping import Array, Float
 def tf1_bilinear(
     images: Float[Array, "batch _ _ channels"], height: int, width: int
 ) -> Float[Array, "batch {height} {width} channels"]:
-    """Images of another size: pixel i of n comes from position i · (size before) / n, between its two neighbours.
+    """Resize images: pixel i of n is interpolated at position i · (size before) / n, between its two neighbors.
 
-    Positions are those of the pixels' corners, not of their centres, so that images move by part of a pixel, and
-    nothing is averaged where they shrink: faults that FID's published numbers contain (Parmar, Zhang and Zhu, 2022).
+    Positions are those of the pixels' corners rather than centers, so that images shift by part of a pixel, and nothing
+    is averaged when downsampling: flaws that FID's published numbers contain (Parmar, Zhang and Zhu, 2022).
 
     >>> tf1_bilinear(jnp.array([0.0, 8.0]).reshape(1, 1, 2, 1), 1, 4)[0, 0, :, 0].tolist()
     [0.0, 4.0, 8.0, 8.0]

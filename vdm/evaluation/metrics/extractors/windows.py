@@ -1,4 +1,4 @@
-"""Convolutions and pools of any window, forward only, in forms that CPUs too compute well."""
+"""Convolutions and pooling with any window, forward only, in forms that are fast on CPUs too."""
 
 import functools
 from collections.abc import Callable
@@ -17,12 +17,12 @@ def convolve(
     stride: int = 1,
     padding: str = "SAME",
 ) -> Float[Array, "batch _ _ outputs"]:
-    """The convolution; `padding` is "SAME" (with zeros) or "VALID" (none: fewer pixels)."""
+    """Convolve; `padding` is "SAME" (with zeros) or "VALID" (none, so fewer pixels)."""
     rows, columns = kernel.shape[:2]
     if (rows, columns) == (1, 1):
         return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
     if stride == 1 and padding == "VALID":
-        # XLA's code for CPUs takes a quarter of the time where there is padding: more than the pixels dropped cost.
+        # On CPUs, XLA takes a quarter of the time with padding, which saves more than the dropped pixels cost.
         return _inner(_inner(convolve(x, kernel), 1, rows // 2), 2, columns // 2)
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
@@ -32,7 +32,7 @@ def _inner(x: Array, axis: int, edge: int) -> Array:
 
 
 def average_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
-    """The mean of 3 × 3 pixels: at an edge, of as many as there are, which is TensorFlow's way."""
+    """Return the mean of 3 × 3 pixels; at an edge, as in TensorFlow, of those that exist."""
     rows, columns = (np.convolve(np.ones(size, np.float32), np.ones(3, np.float32), "same") for size in x.shape[1:3])
     weight = jnp.asarray(1 / np.outer(rows, columns))
     return _three_by_three(jnp.add, _padded(x, 0.0), 1) * weight[None, :, :, None]
@@ -41,7 +41,7 @@ def average_pool(x: Float[Array, "batch height width channels"]) -> Float[Array,
 def max_pool(
     x: Float[Array, "batch height width channels"], stride: int = 1, padding: str = "SAME"
 ) -> Float[Array, "batch _ _ channels"]:
-    """The maximum of 3 × 3 pixels; `padding` as of `convolve`, but with −∞."""
+    """Return the maximum of 3 × 3 pixels; `padding` is as in `convolve`, but with −∞."""
     return _three_by_three(jnp.maximum, _padded(x, -jnp.inf) if padding == "SAME" else x, stride)
 
 
@@ -50,7 +50,7 @@ def _padded(x: Array, value: float) -> Array:
 
 
 def _three_by_three(combine: Callable[[Array, Array], Array], x: Array, stride: int) -> Array:
-    """Along one axis, then the other: XLA's own windows take eight times as long on a CPU."""
+    """Combine along one axis, then the other: XLA's own windows take eight times as long on a CPU."""
     for axis in (1, 2):
         last = (x.shape[axis] - 3) // stride * stride
         shifted = (jax.lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(3))
