@@ -153,7 +153,9 @@ def test_statistics_are_made_and_told_from_images(files: Path, capsys: pytest.Ca
     argv = ["score", "b", "a_statistics.npz", "--metrics=mmd"]
     assert "mmd: real images: only their mean and covariance are known" in error_line(command.main, argv, capsys)
     argv = ["statistics", "a_statistics.npz", "--extractor=pixels", "--out=again.npz"]
-    assert "a_statistics.npz: is a file of statistics already; must name images" in error_line(command.main, argv, capsys)
+    assert "a_statistics.npz: is a file of statistics already; must name images" in error_line(
+        command.main, argv, capsys
+    )
 
 
 def test_samples_of_other_levels_than_the_real_images_are_refused(
