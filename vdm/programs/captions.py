@@ -31,7 +31,7 @@ def of_samples(run: Path, step: int, seed: int, sampling: SamplingConfig) -> str
 
 
 def of_a_ladder(run: Path, step: int, seed: int, sampling: LatentSamplingConfig) -> str:
-    """Return the caption of a ladder network's reconstructions; it has no `decode` setting.
+    """Return the caption of a ladder network's reconstructions, to which the `decode` setting does not apply.
 
     >>> of_a_ladder(Path("runs/ladder_digits"), 5000, 0, LatentSamplingConfig())
     'ladder_digits, step 5000, seed 0'

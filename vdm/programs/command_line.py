@@ -110,7 +110,7 @@ def comparison() -> Any:
 
 def define_processes() -> None:
     """Define the flags of a command that several processes may run together: see `vdm.parallel.setup`."""
-    where = "With several processes: HOST:PORT of the first, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
+    where = "HOST:PORT of process 0, or auto on Slurm, Kubernetes, Open MPI or a TPU pod."
     flags.DEFINE_string("coordinator", None, where)
     flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
     flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: index of this process, from 0.")

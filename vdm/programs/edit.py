@@ -77,8 +77,8 @@ def lead(editing: Editing, images: Images, strength: float) -> Path:
 def read_mask(path: Path, shape: tuple[int, ...], resize: bool = False) -> Bool[np.ndarray, "height width channels"]:
     """Read a mask: True for the values of an image that are known, where the mask is black (darker than mid-grey).
 
-    Raises `InputError` for a file that is no picture, for another size than the images', unless `resize` is set (to
-    nearest pixels), and for a mask without black or without white.
+    Raises `InputError` for a file that is no picture, for a size other than the images' unless `resize` is set (by
+    nearest neighbor), and for a mask without black or without white.
     """
     if not path.is_file():
         raise InputError(f"--mask={printable(path)}: {'is not a file' if path.exists() else 'no such file'}")

@@ -82,7 +82,7 @@ class Evaluate(Measured):
 
         Prints a table and writes a file for each T, such as step_2000_draws_50_T_10.json. With `stderr`, in bits/dim,
         `vdm.evaluation.planned` chooses the draws for this standard error; else config.evaluation.draws are taken.
-        Where the model was trained with its condition dropped at times, the bound without it is measured as well.
+        If conditions were dropped at random in training, the bound without them is measured as well.
         """
         if stderr is not None and not 0 < stderr < math.inf:
             raise InputError(f"--stderr={stderr}: must be above 0, and finite")

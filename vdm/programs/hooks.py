@@ -1,4 +1,4 @@
-"""Hooks: what is done between the steps of training. `train` calls each with the session after the steps it is due."""
+"""Hooks: what is done between training steps. `train` calls a hook with the session after each step where it is due."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

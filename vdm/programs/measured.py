@@ -98,7 +98,7 @@ class Measured:
         return result
 
     def _path(self, *fields: str, **settings: Any) -> Path:
-        """Return the path for results with these settings (`results.stem`), and the precision if it is not float32.
+        """Return the path for results with these settings (`results.stem`), which include a precision unless float32.
 
         Raises `InputError` if the file exists and was measured with other weights.
         """

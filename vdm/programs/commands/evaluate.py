@@ -1,4 +1,4 @@
-"""Measure bits/dim of the test images, each exactly once with several noise draws, and the standard error.
+"""Measure bits/dim of the test images, each once with several noise draws, and the standard error.
 
 vdm evaluate --workdir=runs/digits --config.evaluation.draws=20
 vdm evaluate --workdir=runs/digits --T=10,100,inf
@@ -35,12 +35,12 @@ def define() -> None:
     flags.DEFINE_float(
         "stderr",
         None,
-        "Plan the draws to reach this standard error in bits/dim with the fewest network calls.",
+        "Standard error in bits/dim to reach, with the fewest network calls.",
     )
     flags.DEFINE_integer(
         "variance",
         None,
-        "Measure the variance of the one-draw estimate under each noise schedule instead, with N draws.",
+        "Measure the variance of one-draw estimates by schedule instead, with N draws.",
     )
     flags.DEFINE_integer(
         "ode",
@@ -69,7 +69,7 @@ def define() -> None:
     flags.DEFINE_float(
         "drop_error",
         None,
-        "With --classify: drop classes early; at most this probability that it changes an image's class.",
+        "With --classify: drop classes early, at most this likely to change a result.",
     )
     flags.DEFINE_enum("prior", None, ["uniform", "train"], "With --classify: prior p(c) (default: uniform).")
     listed = "".join(f"\n{name}: {line}" for name, line in parts.describe("metric").items())
@@ -79,7 +79,7 @@ def define() -> None:
         f"Score samples instead, e.g. by fid,kid,recall; missing samples are drawn first.{listed}",
     )
     flags.DEFINE_string(
-        "samples", None, "With --metrics: name of a folder of samples in the run (default: that of the settings)."
+        "samples", None, "With --metrics: folder of samples in the run (default: that of the settings)."
     )
     flags.DEFINE_integer("num", None, "With --metrics: number of samples (default: config.sampling.num).")
     flags.DEFINE_string(

@@ -1,4 +1,4 @@
-"""Draw images from a trained model with any sampler, into WORKDIR/samples, as npz files and as a picture.
+"""Draw images from a trained model with any sampler into WORKDIR/samples, as npz files and a picture.
 
 vdm sample --workdir=runs/digits --num=64 --steps=250 --seed=1 --trajectory=10
 vdm sample --workdir=runs/digits --num=50000 --sampler='dpm_solver_pp(2)' --steps=25 --grid=uniform
@@ -36,9 +36,7 @@ def define() -> None:
         None,
         f"{', '.join(described)}; also with options: ddim(0.5) (default: config.sampling.sampler).{listed}",
     )
-    flags.DEFINE_float(
-        "eta", None, "η of ddim, the share of fresh noise in each step, from 0 to 1: --sampler=ddim --eta=0.5."
-    )
+    flags.DEFINE_float("eta", None, "η of ddim, the share of fresh noise, from 0 to 1: --sampler=ddim --eta=0.5.")
     flags.DEFINE_string("grid", None, "Noise levels of the steps, e.g. karras(rho=7) (default: config.sampling.grid).")
     flags.DEFINE_string(
         "labels",
@@ -59,9 +57,7 @@ def define() -> None:
     flags.DEFINE_string("clip", None, "How x̂ is clipped, e.g. dynamic(99) (default: config.sampling.clip).")
     flags.DEFINE_string("decode", None, "mode, mean or draw of p(x|z₀) (default: config.sampling.decode).")
     flags.DEFINE_string("precision", None, "Precision of the network (default: config.sampling.precision).")
-    flags.DEFINE_integer(
-        "trajectory", 0, "Number of predictions x̂ to show on the way, as a strip and an animation (default: 0)."
-    )
+    flags.DEFINE_integer("trajectory", 0, "Number of predictions x̂ to show, as a strip and an animation (default: 0).")
     flags.DEFINE_integer(
         "interpolate",
         None,
