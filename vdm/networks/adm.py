@@ -53,8 +53,7 @@ class ADM(nn.Module):
     attention_at: Sequence[int] = (32, 16, 8)
     """Longer sides in pixels at which attention follows each residual block; the middle always has attention."""
     up_down: str = "resblock"
-    """How the resolution changes: inside a residual block, as in BigGAN (Brock et al. 2019), or by a convolution
-    ("conv")."""
+    """The resolution changes in a residual block, as in BigGAN (Brock et al. 2019), or by a convolution ("conv")."""
     heads: int = 1
     """Attention heads for `channels` channels; a level with n times as many has n times the heads, of the same size."""
     fourier: Sequence[int] = (7, 8)
