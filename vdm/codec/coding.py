@@ -101,7 +101,8 @@ def decode(
     """Decode exactly the images that `encode` was given, with the same denoiser and `gammas`; never return others.
 
     Raises `InputError`, a one-line message, for bytes that are not such a file, a file with another T or `model`, and a
-    file with a chunk that is damaged or that does not decode, e.g. because it was encoded on another platform.
+    file with a chunk that is damaged or that does not decode, e.g. because it was encoded on another platform. In the
+    last case, `decode_chunk` can still decode the other chunks.
     """
     return decode_labelled(coded, denoise, gammas, model).images
 

@@ -107,6 +107,10 @@ def plain_attention(
     """Return softmax(query keyᵀ/√channels) value over the keys in `mask`, with the softmax in float32.
 
     The result is 0 for an example without any key.
+
+    >>> query, key = jnp.ones((2, 4, 1, 8)), jnp.ones((2, 6, 1, 8))
+    >>> plain_attention(query, key, key).shape
+    (2, 4, 1, 8)
     """
     batch, pixels, heads, channels = query.shape
     # On a CPU, passes over pixels² values, above all transpositions, cost more than the products. So the products have

@@ -169,7 +169,11 @@ def normalized(
 
 
 def patches(x: Float[Array, "batch height width channels"], patch: int) -> Float[Array, "batch tokens features"]:
-    """Cut images into patches, in row-major order, each flattened in row-major order."""
+    """Cut images into patches, in row-major order, each flattened in row-major order.
+
+    >>> patches(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, 0].tolist()
+    [0.0, 1.0, 4.0, 5.0]
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)

@@ -101,6 +101,9 @@ def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "bat
     """Return sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, in float32.
 
     If `size` is odd, the last column is zero.
+
+    >>> time_embedding(jnp.zeros(2), 8).shape
+    (2, 8)
     """
     half = size // 2
     frequencies = jnp.exp(-np.log(10_000) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
@@ -113,6 +116,9 @@ def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int
     """Return sin(2ⁿπz) and then cos(2ⁿπz), each ordered by channel and within a channel by n; computed in float32.
 
     The 8 bits of bfloat16 would lose the very detail that these features are for.
+
+    >>> fourier_features(jnp.zeros((2, 3)), (7, 8)).shape
+    (2, 12)
     """
     frequencies = np.pi * 2.0 ** np.asarray(exponents, np.float32)
     angles = z.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * z.ndim + (-1,))

@@ -29,7 +29,7 @@ Field = Callable[[Array, Array, Any], State]
 
 
 class _Controller(diffrax.PIDController):
-    """Step-size control by the error in units of σ(γ) and nats; γ = args · t, as t of diffrax always increases."""
+    """Step-size control by the error in units of σ(γ) and nats; γ = args · t, because diffrax's t always increases."""
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, *args: Any) -> Any:
         # A fixed first step saves the network calls that would find one; t increases, so it is positive.

@@ -34,7 +34,8 @@ class Step(NamedTuple):
 class StepFn(Protocol):
     """A step function (keys, denoise, z_t, memory, γ_t, γ_s) -> Step.
 
-    `keys` has one key per image, new at every step. `denoise` returns a `Prediction`, by one network call.
+    `keys` has one key per image, new at every step. Each call of `denoise` is one network call, which returns a
+    `Prediction`.
     """
 
     def __call__(

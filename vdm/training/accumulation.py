@@ -46,6 +46,9 @@ def cut(x: Shaped[Array, "batch *rest"], num_parts: int, mesh: Mesh | None) -> S
 
     Neighbors in the batch, which lie on the same device, thus go to different parts. A device's rows of the batch are
     also its rows of the parts, so nothing moves between devices. The times within a part are stratified, too.
+
+    >>> cut(jnp.arange(6), 2, None).tolist()
+    [[0, 2, 4], [1, 3, 5]]
     """
     parts = jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
     return parts if mesh is None else jax.lax.with_sharding_constraint(parts, parallel.parts_sharding(mesh))

@@ -95,7 +95,11 @@ def make_optimizer(config: RunConfig) -> optax.GradientTransformation:
 
 
 def ema_decay(config: OptimizerConfig, step: Array) -> Array:
-    """Return the decay min(config.ema_decay, (1+step)/(10+step)) of the moving average at update `step`, from 0 on."""
+    """Return the decay min(config.ema_decay, (1+step)/(10+step)) of the moving average at update `step`, from 0 on.
+
+    >>> round(float(ema_decay(OptimizerConfig(), jnp.int32(0))), 3)
+    0.1
+    """
     return jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
 
 
