@@ -222,7 +222,7 @@ class Container:
         self.where, self.size, self._read = where, size, read
         magic, version, length = _FRONT.unpack(read(0, _FRONT.size).ljust(_FRONT.size, b"\0"))
         if magic != MAGIC:
-            raise InputError(f"{where}: is no file of vdm compress")
+            raise InputError(f"{where}: is not a file of vdm compress")
         if version != VERSION:
             raise InputError(f"{where}: is of version {version} of the format; must be {VERSION}")
         self.header = header = _header(read(_FRONT.size, length), where)
@@ -233,7 +233,7 @@ class Container:
         before = read(0, end)
         (crc,) = _CRC.unpack(read(end, _CRC.size))
         if zlib.crc32(before) != crc:
-            raise InputError(f"{where}: its header or index is damaged: the checksum is another")
+            raise InputError(f"{where}: its header or index is damaged: the checksum differs")
         self.front_size = end + _CRC.size
         self.entries, self._starts, start = [], [], self.front_size
         for offset in range(_FRONT.size + length, end, _ENTRY.size + names):
@@ -279,7 +279,7 @@ class Container:
             raise self.problem(chunk, "is cut off")
         content = self._read(start, entry.size)
         if zlib.crc32(content) != entry.crc:
-            raise self.problem(chunk, "is damaged: the checksum is another")
+            raise self.problem(chunk, "is damaged: the checksum differs")
         words = np.frombuffer(content[: 4 * entry.words], "<u4").astype(np.uint32)
         return words, self._names(chunk, content[4 * entry.words :]) if self.header.names else None
 

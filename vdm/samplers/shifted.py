@@ -36,7 +36,7 @@ def shifted(sampler: Sampler, log_prob: Callable[[Array, Array], Array], scale: 
     """
     check_sampler("sampler", sampler)
     if sampler.moments is None:
-        raise ValueError("sampler: its steps are no draws of a Gaussian; must be ancestral, ddpm or ddim with eta > 0")
+        raise ValueError("sampler: its steps are not Gaussian draws; must be ancestral, ddpm or ddim with eta > 0")
     unshifted = sampler.moments
 
     def moments(denoise: Both, z: Array, gamma_t: Array, gamma_s: Array) -> Moments:
