@@ -134,7 +134,7 @@ def test_the_header_says_by_default_what_the_coder_does():
 def test_what_is_no_file_of_ours_is_one_line(tmp_path):
     whole = file_of()
     for content in (b"", b"vdm", b"\x89PNG\r\n\x1a\n" + bytes(100)):
-        assert "is no file of vdm compress" in refusal(content)
+        assert "is not a file of vdm compress" in refusal(content)
     assert "version 2 of the format" in refusal(whole[:4] + b"\2" + whole[5:])
     assert "has 3 bytes more" in refusal(whole + b"abc")
     os.mkfifo(tmp_path / "pipe")

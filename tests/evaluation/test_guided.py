@@ -271,7 +271,7 @@ def test_what_cannot_be_guided_is_refused_in_one_line(text, of, companions, says
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("heun", "its steps are no draws of a Gaussian"), ("ddim", "the sampler draws no noise")]
+    ("name", "why"), [("heun", "its steps are not Gaussian draws"), ("ddim", "the sampler draws no noise")]
 )
 def test_only_steps_that_are_draws_can_be_shifted(name, why):
     config = settings("classifier(shifted=True)", sampler=name)

@@ -93,5 +93,5 @@ def test_images_of_the_same_noise_come_together_in_proportion_to_the_step():
 
 def test_what_has_no_mean_of_its_own_is_refused():
     for sampler in (samplers.heun(), samplers.dpm_solver_pp(2), samplers.unipc(), samplers.predictor_corrector()):
-        with pytest.raises(ValueError, match=r"^sampler: its steps are no draws of a Gaussian; must be "):
+        with pytest.raises(ValueError, match=r"^sampler: its steps are not Gaussian draws; must be "):
             samplers.shifted(sampler, log_prob, 1.0)

@@ -1,10 +1,10 @@
-"""Lossless compression at the bound: integer images as bits and back, by the T-step model of any denoiser.
+"""Lossless compression of integer images with the T-step model of any denoiser, at the rate given by the bound.
 
-    coded = codec.encode(images, denoise, gammas, levels=17)     # bytes: a file as `vdm compress` writes
+    coded = codec.encode(images, denoise, gammas, levels=17)     # bytes: a file like those that `vdm compress` writes
     images = codec.decode(coded, denoise, gammas)
 
-`coding` is these, `container` the file, `chain` the model as a coder, `chunk` a set of images on one stack, `normals`
-and `seeds` what they are made of, `streams` several coders at once.
+These functions are in `coding`. `container` is the file format, `chain` the model as a coder, `chunk` a set of images
+on one stack; `normals` and `seeds` are its building blocks, and `streams` runs several coders at once.
 """
 
 from vdm.codec.coding import Decoded, decode, decode_labelled, encode

@@ -1,11 +1,12 @@
-"""Bits-back coding of integer images with the T-step model: as many bits as the bound says (Kingma et al. 2021, §5.3).
+"""Bits-back coding of integer images with the T-step model, in as many bits as the bound (Kingma et al. 2021, §5.3).
 
-An image is coded with its latents z₀ … z_T, and the bits that chose these are given back (Hinton & van Camp 1993;
-Townsend et al. 2019). They are chosen from the bottom up, z₀ by q(z₀|x), each z_t by q(z_t|z_s), and as soon as z_t is
-there, what it explains is coded: x by p(x|z₀), then each z_s by p(z_s|z_t), at last z_T by N(0, 1). That is the order
-of Bit-Swap (Kingma et al. 2019), which a Markov q allows: never more than two latents are held at once, where the order
-from the top, by q(z_s|z_t, x), must hold them all before it gives the first bit back. Both orders code the same joint
-distribution, so the net rate is the same: E_q[log q(z|x) − log p(x, z)], the bound of the T-step model.
+An image is coded together with its latents z₀ … z_T, and the bits that selected the latents are recovered (Hinton & van
+Camp 1993; Townsend et al. 2019). Latents are drawn from the bottom up, z₀ from q(z₀|x) and each z_t from q(z_t|z_s). As
+soon as a latent is drawn, the variable below it is coded given the latent: x by p(x|z₀), then each z_s by p(z_s|z_t),
+and finally z_T by N(0, 1). This is the order of Bit-Swap (Kingma et al. 2019), which a Markov q allows. It never holds
+more than two latents at once, whereas the order from the top, by q(z_s|z_t, x), must draw them all before it codes
+anything. Both orders code the same joint distribution, so the net rate is the same: E_q[log q(z|x) − log p(x, z)], the
+bound of the T-step model.
 """
 
 import functools
@@ -25,20 +26,23 @@ from vdm import likelihoods, predictions
 from vdm.codec.normals import BINS, Normals, Stack, entropy_bits, mix
 
 Predict = Callable[[np.ndarray, Any, np.ndarray | None], Array]
-"""(z, γ, labels) -> x̂, compiled: float32 (batch, *data), float32 (), int32 (batch,) or None."""
+"""A compiled function (z, γ, labels) -> x̂ of float32 (batch, *data), float32 (), and int32 (batch,) or None."""
 
 GAMMA_STEPS = 1 << 16
-"""γ is rounded to multiples of 1/65536: the last bits of a schedule's arithmetic then move a γ only where it is within
-them of the middle of two multiples. So they rarely matter for few steps, and may for T = 1000: nothing decodes then,
-and the checksum says so. What x̂ differs by it does not touch."""
+"""γ is rounded to multiples of 1/65536, so that platforms agree on it although a schedule's last bits may differ.
+
+Those bits matter only where γ is almost halfway between two multiples. That is rare for few steps but possible for
+T = 1000: decoding then fails, and the checksum shows it. Differences in x̂ itself are not affected by this rounding.
+"""
 
 _categorical = constriction.stream.model.Categorical(perfect=False)
 
 
 def compiled(denoise: Callable[..., Any], labels: bool = False) -> Predict:
-    """A denoiser, or with `labels` what makes one of labels (batch,), as one compiled function to x̂.
+    """Compile a denoiser into one function that returns x̂.
 
-    It raises ValueError for a guided or clipped denoiser.
+    With `labels`, `denoise` is a function that makes a denoiser of labels (batch,). The compiled function raises
+    ValueError for a guided or clipped denoiser.
     """
 
     @jax.jit
@@ -52,7 +56,7 @@ def compiled(denoise: Callable[..., Any], labels: bool = False) -> Predict:
 
 
 def timed(predict: Predict, seconds: list[float]) -> Predict:
-    """`predict`, which waits for its answer and adds the seconds that each call took to a list."""
+    """Return `predict` wrapped so that it waits for its result and appends the seconds of each call to a list."""
 
     def and_timed(z: np.ndarray, gamma: Any, labels: np.ndarray | None) -> Array:
         start = time.perf_counter()
@@ -65,21 +69,24 @@ def timed(predict: Predict, seconds: list[float]) -> Predict:
 
 @dataclass(frozen=True)
 class Step:
-    """From s to t, in float64: z_t and z_s are integers times their grids' widths."""
+    """Coefficients of the step between s and t, in float64; z_s and z_t are integers in units of their grids."""
 
     gamma_t: float
     width_t: float
     up: float
+    """Factor of z_s in the mean of q(z_t|z_s)."""
     forward: Normals
-    """q(z_t|z_s), around up · z_s, of z_s in widths of s's grid, in widths of t's."""
+    """q(z_t|z_s) with mean up · z_s, in units of the grid of t."""
     of_z: float
+    """Factor of z_t in the mean of p(z_s|z_t)."""
     of_x: float
+    """Factor of x̂ in the mean of p(z_s|z_t)."""
     backward: Normals
-    """p(z_s|z_t), around of_z · z_t + of_x · x̂, of z_t in widths of t's grid, in widths of s's."""
+    """p(z_s|z_t) with mean of_z · z_t + of_x · x̂, in units of the grid of s."""
 
 
 class Chain:
-    """The T-step model of a network, as a coder of batches of images."""
+    """The T-step model of a network as a coder for batches of images."""
 
     def __init__(
         self,
@@ -90,8 +97,10 @@ class Chain:
         batch_size: int,
         bins: float = BINS,
     ):
-        """`gammas` from γ(1) down to γ(0), as of `samplers.grid`; `bins` are the grid's widths in the smaller of the
-        two σ that a latent is coded with: see `normals`. Raises ValueError for others than can be coded.
+        """Prepare the steps of a grid of T + 1 noise levels, from γ(1) down to γ(0), as from `samplers.grid`.
+
+        `bins` is the number of grid widths per σ, for the smaller of the two σ that a latent is coded with: see
+        `normals`. Raises ValueError for values that cannot be coded with.
         """
         gammas = np.rint(np.asarray(gammas, np.float64)[::-1] * GAMMA_STEPS) / GAMMA_STEPS
         if gammas.ndim != 1 or len(gammas) < 2 or not (np.diff(gammas) > 0).all():
@@ -102,8 +111,8 @@ class Chain:
         self._num_dims = math.prod(shape)
         alpha, var = np.sqrt(expit(-gammas)), expit(gammas)
         c = -np.expm1(-np.diff(gammas))
-        std_forward = np.sqrt(np.append(var[0], var[1:] * c))  # of z₀|x, z_t|z_s
-        std_backward = np.sqrt(np.append(var[:-1] * c, 1.0))  # of z_s|z_t, z_T
+        std_forward = np.sqrt(np.append(var[0], var[1:] * c))  # of q(z₀|x), q(z_t|z_s)
+        std_backward = np.sqrt(np.append(var[:-1] * c, 1.0))  # of p(z_s|z_t), p(z_T)
         width = np.minimum(std_forward, std_backward) / bins
         self._alpha_0, self._gamma_0 = alpha[0], np.float32(gammas[0])
         self._widths = width
@@ -120,28 +129,28 @@ class Chain:
             )
             for i in range(1, len(gammas))
         ]
-        # z_t is drawn before z_s is coded: of those before, all but the last have been given back.
+        # z_t is drawn before z_s is coded; by then the bits of all earlier latents have been given back.
         drawn = np.cumsum([entropy_bits(std / w) for std, w in zip(std_forward, width, strict=True)])
         given = np.cumsum([0, 0, *(entropy_bits(std / w) for std, w in zip(std_backward, width, strict=True))])
         self.bits_borrowed = float((drawn - given[: len(drawn)]).max())
-        """Initial bits for each dimension of an image, on average: see `bits_to_start`."""
+        """Average number of initial bits per dimension of an image: see `bits_to_start`."""
 
     @property
     def num_steps(self) -> int:
-        """T: network calls a batch."""
+        """T, the number of network calls per batch."""
         return len(self._steps)
 
     def bits_to_start(self, num: int) -> float:
-        """The bits that the stack should have before `num` images are pushed: where it has fewer, new ones are paid."""
+        """Bits that the stack should hold before `num` images are pushed; missing bits are added to the file's size."""
         dims = num * self._num_dims
         return self.bits_borrowed * dims + 6 * math.sqrt(dims)
 
     def push(
         self, stack: Stack, images: UInt8[np.ndarray, "num *data"], number: int, labels: np.ndarray | None = None
     ) -> None:
-        """Puts up to `batch_size` images on the stack; `number` says which of all they are, and only `mix` is told.
+        """Push up to `batch_size` images onto the stack; `number` is the index of the first, used only to seed `mix`.
 
-        Raises ValueError where the network's answer is not finite.
+        Raises ValueError if the network's output is not finite.
         """
         num = len(images)
         z_s = self._drawn(stack, self._first, self._up_first(images), (number, 0))
@@ -155,9 +164,9 @@ class Chain:
     def pop(
         self, stack: Stack, num: int, number: int, labels: np.ndarray | None = None
     ) -> UInt8[np.ndarray, "num *data"]:
-        """The `num` images that `push` put there, exactly, if the network answers as it did then.
+        """Pop exactly the `num` images that `push` put on the stack, provided that the network's outputs are the same.
 
-        Raises ValueError where it cannot have been so.
+        Raises ValueError if they cannot have been the same.
         """
         z_t = self._prior.pop(stack, np.zeros(num * self._num_dims))
         for i, step in reversed(list(enumerate(self._steps, start=1))):
@@ -178,14 +187,14 @@ class Chain:
         mix(stack, q.bits(mean.size), key)
 
     def _up_first(self, images: UInt8[np.ndarray, "num *data"]) -> Float[np.ndarray, " n"]:
-        """The mean of q(z₀|x), in widths of its grid."""
+        """The mean of q(z₀|x), in units of its grid."""
         x = 2.0 * images.reshape(-1) / self.levels + (1 / self.levels - 1)
         return self._alpha_0 * x / self._widths[0]
 
     def _down(
         self, step: Step, z_t: Int[np.ndarray, " n"], num: int, labels: np.ndarray | None
     ) -> Float[np.ndarray, " n"]:
-        """The mean of p(z_s|z_t), in widths of s's grid."""
+        """The mean of p(z_s|z_t), in units of the grid of s."""
         given = None if labels is None else self._padded(labels.astype(np.int32))
         batch = self._padded((z_t * step.width_t).reshape(num, *self.shape).astype(np.float32))
         x_hat = self.predict(batch, np.asarray(step.gamma_t, np.float32), given)
@@ -194,7 +203,7 @@ class Chain:
         return mean
 
     def _probabilities(self, z_0: Int[np.ndarray, " n"], num: int) -> Float[np.ndarray, "n levels"]:
-        """p(x|z₀) of every value of x."""
+        """The probabilities p(x|z₀) of every value of x."""
         z = self._padded((z_0 * self._widths[0]).reshape(num, *self.shape).astype(np.float32))
         p = np.asarray(_value_probabilities(z, self._gamma_0, self.levels))[:num]
         if not np.isfinite(p).all():
@@ -202,7 +211,7 @@ class Chain:
         return p.reshape(-1, self.levels)
 
     def _padded(self, batch: np.ndarray) -> np.ndarray:
-        """One batch shape, so that there is one program."""
+        """Pad to the one batch shape, so that only one program is compiled."""
         if len(batch) == self.batch_size:
             return batch
         return np.concatenate([batch, np.zeros((self.batch_size - len(batch), *batch.shape[1:]), batch.dtype)])

@@ -1,4 +1,4 @@
-"""A chunk of images on one stack: seeds first, then batches as large as the bits that are there can start."""
+"""A chunk of images on one stack: seed images first, then batches as large as the bits on the stack allow."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,16 @@ from vdm.codec.normals import Stack
 
 @dataclass(frozen=True)
 class Rate:
-    """Bits of the `images` that a chunk codes with the model, beside its `seeds` and what these took."""
+    """Size of a chunk, separately for its seed images and for the images that are coded with the model."""
 
     seeds: int
+    """Number of seed images."""
     seed_bits: int
+    """Bits of the seed images and their labels."""
     images: int
+    """Number of images coded with the model."""
     bits: int
+    """Bits of the images coded with the model, and their labels."""
 
 
 def push(
@@ -27,17 +31,18 @@ def push(
     labels: Integer[np.ndarray, " num"] | None = None,
     num_classes: int = 0,
 ) -> tuple[UInt32[np.ndarray, " words"], Rate]:
-    """The words of a chunk, and what they are for.
+    """Return the words of a chunk and how its bits are divided.
 
-    The first images are seeds: as many as have the bits that one image borrows. Then one image, or as many as the
-    stack can start by now, up to the chain's batch size, until all are coded. Labels are written before their images
-    can be read, log₂ of their number each. Raises ValueError for no images.
+    The first images are seeds: as many as it takes to fill the stack with the bits that one image borrows. Then follow
+    batches of as many images as the bits on the stack can start, at least one and at most the chain's batch size, until
+    all are coded. Labels take log₂ `num_classes` bits each and are decoded before their images. Raises ValueError if
+    there are no images.
     """
     if not len(images):
         raise ValueError("images: are none; must be 1 or more")
     code, num_seeds = b"", 0
     while num_seeds < len(images) and 8 * len(code) < chain.bits_to_start(1):
-        num_seeds = min(num_seeds + 1 + num_seeds // 8, len(images))  # not one by one: all are packed anew
+        num_seeds = min(num_seeds + 1 + num_seeds // 8, len(images))  # not one by one: each round packs all
         code = seeds.pack(images[:num_seeds])
     code += bytes(-len(code) % 4)
     stack = Stack(np.frombuffer(code, "<u4").astype(np.uint32), seal=True)
@@ -60,7 +65,7 @@ def push(
 def pop(
     chain: Chain, words: UInt32[np.ndarray, " words"], num: int, num_classes: int = 0
 ) -> tuple[UInt8[np.ndarray, "num *data"], Integer[np.ndarray, " num"] | None]:
-    """The `num` images, and their labels if there are classes. Raises ValueError for words that are no such chunk's."""
+    """Return the `num` images of a chunk, and their labels or None. Raises ValueError for invalid words."""
     if num < 1:
         raise ValueError(f"num={num}: must be 1 or more")
     stack = Stack(words)
@@ -78,7 +83,7 @@ def pop(
     labels.append(_pop_labels(stack, num_seeds, num_classes))
     try:
         code = stack.get_compressed(unseal=True).astype("<u4").tobytes()
-    except AssertionError as error:  # of constriction
+    except AssertionError as error:  # raised by constriction
         raise ValueError("words: have no seeds at their end") from error
     batches.append(seeds.unpack(code, (num_seeds, *chain.shape)))
     images = np.concatenate(batches[::-1])

@@ -1,4 +1,4 @@
-"""Images to the bytes of a file and back, chunk by chunk, with any denoiser."""
+"""Conversion of images to the bytes of a file and back, chunk by chunk, with any denoiser."""
 
 import importlib.metadata
 import math
@@ -21,16 +21,17 @@ from vdm.errors import InputError
 from vdm.reading import read_bytes
 
 BATCH = 16
-"""Images a network call. The first batches of a chunk are small, and padded: with 64 most of the work would be lost."""
+"""Images per network call. A chunk's first batches are small, and padded: at 64, most of the work would be wasted."""
 
 CHUNK = 256
+"""Images per chunk."""
 
 INSTRUCTIONS = ("avx512f", "avx2", "avx", "sse4_2")
-"""Of x86, from the widest."""
+"""Vector instruction sets of x86, widest first."""
 
 
 class Decoded(NamedTuple):
-    """The images of a chunk, or of a file."""
+    """The decoded images of a chunk or of a file."""
 
     images: UInt8[np.ndarray, "num *data"]
     labels: Integer[np.ndarray, " num"] | None
@@ -49,14 +50,15 @@ def encode(
     chunk: int = CHUNK,
     model: str = "",
 ) -> bytes:
-    """The bytes of a file that `decode` makes these images of again, exactly: uint8 (num, *data), 0 … `levels` − 1.
+    """Encode images, uint8 (num, *data) with values 0 … `levels` − 1, as the bytes of a file for `decode`; lossless.
 
-    `gammas` are the T + 1 of `samplers.grid`, from γ(1) down to γ(0). With `labels` (num,), below `classes`, `denoise`
-    makes a denoiser of labels (batch,), and they are coded too. To read one image decodes the `chunk` images that it is
-    coded with; `batch_size` of them at most are one network call. `model` is any text that says whose bits these are.
+    `gammas` are the T + 1 noise levels of `samplers.grid`, from γ(1) down to γ(0). With `labels` (num,), integers below
+    `classes`, `denoise` makes a denoiser of labels (batch,), and the labels are coded too. To read one image, the whole
+    `chunk` of images that it was coded with must be decoded, at most `batch_size` of them per network call. `model` is
+    any text that identifies the model that codes.
 
-    Raises ValueError for images and labels of other values, `gammas` that are not falling, and a network whose answer
-    is not finite; `InputError`, which is one, for sizes beyond limits.
+    Raises ValueError for images and labels with other values, `gammas` that are not decreasing, and a network whose
+    output is not finite; raises `InputError`, a subclass of it, for sizes beyond the limits of the format.
 
     >>> from vdm import codec, oracles, samplers, schedules
     >>> oracle = oracles.gaussian(np.zeros((4, 4, 1)), np.full((4, 4, 1), 0.1))
@@ -96,10 +98,11 @@ def decode(
     gammas: ArrayLike,
     model: str = "",
 ) -> UInt8[np.ndarray, "num *data"]:
-    """The images of `encode`, exactly, by the same denoiser and `gammas`; never others.
+    """Decode exactly the images that `encode` was given, with the same denoiser and `gammas`; never return others.
 
-    Raises `InputError`, one line, for what is no such file, one of another T or `model`, and one with a damaged chunk
-    or which does not decode, as on another platform: `decode_labelled` has the other chunks.
+    Raises `InputError`, a one-line message, for bytes that are not such a file, a file with another T or `model`, and a
+    file with a chunk that is damaged or that does not decode, e.g. because it was encoded on another platform. In the
+    last case, `decode_chunk` can still decode the other chunks.
     """
     return decode_labelled(coded, denoise, gammas, model).images
 
@@ -110,7 +113,7 @@ def decode_labelled(
     gammas: ArrayLike,
     model: str = "",
 ) -> Decoded:
-    """As `decode`, with the labels, if there are some."""
+    """Decode as `decode` does, and return the labels too, or None if there are none."""
     file = Container.of_bytes(coded)
     header, gammas = file.header, _listed(gammas)
     for name, found, needed in (("T", header.T, len(gammas) - 1), ("model", header.model, model)):
@@ -129,19 +132,19 @@ def encode_chunk(
     classes: int = 0,
     names: Sequence[str] | None = None,
 ) -> tuple[Coded, Rate]:
-    """A chunk of a file, and what its bits are for. Raises ValueError as `Chain.push` does."""
+    """Encode one chunk of a file and return it with its `Rate`. Raises ValueError as `Chain.push` does."""
     words, rate = chunks.push(chain, images, labels, classes)
     return Coded.of(words, digest(images, labels), names), rate
 
 
 def decode_chunk(chain: Chain, file: Container, chunk: int) -> Decoded:
-    """The images of a chunk, held against their digest. Raises `Damaged` for others."""
+    """Decode one chunk and check its images and labels against their digest. Raises `Damaged` if they differ."""
     words, names = file.payload(chunk)
     header, failure = file.header, None
     try:
         images, labels = chunks.pop(chain, words, len(header.numbers(chunk)), header.classes)
         same = digest(images, labels) == file.entries[chunk].digest
-    except (ValueError, TypeError, AssertionError, OverflowError) as error:  # constriction asserts
+    except (ValueError, TypeError, AssertionError, OverflowError) as error:  # constriction raises AssertionError
         same, failure = False, error
     if not same:
         differing = "".join(f" ({line})" for line in header.made_on.other_than(here())[:1])
@@ -150,7 +153,7 @@ def decode_chunk(chain: Chain, file: Container, chunk: int) -> Decoded:
 
 
 def check(images: np.ndarray, levels: int, labels: np.ndarray | None = None, classes: int = 0) -> None:
-    """Raises ValueError for images that are none of `levels`, and for labels that are no classes."""
+    """Raise ValueError unless images are uint8 (num, *data) below `levels`, and labels, if any, below `classes`."""
     if images.dtype != np.uint8 or images.ndim < 2 or not images.size:
         raise ValueError(f"images: are {images.dtype} {images.shape}; must be uint8 (num, *data), with some values")
     if images.max() >= levels:
@@ -167,12 +170,12 @@ def check(images: np.ndarray, levels: int, labels: np.ndarray | None = None, cla
 
 
 def sized(batch_size: int, num: int, shape: Sequence[int], levels: int) -> int:
-    """A batch size of which there is no more than there is use and room for."""
+    """Reduce a batch size to the number of images, and to what `MOST_VALUES` has room for."""
     return min(batch_size, num, max(1, MOST_VALUES // (math.prod(shape) * levels)))
 
 
 def here(device: Any = None) -> Platform:
-    """What the bits of an answer of this device (default: the first) may depend on."""
+    """Describe the platform that the bits of a network's output depend on, with this device (default: the first)."""
     device = jax.devices()[0] if device is None else device
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "constriction")}
     cpuinfo = Path("/proc/cpuinfo")

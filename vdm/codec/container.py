@@ -1,13 +1,13 @@
-"""Files of coded images: a header, an index of chunks, and their payloads, each with checksums of its own.
+"""The file format of coded images: a header, an index of chunks, and the chunks' payloads, each with a checksum.
 
     4 bytes  "vdmz"      1 byte  version of the format      2 bytes  length of the header
-    the header: a table in JSON, deflated with `TEMPLATE` as its dictionary
-    the index: of each chunk an `Entry`
-    4 bytes  CRC-32 of all before
-    the payloads, one after the other: the words of the chunk, and the names of its images, if they are kept
+    the header: a JSON object, deflated with `TEMPLATE` as its dictionary
+    the index: one `Entry` per chunk
+    4 bytes  CRC-32 of everything before
+    the payloads, one after the other: the words of the chunk, and the names of its images if they are stored
 
-Numbers are little-endian. Only the header and the index must be whole: what is wrong with a payload loses its chunk.
-Nothing is allocated that the file's own length, or the limits of a header's fields, do not allow.
+Numbers are little-endian. Only the header and the index must be intact: damage to a payload loses its chunk alone.
+Memory is allocated only within the file's own length and the limits of the header's fields.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ from vdm.settings import between, setting
 MAGIC, VERSION = b"vdmz", 1
 
 PARTS_BITS = 24
-"""In which constriction counts probabilities."""
+"""Number of bits in which constriction quantizes probabilities."""
 
 MOST_STEPS = 1 << 16
 MOST_VALUES = 1 << 30
-"""Of the pixels of a chunk, and of the probabilities of a batch."""
+"""Largest number of pixel values in a chunk, and of probabilities in a batch."""
 
 LONGEST_TEXT = 1 << 10
 LONGEST_NAME = 255
@@ -52,66 +52,66 @@ _NAMES = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Platform:
-    """What the bits of a network's answer may depend on, beside its program."""
+    """What the bits of a network's output may depend on, besides the network itself."""
 
     jax: str = ""
     jaxlib: str = ""
     numpy: str = ""
     constriction: str = ""
     backend: str = ""
-    """cpu, cuda, …."""
+    """Platform of JAX: cpu, gpu, …."""
     device: str = ""
-    """Its kind."""
+    """Kind of device, e.g. "NVIDIA H100"."""
     machine: str = ""
-    """Processor and the widest of its instruction sets."""
+    """Processor architecture and its widest vector instruction set, e.g. "x86_64 avx512f"."""
 
     def other_than(self, other: "Platform") -> list[str]:
-        """In words, where two differ."""
+        """Describe in words each difference between this platform and `other`, the one here."""
         pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
         return [f"{name} {there or 'unknown'} there, {here} here" for name, there, here in pairs if there != here]
 
 
 @dataclass(frozen=True)
 class Header:
-    """All that a decoder must know, beside the model itself."""
+    """Everything that a decoder must know, besides the model itself."""
 
     T: int = setting(100, "Steps of the model.", between(1, MOST_STEPS))
-    batch_size: int = setting(1, "Images a network call.", between(1, MOST_STEPS))
-    bins: float = setting(BINS, "Widths of the grid of z in a σ.", between(0.5, 256))
-    chunk: int = setting(256, "Images a chunk.", between(1, 1 << 20))
-    classes: int = setting(0, "Number of labels; 0: there are none.", between(0, 1 << 20))
-    images: int = setting(1, "How many there are.", between(1, 1 << 40))
+    batch_size: int = setting(1, "Images per network call.", between(1, MOST_STEPS))
+    bins: float = setting(BINS, "Widths of the grid of z per σ.", between(0.5, 256))
+    chunk: int = setting(256, "Images per chunk.", between(1, 1 << 20))
+    classes: int = setting(0, "Number of classes; 0: there are no labels.", between(0, 1 << 20))
+    images: int = setting(1, "Number of images.", between(1, 1 << 40))
     levels: int = setting(256, "Values of a pixel.", between(2, 256))
     made_on: Platform = field(default_factory=Platform)
-    mean_steps: int = setting(MEAN_STEPS, "To which means are rounded, in a width.", between(1, 1 << 20))
-    model: str = setting("", "Whose bits these are: a fingerprint.")
-    names: bool = setting(False, "Whether the images' names are kept.")
-    note: str = setting("", "What a person may want to know, as what labels are of.")
-    parts_bits: int = setting(PARTS_BITS, "Of the coder's probabilities.", between(1, 32))
-    run: str = setting("", "Where the model was: a hint.")
-    shape: tuple[int, ...] = setting((), "Of an image.", settings.each(1, settings.MAX_SIDE))
-    step: int = setting(0, "Of the checkpoint.", between(0, settings.MAX_INT))
+    mean_steps: int = setting(MEAN_STEPS, "Means are rounded to 1/mean_steps of a width.", between(1, 1 << 20))
+    model: str = setting("", "Fingerprint of the model that coded the images.")
+    names: bool = setting(False, "Whether the images' names are stored.")
+    note: str = setting("", "Information for people, such as what the labels stand for.")
+    parts_bits: int = setting(PARTS_BITS, "Bits of the coder's probabilities.", between(1, 32))
+    run: str = setting("", "A hint of where the model was.")
+    shape: tuple[int, ...] = setting((), "Shape of an image.", settings.each(1, settings.MAX_SIDE))
+    step: int = setting(0, "Step of the checkpoint.", between(0, settings.MAX_INT))
 
     @property
     def num_chunks(self) -> int:
-        """How many payloads there are."""
+        """Number of chunks."""
         return -(-self.images // self.chunk)
 
     @property
     def num_dims(self) -> int:
-        """Data dimensions of one image: what bits/dim divides by."""
+        """Data dimensions of one image, the divisor of bits/dim."""
         return math.prod(self.shape)
 
     def numbers(self, chunk: int) -> range:
-        """Which images are in a chunk."""
+        """The indices of the images in a chunk."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.images))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Convert the header to what its JSON parses to."""
         return parse_json(json.dumps(dataclasses.asdict(self)).encode(), "header")
 
     def check(self, where: str) -> None:
-        """Raises `InputError`, about `where`, for a header that no file of this version has."""
+        """Raise `InputError`, starting with `where`, for a header that no file of this version can have."""
         settings.check(self, where)
         for each in settings.settings(self):
             if not isinstance(each.value, str):
@@ -143,47 +143,47 @@ TEMPLATE = (
     b'"run": "runs/digits_conditional", "shape": [28, 28, 1], "classes": 0, "images": 300, "levels": 17, '
     b'"names": false, "note": "", "run": "runs/", "shape": [8, 8, 1], "step": 100}'
 )
-"""What most headers are made of, so that they take about 100 bytes: a part of the format, never to be changed."""
+"""Text that most headers share, so that they deflate to about 100 bytes. Part of the format: never change it."""
 
 
 class Entry(NamedTuple):
-    """Of a chunk, what the index says."""
+    """What the index says of one chunk."""
 
     words: int
-    """32-bit words of images and labels."""
+    """Number of 32-bit words of images and labels."""
     crc: int
     """CRC-32 of the payload."""
     digest: bytes
-    """8 bytes, of what it decodes to: see `digest`."""
+    """8-byte digest of the decoded images and labels: see `digest`."""
     names: int
-    """Bytes of names."""
+    """Number of bytes of the names."""
 
     @property
     def size(self) -> int:
-        """Bytes of the payload."""
+        """Number of bytes of the payload."""
         return 4 * self.words + self.names
 
 
 class Coded(NamedTuple):
-    """A chunk on its way to a file."""
+    """An encoded chunk, ready to be written to a file."""
 
     payload: bytes
     entry: Entry
 
     @classmethod
     def of(cls, words: np.ndarray, digest: bytes, names: Sequence[str] | None) -> "Coded":
-        """The words of `chunk.push`, what they decode to, and the images' names."""
+        """Make a chunk of the words of `chunk.push`, the digest of what they decode to, and the images' names."""
         listed = b"" if names is None else zlib.compress("\n".join(names).encode(), 9)
         return cls.of_payload(words.astype("<u4").tobytes() + listed, len(words), digest)
 
     @classmethod
     def of_payload(cls, payload: bytes, words: int, digest: bytes) -> "Coded":
-        """The payload itself, of so many words and of names."""
+        """Make a chunk of a payload that starts with this number of words, with names after them."""
         return cls(payload, Entry(words, zlib.crc32(payload), digest, len(payload) - 4 * words))
 
 
 def digest(images: UInt8[np.ndarray, "num *data"], labels: Integer[np.ndarray, " num"] | None) -> bytes:
-    """8 bytes that tell a chunk's images and labels apart from others."""
+    """Return an 8-byte hash of a chunk's images and labels."""
     found = hashlib.sha256(np.ascontiguousarray(images).data)
     if labels is not None:
         found.update(labels.astype("<i4").tobytes())
@@ -191,7 +191,7 @@ def digest(images: UInt8[np.ndarray, "num *data"], labels: Integer[np.ndarray, "
 
 
 def front(header: Header, entries: Sequence[Entry]) -> bytes:
-    """All of a file before its payloads. Raises `InputError` for a header beyond limits."""
+    """Return the part of a file before its payloads. Raises `InputError` for a header beyond its limits."""
     header.check("header")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, TEMPLATE)
     table = json.dumps(header.to_dict()).encode()
@@ -207,21 +207,22 @@ def front(header: Header, entries: Sequence[Entry]) -> bytes:
 
 
 class Damaged(InputError):
-    """A chunk that is lost; others need not be."""
+    """A chunk cannot be decoded; other chunks of the file may be intact."""
 
 
 class Container:
-    """A file of coded images: its header and index, and its payloads as they are asked for."""
+    """A file of coded images: header and index are read at once, payloads on request."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int, where: str):
-        """`read(offset, number)` gives bytes of the file, `size` bytes long; `where` is what messages call it.
+        """Read header and index by `read(offset, number)`, which returns bytes of the file, `size` bytes in all.
 
-        Raises `InputError` for what is no such file, and for one whose header or index is damaged.
+        `where` is the file's name in messages. Raises `InputError` for a file of another format or version, and for a
+        damaged header or index.
         """
         self.where, self.size, self._read = where, size, read
         magic, version, length = _FRONT.unpack(read(0, _FRONT.size).ljust(_FRONT.size, b"\0"))
         if magic != MAGIC:
-            raise InputError(f"{where}: is no file of vdm compress")
+            raise InputError(f"{where}: is not a file of vdm compress")
         if version != VERSION:
             raise InputError(f"{where}: is of version {version} of the format; must be {VERSION}")
         self.header = header = _header(read(_FRONT.size, length), where)
@@ -232,7 +233,7 @@ class Container:
         before = read(0, end)
         (crc,) = _CRC.unpack(read(end, _CRC.size))
         if zlib.crc32(before) != crc:
-            raise InputError(f"{where}: its header or index is damaged: the checksum is another")
+            raise InputError(f"{where}: its header or index is damaged: the checksum differs")
         self.front_size = end + _CRC.size
         self.entries, self._starts, start = [], [], self.front_size
         for offset in range(_FRONT.size + length, end, _ENTRY.size + names):
@@ -246,12 +247,12 @@ class Container:
 
     @classmethod
     def of_bytes(cls, content: bytes, where: str = "file") -> "Container":
-        """A file in memory."""
+        """Open a file held in memory."""
         return cls(lambda offset, number: content[offset : offset + number], len(content), where)
 
     @classmethod
     def of_path(cls, path: Path) -> "Container":
-        """A file on disk, read in parts."""
+        """Open a file on disk, which is read in parts."""
 
         def read(offset: int, number: int) -> bytes:
             with path.open("rb") as file:
@@ -260,25 +261,25 @@ class Container:
 
         where = printable(path)
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
+            if path.exists() and not path.is_file():  # reading a pipe would block
                 raise InputError(f"{where}: is not a file")
             return cls(read, path.stat().st_size, where)
         except OSError as error:
             raise InputError(f"{where}: {error.strerror or error}") from error
 
     def problem(self, chunk: int, what: str) -> Damaged:
-        """An error of a chunk, and of which images."""
+        """Return an error whose message names the chunk and its images."""
         numbers = self.header.numbers(chunk)
         return Damaged(f"{self.where}: chunk {chunk} (images {numbers[0]} to {numbers[-1]}): {what}")
 
     def payload(self, chunk: int) -> tuple[np.ndarray, list[str] | None]:
-        """The words of a chunk, and its images' names, if they are kept. Raises `Damaged`."""
+        """Return the words of a chunk, and its images' names or None. Raises `Damaged` if they are not intact."""
         entry, start = self.entries[chunk], self._starts[chunk]
         if start + entry.size > self.size:
             raise self.problem(chunk, "is cut off")
         content = self._read(start, entry.size)
         if zlib.crc32(content) != entry.crc:
-            raise self.problem(chunk, "is damaged: the checksum is another")
+            raise self.problem(chunk, "is damaged: the checksum differs")
         words = np.frombuffer(content[: 4 * entry.words], "<u4").astype(np.uint32)
         return words, self._names(chunk, content[4 * entry.words :]) if self.header.names else None
 
@@ -305,7 +306,7 @@ def _header(packed: bytes, where: str) -> Header:
 
 
 def _inflated(packed: bytes, most: int, dictionary: bytes | None = None) -> bytes:
-    """Raises ValueError for what is not deflated, and for more than `most` bytes."""
+    """Inflate `packed`. Raises ValueError for data that are not deflated, and for more than `most` bytes."""
     inflate = zlib.decompressobj() if dictionary is None else zlib.decompressobj(-15, dictionary)
     try:
         content = inflate.decompress(packed, most)

@@ -1,7 +1,7 @@
-"""The first images of a chunk, by deflate: bits that are there for the others to borrow, and are not lost.
+"""The first images of a chunk, compressed by deflate: they supply the initial bits that bits-back coding borrows.
 
-Bits-back takes bits before it gives any. Random ones would be wasted; these are images. What is compressed looks
-random, which is all that is asked of them.
+Bits-back coding takes bits off the stack before it adds any. Random bits would be wasted, but these encode images, and
+compressed data look random, which is all that is needed.
 """
 
 import zlib
@@ -11,11 +11,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 AXES = ((), (1,), (2,), (1, 2))
-"""By a code's first byte: along which axes of (num, height, …) neighbours are subtracted."""
+"""Axes of (num, height, …) along which differences of neighbors are taken, indexed by the first byte of a code."""
 
 
 def pack(images: UInt8[np.ndarray, "num *data"]) -> bytes:
-    """The images in the smallest of the codes that there are."""
+    """Compress the images with each choice of `AXES`, and return the shortest code.
+
+    >>> images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)
+    >>> bool((unpack(pack(images), images.shape) == images).all())
+    True
+    """
     codes = []
     for number, axes in enumerate(AXES):
         if max(axes, default=0) < images.ndim:
@@ -27,7 +32,7 @@ def pack(images: UInt8[np.ndarray, "num *data"]) -> bytes:
 
 
 def unpack(code: bytes, shape: Sequence[int]) -> UInt8[np.ndarray, "num *data"]:
-    """The images of this shape, with their number first; zeros may follow the code. Raises ValueError for another."""
+    """Decode images of `shape` = (num, *data); zeros may follow the code. Raises ValueError for any other code."""
     size = int(np.prod(shape))
     inflate = zlib.decompressobj()
     try:

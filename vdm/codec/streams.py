@@ -1,4 +1,4 @@
-"""Several coders at work at once, one a device: their results in order, the same however many they are."""
+"""Several coders at once, one per device; results come in order and do not depend on the number of coders."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 def in_order(
     work: Callable[[Worker, Item], Result], workers: Sequence[Worker], items: Iterable[Item]
 ) -> Iterator[Result]:
-    """`work(worker, item)` of each item, in their order; each worker has one item at a time, in a thread.
+    """Yield `work(worker, item)` for each item, in order; each worker handles one item at a time, in a thread.
 
-    Items are taken as there is use for them: not more are under way than twice the workers. The first exception, in the
-    order of items, ends all.
+    Items are taken only as needed: at most twice as many as there are workers are in progress. The first exception, in
+    the order of the items, ends the iteration.
 
     >>> list(in_order(lambda worker, item: 10 * item, ["a", "b"], range(5)))
     [0, 10, 20, 30, 40]
@@ -43,5 +43,5 @@ def in_order(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Without waiting: an interrupt must not last as long as a chunk.
+        # Do not wait: an interrupt should not take as long as a chunk.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,1 +1,1 @@
-"""Programs and weights that need JAX alone: `python -m vdm.export`."""
+"""Export of weights and programs that need only JAX to run: `python -m vdm.export`."""

@@ -1,9 +1,10 @@
-"""Draws images with the exported sampler in this file's folder; needs jax, numpy and flatbuffers, nothing else.
+"""Draw images with the exported sampler in this file's folder; this needs only jax, numpy and flatbuffers.
 
 python load.py --num=16 --seed=0 --out=images.npz
 
-Image k of a seed is always the same, and the one that vdm's sample.py draws from this checkpoint with these settings.
-A conditional model needs --condition=FILE, an npz file with the arrays that export.json names, a row for each image.
+Image k of a seed is always the same, and equal to the one that vdm's sample.py draws from this checkpoint with these
+settings. A conditional model needs --condition=FILE, an npz file with the arrays named in export.json, one row per
+image.
 """
 
 import argparse
@@ -23,9 +24,9 @@ HERE = Path(__file__).parent
 
 
 def load(name: str, folder: Path = HERE) -> tuple[Callable[..., Any], dict[str, jax.Array]]:
-    """(program, weights) of "sampler" or "denoiser": a compiled function of its own, called with the weights first.
+    """Return (program, weights) of "sampler" or "denoiser"; the program is jitted and takes the weights first.
 
-    Raises ValueError that names the file for one that is damaged.
+    Raises a ValueError that names the file if one is damaged.
     """
     program = folder / f"{name}.bin"
     with _named(program):
@@ -35,7 +36,7 @@ def load(name: str, folder: Path = HERE) -> tuple[Callable[..., Any], dict[str, 
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises ValueError that names it for any other and for a damaged one."""
+    """Read the arrays of an npz file. Raises a ValueError that names the file if it is of another kind or damaged."""
     with _named(path), zipfile.ZipFile(path) as file:
         names = [name.removesuffix(".npy") for name in file.namelist()]
     with _named(path), np.load(path, allow_pickle=False) as file:
@@ -44,7 +45,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Every error that a damaged file leads to as one that names it."""
+    """Turn any error that a damaged file causes into a ValueError that names the file."""
     try:
         yield
     except OSError:
@@ -56,7 +57,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """export.json. Raises ValueError if it is damaged, or not that of an export."""
+    """Read export.json of a folder. Raises ValueError if it is damaged, or does not describe an export."""
     path = folder / "export.json"
     with _named(path):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -73,10 +74,10 @@ def draw(
     folder: Path = HERE,
     condition: dict[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Images `first` … `first` + `num` − 1 of a seed: uint8 (num, height, width, channels).
+    """Draw images `first` … `first` + `num` − 1 of a seed, uint8 (num, height, width, channels).
 
-    `condition` has the arrays that export.json names, of `num` rows each. Raises ValueError for others, and if the
-    sampler leaves the finite numbers.
+    `condition` has the arrays named in export.json, with `num` rows each. Raises ValueError for any other condition,
+    and if an image becomes non-finite.
     """
     record = record_of(folder)
     batch_size = record["batch_size"] or min(batch_size, num)
@@ -84,7 +85,7 @@ def draw(
     sample, weights = load("sampler", folder)
     images = []
     for start in range(first, first + num, batch_size):
-        # The last batch is as long as the others, so that one program serves all.
+        # The last batch is as large as the others, so that one program serves all.
         numbers = np.arange(start, start + batch_size, dtype=np.int32)
         of_these = [{name: row[np.minimum(numbers - first, num - 1)] for name, row in one.items()} for one in rows]
         image, bad_step = sample(weights, np.uint32(seed), numbers, *of_these)
@@ -97,7 +98,7 @@ def draw(
 def conditions(
     record: dict[str, Any], num: int, condition: dict[str, np.ndarray] | None
 ) -> list[dict[str, np.ndarray]]:
-    """The condition as the last argument of the programs, in their types; none of an unconditional model."""
+    """Return the condition, in the programs' dtypes, as a list of their last argument, empty without a condition."""
     wanted, given = record["condition"], condition or {}
     if set(wanted) != set(given):
         raise ValueError(f"condition: has {sorted(given) or 'nothing'}, must have {sorted(wanted) or 'nothing'}")
@@ -111,9 +112,9 @@ def conditions(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=16, help="images to draw (default: 16)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
-    parser.add_argument("--batch_size", type=int, default=64, help="images a call (default: 64, or what was fixed)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first image (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per call (default: 64, or as exported)")
     parser.add_argument("--condition", type=Path, help="npz file with the condition of each image")
     parser.add_argument("--out", type=Path, default=Path("images.npz"), help="npz file (default: images.npz)")
     given = parser.parse_args()
@@ -125,7 +126,7 @@ def main() -> None:
         condition = arrays(given.condition) if given.condition else None
         images = draw(given.seed, given.first, given.num, given.batch_size, condition=condition)
         np.savez_compressed(given.out, images=images)
-    except (OSError, ValueError, TypeError, KeyError) as error:  # the last of programs and weights of two exports
+    except (OSError, ValueError, TypeError, KeyError) as error:  # KeyError: program and weights of different exports
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     print(given.out)

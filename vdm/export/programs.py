@@ -1,10 +1,10 @@
-"""Exports a run's moving average as programs that need JAX alone, and not this package: a sampler and the denoiser.
+"""Export the moving average of a run as two programs, a sampler and the denoiser, that need JAX but not this package.
 
 python -m vdm.export --run=runs/digits --out=digits_export
 python -m vdm.export --run=runs/digits --out=digits_export --sampler='dpm_solver_pp(2)' --steps=25 --platforms=cuda
 
-The folder gets weights.npz, sampler.bin, denoiser.bin, export.json (what they are and how they are called) and load.py,
-which draws images with them: the images that sample.py draws.
+The folder contains weights.npz, sampler.bin, denoiser.bin, export.json (a description of these and how to call them)
+and load.py, which draws with them the same images as sample.py.
 """
 
 import os
@@ -41,14 +41,14 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PARTS = ("network", "schedule", "likelihood")
 
 Weights = dict[str, Any]
-"""Arrays by flat names: "network/conv_in/kernel"."""
+"""Arrays by flat names such as "network/conv_in/kernel"."""
 
 CALLS: dict[str, dict[str, Any]] = {
     "sampler.bin": {
         "arguments": {
             "weights": "dict of the arrays in weights.npz",
             "seed": "uint32",
-            "numbers": "int32 (batch,): which images of this seed",
+            "numbers": "int32 (batch,): numbers of the images to draw with this seed",
         },
         "returns": [
             "images: uint8 (batch, height, width, channels), values 0 … levels − 1",
@@ -67,7 +67,7 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 def calls(model: Model) -> dict[str, Any]:
-    """`CALLS`, with the condition as a last argument where the model has one: of the denoiser, "dropped" too."""
+    """Return `CALLS` with the condition as last argument if the model has one; the denoiser's includes "dropped"."""
     if not model.condition:
         return CALLS
 
@@ -82,27 +82,27 @@ def calls(model: Model) -> dict[str, Any]:
 
 
 def to_weights(variables: Variables) -> Weights:
-    """The variables by flat names."""
+    """Flatten the variables to arrays by flat names."""
     return flax.traverse_util.flatten_dict(variables, sep="/")
 
 
 def to_variables(weights: Weights) -> Variables:
-    """The inverse of `to_weights`; parts without variables are {}."""
+    """Invert `to_weights`; parts without variables are {}."""
     return {part: {} for part in PARTS} | flax.traverse_util.unflatten_dict(weights, sep="/")
 
 
 def with_companions(variables: Variables, companions: Mapping[str, Companion]) -> Variables:
-    """Beside the model's, what it is guided with."""
+    """Return the model's variables together with those of the companions that guide it."""
     return variables | {name: dict(each.variables) for name, each in companions.items()}
 
 
 def sampler(
     model: Model, settings: SamplingConfig, companions: Mapping[str, Companion] = NO_COMPANIONS
 ) -> Callable[..., tuple[Array, Array]]:
-    """The pure function of `CALLS`: images of a seed, each the one that `ImageSampler` draws of this number.
+    """Return the sampler described in `CALLS`, a pure function; image k is the one that `ImageSampler` draws.
 
-    Guided as the settings say, with companions whose variables are among the weights: `with_companions`. Raises
-    `InputError` as `ModelSampling` does.
+    It is guided according to the settings, by companions whose variables are among the weights: see `with_companions`.
+    Raises `InputError` as `ModelSampling` does, and for guidance by something that is not a condition of the model.
     """
     of_model = ModelSampling(model, None, settings, companions)
     if of_model.guide.leads not in ("", *model.condition):
@@ -134,7 +134,7 @@ def sampler(
 
 
 def denoiser(model: Model) -> Callable[..., Array]:
-    """The pure function of `CALLS`: ε̂(z, γ), neither guided nor clipped."""
+    """Return the denoiser described in `CALLS`, a pure function ε̂(z, γ), neither guided nor clipped."""
 
     def denoise(
         weights: Weights,
@@ -153,7 +153,7 @@ def denoiser(model: Model) -> Callable[..., Array]:
 
 
 def _with_axis(condition: Condition) -> Condition:
-    """That of one image, with a leading axis."""
+    """The condition of one image with a leading axis."""
     return jax.tree.map(lambda x: x[None], condition)
 
 
@@ -165,7 +165,7 @@ def programs(
     progress: Callable[[int, int], None] = lambda done, total: None,
     companions: Mapping[str, Companion] = NO_COMPANIONS,
 ) -> dict[str, export.Exported]:
-    """Both programs by the names of their files, lowered for every platform from shapes alone.
+    """Lower both programs for every platform, from shapes alone, and return them by the names of their files.
 
     They take batches of any size, unless `batch_size` fixes it. Raises `InputError` as `sampler` does.
     """
@@ -204,9 +204,9 @@ def write(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """The folder `out`, whole or not at all: the moving average of the run and its programs.
+    """Write the moving average of a run and its programs to a new folder `out`, completely or not at all.
 
-    Raises `InputError` if `out` is there, and as `sampler` does.
+    Raises `InputError` if `out` exists, and as `sampler` does.
     """
     _check_new(out)
     partial = out.with_name(out.name + ".partial")
@@ -264,22 +264,22 @@ def _platforms(text: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the folder; bad input is one line on stderr and exit status 2."""
+    """Write the folder; for bad input, print one line to stderr and exit with status 2."""
     parser = Parser("python -m vdm.export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, or vdm:NAME")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
-    parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it may run on (default: cpu,cuda,tpu)")
-    parser.add_argument("--batch_size", type=int, help="fix the number of images a call (default: any)")
+    parser.add_argument("--platforms", default="cpu,cuda,tpu", help="platforms to run on (default: cpu,cuda,tpu)")
+    parser.add_argument("--batch_size", type=int, help="fix the number of images per call (default: any)")
     parser.add_argument("--sampler", help="as in sample.py (default: config.sampling.sampler)")
     parser.add_argument(
-        "--steps", type=int, help="of the sampler (default: config.sampling.steps, if the model has as many)"
+        "--steps", type=int, help="sampling steps (default: config.sampling.steps, if the model has as many)"
     )
     parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
     parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
-    parser.add_argument("--guidance", help="what leads x̂ towards its label (default: config.sampling.guidance)")
-    parser.add_argument("--decode", help="image of z₀ (default: config.sampling.decode)")
-    parser.add_argument("--precision", help="what the network computes in (default: config.sampling.precision)")
+    parser.add_argument("--guidance", help="guidance towards the condition (default: config.sampling.guidance)")
+    parser.add_argument("--decode", help="how z₀ becomes an image (default: config.sampling.decode)")
+    parser.add_argument("--precision", help="precision of the network (default: config.sampling.precision)")
     given = parser.parse_args(argv)
     with parser.one_line():
         platforms = _platforms(given.platforms)

@@ -1,4 +1,4 @@
-"""Denoising networks: Flax modules that map (z, γ) to a prediction of the noise."""
+"""Denoising networks: Flax modules that map (z, γ), and a condition, to a prediction such as the noise ε̂."""
 
 from vdm.networks.adm import ADM
 from vdm.networks.dit import DiT

@@ -1,4 +1,4 @@
-"""The U-Net that halves the resolution level by level, of Ho et al. (2020) and Dhariwal & Nichol (2021)."""
+"""The U-Net of Ho et al. (2020) and Dhariwal & Nichol (2021), which halves the resolution from level to level."""
 
 import math
 from collections.abc import Sequence
@@ -16,21 +16,22 @@ from vdm.networks.embeddings import embedded, fourier_exponents, fourier_feature
 from vdm.networks.normalization import Norm, check_groups, whole
 
 LARGEST_ATTENDED = 32
-"""Pixels of a side: attention costs the square of an image's pixels, so larger ones go without unless told."""
+"""Longest side in pixels with attention by default; its cost grows with the square of the number of pixels."""
 
 Resample = Literal["half", "double"] | None
 
 
 class ADM(nn.Module):
-    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
+    """A U-Net with several resolutions that returns z + h([z, Fourier features of z], γ), or h alone.
 
-    A level a multiplier, each of half the height and width of the one before. On the way down a level has `depth`
-    residual blocks, of `channels` times its multiplier; on the way up one more, each of which also sees the output of
-    its mirror image down. Residual blocks are conditioned by scaling and shifting after their second normalisation
-    (AdaGN). The last layer starts at zero, so the result is z, or 0, at first. Height and width must be multiples of
-    2^(levels − 1): ValueError.
+    Input and output have shape (batch, height, width, channels). There is one level per multiplier, each with half the
+    height and width of the one before. On the way down, a level has `depth` residual blocks with `channels` times its
+    multiplier channels. On the way up it has one block more, and each also sees the output of its counterpart on the
+    way down. The condition scales and shifts the output of the second normalization of a residual block (AdaGN). The
+    last layer is initialized to zero, so the output is z, or 0, at first. Raises ValueError unless height and width are
+    multiples of 2^(levels − 1).
 
-    What is float32 with dtype bfloat16, is as in `UNet`.
+    With dtype bfloat16, the same parts as in `UNet` stay float32.
 
     >>> import jax
     >>> network = ADM(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0, multipliers=(1, 2), attention_at=(2,))
@@ -42,37 +43,38 @@ class ADM(nn.Module):
 
     channels: int
     depth: int
-    """Residual blocks of a level on the way down."""
+    """Number of residual blocks per level on the way down."""
     gamma_min: float
-    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    """Value of γ that the embedding maps to time 0. Constant, even if the schedule is learned."""
     gamma_max: float
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     multipliers: Sequence[int] = (1, 2, 3, 4)
+    """Factor on `channels` at each level, starting at full resolution."""
     attention_at: Sequence[int] = (32, 16, 8)
-    """Pixels of the longer side at which attention follows each residual block; it is in the middle in any case."""
+    """Longer sides in pixels at which attention follows each residual block; the middle always has attention."""
     up_down: str = "resblock"
-    """Resolutions change inside a residual block, as in BigGAN (Brock et al. 2019), or by a convolution ("conv")."""
+    """The resolution changes in a residual block, as in BigGAN (Brock et al. 2019), or by a convolution ("conv")."""
     heads: int = 1
-    """Of `channels` channels; a level of n times as many has n times the heads, of the same size."""
+    """Attention heads for `channels` channels; a level with n times as many has n times the heads, of the same size."""
     fourier: Sequence[int] = (7, 8)
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz): (7, 8) for 8-bit data, see `fourier_exponents`."""
     dropout: float = 0.0
     groups: int | None = None
-    """Groups of every normalisation; None: see `num_groups`."""
+    """Number of groups of every group normalization; None chooses it by `num_groups`."""
     residual: bool = True
-    """Whether z is added to the result."""
+    """Whether z is added to the output."""
     classes: int | None = None
-    """Number of labels, where it is conditioned on them."""
+    """Number of classes, for a network conditioned on labels."""
     vocabulary: int | None = None
-    """Different tokens, where it is conditioned on captions as tokens."""
+    """Number of distinct tokens, for a network conditioned on tokenized captions."""
     text_channels: int = text.CHANNELS
-    """Of the transformer of captions."""
+    """Width of the transformer that encodes captions."""
     text_depth: int = text.DEPTH
-    """Its blocks."""
+    """Number of blocks of the transformer that encodes captions."""
     dtype: DTypeLike = jnp.float32
-    """What blocks compute in."""
+    """Computation dtype of the blocks."""
     remat: bool = False
-    """Whether the backward pass computes each block anew from its input, instead of keeping all that is inside."""
+    """Whether the backward pass recomputes each block from its input instead of storing its activations."""
 
     @nn.compact
     def __call__(
@@ -82,9 +84,10 @@ class ADM(nn.Module):
         condition: Any = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
-        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+        """Return the prediction, e.g. the noise ε̂. With `train`, dropout draws from the random stream "dropout".
 
-        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
+        A condition is added to the embedding of γ, and the tokens of a caption join the keys and values of attention:
+        see `embedded`.
         """
         _check_sides(z.shape[1:3], len(self.multipliers))
         cond, context = embedded(
@@ -97,7 +100,7 @@ class ADM(nn.Module):
             classes=self.classes,
             text=text.TextEncoder(self.vocabulary, self.text_channels, self.text_depth, name="text"),
         )
-        # Argument 3 is `train`; 0 is self.
+        # Argument 3 is `train`, as 0 is self.
         residual_block = nn.remat(AdaptiveBlock, static_argnums=(3,)) if self.remat else AdaptiveBlock
         self_attention = nn.remat(SelfAttention) if self.remat else SelfAttention
 
@@ -149,10 +152,10 @@ class ADM(nn.Module):
 
 
 class AdaptiveBlock(nn.Module):
-    """x + conv(dropout(swish((1 + a) norm(conv(swish(norm(x)))) + b))), with (a, b) = linear(cond).
+    """A residual block x + conv(dropout(swish((1 + a) norm(conv(swish(norm(x)))) + b))), with (a, b) = linear(cond).
 
-    The second convolution and the linear map are zero at first. With `resample`, x and what the first convolution takes
-    are halved or doubled in height and width.
+    The second convolution and the linear map are initialized to zero. With `resample`, x and the input of the first
+    convolution are halved or doubled in height and width.
     """
 
     channels: int
@@ -180,13 +183,13 @@ class AdaptiveBlock(nn.Module):
 
 
 def halved(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The mean of each 2×2 pixels."""
+    """Average each block of 2×2 pixels."""
     batch, height, width, channels = x.shape
     return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
 def doubled(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """Each pixel as 2×2 of the same."""
+    """Repeat each pixel as a block of 2×2."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
@@ -212,11 +215,12 @@ def adm(
     dtype: str = "float32",
     remat: bool = False,
 ) -> ADM:
-    """The U-Net with downsampling of Dhariwal & Nichol (2021), as a config names it: see `ADM`.
+    """Make the multi-resolution U-Net of Dhariwal & Nichol (2021), as named in a config: see `ADM`.
 
-    Without `attention_at` it attends where the longer side has 32 pixels or fewer. `heads` are those of `channels`
-    channels: 3 of 192 make heads of 64 at every level. Without `fourier`, the exponents of the input's features are
-    those for data of `levels` values. Raises ValueError for sizes that do not go together, or with those of the images.
+    Without `attention_at`, there is attention where the longer side has 32 pixels or fewer. `heads` is the number for
+    `channels` channels: 3 for 192 channels give heads of 64 channels at every level. Without `fourier`, the exponents
+    of the input features are chosen for data with `levels` values. Raises ValueError for sizes that do not fit together
+    or do not fit the images.
 
     >>> adm(channels=8, depth=1, multipliers=(1, 2), shape=(8, 8, 1), levels=17).attention_at
     (8, 4)

@@ -1,4 +1,4 @@
-"""Self-attention over the pixels of an image or the tokens of a sequence; on a GPU, in bfloat16, fused."""
+"""Self-attention over the pixels of an image or the tokens of a sequence, fused on a GPU in bfloat16."""
 
 import functools
 from typing import NamedTuple
@@ -15,17 +15,17 @@ from vdm.precisions import AMPERE, HOPPER, compute_capability
 
 
 class Context(NamedTuple):
-    """What attention looks at beside the image itself: the tokens of a caption."""
+    """What attention sees besides the image itself: the tokens of a caption."""
 
     tokens: Float[Array, "batch length width"]
     mask: Bool[Array, "batch length"]
-    """Which of them there are."""
+    """True for tokens of the caption, False for padding."""
 
 
 class SelfAttention(nn.Module):
-    """x + linear(attention over all pixels of norm(x)), the last linear map zero at first.
+    """x + linear(attention over all pixels of norm(x)), with the last linear map initialized to zero.
 
-    With a context, over its tokens too: they join keys and values (Nichol et al. 2022, §2.1).
+    With a context, its tokens join the keys and values (Nichol et al. 2022, §2.1).
     """
 
     heads: int
@@ -50,9 +50,10 @@ def attended(
     context: Context | None = None,
     mask: Bool[Array, "batch tokens"] | None = None,
 ) -> Float[Array, "batch tokens channels"]:
-    """linear(attention over all tokens, or those of `mask`): layers "query", "key", "value" and "out" of the caller.
+    """Return linear(attention over all tokens, or those in `mask`).
 
-    Those of a context join by layers of their own, "context_key" and "context_value".
+    The layers "query", "key", "value" and "out" belong to the calling module. The tokens of a context have their own
+    layers, "context_key" and "context_value".
     """
     batch, tokens, channels = x.shape
 
@@ -77,10 +78,11 @@ def attend(
     value: Float[Array, "batch keys heads channels"],
     mask: Bool[Array, "batch keys"] | None = None,
 ) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value over the keys of `mask`, softmax in float32; in bfloat16 on a GPU by cuDNN.
+    """Return softmax(query keyᵀ/√channels) value over the keys in `mask`, by cuDNN for bfloat16 on a GPU.
 
-    JAX itself never chooses the fused one, and can trace it only where there is a GPU for it; programs that are lowered
-    there for other platforms keep the other. With a mask cuDNN's backward pass takes even numbers of pixels and keys.
+    The softmax is computed in float32. JAX never selects cuDNN's fused attention by itself, and can trace it only on a
+    machine with a suitable GPU; programs lowered there for other platforms use `plain_attention`. With a mask, cuDNN's
+    backward pass needs even numbers of pixels and keys.
     """
     even = mask is None or query.shape[1] % 2 == key.shape[1] % 2 == 0
     sized = query.shape[-1] % 8 == 0 and query.shape[-1] <= largest_fused_head()
@@ -102,13 +104,17 @@ def plain_attention(
     value: Float[Array, "batch keys heads channels"],
     mask: Bool[Array, "batch keys"] | None = None,
 ) -> Float[Array, "batch pixels heads channels"]:
-    """softmax(query keyᵀ/√channels) value of each head over the keys of `mask`, softmax in float32.
+    """Return softmax(query keyᵀ/√channels) value over the keys in `mask`, with the softmax in float32.
 
-    An example without any key gets 0.
+    The result is 0 for an example without any key.
+
+    >>> query, key = jnp.ones((2, 4, 1, 8)), jnp.ones((2, 6, 1, 8))
+    >>> plain_attention(query, key, key).shape
+    (2, 4, 1, 8)
     """
     batch, pixels, heads, channels = query.shape
-    # Passes over pixels² values, transposing ones above all, cost more on a CPU than the products do. So the products
-    # have one leading axis, and the softmax's division comes after the sum over keys, on `channels` values a pixel.
+    # On a CPU, passes over pixels² values, above all transpositions, cost more than the products. So the products have
+    # one leading axis, and the softmax is divided by its sum after the sum over keys, on `channels` values per pixel.
     query, key, value = (x.swapaxes(1, 2).reshape(-1, x.shape[1], channels) for x in (query, key, value))
     scores = jnp.einsum("bqc,bkc->bqk", query * channels**-0.5, key, preferred_element_type=jnp.float32)
     if mask is not None:
@@ -122,9 +128,10 @@ def plain_attention(
 
 
 def largest_fused_head() -> int:
-    """Channels of a head, a multiple of 8 up to this, that cuDNN's attention takes on this process's GPUs; 0: none.
+    """Return the most channels per head that cuDNN's attention supports on this process's GPUs, or 0 without it.
 
-    128 on NVIDIA's Ampere and Ada, 256 from Hopper on: the single head of the ImageNet configs.
+    Head sizes must also be multiples of 8. The limit is 128 on NVIDIA's Ampere and Ada, and 256 from Hopper on, the
+    size of the single head of the ImageNet configs.
     """
     if jax.default_backend() != "gpu":
         return 0
@@ -135,6 +142,6 @@ def largest_fused_head() -> int:
 
 
 def check_heads(heads: int, channels: int) -> None:
-    """Raises ValueError for heads of which not all have as many of the channels."""
+    """Raise ValueError unless `heads` divides `channels`."""
     if heads < 1 or channels % heads:
         raise ValueError(f"heads={heads}: must be a divisor of channels={channels}")

@@ -1,4 +1,4 @@
-"""The classifier on noisy images: a residual network on ever fewer pixels, which sees γ as the U-Net does."""
+"""The classifier of noisy images: a residual network of decreasing resolution, conditioned on γ like the U-Net."""
 
 import math
 
@@ -14,20 +14,21 @@ from vdm.networks.normalization import Norm, check_groups
 from vdm.networks.unet import ResidualBlock
 
 LEAST_PIXELS = 4
-"""Of the last resolution's shorter side, about."""
+"""Approximate shorter side of the lowest resolution, in pixels."""
 MOST_DOUBLINGS = 2
-"""Of the channels, one at each lower resolution."""
+"""How often the number of channels doubles, once at each lower resolution."""
 
 
 class ResidualClassifier(nn.Module):
-    """Logits of each class from a noisy image z and its γ: (batch, height, width, channels) in, (batch, classes) out.
+    """Class logits of noisy images z at γ: (batch, height, width, channels) in, (batch, classes) out.
 
-    `depth` residual blocks at each resolution (Dhariwal & Nichol 2021, §4, in small), then means over 2×2 pixels, until
-    the shorter side has about four; the channels double at the first two. After the last, means over all pixels and a
-    linear map, which starts at zero unless told: all classes are equally likely at first. Any image size.
+    A small version of Dhariwal & Nichol (2021, §4): `depth` residual blocks at each resolution, followed by means over
+    2×2 pixels, until the shorter side has about four pixels. The number of channels doubles the first two times. At the
+    end come means over all pixels and a linear map, initialized to zero by default, so all classes are equally likely
+    at first. Images may have any size.
 
-    Parameters are float32. With dtype bfloat16 the blocks compute in it; γ's embedding, the first convolution, the last
-    normalisation and the logits stay float32.
+    Parameters are float32. With dtype bfloat16, the blocks compute in bfloat16; the embedding of γ, the first
+    convolution, the last normalization and the logits stay float32.
 
     >>> import jax
     >>> network = ResidualClassifier(classes=10, channels=8, depth=1, gamma_min=-7.5, gamma_max=5.0)
@@ -41,16 +42,16 @@ class ResidualClassifier(nn.Module):
     channels: int
     depth: int
     gamma_min: float
-    """γ that the embedding sees as time 0."""
+    """Value of γ that the embedding maps to time 0."""
     gamma_max: float
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     dropout: float = 0.0
     groups: int | None = None
-    """Groups of every normalisation; None: see `num_groups`."""
+    """Number of groups of every group normalization; None chooses it by `num_groups`."""
     dtype: DTypeLike = jnp.float32
-    """What blocks compute in."""
+    """Computation dtype of the blocks."""
     out_init: Initializer = nn.initializers.zeros
-    """Of the last linear map."""
+    """Initializer of the last linear map."""
 
     @nn.compact
     def __call__(
@@ -59,7 +60,7 @@ class ResidualClassifier(nn.Module):
         gamma: Float[Array, ""] | Float[Array, " batch"],
         train: bool = False,
     ) -> Float[Array, "batch classes"]:
-        """float32. With `train`, dropout draws from the stream "dropout"."""
+        """Return float32 logits. With `train`, dropout draws from the random stream "dropout"."""
         time = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         embedding = time_embedding(jnp.broadcast_to(time, z.shape[:1]), self.channels)
         cond = nn.swish(nn.Dense(4 * self.channels, name="embed_0")(embedding))
@@ -78,7 +79,7 @@ class ResidualClassifier(nn.Module):
 
 
 def halved(h: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """Means over 2×2 pixels; of an odd side, the last over those that there are.
+    """Average blocks of 2×2 pixels; at the end of an odd side, average the pixels that are left.
 
     >>> halved(jnp.arange(3.0).reshape(1, 3, 1, 1)).ravel().tolist()
     [0.5, 2.0]
@@ -89,7 +90,7 @@ def halved(h: Float[Array, "batch height width channels"]) -> Float[Array, "batc
 
 
 def num_resolutions(side: int) -> int:
-    """Of images whose shorter side has so many pixels: each has half those of the one before.
+    """Return the number of resolutions, each half the one before, for images with a shorter side of `side` pixels.
 
     >>> [num_resolutions(side) for side in (1, 4, 8, 32)]
     [1, 1, 2, 4]
@@ -108,9 +109,9 @@ def residual(
     groups: int | None = None,
     dtype: str = "float32",
 ) -> ResidualClassifier:
-    """A residual network on ever fewer pixels, as a config names it: see `ResidualClassifier`.
+    """Make a residual network of decreasing resolution, as named in a config: see `ResidualClassifier`.
 
-    Raises ValueError for sizes that do not go together, and for data of a `shape` that is no image's.
+    Raises ValueError for sizes that do not fit together, and for a `shape` that is not that of images.
 
     >>> residual(classes=10, channels=16).depth
     2

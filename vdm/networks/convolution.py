@@ -1,4 +1,4 @@
-"""The 3×3 convolution, and its gradients as a CPU computes them well."""
+"""The 3×3 convolution, with gradients that are fast on a CPU."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from jaxtyping import Array, Float
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 PIXELS = 4096
-"""Pixels of a device, at most, that a kernel's gradient is summed over at a time: what its caches hold."""
+"""Most pixels per device that a kernel's gradient is summed over at a time, so that they fit into its caches."""
 
 
 def check_images(shape: Sequence[int]) -> None:
-    """Raises ValueError for data that have no height and width."""
+    """Raise ValueError unless `shape` is (height, width, channels)."""
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: must be (height, width, channels), of images")
 
 
 class Conv(nn.Module):
-    """A 3×3 convolution with bias, of images padded with zeros: `flax.linen.Conv`, faster to train on a CPU.
+    """A 3×3 convolution with bias and zero padding, like `flax.linen.Conv` but faster to train on a CPU.
 
     >>> conv = Conv(8)
     >>> x = jnp.ones((2, 4, 4, 3))
@@ -35,13 +35,13 @@ class Conv(nn.Module):
     dtype: DTypeLike = jnp.float32
     kernel_init: Initializer = nn.initializers.lecun_normal()
     stride: int = 1
-    """Every so many pixels; with another than 1, gradients are JAX's own."""
+    """Stride in pixels; unless it is 1, gradients are JAX's own."""
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width inputs"], train: bool = False
     ) -> Float[Array, "batch rows columns channels"]:
-        """In `dtype`. With `train` it can be differentiated backwards only."""
+        """Return the convolution in `dtype`. With `train`, only reverse-mode differentiation is possible."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
@@ -53,7 +53,7 @@ class Conv(nn.Module):
 def convolve(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], stride: int = 1
 ) -> Float[Array, "batch rows columns outputs"]:
-    """The convolution, x padded with zeros; of every `stride`th pixel."""
+    """Convolve x, padded with zeros, at every `stride`-th pixel."""
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=DIMENSIONS)
 
 
@@ -61,7 +61,7 @@ def convolve(
 def convolve_in_training(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
 ) -> Float[Array, "batch height width outputs"]:
-    """`convolve`, whose backward pass is `cpu_gradients` on a CPU, and JAX's own elsewhere."""
+    """`convolve` with `cpu_gradients` as its backward pass on a CPU, and JAX's own elsewhere."""
     return convolve(x, kernel)
 
 
@@ -84,12 +84,12 @@ def cpu_gradients(
     kernel: Float[Array, "3 3 inputs outputs"],
     dy: Float[Array, "batch height width outputs"],
 ) -> tuple[Float[Array, "batch height width inputs"], Float[Array, "3 3 inputs outputs"]]:
-    """(∂L/∂x, ∂L/∂kernel) for dy = ∂L/∂y, as convolutions of just the form that XLA has fast code for on CPUs.
+    """Return (∂L/∂x, ∂L/∂kernel) for dy = ∂L/∂y, as convolutions of the form for which XLA has fast code on CPUs.
 
-    JAX leaves it to the compiler to bring them to that form, which it does not inside of a loop: there they take up to
-    a hundred times as long. The kernel's gradient, a sum over all images, is faster by a few images at a time.
+    JAX relies on the compiler to bring them to that form. Inside a loop it does not, and they take up to a hundred
+    times as long. The kernel's gradient, a sum over all images, is faster when computed for a few images at a time.
     """
-    # The barrier keeps what dy is computed by from being computed in each part again.
+    # Without the barrier, the computation of dy would be repeated in each part.
     x, dy = jax.lax.optimization_barrier((x, dy))
     dx = convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3))
     batch, height, width, _ = x.shape
@@ -98,14 +98,14 @@ def cpu_gradients(
     num_parts = share // images
 
     def images_of(part: int, a: Array) -> Array:
-        # Neighbours are of different parts, so that each part is spread over all devices.
+        # Neighbors belong to different parts, so that each part is spread over all devices.
         return a.reshape(-1, num_parts, *a.shape[1:])[:, part]
 
     def of_part(part: int) -> Array:
         # The channels of x take the place of the batch, and dy that of the kernel.
         lhs, rhs = images_of(part, x).transpose(3, 1, 2, 0), images_of(part, dy).transpose(1, 2, 0, 3)
         by_kernel = jax.lax.conv_general_dilated(lhs, rhs, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
-        # In float32, or in bfloat16 each part would round the sum once more.
+        # In bfloat16, each part would round the sum once more.
         return by_kernel.astype(jnp.float32)
 
     total = sum((of_part(part) for part in range(1, num_parts)), of_part(0))

@@ -1,4 +1,4 @@
-"""The diffusion transformer: attention among the patches of an image (Peebles & Xie 2023)."""
+"""The diffusion transformer (DiT): attention among the patches of an image (Peebles & Xie 2023)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,23 +16,24 @@ from vdm.networks.embeddings import embedded, fourier_exponents, fourier_feature
 from vdm.networks.normalization import EPSILON, whole
 
 FREQUENCIES = 256
-"""Sines and cosines of the time, whatever the width."""
+"""Number of sines and cosines that embed the time, whatever the width of the network."""
 LONGEST_WAVE = 10_000.0
-"""Of the positions' sines, over 2π, in patches."""
+"""Longest wavelength of the position embedding, in patches, divided by 2π."""
 
 ZEROS, XAVIER = nn.initializers.zeros, nn.initializers.xavier_uniform()
 
 
 class DiT(nn.Module):
-    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
+    """A transformer over image patches that returns z + h([z, Fourier features of z], γ), or h alone.
 
-    A token is a patch of `patch` × `patch` pixels, features and all, mapped to `channels`, plus fixed sines and cosines
-    of its place. `depth` blocks of attention and a perceptron follow, each conditioned by scales, shifts and gates that
-    start at zero (adaLN-zero); a linear map, zero at first, makes patches again, so the result is z, or 0, at first.
-    Height and width must be multiples of `patch`: ValueError.
+    Input and output have shape (batch, height, width, channels). A token is a patch of `patch` × `patch` pixels with
+    their features, mapped to `channels`, plus fixed sines and cosines of its position. Then follow `depth` blocks of
+    attention and a perceptron, each conditioned by scales, shifts and gates that are zero at first (adaLN-zero). A
+    linear map, initialized to zero, turns tokens back into patches, so the output is z, or 0, at first. Raises
+    ValueError unless height and width are multiples of `patch`.
 
-    Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
-    Fourier features, the first and the last linear map; and within the blocks statistics of normalisation and softmax.
+    Parameters are float32. With dtype bfloat16, the blocks compute in bfloat16, except for normalization statistics and
+    softmax. The embedding of γ, the Fourier features, and the first and last linear maps stay float32.
 
     >>> import jax
     >>> network = DiT(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
@@ -43,34 +44,35 @@ class DiT(nn.Module):
     """
 
     channels: int
-    """Of a token: a multiple of 4, for the sines of its place."""
+    """Width of a token: a multiple of 4, for the sines and cosines of its row and column."""
     depth: int
-    """Blocks."""
+    """Number of blocks."""
     gamma_min: float
-    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    """Value of γ that the embedding maps to time 0. Constant, even if the schedule is learned."""
     gamma_max: float
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     patch: int = 2
+    """Side of a patch in pixels."""
     heads: int = 1
     mlp_ratio: float = 4.0
-    """Width of the perceptron's hidden layer, in `channels`."""
+    """Width of the perceptron's hidden layer, as a multiple of `channels`."""
     fourier: Sequence[int] = (7, 8)
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz): (7, 8) for 8-bit data, see `fourier_exponents`."""
     dropout: float = 0.0
     residual: bool = True
-    """Whether z is added to the result."""
+    """Whether z is added to the output."""
     classes: int | None = None
-    """Number of labels, where it is conditioned on them."""
+    """Number of classes, for a network conditioned on labels."""
     vocabulary: int | None = None
-    """Different tokens, where it is conditioned on captions as tokens."""
+    """Number of distinct tokens, for a network conditioned on tokenized captions."""
     text_channels: int = text.CHANNELS
-    """Of the transformer of captions."""
+    """Width of the transformer that encodes captions."""
     text_depth: int = text.DEPTH
-    """Its blocks."""
+    """Number of blocks of the transformer that encodes captions."""
     dtype: DTypeLike = jnp.float32
-    """What blocks compute in."""
+    """Computation dtype of the blocks."""
     remat: bool = False
-    """Whether the backward pass computes each block anew from its input, instead of keeping all that is inside."""
+    """Whether the backward pass recomputes each block from its input instead of storing its activations."""
 
     @nn.compact
     def __call__(
@@ -80,9 +82,10 @@ class DiT(nn.Module):
         condition: Any = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
-        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+        """Return the prediction, e.g. the noise ε̂. With `train`, dropout draws from the random stream "dropout".
 
-        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
+        A condition is added to the embedding of γ, and the tokens of a caption join the keys and values of attention:
+        see `embedded`.
         """
         _check_sides(z.shape[1:3], self.patch)
         cond, context = embedded(
@@ -100,7 +103,7 @@ class DiT(nn.Module):
         h = nn.Dense(self.channels, kernel_init=XAVIER, name="linear_in")(tokens)
         h = (h + positions(rows, columns, self.channels)[None]).astype(self.dtype)
 
-        # Argument 3 is `train`; 0 is self.
+        # Argument 3 is `train`, as 0 is self.
         transformer_block = nn.remat(TransformerBlock, static_argnums=(3,)) if self.remat else TransformerBlock
         for i in range(self.depth):
             block = transformer_block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")
@@ -114,9 +117,10 @@ class DiT(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """h = x + g₁ attention((1 + a₁) norm(x) + b₁), then h + g₂ perceptron((1 + a₂) norm(h) + b₂).
+    """The block h = x + g₁ attention((1 + a₁) norm(x) + b₁), then h + g₂ perceptron((1 + a₂) norm(h) + b₂).
 
-    All of a, b and g are linear in cond, and zero at first: x is what comes out. Dropout is inside the perceptron.
+    All of a, b and g are linear in cond and zero at first, so the block is the identity at first. Dropout is inside the
+    perceptron.
     """
 
     heads: int
@@ -146,7 +150,7 @@ class TransformerBlock(nn.Module):
 def modulations(
     cond: Float[Array, "batch size"], number: int, channels: int, dtype: DTypeLike, name: str
 ) -> list[Float[Array, "batch channels"]]:
-    """Linear in cond and zero at first, by a layer `name` of the module that calls it."""
+    """Return `number` linear maps of cond, initialized to zero, by a layer `name` of the calling module."""
     values = nn.Dense(number * channels, kernel_init=ZEROS, dtype=dtype, name=name)(cond)
     return jnp.split(values, number, axis=-1)
 
@@ -157,7 +161,7 @@ def normalized(
     beside: Float[Array, "batch channels"],
     dtype: DTypeLike,
 ) -> Float[Array, "batch tokens channels"]:
-    """(1 + more) x + beside, of x with mean 0 and variance 1 in each token; statistics in float32, `dtype` out."""
+    """Return (1 + more) x + beside in `dtype`, with each token of x normalized in float32 to mean 0 and variance 1."""
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x / jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + EPSILON)
@@ -165,7 +169,11 @@ def normalized(
 
 
 def patches(x: Float[Array, "batch height width channels"], patch: int) -> Float[Array, "batch tokens features"]:
-    """The pixels of each patch, row by row, and patch by patch, row by row."""
+    """Cut images into patches, in row-major order, each flattened in row-major order.
+
+    >>> patches(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, 0].tolist()
+    [0.0, 1.0, 4.0, 5.0]
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
@@ -174,14 +182,14 @@ def patches(x: Float[Array, "batch height width channels"], patch: int) -> Float
 def image(
     tokens: Float[Array, "batch tokens features"], sides: Sequence[int], patch: int
 ) -> Float[Array, "batch height width channels"]:
-    """The image, of height and width `sides`, that `patches` takes apart."""
+    """Invert `patches`: assemble images of height and width `sides`."""
     height, width = sides
     x = tokens.reshape(len(tokens), height // patch, width // patch, patch, patch, -1)
     return x.swapaxes(2, 3).reshape(len(tokens), height, width, -1)
 
 
 def positions(rows: int, columns: int, channels: int) -> Float[np.ndarray, "tokens channels"]:
-    """Sines and cosines of the place of each patch, of its column and then of its row, by `channels`/4 frequencies."""
+    """Return sines and cosines of each patch's column, then of its row, at `channels`/4 frequencies."""
     frequencies = LONGEST_WAVE ** -(np.arange(channels // 4) / (channels // 4))
 
     def along(places: np.ndarray) -> np.ndarray:
@@ -212,10 +220,10 @@ def dit(
     dtype: str = "float32",
     remat: bool = False,
 ) -> DiT:
-    """The diffusion transformer of Peebles & Xie (2023), as a config names it: see `DiT`.
+    """Make the diffusion transformer of Peebles & Xie (2023), as named in a config: see `DiT`.
 
-    Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
-    for sizes that do not go together, or with those of the images.
+    Without `fourier`, the exponents of the input features are chosen for data with `levels` values. Raises ValueError
+    for sizes that do not fit together or do not fit the images.
 
     >>> network = dit(channels=8, depth=1, patch=4, shape=(8, 8, 1), levels=17)
     >>> network.patch, network.fourier

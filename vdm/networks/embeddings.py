@@ -1,4 +1,4 @@
-"""What a network sees beside z: γ, Fourier features of z, and what it is conditioned on."""
+"""Inputs of a network besides z: embeddings of γ and of the condition, and Fourier features of z."""
 
 import math
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from vdm.networks.text import TextEncoder
 
 
 class ConditionEmbedding(nn.Module):
-    """A condition as a vector (batch, size), to be added to the embedding of γ; float32.
+    """Embed a condition as a float32 vector (batch, size), to be added to the embedding of γ.
 
-    Of its entries, "label" (integers below `classes`, of shape (batch,)) has a learned vector for each class; float
-    arrays (batch, features), the vector of a caption among them, go through a linear map; the sum of all is the result.
-    Where the entry "dropped" (booleans, (batch,)) is True, a learned vector for "no condition" takes its place (Ho &
-    Salimans 2022). Any other entry is a ValueError.
+    The entry "label", integers (batch,) below `classes`, has a learned vector per class. Float arrays (batch,
+    features), such as the vector of a caption, go through a linear map. The result is the sum over all entries. Where
+    the entry "dropped", booleans (batch,), is True, a learned vector for "no condition" replaces the sum (Ho & Salimans
+    2022). Raises ValueError for any other entry.
 
     >>> embedding = ConditionEmbedding(size=16, classes=10)
     >>> condition = {"label": jnp.array([3, 7]), "dropped": jnp.array([False, True])}
@@ -58,12 +58,12 @@ class ConditionEmbedding(nn.Module):
 
 
 class Embedded(NamedTuple):
-    """What a network's blocks are conditioned on."""
+    """What the blocks of a network are conditioned on."""
 
     cond: Float[Array, "batch size"]
-    """γ, and the whole condition, as a vector."""
+    """Embedding of γ and of the whole condition, as one vector."""
     context: Context | None
-    """The tokens of a caption, for attention; None without one."""
+    """Tokens of a caption, for attention; None without a caption."""
 
 
 def embedded(
@@ -77,11 +77,12 @@ def embedded(
     classes: int | None,
     text: TextEncoder,
 ) -> Embedded:
-    """γ, and a condition if there is one, as blocks take it; float32.
+    """Embed γ, and a condition if there is one, in float32.
 
-    Linear maps "embed_0" and "embed_1" of the module that calls it, each with swish, of the time at which γ lies
-    between its `ends`, by `frequencies` sines and cosines; the embedding "condition" joins the first of them. The entry
-    "text" of a condition is first encoded by `text`; the tokens of a dropped one are hidden.
+    The position of γ between its `ends`, as a time, is expanded into `frequencies` sines and cosines. These go through
+    the linear maps "embed_0" and "embed_1" of the calling module, each followed by swish; the embedding "condition" is
+    added to the output of the first. The entry "text" of a condition is first encoded by `text`; if the condition is
+    dropped, its tokens are masked.
     """
     time = (gamma - ends[0]) / (ends[1] - ends[0])
     hidden = nn.Dense(size, name="embed_0")(time_embedding(jnp.broadcast_to(time, (batch,)), frequencies))
@@ -97,9 +98,12 @@ def embedded(
 
 
 def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "batch size"]:
-    """Sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, float32.
+    """Return sines and cosines of 1000·time at size/2 frequencies from 1 to 1/10000, in float32.
 
-    The last column is zero if `size` is odd.
+    If `size` is odd, the last column is zero.
+
+    >>> time_embedding(jnp.zeros(2), 8).shape
+    (2, 8)
     """
     half = size // 2
     frequencies = jnp.exp(-np.log(10_000) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
@@ -109,9 +113,12 @@ def time_embedding(time: Float[Array, " batch"], size: int) -> Float[Array, "bat
 
 
 def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int]) -> Float[Array, "*batch features"]:
-    """sin(2ⁿπz) then cos(2ⁿπz), channel by channel and n by n within each; float32 arguments.
+    """Return sin(2ⁿπz) and then cos(2ⁿπz), each ordered by channel and within a channel by n; computed in float32.
 
-    bfloat16 has 8 bits: it would lose the very detail these features are for.
+    The 8 bits of bfloat16 would lose the very detail that these features are for.
+
+    >>> fourier_features(jnp.zeros((2, 3)), (7, 8)).shape
+    (2, 12)
     """
     frequencies = np.pi * 2.0 ** np.asarray(exponents, np.float32)
     angles = z.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * z.ndim + (-1,))
@@ -120,9 +127,13 @@ def fourier_features(z: Float[Array, "*batch channels"], exponents: Sequence[int
 
 
 def fourier_exponents(levels: int) -> tuple[int, ...]:
-    """The exponents n whose sin(2ⁿπz) has a period of about two bins and one bin of data with `levels` values.
+    """Return exponents n for which sin(2ⁿπz) has a period of about two bins and one bin of data with `levels` values.
 
-    (7, 8) for 256 levels, the choice of Kingma et al. (2021); (3, 4) for 17; none for real numbers, which have no bins.
+    These are (7, 8) for 256 levels, the choice of Kingma et al. (2021), and (3, 4) for 17. Real data have no bins and
+    get no exponents.
+
+    >>> fourier_exponents(256)
+    (7, 8)
     """
     if levels == REAL:
         return ()

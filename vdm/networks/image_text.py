@@ -1,4 +1,4 @@
-"""The towers of the image–text model: noisy images and captions as vectors whose inner products are logits."""
+"""The two towers of the image–text model: they embed noisy images and captions so that inner products are logits."""
 
 import math
 
@@ -13,20 +13,20 @@ from vdm.networks.normalization import check_groups
 from vdm.networks.text import TextEncoder
 
 FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0
-"""Of the inner products (Radford et al. 2021, §2.5)."""
+"""Initial and largest scale of the inner products (Radford et al. 2021, §2.5)."""
 LEAST_LENGTH = 1e-6
-"""Of a vector that is divided by its length."""
+"""Smallest length that a vector is divided by."""
 
 
 class TwoTowers(nn.Module):
-    """f(z, γ) of noisy images and g(y) of captions, (batch, features) each: CLIP on noise.
+    """Noise-aware CLIP: embeddings f(z, γ) of noisy images and g(y) of captions, of shape (batch, features) each.
 
     See Radford et al. (2021) and Nichol et al. (2022, §2.4). The image tower is the residual network of the classifier,
-    `ResidualClassifier`, with features in place of logits; the text tower is `TextEncoder` and a linear map of its
-    vector of the whole caption. g has length 1. f has the length of the learned scale exp(τ), at most 100, which is
-    that of the inner products ⟨f, g⟩: logits.
+    `ResidualClassifier`, with features in place of logits. The text tower is `TextEncoder` followed by a linear map of
+    its vector of the whole caption. g has length 1; f has the length of a learned scale exp(τ), at most 100, so that
+    scale is included in the logits ⟨f, g⟩.
 
-    Parameters are float32. With dtype bfloat16 the image tower's blocks compute in it.
+    Parameters are float32. With dtype bfloat16, the blocks of the image tower compute in bfloat16.
 
     >>> import jax
     >>> network = TwoTowers(257, features=16, channels=8, depth=1, text_channels=8, text_depth=1)
@@ -37,18 +37,18 @@ class TwoTowers(nn.Module):
     """
 
     vocabulary: int | None
-    """Different tokens of captions; None for states of a frozen encoder."""
+    """Number of distinct tokens of captions; None if captions are states of a frozen encoder."""
     features: int
     channels: int
     depth: int
     text_channels: int
     text_depth: int
     gamma_min: float = -13.3
-    """γ that the embedding sees as time 0."""
+    """Value of γ that the embedding maps to time 0."""
     gamma_max: float = 5.0
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     dropout: float = 0.0
-    """Of the image tower. That of texts has none: equal captions have equal vectors."""
+    """Dropout rate of the image tower. The text tower has no dropout, so equal captions have equal vectors."""
     groups: int | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -75,7 +75,7 @@ class TwoTowers(nn.Module):
         text: Integer[Array, "texts length"] | Float[Array, "texts rows size"],
         train: bool = False,
     ) -> Float[Array, "images texts"]:
-        """Logits of each image with each caption."""
+        """Return the logits of each image with each caption."""
         return self.image(z, gamma, train) @ self.text(text).T
 
     def image(
@@ -84,19 +84,19 @@ class TwoTowers(nn.Module):
         gamma: Float[Array, ""] | Float[Array, " batch"],
         train: bool = False,
     ) -> Float[Array, "batch features"]:
-        """f(z, γ), float32. With `train`, dropout draws from the stream "dropout"."""
+        """Return f(z, γ) in float32. With `train`, dropout draws from the random stream "dropout"."""
         scale = jnp.exp(jnp.minimum(self.log_scale, math.log(LARGEST_SCALE)))
         return scale * unit(self.image_tower(z, gamma, train))
 
     def text(
         self, text: Integer[Array, "batch length"] | Float[Array, "batch rows size"]
     ) -> Float[Array, "batch features"]:
-        """g(y), float32."""
+        """Return g(y) in float32."""
         return unit(self.text_out(self.text_encoder(text).pooled))
 
 
 def unit(x: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
-    """Rows of length 1, of those not shorter than `LEAST_LENGTH`; differentiable at 0 too.
+    """Normalize rows to length 1, except those shorter than `LEAST_LENGTH`; differentiable at 0 too.
 
     >>> unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -119,9 +119,9 @@ def towers(
     groups: int | None = None,
     dtype: str = "float32",
 ) -> TwoTowers:
-    """A residual network of images and a transformer of captions, as a config names it: see `TwoTowers`.
+    """Make a residual network for images and a transformer for captions, as named in a config: see `TwoTowers`.
 
-    Raises ValueError for sizes that do not go together, and for data of a `shape` that is no image's.
+    Raises ValueError for sizes that do not fit together, and for a `shape` that is not that of images.
 
     >>> towers(vocabulary=257, features=32).features
     32

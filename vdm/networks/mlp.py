@@ -1,4 +1,4 @@
-"""A residual perceptron, conditioned on γ: the denoiser of vectors, and of what is taken as one."""
+"""A residual perceptron conditioned on γ: the denoiser for vectors, and for data that are treated as vectors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,14 @@ ZEROS = nn.initializers.zeros
 
 
 class MLP(nn.Module):
-    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, *data) in and out.
+    """A residual perceptron that returns z + h([z, Fourier features of z], γ), or h alone.
 
-    All values of an example are one vector: nothing is known of height and width. A linear map to `channels`, `depth`
-    residual blocks of two layers, a linear map back, zero at first: the result is z, or 0, at first.
+    Input and output have shape (batch, *data); each example is flattened into one vector, so height and width play no
+    role. h is a linear map to `channels`, followed by `depth` residual blocks of two layers and a linear map back. The
+    last map is initialized to zero, so the output is z, or 0, at first.
 
-    Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
-    Fourier features, the first and the last linear map; and within the blocks statistics of normalisation.
+    Parameters are float32. With dtype bfloat16, the blocks compute in bfloat16, except for normalization statistics.
+    The embedding of γ, the Fourier features, and the first and last linear maps stay float32.
 
     >>> import jax
     >>> network = MLP(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
@@ -34,26 +35,26 @@ class MLP(nn.Module):
 
     channels: int
     depth: int
-    """Blocks."""
+    """Number of blocks."""
     gamma_min: float
-    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    """Value of γ that the embedding maps to time 0. Constant, even if the schedule is learned."""
     gamma_max: float
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     fourier: Sequence[int] = ()
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz)."""
     dropout: float = 0.0
     residual: bool = True
-    """Whether z is added to the result."""
+    """Whether z is added to the output."""
     classes: int | None = None
-    """Number of labels, where it is conditioned on them."""
+    """Number of classes, for a network conditioned on labels."""
     vocabulary: int | None = None
-    """Different tokens, where it is conditioned on captions as tokens."""
+    """Number of distinct tokens, for a network conditioned on tokenized captions."""
     text_channels: int = text.CHANNELS
-    """Of the transformer of captions."""
+    """Width of the transformer that encodes captions."""
     text_depth: int = text.DEPTH
-    """Its blocks."""
+    """Number of blocks of the transformer that encodes captions."""
     dtype: DTypeLike = jnp.float32
-    """What blocks compute in."""
+    """Computation dtype of the blocks."""
 
     @nn.compact
     def __call__(
@@ -63,9 +64,9 @@ class MLP(nn.Module):
         condition: Any = None,
         train: bool = False,
     ) -> Float[Array, "batch *data"]:
-        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+        """Return the prediction, e.g. the noise ε̂. With `train`, dropout draws from the random stream "dropout".
 
-        A condition joins the embedding of γ: see `ConditionEmbedding`; a caption as one vector.
+        A condition is added to the embedding of γ, a caption as a single vector: see `ConditionEmbedding`.
         """
         cond, _ = embedded(
             gamma,
@@ -88,7 +89,7 @@ class MLP(nn.Module):
 
 
 class PerceptronBlock(nn.Module):
-    """x + linear(dropout(swish(linear(norm(x)) + linear(cond)))), the last linear map zero at first."""
+    """A residual block x + linear(dropout(swish(linear(norm(x)) + linear(cond)))), the identity at first."""
 
     dropout: float
     dtype: DTypeLike = jnp.float32
@@ -121,10 +122,10 @@ def mlp(
     text_depth: int = text.DEPTH,
     dtype: str = "float32",
 ) -> MLP:
-    """A residual perceptron, as a config names it: see `MLP`.
+    """Make a residual perceptron, as named in a config: see `MLP`.
 
-    Without `fourier`, the exponents of the input's features are those for data of `levels` values: none of real
-    numbers.
+    Without `fourier`, the exponents of the input features are chosen for data with `levels` values; real data have
+    none.
 
     >>> mlp(channels=8, depth=1, levels=0).fourier
     ()

@@ -1,4 +1,4 @@
-"""Group normalisation with swish and dropout, in few passes over memory, forward and back."""
+"""Group normalization with swish and dropout, in few passes over memory both forward and backward."""
 
 import math
 
@@ -11,14 +11,14 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 EPSILON = 1e-6
 
 CHANCES = 256
-"""Dropout takes 8 random bits a value: rates are multiples of 1/256."""
+"""Dropout uses 8 random bits per value, so rates are multiples of 1/256."""
 
 
 class Norm(nn.Module):
-    """dropout(swish(GroupNorm(x + shift))), or without swish: statistics in float32, `dtype` out. Wu & He (2018).
+    """Compute dropout(swish(GroupNorm(x + shift))), or the same without swish (Wu & He 2018).
 
-    With a modulation (a, b) it is (1 + a) GroupNorm(x) + b that swish is given: the adaptive group normalisation of
-    Dhariwal & Nichol (2021, §3.1).
+    Statistics are computed in float32; the result has type `dtype`. With a modulation (a, b), the input of swish is
+    (1 + a) GroupNorm(x + shift) + b, the adaptive group normalization of Dhariwal & Nichol (2021, §3.1).
 
     >>> norm = Norm()
     >>> x = jnp.ones((2, 4, 4, 8))
@@ -27,10 +27,10 @@ class Norm(nn.Module):
     """
 
     groups: int | None = None
-    """None: see `num_groups`."""
+    """Number of groups; None chooses it by `num_groups`."""
     swish: bool = True
     dropout: float = 0.0
-    """Rate of the values dropped while training, rounded to 1/256, with the stream "dropout"."""
+    """Dropout rate in training, rounded to a multiple of 1/256; masks come from the random stream "dropout"."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -41,7 +41,7 @@ class Norm(nn.Module):
         train: bool = False,
         modulation: tuple[Float[Array, "batch channels"], Float[Array, "batch channels"]] | None = None,
     ) -> Float[Array, "batch height width channels"]:
-        """Like x. `shift` is added to every pixel before all else."""
+        """Return an array of the shape of x. `shift` is added to every pixel before anything else."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -53,7 +53,7 @@ class Norm(nn.Module):
         def activate(x: Array, slope: Array, offset: Array, keep: Array | None) -> Array:
             y = (x.astype(jnp.float32) * slope[:, None, None, :] + offset[:, None, None, :]).astype(self.dtype)
             y = nn.swish(y) if self.swish else y
-            # Where all is dropped, 0 of it is 0 at any scale.
+            # If all values are dropped, the scale does not matter: the max only avoids a division by 0.
             return y if keep is None else jnp.where(keep, CHANCES / max(CHANCES - dropped, 1) * y, jnp.zeros_like(y))
 
         apply = jax.checkpoint(activate) if computed_anew() else activate
@@ -65,27 +65,30 @@ class Norm(nn.Module):
 
 
 def computed_anew() -> bool:
-    """Whether the backward pass computes swish and dropout's scaling anew while it reads x.
+    """Whether the backward pass recomputes swish and dropout's scaling while it reads x.
 
-    On a CPU it had better do so than have what is inside written and read again. XLA for GPUs sees for itself what to
+    On a CPU this is faster than writing and reading intermediate results. On GPUs, XLA itself decides well what to
     keep.
     """
     return jax.default_backend() == "cpu"
 
 
 def whole(x: Array) -> Array:
-    """x, which on a CPU is computed as a whole, and so is its gradient, before what comes next.
+    """Return x, with a barrier on a CPU so that x and its gradient are computed once before anything that uses them.
 
-    XLA would there compute a sum of block after block anew in each block.
+    Without it, XLA for CPUs would recompute the running sum of residual blocks in each block.
     """
     return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def num_groups(channels: int) -> int:
-    """32, or fewer so that a group has four channels or more.
+    """Return 32, or fewer groups so that each has at least four channels.
 
-    Four are the 128 channels of Kingma et al. (2021) in 32 groups. A group of a single channel would subtract whatever
-    the conditioning adds to that channel, and the network would not see γ.
+    Four is the group size of Kingma et al. (2021), with 128 channels in 32 groups. A group of a single channel would
+    subtract whatever the conditioning adds to that channel, and the network would not see γ.
+
+    >>> num_groups(128), num_groups(16)
+    (32, 4)
     """
     return math.gcd(32, channels, max(channels // 4, 1))
 
@@ -97,10 +100,10 @@ def coefficients(
     bias: Float[Array, " channels"],
     groups: int,
 ) -> tuple[Float[Array, "batch channels"], Float[Array, "batch channels"]]:
-    """(slope, offset) such that slope · x + offset is the group normalisation of x + shift, scaled and biased; float32.
+    """Return float32 (slope, offset) such that slope · x + offset is the scaled and biased GroupNorm of x + shift.
 
-    A group's variance is the mean of its channels' plus that of their means: a sum of squares, to which nothing is lost
-    where x is far from 0.
+    A group's variance is the mean of its channels' variances plus the variance of their means. As a sum of squares, it
+    loses no accuracy where x is far from 0.
     """
 
     def over_group(of_channel: Array) -> Array:
@@ -120,9 +123,9 @@ def coefficients(
 def mean_square(
     x: Float[Array, "batch height width channels"], mean: Float[Array, "batch channels"]
 ) -> Float[Array, "batch channels"]:
-    """The mean over pixels of (x − mean)², float32, of the x that `mean` is the mean of: the variance.
+    """Return the variance over pixels of x, the mean of (x − mean)² in float32; `mean` must be the mean of x.
 
-    To first order it does not depend on the mean, and the derivative spares the pass over x that would find 0.
+    To first order the variance does not depend on `mean`, so the derivative skips the pass over x that would give 0.
     """
     return jnp.mean(jnp.square(_less(x, mean)), axis=(1, 2))
 
@@ -138,23 +141,23 @@ def _less(x: Array, mean: Array) -> Array:
 
 
 def dropped_chances(rate: float) -> int:
-    """How many of 256 chances drop a value: the nearest to the rate, but 0 and 256 for 0 and 1 only."""
+    """Return the dropout rate in units of 1/256, rounded; 0 and 256 are reserved for the rates 0 and 1."""
     return round(CHANCES * rate) if rate in (0, 1) else min(max(round(CHANCES * rate), 1), CHANCES - 1)
 
 
 def kept(key: PRNGKeyArray, shape: tuple[int, ...], dropped: int) -> Bool[Array, "..."]:
-    """A mask, each value false with chance dropped/256.
+    """Draw a mask whose values are False with probability dropped/256.
 
-    Four values share the 32 bits of one number: to draw these is much of what dropout costs.
+    Four values share the 32 bits of one random number, as drawing these is much of the cost of dropout.
     """
     *leading, channels = shape
     bits = jax.random.bits(key, (*leading, -(-channels // 4)), jnp.uint32)
     values = jax.lax.bitcast_convert_type(bits, jnp.uint8).reshape(*leading, -1)
-    # 256 is no value of 8 bits.
+    # Compare as int32, because 256 does not fit into 8 bits.
     return values[..., :channels].astype(jnp.int32) >= dropped
 
 
 def check_groups(groups: int | None, channels: int) -> None:
-    """Raises ValueError for groups of which not all have as many of the channels; None is any."""
+    """Raise ValueError unless `groups` is None or divides `channels`."""
     if groups is not None and (groups < 1 or channels % groups):
         raise ValueError(f"groups={groups}: must be a divisor of channels={channels}, or None")

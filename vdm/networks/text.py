@@ -1,4 +1,4 @@
-"""Captions as a network sees them: states of their tokens, which of these there are, and one vector of the whole."""
+"""Encoding of captions for a network: states of their tokens, a mask, and one vector for the whole caption."""
 
 from typing import NamedTuple
 
@@ -9,33 +9,34 @@ from jaxtyping import Array, Bool, Float, Integer
 from vdm.networks.attention import Context, attended
 
 CHANNELS, DEPTH = 64, 2
-"""Of the transformer of captions, unless told."""
+"""Default width and number of blocks of the transformer that encodes captions."""
 OF_A_HEAD = 16
-"""Channels, about."""
+"""Approximate number of channels per attention head."""
 
 
 class TextStates(NamedTuple):
-    """What a caption is to the layers."""
+    """Encoded captions."""
 
     tokens: Float[Array, "batch length width"]
     mask: Bool[Array, "batch length"]
-    """Which of them are of the caption; the others are padding, and change nothing."""
+    """True for tokens of the caption; the others are padding and have no effect."""
     pooled: Float[Array, "batch features"]
-    """Of the whole caption."""
+    """One vector for the whole caption."""
 
     @property
     def context(self) -> Context:
-        """What attention looks at."""
+        """The tokens and their mask, for attention."""
         return Context(self.tokens, self.mask)
 
 
 class TextEncoder(nn.Module):
-    """Captions, encoded as `vdm.data.encodings` says, as `TextStates` of `channels`; float32.
+    """Encode captions, given as tokens or as states of a frozen encoder (`vdm.data.encodings`), in float32.
 
-    Tokens, integers (batch, length), 0 for padding, go through a small transformer that is trained with the model
-    (Nichol et al. 2022, §2.1): embeddings of the token and of its place, `depth` blocks, a last normalisation; `pooled`
-    is the mean over the tokens. States of a frozen encoder, real numbers (batch, 1 + length, features), row 0 of the
-    whole, 0 for padding, go through a normalisation and a linear map.
+    Tokens are integers (batch, length), with 0 for padding. They go through a small transformer that is trained with
+    the model (Nichol et al. 2022, §2.1): embeddings of the token and of its position, `depth` blocks, and a last
+    normalization; `pooled` is the mean over the tokens. States of a frozen encoder are floats (batch, 1 + length,
+    features), with the vector of the whole caption in row 0, and zeros for padding. They go through a normalization
+    and, except for row 0, a linear map to `channels`.
 
     >>> import jax
     >>> encoder = TextEncoder(vocabulary=257, channels=8, depth=1)
@@ -45,10 +46,10 @@ class TextEncoder(nn.Module):
     """
 
     vocabulary: int | None
-    """Different tokens; None for states."""
+    """Number of distinct tokens; None for states of a frozen encoder."""
     channels: int = CHANNELS
     depth: int = DEPTH
-    """Blocks."""
+    """Number of blocks."""
 
     @nn.compact
     def __call__(self, text: Integer[Array, "batch length"] | Float[Array, "batch rows features"]) -> TextStates:
@@ -72,7 +73,7 @@ class TextEncoder(nn.Module):
 
 
 class TextBlock(nn.Module):
-    """h = x + attention(norm(x)) among the tokens there are, then h + perceptron(norm(h))."""
+    """The block h = x + attention(norm(x)) among the tokens in `mask`, then h + perceptron(norm(h))."""
 
     heads: int
 

@@ -1,4 +1,4 @@
-"""The VDM denoiser: a residual network at full resolution with skip concatenation (Kingma et al. 2021, §J)."""
+"""The VDM denoiser: a full-resolution residual network with concatenated skip connections (Kingma et al. 2021, §J)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +18,15 @@ ATTENTION = ("middle", "everywhere")
 
 
 class UNet(nn.Module):
-    """z + network([z, Fourier features of z], γ), or without the z; shapes (batch, height, width, channels) in and out.
+    """A residual network at full resolution that returns z + h([z, Fourier features of z], γ), or h alone.
 
-    `depth` residual blocks down, one more up, no change of resolution; each block up also sees the output of its
-    mirror image down. The last layer starts at zero, so the result is z, or 0, at first. Any image size and number of
-    channels.
+    Input and output have shape (batch, height, width, channels), with images of any size and number of channels. The
+    network has `depth` residual blocks on the way down and one more on the way up, all at the same resolution; each
+    block on the way up also sees the output of its counterpart on the way down. The last layer is initialized to zero,
+    so the output is z, or 0, at first.
 
-    Parameters are float32. With dtype bfloat16 the blocks compute in it; the ends stay float32: the embedding of γ, the
-    Fourier features, the first and the last convolution; and within the blocks statistics of normalisation and softmax.
+    Parameters are float32. With dtype bfloat16, the blocks compute in bfloat16, except for normalization statistics and
+    softmax. The embedding of γ, the Fourier features, and the first and last convolutions stay float32.
 
     >>> import jax
     >>> network = UNet(channels=8, depth=1, gamma_min=-10.0, gamma_max=5.0)
@@ -38,30 +39,31 @@ class UNet(nn.Module):
     channels: int
     depth: int
     gamma_min: float
-    """γ that the embedding sees as time 0. A constant of the network, also where the schedule is learned."""
+    """Value of γ that the embedding maps to time 0. Constant, even if the schedule is learned."""
     gamma_max: float
-    """γ that the embedding sees as time 1."""
+    """Value of γ that the embedding maps to time 1."""
     fourier: Sequence[int] = (7, 8)
     """Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz): (7, 8) for 8-bit data, see `fourier_exponents`."""
     attention: str = "middle"
+    """Where there is attention: only in the "middle", or "everywhere", i.e. also after each block down and up."""
     heads: int = 1
     dropout: float = 0.0
     groups: int | None = None
-    """Groups of every normalisation; None: see `num_groups`."""
+    """Number of groups of every group normalization; None chooses it by `num_groups`."""
     residual: bool = True
-    """Whether z is added to the result."""
+    """Whether z is added to the output."""
     classes: int | None = None
-    """Number of labels, where it is conditioned on them."""
+    """Number of classes, for a network conditioned on labels."""
     vocabulary: int | None = None
-    """Different tokens, where it is conditioned on captions as tokens."""
+    """Number of distinct tokens, for a network conditioned on tokenized captions."""
     text_channels: int = text.CHANNELS
-    """Of the transformer of captions."""
+    """Width of the transformer that encodes captions."""
     text_depth: int = text.DEPTH
-    """Its blocks."""
+    """Number of blocks of the transformer that encodes captions."""
     dtype: DTypeLike = jnp.float32
-    """What blocks compute in."""
+    """Computation dtype of the blocks."""
     remat: bool = False
-    """Whether the backward pass computes each block anew from its input, instead of keeping all that is inside."""
+    """Whether the backward pass recomputes each block from its input instead of storing its activations."""
 
     @nn.compact
     def __call__(
@@ -71,9 +73,10 @@ class UNet(nn.Module):
         condition: Any = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
-        """The predicted noise ε̂, or what else is predicted. With `train`, dropout draws from the stream "dropout".
+        """Return the prediction, e.g. the noise ε̂. With `train`, dropout draws from the random stream "dropout".
 
-        A condition joins the embedding of γ, and the tokens of a caption keys and values of attention: see `embedded`.
+        A condition is added to the embedding of γ, and the tokens of a caption join the keys and values of attention:
+        see `embedded`.
         """
         cond, context = embedded(
             gamma,
@@ -86,7 +89,7 @@ class UNet(nn.Module):
             text=text.TextEncoder(self.vocabulary, self.text_channels, self.text_depth, name="text"),
         )
 
-        # Argument 3 is `train`; 0 is self.
+        # Argument 3 is `train`, as 0 is self.
         residual_block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
         self_attention = nn.remat(SelfAttention) if self.remat else SelfAttention
 
@@ -116,7 +119,10 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + linear(cond))))), the second convolution zero at first."""
+    """A residual block x + conv(dropout(swish(norm(conv(swish(norm(x))) + linear(cond))))), the identity at first.
+
+    If the number of channels changes, a linear map of x takes the place of x in the sum.
+    """
 
     channels: int
     dropout: float
@@ -157,10 +163,10 @@ def unet(
     dtype: str = "float32",
     remat: bool = False,
 ) -> UNet:
-    """The residual network at full resolution of Kingma et al. (2021, §J), as a config names it: see `UNet`.
+    """Make the full-resolution residual network of Kingma et al. (2021, §J), as named in a config: see `UNet`.
 
-    Without `fourier`, the exponents of the input's features are those for data of `levels` values. Raises ValueError
-    for sizes that do not go together, and for data that are no images.
+    Without `fourier`, the exponents of the input features are chosen for data with `levels` values. Raises ValueError
+    for sizes that do not fit together, and for data that are not images.
 
     >>> network = unet(channels=8, depth=1, levels=17)
     >>> network.fourier

@@ -1,4 +1,4 @@
-"""diffrax, as the flow needs it: steps in γ of either direction, each example its own, the network seeing the batch."""
+"""The ODE solver, on diffrax: steps in γ in either direction, separate for each example, with batched network calls."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -19,20 +19,20 @@ FIRST_STEP = 0.1
 """Size of the first step in γ."""
 
 MIN_STEP = 1e-5
-"""Smallest step in γ: a solve that wants smaller ones is given up."""
+"""Smallest step in γ: a solve that needs smaller ones is abandoned."""
 
 State = tuple[Array, ...]
-"""(z,) or (z, ∫ div f dγ), and their derivatives by γ."""
+"""(z,) or (z, ∫ div f dγ), or their derivatives with respect to γ."""
 
 Field = Callable[[Array, Array, Any], State]
-"""(z, γ, probes) -> d state/dγ of a batch; `probes` is () where there are none."""
+"""A function (z, γ, probes) -> d state/dγ for a batch; without probes, `probes` is ()."""
 
 
 class _Controller(diffrax.PIDController):
-    """Steps by the error in units of σ(γ) and nats, with γ = args · t: diffrax's t always increases."""
+    """Step-size control by the error in units of σ(γ) and nats; γ = args · t, because diffrax's t always increases."""
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, *args: Any) -> Any:
-        # A step of given size needs no network calls to find, and is positive here.
+        # A fixed first step saves the network calls that would find one; t increases, so it is positive.
         return super().init(terms, t0, t1, y0, FIRST_STEP, *args)
 
     def adapt_step_size(
@@ -44,7 +44,7 @@ class _Controller(diffrax.PIDController):
 
 
 def _error(scaled: State) -> Array:
-    """Root mean square over z, or that of log p a dimension if larger."""
+    """The root mean square over z, or the error of log p per dimension if that is larger."""
     z, *rest = scaled
     error = jnp.sqrt(jnp.mean(jnp.square(z)))
     for divergence in rest:
@@ -55,10 +55,9 @@ def _error(scaled: State) -> Array:
 def solve(
     field: Field, state: State, probes: Any, start: ArrayLike, end: ArrayLike, tolerance: ArrayLike, max_steps: int
 ) -> tuple[State, Array]:
-    """The state at γ = `end` from that at γ = `start`, and the network calls of each example.
+    """Return the state at γ = `end` from that at γ = `start`, and the number of network calls for each example.
 
-    Raises ValueError unless γ of both ends are scalars, and, of numbers that are not traced, 0 < tolerance < ∞ and
-    max_steps ≥ 1.
+    Raises ValueError unless `start` and `end` are scalars, 0 < tolerance < ∞ (not checked if traced) and max_steps ≥ 1.
     """
     for value in (start, end):
         if jnp.ndim(value):
@@ -70,14 +69,14 @@ def solve(
     dtype = state[0].dtype
     gamma_start, gamma_end, tolerance = (jnp.asarray(value, dtype) for value in (start, end, tolerance))
 
-    # The network's variables may be tracers of a jit around us, which the rule below, called while a loop is batched,
-    # could not close over: they become inputs.
+    # The network's variables may be tracers of an enclosing jit. The rule below is called while a loop is batched, and
+    # could not close over those, so they become inputs.
     closed = jax.make_jaxpr(field)(state[0], jnp.broadcast_to(gamma_start, state[0].shape[:1]), probes)
 
-    # diffrax solves for one example, under vmap; the network still sees the batch, whose conditions it may hold.
+    # diffrax solves for one example, under vmap; the network still sees the whole batch, as it may hold its conditions.
     @custom_vmap
     def derivative(consts: list[Any], state: State, gamma: Array, probes: Any) -> State:
-        # Never computed: for the shapes only.
+        # Never computed: it only gives the shapes.
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state)
 
     @derivative.def_vmap
@@ -107,8 +106,8 @@ def solve(
         )
         done = solution.result == diffrax.RESULTS.successful
         final = jax.tree.map(lambda leaf: jnp.where(done, leaf[-1], jnp.nan), solution.ys)
-        # Tsit5 calls the network six times a step: its seventh stage is the next step's first. (A first step that is
-        # rejected costs one more, which diffrax does not report.)
+        # Tsit5 calls the network six times per step, as its seventh stage is the next step's first. (A rejected first
+        # step costs one call more, which diffrax does not report.)
         return final, 6 * solution.stats["num_steps"] + 1
 
     return jax.vmap(one)(state, probes)

@@ -1,9 +1,9 @@
-"""Samplers: pairs of pure functions (init, step) over a γ grid, and the one loop that runs them all.
+"""Samplers as pairs of pure functions (init, step) over a γ grid, and the one loop that runs them all.
 
     gammas = samplers.grid(gamma, num_steps)
     z_0 = samplers.sample(key, denoise, samplers.ddim(eta=0.0), gammas, shape)
 
-All have the marginals q(z_t) of the model in the limit of many steps, but `ddpm("none")`.
+In the limit of many steps, every sampler except `ddpm("none")` has the model's marginals q(z_t).
 """
 
 from vdm.samplers import grids

@@ -1,4 +1,4 @@
-"""DDPM: the posterior mean at x̂, with either of two noises or with none."""
+"""DDPM: the posterior mean at x̂, plus noise of either of two variances or no noise."""
 
 from collections.abc import Callable
 
@@ -22,14 +22,14 @@ def ddpm(variance: str = "large") -> Sampler:
 
     z_s = α_s/α_t (z_t − σ_t c ε̂) + √v ε with c = −expm1(γ_s − γ_t), and v
 
-    - "small": σ_s² c, called β̃, exact for data that are one point: the same as `ancestral`;
-    - "large": σ_t² c = σ²_{t|s}, called β, exact for data N(0, 1); Su & Yang (2025), Eq. 1.16. It is σ̂ of the DDIM
-      paper and of Wang, §3.4, where √(σ_s² − β̃) multiplies ε̂ all the same, as √(σ_s² − β) need not be real;
-    - "none": 0, the greedy search of Su & Yang (2025), Eq. 1.15. No sampler of the model: the variance lost is never
-      put back.
+    - "small": σ_s² c, known as β̃, exact if the data are a single point; the same as `ancestral`;
+    - "large": σ_t² c = σ²_{t|s}, known as β, exact for data from N(0, 1); Su & Yang (2025), Eq. 1.16. It is the σ̂ of
+      the DDIM paper and of Wang, §3.4, where ε̂ is still multiplied by √(σ_s² − β̃), as √(σ_s² − β) need not be real;
+    - "none": 0, the greedy search of Su & Yang (2025), Eq. 1.15. It does not sample the model: the variance that each
+      step removes is never put back.
 
-    First order, one call a step, stochastic but for "none". Starts from γ = ∞ too. Raises ValueError for another
-    variance.
+    First order, one network call per step, stochastic except for "none". It can also start from γ = ∞. Raises
+    ValueError for any other variance.
 
     >>> import jax
     >>> from vdm import samplers

@@ -1,12 +1,12 @@
 """Sampling on several devices at once.
 
-`sample` is a pure function whose image k depends on the key and k alone, so one batch may be made anywhere in parts:
+`sample` is a pure function whose image k depends on the key and k alone, so the parts of a batch can be drawn anywhere:
 
-    jax.jit(draw)                                               one device
-    jax.jit(draw, out_shardings=NamedSharding(mesh, P("data"))) one program over a mesh, the batch spread over it
-    samplers.pmapped(make_denoise, sampler, shape)              the local devices by `jax.pmap`
+    jax.jit(draw)                                               on one device
+    jax.jit(draw, out_shardings=NamedSharding(mesh, P("data"))) in one program, with the batch spread over a mesh
+    samplers.pmapped(make_denoise, sampler, shape)              on the local devices, by `jax.pmap`
 
-The images are the same but for float32 roundings. On several hosts each calls `pmapped` with the shape of its share and
+The images agree up to float32 rounding. With several hosts, each calls `pmapped` with the shape of its own share and
 draws it on its local devices with `first=jax.process_index() * shape[0]`.
 """
 
@@ -29,12 +29,12 @@ def pmapped(
     shape: Sequence[int],
     devices: Sequence[jax.Device] | None = None,
 ) -> Draw:
-    """`draw(key, gammas, *args, first=0)`: `sample` of `shape`, an equal share of the images on each device.
+    """Return `draw(key, gammas, *args, first=0)`, which samples `shape` with an equal share of images on each device.
 
-    `make_denoise(*args)` is the denoiser: `model.denoiser` of `variables`, say, which go to every device. The result is
-    spread over the devices, all local ones unless given. Compiles once; key, γ, arguments and `first` are traced. There
-    is nothing to donate: z₁ is made on the device, and the loop reuses its memory. Raises ValueError unless the devices
-    divide shape[0], and for a sampler that is none.
+    `make_denoise(*args)` returns the denoiser, e.g. `model.denoiser` called with `variables`, which are copied to every
+    device. The result is spread over `devices`, by default all local ones. `draw` compiles once: key, γ, arguments and
+    `first` are traced. There is nothing to donate: z₁ is made on the device, and the loop reuses its memory. Raises
+    ValueError if shape[0] is not a multiple of the number of devices, or if `sampler` is not a `Sampler`.
 
     >>> from vdm.samplers import ddim
     >>> draw = pmapped(lambda scale: lambda z, gamma: scale * z, ddim(), (8 * jax.local_device_count(), 2))

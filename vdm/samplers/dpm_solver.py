@@ -1,4 +1,4 @@
-"""DPM-Solver++: multistep solvers in data prediction, of the probability-flow ODE and of the reverse SDE."""
+"""DPM-Solver++: multistep data-prediction solvers of the probability-flow ODE and of the reverse SDE."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -12,19 +12,21 @@ from vdm.samplers.loop import Sampler, Step
 
 
 def dpm_solver_pp(order: int = 2, stochastic: bool = False) -> Sampler:
-    """DPM-Solver++ (Lu et al. 2022): the step's integral with x̂ a polynomial in log-SNR through `order` guesses.
+    """DPM-Solver++ (Lu et al. 2022): integrates a step with x̂ as a polynomial in log-SNR through `order` predictions.
 
-    With h = (γ_t − γ_s)/2 (their λ is half of ours) and D the guess of x̂ in the middle of the step,
+    With h = (γ_t − γ_s)/2 (their λ is half of ours) and D the value of x̂ extrapolated to the middle of the step,
 
         ODE: z_s = σ_s/σ_t z_t + α_s (1 − e^{−h}) D
         SDE: z_s = σ_s/σ_t e^{−h} z_t + α_s (1 − e^{−2h}) D + σ_s √(1 − e^{−2h}) ε.
 
-    Order 1: D = x̂, which is `ddim(0)`, and for the SDE `ancestral`. Order 2, their 2M and SDE-2M: D = x̂ + (x̂ − x̂')/2r,
-    x̂' that of the step before, r its length over this one's. Order 3 integrates the parabola through three guesses
-    exactly. (Published code takes half of its second derivative, and is of order 2.)
+    Order 1: D = x̂, which is `ddim(0)`, or `ancestral` for the SDE. Order 2, their 2M and SDE-2M:
+    D = x̂ + (x̂ − x̂')/2r, where x̂' is from the step before and r is that step's length divided by this one's. Order 3
+    integrates the parabola through three predictions exactly. (The published code uses half of its second derivative,
+    and is of order 2.)
 
-    Of order `order` for the ODE; one call a step. The first steps, and those after a start from γ = ∞, are of lower
-    order, with the guesses there are, which at order 3 leaves O(h²) α² of γ(1). Raises ValueError for another order.
+    Order of accuracy `order` for the ODE; one network call per step. The first steps, including those after a start
+    from γ = ∞, are of lower order because fewer predictions are available. At order 3 this leaves an error O(h²) α²,
+    with α at γ(1). Raises ValueError for any other order.
 
     >>> import jax
     >>> from vdm import samplers

@@ -1,4 +1,4 @@
-"""EDM's solvers of the probability-flow ODE, in y = z/α and s = σ/α = e^{γ/2}, where it is dy/ds = ε̂; with churn."""
+"""EDM's solvers, with churn, of the probability-flow ODE: dy/ds = ε̂ in the variables y = z/α and s = σ/α = e^{γ/2}."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +17,9 @@ _MOST_CHURN = float(np.sqrt(2) - 1)
 def euler(
     churn: ArrayLike = 0.0, s_min: ArrayLike = 0.0, s_max: ArrayLike = np.inf, s_noise: ArrayLike = 1.0
 ) -> Sampler:
-    """Euler's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2 without lines 7–8): `ddim(0)` when churn is 0.
+    """Euler's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2 without lines 7–8); `ddim(0)` when churn is 0.
 
-    First order, one call a step, stochastic when churn > 0. For churn and γ = ∞ see `heun`.
+    First order, one network call per step, stochastic when churn > 0. For churn and γ = ∞ see `heun`.
 
     >>> import jax
     >>> from vdm import samplers
@@ -36,13 +36,15 @@ def heun(
 ) -> Sampler:
     """Heun's rule in s = σ/α, with churn (Karras et al. 2022, Alg. 2).
 
-    y_s = ŷ + (s_s − ŝ)(ε̂(ŷ, ŝ) + ε̂(y', s_s))/2, y' Euler's y_s; s_s > 0 at γ(0), so that no step has to be Euler's.
-    Before it noise is added: where s_min ≤ s_t ≤ s_max, to ŝ = (1 + churn) s_t, with the standard deviation
-    s_noise √(ŝ² − s_t²). `churn` is the paper's S_churn/N, at most √2 − 1. The network is then called above γ_t: with
-    (1 + churn) s_max ≤ e^{γ(1)/2} never above the γ it knows.
+    y_s = ŷ + (s_s − ŝ)(ε̂(ŷ, ŝ) + ε̂(y', s_s))/2, where y' is Euler's y_s. As s_s > 0 even at γ(0), no step has to fall
+    back to Euler's rule. Where s_min ≤ s_t ≤ s_max, noise is added before the step, which raises s_t to
+    ŝ = (1 + churn) s_t; its standard deviation is s_noise √(ŝ² − s_t²). `churn` is the paper's S_churn/N, at most
+    √2 − 1. The network is then called above γ_t; choose (1 + churn) s_max ≤ e^{γ(1)/2} to stay within the γ that it was
+    trained on.
 
-    Second order, two calls a step, stochastic when churn > 0; all four arguments may be traced. From γ = ∞, where y is
-    infinite, the first step is Euler's and without churn. Raises ValueError for a Python number out of range.
+    Second order, two network calls per step, stochastic when churn > 0; all four arguments may be traced. From γ = ∞,
+    where y is infinite, the first step is an Euler step without churn. Raises ValueError for a Python number out of
+    range.
 
     >>> import jax
     >>> from vdm import samplers
@@ -60,7 +62,7 @@ def _solver(churn: ArrayLike, s_min: ArrayLike, s_max: ArrayLike, s_noise: Array
         options.check_range(name, value, 0.0, most)
 
     def churned(keys: Keys, z: Array, gamma: Array) -> tuple[Array, Array]:
-        """(ẑ, γ̂): a draw of q(z_γ̂|z_γ), the forward process itself when s_noise = 1."""
+        """Return (ẑ, γ̂); with s_noise = 1, ẑ is a draw of the forward process q(z_γ̂|z_γ)."""
         s = jnp.exp(gamma / 2)
         where = (s >= s_min) & (s <= s_max) & jnp.isfinite(gamma)
         higher = gamma + 2 * jnp.log1p(jnp.where(where, jnp.minimum(churn, _MOST_CHURN).astype(gamma.dtype), 0))
@@ -74,7 +76,7 @@ def _solver(churn: ArrayLike, s_min: ArrayLike, s_max: ArrayLike, s_noise: Array
         z_s = gaussian.alpha(gamma_s) * x_hat + gaussian.sigma(gamma_s) * eps_hat
         if second_order:
             _, eps_hat_s = denoise(z_s, gamma_s)
-            # α_s (s_s − ŝ).
+            # The step α_s (s_s − ŝ).
             length = -gaussian.sigma(gamma_s) * jnp.expm1((gamma - gamma_s) / 2)
             z_s += jnp.where(jnp.isfinite(gamma), length * (eps_hat_s - eps_hat) / 2, 0)
         return Step(z_s, x_hat, memory)

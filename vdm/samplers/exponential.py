@@ -1,11 +1,12 @@
-"""Steps that are exact but for x̂, which is a polynomial in the log-SNR: what DPM-Solver++ and UniPC are made of.
+"""Exponential integrators that approximate x̂ by a polynomial in the log-SNR: the steps of DPM-Solver++ and UniPC.
 
-With ℓ = log α/σ = −γ/2 the probability-flow ODE is d(z/σ)/dℓ = e^ℓ x̂, so that with h = ℓ_s − ℓ_t
+With ℓ = log α/σ = −γ/2 the probability-flow ODE is d(z/σ)/dℓ = e^ℓ x̂, so with h = ℓ_s − ℓ_t
 
     z_s = σ_s/σ_t z_t + α_s ∫₀ʰ e^{u−h} x̂(ℓ_t + u) du.
 
-The reverse SDE has 2ℓ for ℓ in the integral, e^{−h} σ_s/σ_t on z_t, and noise of variance σ_s² (1 − e^{−2h}). `rate`
-is 1 for the ODE and 2 for the SDE: a function of γ turns up as one of u = rate (γ_t − γ)/2.
+The reverse SDE has 2ℓ in place of ℓ in the integral, e^{−h} σ_s/σ_t as the factor of z_t, and adds noise of variance
+σ_s² (1 − e^{−2h}). `rate` is 1 for the ODE and 2 for the SDE; the code writes functions of γ in terms of
+u = rate (γ_t − γ)/2.
 """
 
 from itertools import pairwise
@@ -18,22 +19,22 @@ from vdm import gaussian
 
 
 class History(NamedTuple):
-    """x̂ and the γ it was made at, the newest first; γ = ∞ marks what has not been yet."""
+    """Past predictions x̂ and the γ of each, newest first; γ = ∞ marks an empty place."""
 
     gammas: tuple[Float[Array, ""], ...]
     x_hats: tuple[Float[Array, "batch *data"], ...]
 
     def with_newest(self, gamma: Array, x_hat: Array) -> "History":
-        """One longer."""
+        """Return the history with one more prediction at its front."""
         return History((gamma, *self.gammas), (x_hat, *self.x_hats))
 
     def newest(self, length: int) -> "History":
-        """The first `length`."""
+        """Return the `length` newest entries."""
         return History(self.gammas[:length], self.x_hats[:length])
 
 
 def no_history(z: Float[Array, "batch *data"], length: int) -> History:
-    """`length` guesses that have not been, like z."""
+    """Return a history of `length` empty places, for x̂ of the shape and dtype of z."""
     return History((jnp.asarray(jnp.inf, z.dtype),) * length, (jnp.zeros_like(z),) * length)
 
 
@@ -44,16 +45,16 @@ def advanced(
     drift: Float[Array, "batch *data"],
     rate: int = 1,
 ) -> Float[Array, "batch *data"]:
-    """z_s of z_t by the step's `drift`; for the SDE its mean."""
+    """Return z_s from z_t and the step's `drift`; for the SDE, the mean of z_s."""
     decay = jnp.exp((gamma_s - gamma_t) / 2) ** (rate - 1)
     return gaussian.sigma(gamma_s) / gaussian.sigma(gamma_t) * decay * z + drift
 
 
 def predicted(gamma_t: Array, gamma_s: Array, history: History, rate: int = 1) -> Float[Array, "batch *data"]:
-    """The drift by x̂ at γ_t and before, γ_t first: of the order of the history's length, 1 to 3.
+    """Return the drift from x̂ at γ_t and earlier, γ_t first; its order is the length of the history, 1 to 3.
 
-    Order 2 takes the line through the two newest x̂ at the middle of the step in place of its integral, which differs
-    by O(h³): that is how DPM-Solver++(2M) is defined.
+    Order 2 evaluates the line through the two newest x̂ at the middle of the step instead of integrating it. The two
+    differ by O(h³), and this is how DPM-Solver++(2M) is defined.
     """
     if len(history.gammas) == 2:
         (_, before), (x_hat, x_hat_before) = history
@@ -63,14 +64,14 @@ def predicted(gamma_t: Array, gamma_s: Array, history: History, rate: int = 1) -
 
 
 def integrated(gamma_t: Array, gamma_s: Array, history: History, rate: int = 1) -> Float[Array, "batch *data"]:
-    """The drift α_s ∫ … of the polynomial through all of `history`, which may hold x̂ at γ_s.
+    """Return the drift α_s ∫ … for the polynomial through all of `history`, which may include x̂ at γ_s.
 
-    Through as many as there have been, from the newest, and through no two of the same γ nor one of γ = ∞.
+    Counting from the newest entry, the polynomial stops before the first empty place (γ = ∞) or repeated γ.
     """
     h, *points = (rate * (gamma_t - gamma) / 2 for gamma in (gamma_s, *history.gammas))
-    # Newton's form: Σ_k table[0] Π_{j<k} (u − points[j]), whose coefficients in u are `basis`.
+    # Newton's form Σ_k table[0] Π_{j<k} (u − points[j]): `basis` holds the coefficients of the product in powers of u.
     table, basis, known = list(history.x_hats), [jnp.ones_like(h)], jnp.asarray(True)
-    # ∫₀ʰ e^{u−h} uᵏ du.
+    # The integrals ∫₀ʰ e^{u−h} uᵏ du.
     moments = [-jnp.expm1(-h)]
     integral = moments[0] * table[0]
     for k in range(1, len(points)):

@@ -1,4 +1,4 @@
-"""Latents of given images, by noise or by a deterministic sampler, and between one latent and another."""
+"""Latents of given images, by adding noise or by inverting a deterministic sampler, and interpolation between them."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ from vdm.samplers.loop import Sampler, initial_latents, sample_from
 def noised(
     key: PRNGKeyArray, x: Float[Array, "batch *data"], gamma: gaussian.Gamma, first: int | Array = 0
 ) -> Float[Array, "batch *data"]:
-    """z = α x + σ ε at γ of given images, where SDEdit starts (Meng et al. 2022): `sample_from` this on a grid from γ.
+    """Return z = α x + σ ε of given images at γ, the start of SDEdit (Meng et al. 2022).
 
-    ε is that of `initial_latents`, of image `first` + k from its own key: at γ = ∞ this is z₁. For grids, see
-    `grids.until`.
+    Continue with `sample_from` on a grid that starts at γ: see `grids.until`. ε is that of `initial_latents`, where
+    image `first` + k has its own key; at γ = ∞ the result is z₁.
 
     >>> noised(jax.random.key(0), jnp.ones((2, 3)), -jnp.inf).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
@@ -27,22 +27,22 @@ def noised(
 def invert(
     denoise: Denoise, z_0: Float[Array, "batch *data"], gammas: Float[Array, " points"], sampler: Sampler | None = None
 ) -> Float[Array, "batch *data"]:
-    """z₁ of data z₀: a deterministic sampler, `ddim(0)` unless given, up the same grid (Wang, §4.2).
+    """Return the z₁ of data z₀ by running a deterministic sampler, by default `ddim(0)`, up the grid (Wang, §4.2).
 
-    `gammas` is the grid for sampling, from γ(1) to γ(0), and z₀ is at γ(0): α₀ x, with noise σ₀ ε if the model is to
-    see what it was trained on. `sample_from` brings z₁ back to z₀ up to the solver's error, O(1/T) for DDIM. Any
-    sampler of this package that draws nothing inverts, but `ddpm("none")`, which is not the ODE; `ddim` alone goes up
-    to γ = ∞. Raises ValueError as `run`.
+    `gammas` is the grid for sampling, from γ(1) to γ(0), and z₀ is at γ(0): α₀ x, plus noise σ₀ ε if the model should
+    see inputs like those of its training. `sample_from` maps z₁ back to z₀ up to the solver's error, O(1/T) for DDIM.
+    Every sampler of this package that draws nothing can be inverted, except `ddpm("none")`, which does not solve the
+    ODE; only `ddim` can go up to γ = ∞. Raises ValueError as `run` does.
 
     >>> invert(lambda z, gamma: z, jnp.ones((2, 3)), jnp.linspace(5.0, -5.0, 6)).shape
     (2, 3)
     """
-    # Of a deterministic sampler no key is ever used.
+    # A deterministic sampler never uses its key.
     return sample_from(jax.random.key(0), denoise, ddim() if sampler is None else sampler, gammas[::-1], z_0)
 
 
 def is_deterministic(sampler: Sampler, gammas: Float[Array, " points"]) -> bool:
-    """Whether z₀ follows from z₁ alone on this grid: the same for two keys, with the denoiser of data that are 0."""
+    """Whether z₁ alone determines z₀ on this grid, tested with two keys and the denoiser of all-zero data."""
 
     def denoise(z: Array, gamma: gaussian.Gamma) -> Prediction:
         return Prediction(jnp.zeros_like(z), z / gaussian.sigma(gaussian.expand(gamma, z)))
@@ -55,12 +55,12 @@ def is_deterministic(sampler: Sampler, gammas: Float[Array, " points"]) -> bool:
 def slerp(
     a: Float[Array, "batch *data"], b: Float[Array, "batch *data"], weight: Float[Array, ""] | Float[Array, " batch"]
 ) -> Float[Array, "batch *data"]:
-    """Spherical interpolation sin((1 − w)θ)/sin θ a + sin(wθ)/sin θ b, θ the angle between a and b, image by image.
+    """Interpolate spherically: sin((1 − w)θ)/sin θ a + sin(wθ)/sin θ b, where θ is each image's angle between a and b.
 
-    Of latents, whose norms are all about √D, it keeps the norm, as a straight line between them does not
-    (Song, Meng & Ermon 2021, Eq. 67). `weight` is a scalar or one an image, 0 at a and 1 at b, and may be traced. Where
-    a and b are parallel it is the straight line; between opposite ones there is no shortest way, and the result is
-    arbitrary.
+    Latents all have norms of about √D, which this keeps and a straight line between them does not
+    (Song, Meng & Ermon 2021, Eq. 67). `weight` is a scalar or one value per image, 0 at a and 1 at b, and may be
+    traced. Where a and b are parallel, the interpolation is linear; where they are opposite, there is no unique
+    shortest path, and the result is arbitrary.
 
     >>> slerp(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.float32(0.0)).tolist()
     [[1.0, 0.0]]
@@ -71,7 +71,7 @@ def slerp(
         return jnp.sqrt(jnp.sum(jnp.square(values), axis=axes, keepdims=True))
 
     unit_a, unit_b = a / norm(a), b / norm(b)
-    # arccos of the scalar product would be √EPS off for nearly parallel images.
+    # The arccos of the inner product would be off by √EPS for nearly parallel images.
     theta = 2 * jnp.arctan2(norm(unit_a - unit_b), norm(unit_a + unit_b))
     parallel = theta < 1e-3
     theta = jnp.where(parallel, 1, theta)

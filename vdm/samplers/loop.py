@@ -1,6 +1,6 @@
-"""The one loop: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`.
+"""The loop that all samplers share: from z₁ ~ N(0, 1) down a γ grid to z₀, as a single `lax.scan`.
 
-The chain of Eq. 3.101 of De Sousa Ribeiro & Glocker (2024).
+This is the chain of Eq. 3.101 of De Sousa Ribeiro & Glocker (2024).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,20 +21,21 @@ Carry = tuple[Array, Memory, Array, Array]
 
 
 class Step(NamedTuple):
-    """What one step gives."""
+    """The result of one step."""
 
     z: Float[Array, "batch *data"]
-    """z_s."""
+    """The new latent z_s."""
     x_hat: Float[Array, "batch *data"]
-    """The model's guess of x at the step's start."""
+    """The model's prediction of x at the start of the step."""
     memory: Memory
-    """What the sampler carries to its next step."""
+    """What the sampler carries over to its next step."""
 
 
 class StepFn(Protocol):
-    """(keys, denoise, z_t, memory, γ_t, γ_s) -> Step; `keys` has one key an image, fresh at every step.
+    """A step function (keys, denoise, z_t, memory, γ_t, γ_s) -> Step.
 
-    `denoise` answers with a `Prediction`; one call is one network call.
+    `keys` has one key per image, new at every step. Each call of `denoise` is one network call, which returns a
+    `Prediction`.
     """
 
     def __call__(
@@ -49,32 +50,33 @@ class StepFn(Protocol):
 
 
 class Moments(NamedTuple):
-    """Of a step that draws z_s ~ N(mean, std²)."""
+    """Mean and standard deviation of a step that draws z_s ~ N(mean, std²)."""
 
     mean: Float[Array, "batch *data"]
     std: Array
-    """Broadcasts against z; 0 of a step that draws nothing."""
+    """Standard deviation, which broadcasts against z; 0 for a step that draws nothing."""
     x_hat: Float[Array, "batch *data"]
-    """As of `Step`."""
+    """The model's prediction of x at the start of the step."""
 
 
 MomentsFn = Callable[[predictions.Both, Array, Array, Array], Moments]
-"""(denoise, z_t, γ_t, γ_s) -> `Moments`."""
+"""A function (denoise, z_t, γ_t, γ_s) -> `Moments`."""
 
 
 class Sampler(NamedTuple):
-    """`init(z_1) -> memory` and `step`, as an optax transformation is a pair."""
+    """A sampling method as a pair of functions `init` and `step`, like an optax transformation."""
 
     init: Callable[[Float[Array, "batch *data"]], Memory]
+    """Return the memory before the first step, from z₁."""
     step: StepFn
     calls: int = 1
-    """Network calls a step."""
+    """Number of network calls per step."""
     moments: MomentsFn | None = None
-    """Of one whose steps are draws of a Gaussian: see `of_moments`."""
+    """The moments of each step, for a sampler whose steps are draws from a Gaussian (see `of_moments`); else None."""
 
 
 def of_moments(moments: MomentsFn) -> Sampler:
-    """The sampler whose steps are mean + std ε, Eq. 3.24: one call a step, and no memory."""
+    """Return the sampler whose steps are z_s = mean + std ε, Eq. 3.24: one network call per step, and no memory."""
 
     def step(keys: Keys, denoise: predictions.Both, z: Array, memory: Memory, gamma_t: Array, gamma_s: Array) -> Step:
         mean, std, x_hat = moments(denoise, z, gamma_t, gamma_s)
@@ -84,20 +86,20 @@ def of_moments(moments: MomentsFn) -> Sampler:
 
 
 def check_sampler(name: str, value: object) -> None:
-    """Raises ValueError unless `value` is a `Sampler`: the function that makes one is none before it is called."""
+    """Raise ValueError unless `value` is a `Sampler`; a function that returns one, such as `ddim`, must be called."""
     if not isinstance(value, Sampler):
         found = getattr(value, "__name__", type(value).__name__)
         raise ValueError(f"{name}={found}: must be a Sampler, such as ddim() returns")
 
 
 class Run(NamedTuple):
-    """What a run down the grid gives."""
+    """The result of a run down the grid."""
 
     z_0: Float[Array, "batch *data"]
     frames: Float[Array, "kept batch *data"]
-    """What was kept of the chosen steps."""
+    """One frame per chosen step: its x̂, or what `keep` selects."""
     bad_step: Integer[Array, " batch"]
-    """The first step, 0 … T−1, after which an image's z was not finite; −1: it always was."""
+    """The first step, 0 … T−1, after which an image's z was not finite, or −1 if it always was finite."""
 
 
 def sample(
@@ -108,11 +110,11 @@ def sample(
     shape: Sequence[int],
     first: int | Array = 0,
 ) -> Float[Array, "batch *data"]:
-    """z₀ of shape `shape` = (batch, *data), after exactly len(gammas) − 1 steps.
+    """Draw z₀ of shape `shape` = (batch, *data) in exactly len(gammas) − 1 steps.
 
-    Image k of the result takes its randomness from fold_in(key, first + k), so an image does not depend on how
-    many are sampled with it, nor on the devices. Pure: the caller jits; `first` and `gammas` may be traced. Raises
-    ValueError for a grid that goes up, and as `run`.
+    Image k of the result takes its randomness from fold_in(key, first + k), so an image depends neither on how many
+    are sampled with it nor on the devices. The function is pure, and the caller jits it; `first` and `gammas` may be
+    traced. Raises ValueError for a grid that goes up, and as `run` does.
 
     >>> from vdm.samplers import ddim
     >>> draw = jax.jit(lambda key: sample(key, lambda z, gamma: z, ddim(), jnp.linspace(5.0, -5.0, 11), (4, 2)))
@@ -132,10 +134,16 @@ def sample_trajectory(
     first: int | Array = 0,
     keep: Callable[[Step], Array] = attrgetter("x_hat"),
 ) -> tuple[Float[Array, "batch *data"], Float[Array, "kept batch *data"]]:
-    """(z₀, x̂ at the chosen steps): `steps` are increasing indices 0 … T−1, 0 the noisiest.
+    """Draw (z₀, x̂ at the chosen steps), where `steps` are increasing indices 0 … T−1 and step 0 is the noisiest.
 
-    `keep` chooses something else of the shape of z from a step: z_s with `lambda step: step.z`. Only the chosen frames
-    are kept in memory. Raises ValueError for other steps, for a grid that goes up, and as `run`.
+    `keep` selects something else from a step, of the shape of z: z_s with `lambda step: step.z`. Only the chosen frames
+    are kept in memory. Raises ValueError for invalid steps, for a grid that goes up, and as `run` does.
+
+    >>> from vdm.samplers import ddim
+    >>> gammas = jnp.linspace(5.0, -5.0, 11)
+    >>> z_0, x_hats = sample_trajectory(jax.random.key(0), lambda z, gamma: z, ddim(), gammas, (4, 2), steps=(0, 5, 9))
+    >>> z_0.shape, x_hats.shape
+    ((4, 2), (3, 4, 2))
     """
     _check_grid(gammas)
     if _known(gammas) and np.asarray(gammas)[0] < np.asarray(gammas)[-1]:
@@ -152,7 +160,13 @@ def sample_from(
     z_1: Float[Array, "batch *data"],
     first: int | Array = 0,
 ) -> Float[Array, "batch *data"]:
-    """As `sample`, from given latents z₁: with the z₁ of `initial_latents(key, …)` the same images."""
+    """Draw z₀ as `sample` does, but from given latents z₁; with those of `initial_latents`, the images are the same.
+
+    >>> from vdm.samplers import ddim
+    >>> _, z_1 = initial_latents(jax.random.key(0), (4, 2))
+    >>> sample_from(jax.random.key(0), lambda z, gamma: z, ddim(), jnp.linspace(5.0, -5.0, 11), z_1).shape
+    (4, 2)
+    """
     return run(key, denoise, sampler, gammas, z_1, first=first).z_0
 
 
@@ -166,12 +180,13 @@ def run(
     first: int | Array = 0,
     keep: Callable[[Step], Array] = attrgetter("x_hat"),
 ) -> Run:
-    """`sample_from` and `sample_trajectory` in one, and where z ceased to be finite: all that the loop can tell.
+    """Run a sampler from z₁ and return all that the loop knows: z₀, the chosen frames, and where z became non-finite.
 
-    The loop's carry reuses its buffers; a caller who needs z₁ no more donates it (`jax.jit(…, donate_argnames="z_1")`).
-    What is not used of the result is not computed under jit. Raises ValueError for other steps than
-    `sample_trajectory` takes, a sampler that is none, and `gammas` that are no grid: two or more floating-point
-    numbers, which where they are not traced go one way and are no NaN; and as `predictions.both`.
+    The loop reuses the buffers of its carry; a caller that no longer needs z₁ can donate it
+    (`jax.jit(…, donate_argnames="z_1")`). Under jit, parts of the result that are not used are not computed. Raises
+    ValueError for steps that `sample_trajectory` would refuse, for a `sampler` that is not a `Sampler`, and for invalid
+    `gammas`: a grid has two or more floating-point numbers, and, unless they are traced, they must be monotonic and
+    without NaN. Also raises what `predictions.both` raises.
     """
     check_sampler("sampler", sampler)
     _check_grid(gammas)
@@ -180,7 +195,7 @@ def run(
     if list(steps) != sorted(set(steps)) or not all(0 <= step < num_steps for step in steps):
         raise ValueError(f"steps={list(steps)}: must be increasing and from 0 to {num_steps - 1}")
     answer = predictions.both(denoise)
-    # Every step writes its guess into the frame of the next chosen step; the chosen step writes last.
+    # Every step writes into the frame of the next chosen step; the chosen step itself writes last.
     frame_of_step = np.searchsorted(np.asarray(steps), np.arange(num_steps)) if len(steps) else np.zeros(num_steps, int)
 
     def body(carry: Carry, inputs: tuple[Array, ...]) -> tuple[Carry, None]:
@@ -188,7 +203,7 @@ def run(
         i, gamma_t, gamma_s, frame = inputs
         result = sampler.step(folded(keys, i + 1), answer, z, memory, gamma_t, gamma_s)
         if len(steps):
-            # Steps after the last chosen one fall outside and are dropped.
+            # The index of steps after the last chosen one is out of bounds, so their writes are dropped.
             frames = frames.at[frame].set(keep(result), mode="drop")
         finite = jnp.all(jnp.isfinite(result.z), axis=range(1, z.ndim))
         bad_step = jnp.where(finite | (bad_step >= 0), bad_step, i)
@@ -218,6 +233,11 @@ def _known(gammas: Array) -> bool:
 def initial_latents(
     key: PRNGKeyArray, shape: Sequence[int], first: int | Array = 0
 ) -> tuple[Keys, Float[Array, "batch *data"]]:
-    """(one key an image, z₁ ~ N(0, 1)): image k's key is fold_in(key, first + k), its z₁ from that key's fold 0."""
+    """Return one key per image, fold_in(key, first + k) for image k, and z₁ ~ N(0, 1), drawn from that key's fold 0.
+
+    >>> keys, z_1 = initial_latents(jax.random.key(0), (4, 2))
+    >>> keys.shape, z_1.shape
+    ((4,), (4, 2))
+    """
     keys = image_keys(key, shape[0], first)
     return keys, normal_per_image(folded(keys, 0), shape)

@@ -1,4 +1,4 @@
-"""Predictor–corrector sampling: after each step, Langevin steps at one noise level that mend the distribution."""
+"""Predictor–corrector sampling: each step is followed by Langevin steps at a fixed noise level that correct z_s."""
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +14,17 @@ from vdm.samplers.loop import Memory, Sampler, Step, check_sampler
 
 
 def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sampler | None = None) -> Sampler:
-    """A predictor, then `steps` of Langevin dynamics at γ_s (Song et al. 2021, Alg. 3 and 5).
+    """A predictor step followed by `steps` Langevin corrections at γ_s (Song et al. 2021, Alg. 3 and 5).
 
-    A correction is z ← z + δ g + √(2δ) ε with the score g = −ε̂/σ_s and δ = 2 α²_{t|s} (snr ‖ε‖/‖g‖)², norms an image.
-    The predictor is any sampler, `ancestral` unless given. `snr` may be traced. As δ varies with the norms, corrections
-    widen the variance by about 4/D in D dimensions: nothing for images, too much for a few numbers. A multistep
-    predictor takes what a correction does to x̂ for a slope: its error is then O(h), that of the others.
+    A correction is z ← z + δ g + √(2δ) ε with the score g = −ε̂/σ_s and δ = 2 α²_{t|s} (snr ‖ε‖/‖g‖)², where the norms
+    are taken per image. The predictor is any sampler, by default `ancestral`. `snr` may be traced. Because δ varies
+    with the norms, corrections inflate the variance by about 4/D in D dimensions: negligible for images, too much for
+    data of few dimensions. A multistep predictor mistakes the change that a correction makes in x̂ for a slope; its
+    error is then O(h), like that of other predictors.
 
-    First order at best, 1 + steps calls a step (more where the predictor makes more), stochastic. At s = t a correction
-    still moves z. From γ = ∞, where α_{t|s} = 0, and where ε̂ = 0 there is none. Raises ValueError unless steps ≥ 1,
-    for a Python number snr outside [0, 1], and for a predictor that is no `Sampler`.
+    First order at best, stochastic, 1 + steps network calls per step (more if the predictor makes more than one). At
+    s = t a correction still moves z. There is no correction from γ = ∞, where α_{t|s} = 0, nor where ε̂ = 0. Raises
+    ValueError unless steps ≥ 1, for a Python number snr outside [0, 1], and for a predictor that is not a `Sampler`.
 
     >>> from vdm import samplers
     >>> gammas = jnp.linspace(5.0, -5.0, 11)
@@ -41,7 +42,7 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
             _, eps_hat = denoise(z, gamma_s)
             eps = normal_per_image(folded(keys, n), z.shape)
             norm = _norm(eps_hat)
-            # √δ/σ_s.
+            # The size √δ/σ_s, with ‖ε̂‖ = σ_s ‖g‖.
             size = jnp.sqrt(2.0) * alpha_ts * snr * _norm(eps) / jnp.where(norm > 0, norm, jnp.inf)
             return z + gaussian.sigma(gamma_s) * (jnp.sqrt(2.0) * size * eps - size**2 * eps_hat), None
 
@@ -54,5 +55,5 @@ def predictor_corrector(steps: int = 1, snr: ArrayLike = 0.16, predictor: Sample
 
 
 def _norm(values: Array) -> Array:
-    """‖·‖ of each image, with axes to broadcast against `values`."""
+    """The norm of each image, with axes to broadcast against `values`."""
     return jnp.sqrt(jnp.sum(jnp.square(values), axis=tuple(range(1, values.ndim)), keepdims=True))

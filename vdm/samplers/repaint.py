@@ -1,4 +1,4 @@
-"""RePaint: a sampler that keeps the known part of an image, drawn anew at every noise level."""
+"""RePaint: a sampler for inpainting that redraws the known part of an image at every noise level."""
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,17 @@ def repaint(
     resampling: int = 1,
     gamma_0: ArrayLike = -jnp.inf,
 ) -> Sampler:
-    """Where `known`, z_s is drawn from q(z_s|x), elsewhere by `sampler` (Lugmayr et al. 2022, Alg. 1, jumps of 1).
+    """Draw z_s from q(z_s|x) where `known`, and with `sampler` elsewhere (Lugmayr et al. 2022, Alg. 1, jumps of 1).
 
-    The unknown part of a step sees the known one only by its noisy z_t. Each of the `resampling` rounds but the last
-    goes back up, z_t ~ q(z_t|z_s), so that the two grow into each other; the paper takes 10. It is exact for unknown
-    parts that are independent of the known one. Otherwise more rounds come nearer, and no number of them gets there:
-    at every noise level a new noisy copy of x says less than x. At `gamma_0`, the end of the grid, the known part is
-    α₀ x to the bit; x is taken for exact, so noise in it stays.
+    The unknown part of an image sees the known part only through its noisy z_t. To harmonize the two, every one of the
+    `resampling` rounds except the last goes back up with z_t ~ q(z_t|z_s); the paper uses 10 rounds. The method is
+    exact if the unknown part is independent of the known one. Otherwise more rounds come closer, but no number of them
+    is exact: at every noise level, a new noisy copy of x carries less information than x. At `gamma_0`, the end of the
+    grid, the known part is exactly α₀ x; x is taken to be exact, so any noise in it stays.
 
-    `resampling` times the calls of `sampler`, stochastic, from γ = ∞ too; a multistep sampler's memory is that of the
-    last round. Raises ValueError unless resampling ≥ 1 and the shapes fit, and for what is no `Sampler`.
+    Stochastic, with `resampling` times the network calls of `sampler`; it can also start from γ = ∞. The memory of a
+    multistep sampler is that of the last round. Raises ValueError unless resampling ≥ 1 and the shapes fit, and if
+    `sampler` is not a `Sampler`.
 
     >>> from vdm import samplers
     >>> sampler = repaint(samplers.ddim(), jnp.ones((4, 2)), jnp.array([True, False]), gamma_0=-5.0)

@@ -1,4 +1,4 @@
-"""UniPC: a multistep predictor whose next network call also corrects the step behind it."""
+"""UniPC: a multistep predictor whose every network call also corrects the step before it."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -11,15 +11,15 @@ from vdm.samplers.loop import Sampler, Step
 
 
 def unipc(order: int = 2) -> Sampler:
-    """UniPC-p (Zhao et al. 2023, data prediction): DPM-Solver++ of order p, corrected to p + 1 at no more calls.
+    """UniPC-p (Zhao et al. 2023, data prediction): DPM-Solver++ of order p, corrected to p + 1 without extra calls.
 
-    A step first corrects where it begins: x̂ is called at the predicted z_t, and the step to γ_t is made anew with the
-    polynomial through that x̂ and p more, integrated exactly; from there it predicts z_s. z₀ stays as predicted. For
-    p ≥ 2 this is the paper's corrector whatever its B(h), and for p = 2 the predictor is that of B₂(h) = e^h − 1; for
-    p = 1 and in the first steps the paper has ½ B(h) for an integral of the same order.
+    A step first corrects its starting point: it evaluates x̂ at the predicted z_t, and repeats the step to γ_t with the
+    polynomial through that x̂ and p earlier ones, integrated exactly. From there it predicts z_s. The last point, z₀, is
+    not corrected. For p ≥ 2 this is the paper's corrector for any B(h), and for p = 2 the predictor is that of
+    B₂(h) = e^h − 1; for p = 1 and in the first steps, the paper has ½ B(h) in place of an integral of the same order.
 
-    Of order p + 1 but for the first steps, deterministic, one call a step. Starts from γ = ∞ with steps of lower order,
-    as `dpm_solver_pp`. Raises ValueError unless the order is 1, 2 or 3.
+    Order of accuracy p + 1 except in the first steps, deterministic, one network call per step. It can start from γ = ∞
+    with steps of lower order, as `dpm_solver_pp` does. Raises ValueError unless the order is 1, 2 or 3.
 
     >>> import jax
     >>> from vdm import samplers
@@ -34,7 +34,7 @@ def unipc(order: int = 2) -> Sampler:
         x_hat, _ = denoise(z, gamma_t)
         history = memory.with_newest(gamma_t, x_hat)
         before = memory.gammas[0]
-        # The step to γ_t made anew differs by its drift alone: z may have been moved since.
+        # Only the drift of the repeated step to γ_t differs. Add the difference: z may have been moved since.
         correction = integrated(before, gamma_t, history) - predicted(before, gamma_t, memory)
         z += jnp.where(jnp.isfinite(before), correction, 0)
         history = history.newest(order)

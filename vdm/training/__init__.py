@@ -1,1 +1,1 @@
-"""What training computes: objective, state, step, batches ahead of it, gradient noise. The loop is `vdm.train`."""
+"""The computations of training: objective, state, step, prefetching, gradient noise. The loop is `vdm.train`."""

@@ -1,4 +1,4 @@
-"""Gradients of a batch in parts, one after another: what `training.accumulate` asks for."""
+"""Gradient accumulation over the parts of a batch, as set by `training.accumulate`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from vdm import parallel
 from vdm.training.task import Variables
 
 Backward = Callable[[Any, PRNGKeyArray], tuple[Variables, Any]]
-"""(examples, key of dropout) -> (gradients, a sum over them; what there is of each one by one)."""
+"""A function (examples, dropout key) -> (gradients summed over the examples, a pytree of results per example)."""
 
 
 def in_parts(
@@ -23,10 +23,10 @@ def in_parts(
     num_parts: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[Variables, Any]:
-    """`backward` of all examples: with `num_parts`, over one part after another, and the gradients added up.
+    """Apply `backward` to all examples, in `num_parts` parts one after another, and add up the gradients.
 
-    The same numbers but for dropout, whose masks are each part's own. A batch on a mesh needs the mesh: each part is
-    then spread over all of it.
+    The result does not depend on the number of parts, except for dropout, as each part has its own masks. A batch on a
+    mesh needs the mesh: each part is then spread over all of it.
     """
     if num_parts == 1:
         return backward(examples, dropout_key)
@@ -42,15 +42,18 @@ def in_parts(
 
 
 def cut(x: Shaped[Array, "batch *rest"], num_parts: int, mesh: Mesh | None) -> Shaped[Array, "parts part *rest"]:
-    """Example j·num_parts + k as example j of part k: neighbours in the batch, so on the same device, go to all parts.
+    """Cut a batch into parts so that example j·num_parts + k becomes example j of part k.
 
-    A device's block of rows is its block of each part, and nothing moves between devices. The times of a part are
-    stratified as well.
+    Neighbors in the batch, which lie on the same device, thus go to different parts. A device's rows of the batch are
+    also its rows of the parts, so nothing moves between devices. The times within a part are stratified, too.
+
+    >>> cut(jnp.arange(6), 2, None).tolist()
+    [[0, 2, 4], [1, 3, 5]]
     """
     parts = jnp.swapaxes(x.reshape(-1, num_parts, *x.shape[1:]), 0, 1)
     return parts if mesh is None else jax.lax.with_sharding_constraint(parts, parallel.parts_sharding(mesh))
 
 
 def joined(parts: Shaped[Array, "parts part *rest"]) -> Shaped[Array, "batch *rest"]:
-    """The inverse of `cut`."""
+    """Invert `cut`."""
     return jnp.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[2:])

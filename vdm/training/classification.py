@@ -1,4 +1,4 @@
-"""What a classifier on noisy images is trained for: the cross-entropy, at the noise levels that a sampler visits."""
+"""The objective of classifiers on noisy images: the cross-entropy at the noise levels that a sampler visits."""
 
 from typing import Any, NamedTuple
 
@@ -15,37 +15,37 @@ from vdm.training.task import Batch, Variables
 
 
 class Loss(NamedTuple):
-    """Its only term, nats."""
+    """The only term of the loss, in nats."""
 
     cross_entropy: Array
 
 
 class CrossEntropy(NamedTuple):
-    """−log p(label|z_t, γ(t)) of a `Classifier`, with the times of a batch stratified uniform.
+    """The loss −log p(label|z_t, γ(t)) of a `Classifier`, with stratified uniform times within a batch.
 
     >>> objective = CrossEntropy(gamma=lambda t: 12.5 * t - 7.5)
     """
 
     gamma: Schedule
-    """t -> γ(t), held fixed."""
+    """The noise schedule t -> γ(t), which is not trained."""
 
     @property
     def terms(self) -> type[Loss]:
-        """The cross-entropy alone."""
+        """The type of the loss terms: the cross-entropy alone."""
         return Loss
 
     @property
     def total(self) -> str:
-        """What logs call it."""
+        """The name of the loss in logs."""
         return "cross_entropy"
 
     @property
     def unit(self) -> str:
-        """Its unit."""
+        """The unit of the loss."""
         return "nats"
 
     def init(self) -> Any:
-        """It carries nothing."""
+        """Return the initial state, which is empty: {}."""
         return {}
 
     def loss_and_gradients(
@@ -58,9 +58,9 @@ class CrossEntropy(NamedTuple):
         num_parts: int = 1,
         mesh: Mesh | None = None,
     ) -> tuple[Loss, Variables, Any]:
-        """(mean over the batch, its gradients, nothing); see `vdm.training.task.Objective`."""
+        """Return (batch mean of the loss, its gradients, `carried` unchanged); see `vdm.training.task.Objective`."""
         draw_key, dropout_key = jax.random.split(key)
-        # Of the whole batch, whatever parts it is computed in.
+        # Drawn for the whole batch, so that they do not depend on the number of parts.
         draws = model.draw(draw_key, batch["image"].shape[0], self.gamma)
 
         def backward(examples: Any, dropout_key: PRNGKeyArray) -> tuple[Variables, Array]:
@@ -70,7 +70,7 @@ class CrossEntropy(NamedTuple):
                 losses = model.loss_at(variables, batch, gamma_t, eps, dropout_key)
                 return jnp.mean(losses) / num_parts, losses
 
-            # What the backward pass has of its own is traced here.
+            # The backward pass has operations of its own, which are traced here.
             with precisions.products(model.precision):
                 return jax.grad(loss, has_aux=True)(variables)
 

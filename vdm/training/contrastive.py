@@ -1,4 +1,4 @@
-"""What an image–text model is trained for: captions found by noisy images and images by captions, within a batch."""
+"""The objective of image–text models: match noisy images and captions within a batch, in both directions."""
 
 from typing import Any, NamedTuple
 
@@ -15,37 +15,39 @@ from vdm.training.task import Batch, Variables
 
 
 class Loss(NamedTuple):
-    """Its only term, nats."""
+    """The only term of the loss, in nats."""
 
     contrastive: Array
 
 
 class Contrastive(NamedTuple):
-    """`vdm.image_text.contrastive` of a batch, with stratified uniform times, whatever devices and parts it comes in.
+    """The loss `vdm.image_text.contrastive` over the whole batch, with stratified uniform times.
+
+    The batch is always contrasted as a whole, even if it is spread over devices or computed in parts.
 
     >>> objective = Contrastive(gamma=lambda t: 12.5 * t - 7.5)
     """
 
     gamma: Schedule
-    """t -> γ(t), held fixed."""
+    """The noise schedule t -> γ(t), which is not trained."""
 
     @property
     def terms(self) -> type[Loss]:
-        """The contrastive loss alone."""
+        """The type of the loss terms: the contrastive loss alone."""
         return Loss
 
     @property
     def total(self) -> str:
-        """What logs call it."""
+        """The name of the loss in logs."""
         return "contrastive"
 
     @property
     def unit(self) -> str:
-        """Its unit."""
+        """The unit of the loss."""
         return "nats"
 
     def init(self) -> Any:
-        """It carries nothing."""
+        """Return the initial state, which is empty: {}."""
         return {}
 
     def loss_and_gradients(
@@ -58,10 +60,11 @@ class Contrastive(NamedTuple):
         num_parts: int = 1,
         mesh: Mesh | None = None,
     ) -> tuple[Loss, Variables, Any]:
-        """(mean over the batch, its gradients, nothing); see `vdm.training.task.Objective`.
+        """Return (batch mean of the loss, its gradients, `carried` unchanged); see `vdm.training.task.Objective`.
 
-        Every image is told from all captions of the batch. In parts, all features come first, and each part's once more
-        with the loss's gradient by them, which is pulled back (Gao et al. 2021): the same numbers, one pass more.
+        Every image is contrasted with all captions of the batch, also when the batch is computed in parts. All features
+        are then computed first, and each part's features once more to pull back the gradient of the loss with respect
+        to them (Gao et al. 2021). This gives the same result, except for dropout, at the cost of one more forward pass.
         """
         draw_key, dropout_key = jax.random.split(key)
         examples = batch, model.draw(draw_key, batch["image"].shape[0], self.gamma)
@@ -79,7 +82,7 @@ class Contrastive(NamedTuple):
             _, pull_back = jax.vjp(lambda variables: features(variables, examples, key), variables)
             return pull_back(by_features)[0], ()
 
-        # What the backward pass has of its own is traced here.
+        # The backward pass has operations of its own, which are traced here.
         with precisions.products(model.precision):
             if num_parts == 1:
                 of_whole = lambda variables: loss(*features(variables, examples, dropout_key))  # noqa: E731

@@ -1,4 +1,4 @@
-"""How noisy the training gradient is: what the proposal, the weighting and the prediction change besides the goal."""
+"""Noise of the training gradient, which the proposal, weighting and prediction type change besides the objective."""
 
 from typing import Any
 
@@ -27,11 +27,12 @@ def gradient_noise(
     num: int,
     num_parts: int = 1,
 ) -> float:
-    """tr Cov(g)/‖E g‖² of the network's gradient g of one batch, at fixed variables: noise to signal of a step.
+    """Estimate the noise-to-signal ratio tr Cov(g)/‖E g‖² of the network's gradient g of a batch, at fixed variables.
 
-    Over `num` ≥ 2 independent batches, each a random choice of `source` (with at least `batch_size` images) with times,
-    noise and dropout of its own, computed in `num_parts`. Relative, because weightings differ by factors that Adam
-    divides out. Both parts are unbiased; their ratio is as good as `num` lets it be.
+    The estimate uses `num` ≥ 2 independent batches, each with its own times, noise and dropout, and with images chosen
+    at random from `source`, which must have at least `batch_size`. Each batch is computed in `num_parts` parts. The
+    ratio is used because weightings differ by factors that Adam divides out. Numerator and denominator are unbiased;
+    the accuracy of their ratio depends on `num`.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
@@ -51,7 +52,13 @@ def gradient_noise(
 
 
 def noise_to_signal(square_of_sum: float, sum_of_squares: float, num: int) -> float:
-    """tr Cov/‖mean‖², both unbiased, of `num` vectors from ‖Σ g‖² and Σ ‖g‖²; ∞ if no mean is seen above the noise."""
+    """Estimate tr Cov/‖mean‖² of `num` vectors from ‖Σ g‖² and Σ ‖g‖², or return ∞ if noise hides the mean.
+
+    The estimates of tr Cov and of ‖mean‖² are unbiased.
+
+    >>> noise_to_signal(square_of_sum=4.0, sum_of_squares=2.0, num=2)
+    0.0
+    """
     variance = (sum_of_squares - square_of_sum / num) / (num - 1)
     signal = square_of_sum / num**2 - variance / num
     return variance / signal if signal > 0 else np.inf

@@ -1,4 +1,4 @@
-"""What training minimises, and its gradients: the weighted bound, and the second moment that the shape follows."""
+"""The training objective and its gradients: the weighted bound, and the second moment that the schedule minimizes."""
 
 import functools
 from typing import Any, NamedTuple
@@ -17,54 +17,54 @@ from vdm.training.accumulation import in_parts
 from vdm.weightings import Weighting
 
 LEAST_SCALE = 2.0**-64
-"""What an example's loss counts in the pass through the network where its weight w(λ) is less, or 0.
+"""Least weight w(λ) of an example in the backward pass through the network; smaller weights, and 0, are raised to it.
 
-Its gradients are linear in this, so ∂L/∂γ is a division away at every noise level. What it adds to the network's
-gradient is 5·10⁻²⁰ of L's own: nothing beside the 10⁻⁸ that Adam adds to a gradient's size.
+Gradients are linear in this weight, so dividing by it gives ∂L/∂γ at every noise level. It adds 5·10⁻²⁰ of the gradient
+of L to that of the network, which is negligible compared with the 10⁻⁸ that Adam adds to the size of a gradient.
 """
 
 
 class Objective(NamedTuple):
-    """How the bound of a model becomes a training loss; the bound itself depends on none of it.
+    """How the bound of a model becomes a training loss; none of this affects the bound itself.
 
     >>> objective = Objective(weightings.sigmoid(2.0), proposal=proposals.adaptive())
     """
 
     weighting: Weighting = weightings.elbo()
-    """w(λ) on the diffusion loss."""
+    """Weight w(λ) of the diffusion loss."""
     loss_space: str = "eps"
-    """Whose error is squared, one of `predictions.KINDS`: see `bounds.diffusion_loss_at`."""
+    """The quantity whose squared error is the loss, one of `predictions.KINDS`: see `bounds.diffusion_loss_at`."""
     proposal: Proposal = proposals.uniform()
-    """Noise levels of a batch."""
+    """Distribution from which the noise levels of a batch are drawn."""
     stratified: bool = True
-    """Whether a batch shares one uniform offset of its times, or draws them independently."""
+    """Whether the times of a batch are stratified, with one shared uniform offset, or drawn independently."""
 
     @property
     def terms(self) -> type[Bound]:
-        """Those of the bound."""
+        """The type of the loss terms: those of the bound."""
         return Bound
 
     @property
     def total(self) -> str:
-        """What logs call their sum."""
+        """The name of the sum of the terms in logs."""
         return "bits_per_dim"
 
     @property
     def unit(self) -> str:
-        """That of the terms."""
+        """The unit of the terms."""
         return "bits/dim"
 
     def init(self) -> Any:
-        """The state of the proposal."""
+        """Return the initial state of the proposal."""
         return self.proposal.init()
 
     def loss_and_gradients(self, model: Model, *arguments: Any) -> tuple[Bound, Variables, Any]:
-        """See `loss_and_gradients`."""
+        """Call the function `loss_and_gradients` of this module for this objective."""
         return loss_and_gradients(model, self, *arguments)
 
 
 def from_config(config: Config) -> Objective:
-    """The objective that a config describes."""
+    """Make the objective that a config describes."""
     c = config.objective
     weighting, proposal = make("weighting", c.weighting), make("proposal", c.proposal)
     return Objective(weighting, c.loss_space, proposal, c.stratified)
@@ -80,29 +80,29 @@ def loss_and_gradients(
     num_parts: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[Bound, Variables, Any]:
-    """(batch means of the bound's terms in bits/dim, gradients of what each variable minimises, proposal's next state).
+    """Return (batch means of the bound's terms in bits/dim, gradients for all variables, next state of the proposal).
 
-    `proposal` is the state of the objective's proposal.
+    `proposal` is the current state of the objective's proposal. Not all variables minimize the same quantity:
 
-    The network follows the bound with its diffusion loss L weighted by w(λ), Eq. 4.90 of De Sousa Ribeiro & Glocker
-    (2024). The schedule's end points and the likelihood follow the bound itself. The shape of a learned schedule
-    follows the second moment of one draw's weighted loss, E[(w L)²] = E[w L]² + Var[w L]. In continuous time it does
-    not move E[w L], so that is the gradient of the variance (Kingma et al. 2021, §I.2). In discrete time the shape
-    moves both: the gradient is 2 E[w L] times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in the denominator held
-    fixed. Both pull; what the shape can win of the bound falls as 1/T, and from some T on the variance decides. (The
-    gradient of the bound alone is then all noise, and Adam a random walk, away from where training is quiet:
-    docs/results/discrete_vs_continuous.md.)
+    The network minimizes the bound with its diffusion loss L weighted by w(λ), Eq. 4.90 of De Sousa Ribeiro & Glocker
+    (2024). The schedule's end points and the likelihood minimize the bound itself. The shape of a learned schedule
+    minimizes the second moment of the weighted loss of one draw, E[(w L)²] = E[w L]² + Var[w L]. In continuous time the
+    shape does not affect E[w L], so this is the gradient of the variance (Kingma et al. 2021, §I.2). In discrete time
+    the shape affects both terms: the gradient is 2 E[w L] times that of E[w L] + Var[w L]/(2 E[w L]), with E[w L] in
+    the denominator held fixed. What the shape can improve in the bound falls as 1/T, so for large T the variance
+    dominates. (The gradient of the bound alone would then be pure noise, and Adam would make a random walk away from
+    shapes with low variance: docs/results/discrete_vs_continuous.md.)
 
-    The batch's mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the one backward pass through the
-    network gives, example by example; they are weighted with 2 w_i L_i and pulled back through the schedule. Where w_i
-    is below `LEAST_SCALE` the pass takes that.
+    The batch mean of (w L)² needs only ∂L_i/∂γ_i and ∂L_i/∂(weight_i), which the single backward pass through the
+    network gives for each example. They are weighted with 2 w_i L_i and pulled back through the schedule. Weights w_i
+    below `LEAST_SCALE` are replaced by it in that pass.
 
-    With `num_parts`, a divisor of the batch, the passes through the network are over one part after another, and the
-    rest over the whole batch: the same numbers but for dropout, whose masks are each part's own. A batch on a mesh
-    needs the `mesh`: each part is then spread over all of it.
+    With `num_parts`, a divisor of the batch size, the passes through the network are made for one part after another,
+    and the rest for the whole batch. The result is the same except for dropout, as each part has its own masks. A batch
+    on a mesh needs the `mesh`: each part is then spread over all of it.
     """
     draw_key, dropout_key = jax.random.split(key)
-    # Of the whole batch, whatever parts it is computed in.
+    # Drawn for the whole batch, so that they do not depend on the number of parts.
     batch = model.with_dropped(batch, jax.random.fold_in(key, 2))
     times = timesteps.stratified if objective.stratified else timesteps.iid
     draws = model.draw(draw_key, batch["image"].shape[0], times)
@@ -119,7 +119,7 @@ def loss_and_gradients(
     scale = jnp.maximum(w, LEAST_SCALE)
 
     def backward(examples: tuple[Any, ...], dropout_key: PRNGKeyArray) -> tuple[Variables, tuple[Array, Array, Bound]]:
-        """Of some examples: the gradient, a sum over them; ∂/∂γ, ∂/∂weight and the bound, one by one."""
+        """The gradient, summed over some examples, and ∂/∂γ, ∂/∂weight and the bound for each of them."""
         batch, draws, gamma_t, weight, scale = examples
 
         def loss(variables: Variables, gamma_t: Array, weight: Array) -> tuple[Array, Bound]:
@@ -127,7 +127,7 @@ def loss_and_gradients(
             bound = Bound(*(bounds.bits_per_dim(term, model.num_dims) for term in bound))
             return jnp.mean(bound.reconstruction + bound.prior + scale * bound.diffusion) / num_parts, bound
 
-        # What the backward pass has of its own, in a network's custom_vjp, is traced here.
+        # The backward pass has operations of its own, in a network's custom_vjp, which are traced here.
         with precisions.products(model.precision):
             (gradients, *by), bound = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, gamma_t, weight)
         return gradients, (*by, bound)

@@ -1,7 +1,7 @@
-"""Optimisers of the network: functions of the learning rate that make an Optax transformation.
+"""Optimizers of the network: functions that make an Optax transformation from a learning-rate schedule.
 
-A config names one, `config.optimizer.name`. Each is given by name what it has a parameter for: `rate`, which is step ->
-learning rate, and the fields of `config.optimizer`. Gradients come clipped.
+`config.optimizer.name` selects one. Each is called with the arguments that it has parameters for: `rate`, a schedule
+step -> learning rate, and fields of `config.optimizer`. Gradients are already clipped.
 """
 
 import math
@@ -16,7 +16,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 def adamw(
     rate: optax.Schedule, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.01
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), on kernels only.
+    """Adam with decoupled weight decay on kernels only (Loshchilov & Hutter 2019).
 
     >>> optimizer = adamw(optax.constant_schedule(1e-3))
     """
@@ -31,15 +31,15 @@ def muon(
     momentum: float = 0.95,
     rms: float = 0.2,
 ) -> optax.GradientTransformation:
-    """AdamW, but that kernels move by their momentum made orthogonal (Muon: Jordan 2024).
+    """Muon for kernels, which orthogonalizes their momentum (Jordan 2024), and AdamW for all other parameters.
 
-    A kernel is a matrix here, from all that an output sums over to the outputs: (9 C, C) of a 3×3 convolution. Its
-    update has singular values of about 1 before it is scaled to a root mean square of `rate` · `rms`; with 0.2, Adam's
-    own, one learning rate serves both (Liu et al. 2025, §2.2). Raises ValueError unless 0 ≤ momentum < 1 and
-    rms > 0.
+    A kernel is treated as a matrix from all inputs that an output sums over to the outputs: (9 C, C) for a 3×3
+    convolution. Its update has singular values of about 1 before it is scaled to a root mean square of `rate` · `rms`.
+    With rms = 0.2, like that of Adam's updates, one learning rate serves both (Liu et al. 2025, §2.2). Raises
+    ValueError unless 0 ≤ momentum < 1 and 0 < rms < ∞.
 
-    Of a network whose kernels have C² to 18 C² elements, five Newton–Schulz iterations cost about 3.5 C/N of a training
-    step, with N pixels in a batch.
+    In a network whose kernels have C² to 18 C² elements, five Newton–Schulz iterations cost about 3.5 C/N of a training
+    step, where N is the number of pixels in a batch.
 
     >>> optimizer = muon(optax.constant_schedule(1e-3), momentum=0.9)
     """
@@ -59,7 +59,7 @@ def muon(
 
 
 def decay_mask(params: Any) -> Any:
-    """True for kernels: weight decay spares biases, norm scales and everything outside the network."""
+    """Return True for kernels and False for all others, such as biases and norm scales, which have no weight decay."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)
 
 
@@ -68,11 +68,11 @@ def _labels(params: Any) -> Any:
 
 
 def _as_matrices(params: Any) -> Any:
-    """Of each kernel: all axes but the last are summed over."""
+    """Dimension numbers for each kernel: all axes except the last are inputs."""
     return jax.tree.map(lambda x: MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1), params)
 
 
 def _unit_rms(orthogonal: jax.Array) -> jax.Array:
-    """A kernel of singular values 1, with a root mean square of 1: r of them among m n elements, r the smaller side."""
+    """Scale a kernel with all singular values 1, as many as its smaller side, to a root mean square of 1."""
     inputs, outputs = math.prod(orthogonal.shape[:-1]), orthogonal.shape[-1]
     return jnp.sqrt(jnp.float32(max(inputs, outputs))) * orthogonal

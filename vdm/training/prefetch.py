@@ -1,4 +1,4 @@
-"""The next batches go to the devices while they are busy with the steps before."""
+"""Prefetching: the next batches are sent to the devices while these are busy with earlier steps."""
 
 import itertools
 from collections import deque
@@ -13,23 +13,24 @@ from vdm.errors import WorkerDied
 
 
 class Prefetched(grain.DatasetIterator):
-    """The batches of `iterator` as global arrays over the mesh, the next of them put there ahead of time.
+    """The batches of `iterator` as global arrays over the mesh, with the next ones transferred ahead of time.
 
     Steps are dispatched without waiting for them, and transfers are asynchronous, so one thread is enough: call
-    `prefetch` after steps are dispatched. The state is that of the batches taken, whatever was read ahead: what a
-    checkpoint saves. What goes wrong in reading ahead is raised when the batch is asked for: the step before is whole.
+    `prefetch` after dispatching steps. The state, which a checkpoint saves, is that after the batches taken, regardless
+    of what was read ahead. A `WorkerDied` error while reading ahead is raised only when that batch is asked for, so
+    that the steps before it are completed.
     """
 
     def __init__(self, iterator: grain.DatasetIterator, mesh: Mesh):
         super().__init__()
         self._iterator, self._mesh = iterator, mesh
-        # Batches with the state after each.
+        # Batches read ahead, each with the state after it.
         self._ahead: deque[tuple[dict[str, jax.Array], Any]] = deque()
         self._error: WorkerDied | None = None
         self._state = iterator.get_state()
 
     def prefetch(self, num: int = 1) -> None:
-        """Reads the next `num` batches and starts their transfer, but for those that are there."""
+        """Read ahead until `num` batches are there, and start their transfer."""
         while len(self._ahead) < num and self._error is None:
             try:
                 batch = parallel.shard_batch(next(self._iterator), self._mesh)
@@ -38,14 +39,14 @@ class Prefetched(grain.DatasetIterator):
                 self._error = error
 
     def peek(self, num: int = 1) -> list[dict[str, jax.Array]]:
-        """The next `num` batches, which are not taken."""
+        """Return the next `num` batches without taking them."""
         self.prefetch(num)
         if self._error is not None and len(self._ahead) < num:
             raise self._error
         return [batch for batch, _ in itertools.islice(self._ahead, num)]
 
     def take(self, num: int) -> list[dict[str, jax.Array]]:
-        """The next `num` batches: all of them, or none where one cannot be read."""
+        """Take the next `num` batches, or none if one of them cannot be read."""
         batches = self.peek(num)
         for _ in batches:
             _, self._state = self._ahead.popleft()

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and the optimiser that moves it."""
+"""The state that a training run carries from step to step, and the optimizer that updates it."""
 
 from typing import Any, NamedTuple
 
@@ -19,19 +19,18 @@ from vdm.training.task import Objective, Trainable
 
 
 class TrainState(NamedTuple):
-    """Everything that the next steps depend on, beside the data; a checkpoint holds exactly this."""
+    """Everything that the next steps depend on, besides the data; a checkpoint holds exactly this."""
 
     step: Integer[Array, ""]
-    """Steps done."""
+    """Number of steps done."""
     variables: Variables
     opt_state: Any
     ema: Variables
-    """Moving average of all variables, the schedule's too."""
+    """Exponential moving average of all variables, including the schedule's."""
     key: Integer[Array, " words"]
-    """Raw data of the key from which step n takes fold_in(key, n)."""
+    """Raw data of the key; step n uses fold_in(key, n)."""
     proposal: Any
-    """What the objective carries; of a model's, the state of its proposal: the loss by noise level, of an adaptive one.
-    """
+    """State of the objective; for a diffusion model, that of its proposal, e.g. the loss at each noise level."""
 
 
 class Trained(NamedTuple):
@@ -45,7 +44,7 @@ class Trained(NamedTuple):
 def init_state(
     model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-    """The state before the first step: the moving average starts at the variables themselves."""
+    """Return the state before the first step; the moving average starts at the variables themselves."""
     variables = model.init(stream_key(seed, Stream.INIT))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -58,9 +57,9 @@ def init_state(
 
 
 def abstract_state(config: Config, mesh: Mesh, model: Model | None = None) -> TrainState:
-    """Shapes, types and shardings of the train state of a config: what a checkpoint is restored into.
+    """Return the shapes, dtypes and shardings of a config's train state, into which a checkpoint is restored.
 
-    With a model, of that one in place of the config's.
+    A `model` replaces the one of the config.
     """
     model = model_lib.from_config(config) if model is None else model
     objective, optimizer = from_config(config), make_optimizer(config)
@@ -68,7 +67,7 @@ def abstract_state(config: Config, mesh: Mesh, model: Model | None = None) -> Tr
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate of the network against the step: linear warm-up from 0, then constant or cosine decay to 0."""
+    """Return the learning-rate schedule of the network: linear warm-up from 0, then constant or cosine decay to 0."""
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.decay == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1))
@@ -78,9 +77,9 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: RunConfig) -> optax.GradientTransformation:
-    """The config's optimiser on the network, gradients clipped, and Adam on the rest: the schedule and the likelihood.
+    """Make the config's optimizer for the network, with gradient clipping, and Adam for schedule and likelihood.
 
-    The two share the course of the learning rate, each with its own peak.
+    Both use the same learning-rate schedule, each with its own peak.
     """
     c = config.optimizer
     rate = learning_rate(c, config.training.steps)
@@ -96,10 +95,18 @@ def make_optimizer(config: RunConfig) -> optax.GradientTransformation:
 
 
 def ema_decay(config: OptimizerConfig, step: Array) -> Array:
-    """Decay of the moving average at update `step` (from 0): min(decay, (1+step)/(10+step))."""
+    """Return the decay min(config.ema_decay, (1+step)/(10+step)) of the moving average at update `step`, from 0 on.
+
+    >>> round(float(ema_decay(OptimizerConfig(), jnp.int32(0))), 3)
+    0.1
+    """
     return jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
 
 
 def update_ema(ema: Variables, variables: Variables, decay: Array) -> Variables:
-    """decay · ema + (1 − decay) · variables, for every leaf."""
+    """Return decay · ema + (1 − decay) · variables for every leaf.
+
+    >>> update_ema({"a": jnp.float32(0.0)}, {"a": jnp.float32(1.0)}, jnp.float32(0.75))["a"].item()
+    0.25
+    """
     return jax.tree.map(lambda e, v: e + (1 - decay) * (v - e), ema, variables)

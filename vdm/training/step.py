@@ -1,4 +1,4 @@
-"""One training step: gradients, update, moving average, and what is kept of them for the log."""
+"""One training step: gradients, update, moving average, and metrics for the log."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,29 +17,29 @@ from vdm.training.task import Objective, Terms, Trainable
 
 
 class Metrics(NamedTuple):
-    """Sums over the steps since the last reset, kept on the device: no host round trip a step."""
+    """Sums over the steps since the last reset, kept on the device to avoid a host round trip at every step."""
 
     num_steps: Integer[Array, ""]
     bits_per_dim: Terms
-    """Sums of batch means of each of the objective's terms, in its unit: those of another task than a model, too.
+    """Sums of the batch means of the objective's terms, in the objective's unit.
 
-    The name is that in checkpoints.
+    That unit is not always bits/dim; checkpoints use this name.
     """
     grad_norm: Array
     """Sum of global norms of the network's gradient, before clipping."""
     bad_step: Integer[Array, ""]
-    """First step with a non-finite term; 0 while there is none."""
+    """First step, counted from 1, with a non-finite term or gradient; 0 if there is none."""
     bad_term: Integer[Array, ""]
-    """Index of that term, or of the gradient after all of them."""
+    """Index of the first non-finite term in that step; the gradient comes after all terms."""
 
     @property
     def bad(self) -> str:
-        """Which term that is, or "gradient"."""
+        """The name of the non-finite term, or "gradient"."""
         return (*self.bits_per_dim._fields, "gradient")[int(self.bad_term)]
 
 
 def empty_metrics(terms: type[Terms] = Bound) -> Metrics:
-    """Metrics of no steps, of an objective with these terms."""
+    """Return the metrics of zero steps for an objective with these terms."""
 
     def zero() -> Array:
         return jnp.zeros(())
@@ -57,11 +57,11 @@ def make_train_step(
     config: RunConfig,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]:
-    """The pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it.
+    """Return the pure function (state, metrics, batch) -> (state, metrics) that training repeats; the caller jits it.
 
-    What is trained, and for what, is the pair of model and objective: see `vdm.training.task`.
-    `mesh` is needed where the batch is on one and comes in parts, `training.accumulate`, or the state is cut: variables
-    are made whole, to compute the loss with.
+    Model and objective determine what is trained: see `vdm.training.task`. `mesh` is needed if the batch is on a mesh
+    and computed in parts (`training.accumulate`), or if the state is sharded: variables are then gathered to compute
+    the loss.
     """
     parts = (config.training.accumulate, mesh)
 
@@ -71,7 +71,7 @@ def make_train_step(
         terms, gradients, proposal = objective.loss_and_gradients(model, whole, state.proposal, key, batch, *parts)
         grad_norm = optax.tree.norm(gradients["network"])
 
-        # An optimiser may have products too, as muon.
+        # Some optimizers compute matrix products too, e.g. muon.
         with precisions.products(model.precision):
             updates, opt_state = optimizer.update(gradients, state.opt_state, state.variables)
         variables = optax.apply_updates(state.variables, updates)
@@ -95,9 +95,10 @@ def make_train_step(
 def jit_train_step(
     model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, config: RunConfig, mesh: Mesh
 ) -> jax.stages.Wrapped:
-    """`make_train_step` as a program over the mesh that reuses the memory of its arguments.
+    """Jit `make_train_step` over the mesh; the program reuses the memory of its arguments.
 
-    The batch is spread over all devices, and each computes with whole variables; the state is cut over "fsdp".
+    The batch is spread over all devices, each of which computes with complete variables; the state is sharded over the
+    mesh axis "fsdp".
     """
     step = make_train_step(model, objective, optimizer, config, mesh)
     return jax.jit(step, donate_argnums=(0, 1), out_shardings=_shardings(model, objective, optimizer, config, mesh))
@@ -106,10 +107,11 @@ def jit_train_step(
 def jit_train_steps(
     model: Trainable, objective: Objective, optimizer: optax.GradientTransformation, config: RunConfig, mesh: Mesh
 ) -> jax.stages.Wrapped:
-    """As `jit_train_step`, of several steps: (state, metrics, num_steps, *batches) -> (state, metrics).
+    """Jit several steps as `jit_train_step` does one: (state, metrics, num_steps, *batches) -> (state, metrics).
 
-    `num_steps` is a number at run time, of batches that are used. So calls of any numbers run one loop body, and have
-    the same bits: XLA fuses loops of different lengths, and a step outside of a loop, each in its own way.
+    `num_steps` is traced and says how many of the batches are used. All calls thus run the same loop body, and results
+    are the same to the bit for any number of steps: XLA would fuse loops of different lengths, or a step outside a
+    loop, differently.
     """
     step = make_train_step(model, objective, optimizer, config, mesh)
     shardings = _shardings(model, objective, optimizer, config, mesh)

@@ -1,7 +1,7 @@
-"""What a training step asks of the thing that it trains: a model, and an objective that knows its loss.
+"""The interface between training and what is trained: a model, and an objective that computes its loss.
 
-The step, the loop around it, checkpoints, logs and resuming know no more than this of a diffusion model with its bound
-(`vdm.training.objective`), of a classifier (`vdm.training.classification`), or of what comes next.
+Training step, loop, checkpoints, logs and resuming use only this interface, be it for a diffusion model with its bound
+(`vdm.training.objective`), a classifier (`vdm.training.classification`), or any other task.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -12,39 +12,39 @@ from jaxtyping import Array, PRNGKeyArray
 Variables = dict[str, Any]
 Batch = dict[str, Array]
 Terms = Any
-"""A NamedTuple of scalars, the terms of a loss by their names: `model.Bound`, for example."""
+"""A NamedTuple of scalars, the named terms of a loss, e.g. `model.Bound`."""
 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What has variables: {"network": …, …}, of which the config's optimiser moves the network's, and Adam others'."""
+    """A model with variables {"network": …, …}; the config's optimizer updates the network, Adam everything else."""
 
     @property
     def precision(self) -> str:
-        """One of `precisions.PRECISIONS`: what it computes in."""
+        """Precision of the computation, one of `precisions.PRECISIONS`."""
 
     def init(self, key: PRNGKeyArray, /) -> Variables:
-        """Fresh variables."""
+        """Initialize the variables."""
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is minimised of a model of its own kind."""
+    """The loss that training minimizes, for one kind of model."""
 
     @property
     def terms(self) -> type[Terms]:
-        """The NamedTuple of its terms; a term that is not finite is reported by its name."""
+        """The NamedTuple type of the loss terms; a non-finite term is reported by its name."""
 
     @property
     def total(self) -> str:
-        """What logs call the sum of the terms: bits_per_dim."""
+        """The name of the sum of the terms in logs, e.g. "bits_per_dim"."""
 
     @property
     def unit(self) -> str:
-        """Of the terms, in words: bits/dim."""
+        """The unit of the terms in words, e.g. "bits/dim"."""
 
     def init(self) -> Any:
-        """What it carries from step to step, at first: a pytree, {} for nothing."""
+        """Return the initial state that is carried from step to step: a pytree, {} if there is none."""
 
     def loss_and_gradients(
         self,
@@ -57,8 +57,8 @@ class Objective(Protocol):
         mesh: Mesh | None = None,
         /,
     ) -> tuple[Terms, Variables, Any]:
-        """(batch means of the terms, gradients like the variables, what it carries next).
+        """Return (batch means of the terms, gradients in the structure of the variables, the next carried state).
 
-        With `num_parts`, a divisor of the batch, memory is that of one part after another and the numbers are the same
-        but for dropout; a batch on a mesh needs the mesh.
+        With `num_parts`, a divisor of the batch size, only the memory for one part at a time is needed, and the result
+        is the same except for dropout. A batch on a mesh needs the mesh.
         """

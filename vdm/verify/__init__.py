@@ -1,1 +1,1 @@
-"""Holds an installation against closed forms: `python -m vdm.verify`."""
+"""Check of an installation against closed forms: `python -m vdm.verify`."""

@@ -1,4 +1,4 @@
-"""The checks of `vdm.verify`, a function a topic: quantities of known value, measured with the library's functions.
+"""The checks of `vdm.verify`, one function per topic: known quantities, measured with the library's functions.
 
 Equations are those of De Sousa Ribeiro & Glocker (2024).
 """
@@ -34,7 +34,7 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether they agree; never with a NaN."""
+        """Whether the two agree within 3 standard errors plus the tolerance; NaN never does."""
         return bool(abs(self.measured - self.exact) <= 3 * self.stderr + self.tolerance)
 
 
@@ -47,11 +47,11 @@ REPLICATES = 64
 
 
 def bound(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """Reconstruction + prior + diffusion = −log p(x), up to two known gaps, for every schedule: Eq. 3.60.
+    """Check that reconstruction + prior + diffusion is −log p(x) up to two known gaps, for every schedule: Eq. 3.60.
 
     For the exact denoiser the diffusion loss is KL(q(z₀|x)‖p₀) − KL(q(z₁|x)‖p₁), so the bound at x is
-    −log p(x) + E_q[log p₁(z₁) − log N(z₁; 0, 1)] + E_q[log p(x|z₀) − log p_library(x|z₀)], p(x|z₀) by Bayes. The
-    data are four images of two pixels with probabilities, two of them one level apart.
+    −log p(x) + E_q[log p₁(z₁) − log N(z₁; 0, 1)] + E_q[log p(x|z₀) − log p_library(x|z₀)], with p(x|z₀) by Bayes' rule.
+    The data are four images of two pixels with given probabilities; two of the images are one level apart.
     """
     levels, probabilities = 17, np.array([0.4, 0.3, 0.2, 0.1])
     images = np.array([[3, 12], [4, 12], [9, 2], [15, 8]]).reshape(4, 1, 2, 1)
@@ -96,12 +96,12 @@ def bound(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def diffusion(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """The diffusion loss of one x is KL(q(z₀|x)‖p₀) − KL(q(z₁|x)‖p₁), for a density: Eq. 3.134."""
+    """Check that the diffusion loss of an x is KL(q(z₀|x)‖p₀) − KL(q(z₁|x)‖p₁), for a density: Eq. 3.134."""
     oracle, gamma, num = _mixture(), _gamma(schedules.cosine(GAMMA_0, GAMMA_1)), _scaled(2**13, scale)
     log_marginal, points = float64.log_marginal(oracle), (-0.6, 0.0, 0.9)
 
     def divergence(x: float, gamma: float) -> float:
-        """KL(q(z_t|x) ‖ p_t)."""
+        """The divergence KL(q(z_t|x) ‖ p_t)."""
         z = float64.alpha(gamma) * x + float64.sigma(gamma) * float64.U
         log_q = float64.log_normal(float64.U) - np.log(float64.sigma(gamma))
         return np.sum(float64.WEIGHTS_U * (log_q - log_marginal(z[:, None], gamma)))
@@ -120,11 +120,11 @@ def diffusion(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """The bound with the exact denoiser of p(x|c) is −log p(x|c), and classes by it are those of Bayes' rule.
+    """Check that the exact denoiser of p(x|c) gives the bound −log p(x|c), and class probabilities by Bayes' rule.
 
-    Two classes share three images of two pixels, in other proportions. At γ₀ the images are 10 σ apart and at γ₁ next
-    to nothing is left of them, so no gap is worth counting. Both classes have the same times and noise: log-odds, by
-    −bound(x|1) + bound(x|0) and the classes' own p(c), are of their differences.
+    Two classes contain the same three images of two pixels, in different proportions. At γ₀ the images are 10 σ apart,
+    and at γ₁ almost nothing is left of them, so the gaps are negligible. Both classes use the same times and noise,
+    because the log-odds are a difference: −bound(x|1) + bound(x|0), plus the log-odds of p(c).
     """
     levels, gamma_0, gamma_1, prior = 17, -9.0, 12.0, np.array([0.7, 0.3])
     shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
@@ -140,7 +140,7 @@ def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         return t, jax.random.normal(eps_key, x.shape), jax.random.normal(eps_0_key, x.shape)
 
     def measure(t: Array, eps: Array, eps_0: Array) -> Array:
-        """Rows of an image each: the bound in nats given class 0, given class 1, and the log-odds of class 1."""
+        """Return rows of one number per image: the bound in nats given class 0 and class 1, and log-odds of class 1."""
         code = likelihoods.encode(x, levels)
         ends = bounds.reconstruction_loss(x, jnp.float32(gamma_0), eps_0, levels)
         ends += bounds.prior_loss(code, jnp.float32(gamma_1))
@@ -150,7 +150,7 @@ def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
     means, stderrs = _estimate(measure, jax.jit(jax.vmap(draw)), key)
     for c, of_class in enumerate(shares):
-        # All images of the class, as often as it has them.
+        # The mean over the images of the class, weighted by their proportions.
         exact = -float(np.sum(of_class * np.log(of_class)))
         stderr = float(np.linalg.norm(of_class * stderrs[c]))
         yield Check(f"bound given class {c}, nats", exact, float(of_class @ means[c]), stderr, tolerance=1e-3)
@@ -161,16 +161,16 @@ def conditional(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """L_T = ½ Σ_i expm1(γ_t − γ_s) Var(ε|z_t), which falls with T to L_∞ = ½ ∫ Var(ε|z) dγ.
+    """Check that L_T = ½ Σ_i expm1(γ_t − γ_s) Var(ε|z_t), which decreases with T to L_∞ = ½ ∫ Var(ε|z) dγ.
 
     Eq. 3.105 and A.38; Eq. 3.111.
 
-    Nothing here is random: all T steps are taken, and the mean over x and ε is a quadrature.
+    Nothing is random here: all T steps are evaluated, and the mean over x and ε is a quadrature.
     """
     gamma = _gamma(schedules.linear(GAMMA_0, GAMMA_1))
 
     def measure(oracle: Oracle, x: np.ndarray, eps: np.ndarray, weights: np.ndarray) -> Callable[[int], float]:
-        """T ↦ the library's loss, averaged over i in 1 … T and over the weighted points (x, ε)."""
+        """Return the function T ↦ the library's loss, averaged over i in 1 … T and over the weighted points (x, ε)."""
         loss = jax.jit(partial(bounds.discrete_diffusion_loss, oracle.denoise, gamma))
         x, eps = (values.astype(np.float32)[:, None] for values in (x, eps))
 
@@ -189,7 +189,7 @@ def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     def gaussian_variance(gamma: Any) -> Any:
         return expit(-gamma) * var / (expit(-gamma) * var + expit(gamma))
 
-    # For Gaussian data the loss is quadratic in x and ε: its mean over a standard deviation to each side is exact.
+    # For Gaussian data the loss is quadratic in x and ε, so its mean over ±1 standard deviation is exact.
     signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
     points = (mean + np.sqrt(var) * signs[:, 0], signs[:, 1], np.full(4, 0.25))
     total = measure(oracles.gaussian([mean], [var]), *points)
@@ -198,12 +198,12 @@ def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     limit = 0.5 * (span - np.log((var + np.exp(GAMMA_1)) / (var + np.exp(GAMMA_0))))
     for num_steps in (1, 2, 4, 16, 64, 256):
         value = exact(gaussian_variance, num_steps)
-        # ε − ε̂ is down to 0.08 at γ₁, where float32 leaves it 1e-6 of itself; ten times that.
+        # ε − ε̂ is as small as 0.08 at γ₁, where float32 has a relative error of 1e-6; allow ten times that.
         yield Check(f"L_T, Gaussian, T = {num_steps}, nats", value, losses[num_steps], tolerance=1e-5 * value)
     falls = [losses[n] > losses[2 * n] > limit for n in steps[:-1]]
     yield Check("L_T > L_2T > L_∞, Gaussian, T = 1, 2, … 256: number that hold", len(falls), sum(falls))
-    # Euler–Maclaurin: L_T − L_∞ = C/T + O(1/T²). 2 D(2T) − D(T) with D = T (L_T − L_∞) takes out the next order; the
-    # rounding of L_512, 1e-6, appears 1024 times larger.
+    # Euler–Maclaurin: L_T − L_∞ = C/T + O(1/T²). 2 D(2T) − D(T) with D = T (L_T − L_∞) cancels the next order; it
+    # magnifies the rounding error of L_512, 1e-6, by 1024.
     constant = span / 4 * (gaussian_variance(GAMMA_1) - gaussian_variance(GAMMA_0) + 2 * limit)
     excess = {n: n * (losses[n] - limit) for n in (256, 512)}
     yield Check("(L_T − L_∞) T, Gaussian, T → ∞, nats", constant, 2 * excess[512] - excess[256], tolerance=2e-3)
@@ -221,9 +221,9 @@ def discrete(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def invariance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """½ E[w γ'(t) ‖ε − ε̂‖²] = ½ ∫ w(γ) E‖ε − ε̂‖² dγ, whatever the schedule between equal end points: §4.3, 4.90.
+    """Check that ½ E[w γ'(t) ‖ε − ε̂‖²] = ½ ∫ w(γ) E‖ε − ε̂‖² dγ for all schedules with the same ends: §4.3, 4.90.
 
-    w = 1 is the bound; w = sigmoid(2 + γ) the sigmoid weighting of ε-MSE.
+    w = 1 is the bound; w = sigmoid(2 + γ) is the sigmoid weighting of the ε-MSE.
     """
     oracle, num = _mixture(), _scaled(2**13, scale)
     nodes, weights = np.polynomial.legendre.leggauss(80)
@@ -248,7 +248,7 @@ def invariance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def ends(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """Reconstruction −E log p(x|z₀) and prior KL(q(z₁|x) ‖ N(0, 1)), the mean over z by the same quadrature."""
+    """Check the losses −E log p(x|z₀) and KL(q(z₁|x) ‖ N(0, 1)), with the mean over z by quadrature."""
     for levels, gamma_0 in ((17, -6.0), (256, -9.0), (256, -13.3)):
         x = np.array([0, 1, levels // 2, levels - 1]).repeat(float64.U.size)[:, None]
         u = np.tile(float64.U, 4)[:, None]
@@ -260,7 +260,7 @@ def ends(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
             np.sum(np.tile(float64.WEIGHTS_U, 4) / 4 * np.asarray(values, np.float64))
             for values in (-float64.decoder(z_0, gamma_0, levels, x)[:, 0], losses)
         )
-        # z₀ is rounded at size 1, which its distance in units of σ₀ magnifies.
+        # z₀ is of size 1 when it is rounded, and distances are measured in units of σ₀, which magnifies the error.
         tolerance = 8 * EPS / float64.sigma(gamma_0)
         yield Check(f"reconstruction, {levels} levels, γ₀ = {gamma_0}, nats", exact, measured, tolerance=tolerance)
     for gamma_1 in (0.5, 5.0):
@@ -268,7 +268,7 @@ def ends(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         z_1 = float64.alpha(gamma_1) * x + float64.sigma(gamma_1) * float64.U[:, None]
         log_ratio = float64.log_normal(float64.U)[:, None] - np.log(float64.sigma(gamma_1)) - float64.log_normal(z_1)
         loss = float(jax.jit(bounds.prior_loss)(jnp.asarray(x, jnp.float32), gamma_1)[0])
-        # Two terms of size α₁² cancel in part, in each of two dimensions.
+        # Two terms of size α₁² partly cancel, in each of two dimensions.
         tolerance = 8 * EPS * float64.alpha(gamma_1) ** 2
         yield Check(
             f"prior, γ₁ = {gamma_1}, nats", np.sum(float64.WEIGHTS_U[:, None] * log_ratio), loss, tolerance=tolerance
@@ -276,10 +276,10 @@ def ends(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """q(z_s|z_t, x) against the conjugacy of N(α_s x, σ_s²) and N(z_t; α_{t|s} z_s, σ²_{t|s}): §3.4, A.3.
+    """Check q(z_s|z_t, x) against conjugacy of N(α_s x, σ_s²) and N(z_t; α_{t|s} z_s, σ²_{t|s}): §3.4, A.3.
 
-    γ_s and γ_t lie in [−13, 13], from 26 apart down to neighbouring float32 numbers. Errors are relative to the terms
-    that are added, in units of float32's epsilon; the exact ones are 0.
+    γ_s and γ_t lie in [−13, 13], at distances from 26 down to that of neighboring float32 numbers. Errors are relative
+    to the terms that are added, in units of the float32 epsilon, so their exact value is 0.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     low = rng.uniform(-13, 13, 4096)
@@ -294,7 +294,7 @@ def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     s, t, z, x, eps = (values.astype(np.float64).reshape(-1, 1) for values in (gamma_s, gamma_t, z, x, eps))
     alpha_ts, var_ts = float64.transition(s, t)
     from_z, from_x, variance = float64.conjugate(s, t)
-    # With x = (z − σ ε)/α.
+    # Substitute x = (z − σ ε)/α.
     from_eps = -from_x * float64.sigma(t) / float64.alpha(t)
     mean_eps = (from_z + from_x / float64.alpha(t)) * z + from_eps * eps
     size_eps = (from_z + from_x / float64.alpha(t)) * np.abs(z) + np.abs(from_eps * eps)
@@ -307,17 +307,17 @@ def posterior(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         ("posterior from ε, variance", moments_eps[1], variance, variance),
     ):
         error = np.max(np.abs(np.asarray(measured, np.float64).reshape(-1, 1) - exact) / size) / EPS
-        # A handful of roundings, and a device's exp and log1p may be a few spacings off.
+        # Allow for a handful of roundings, and for errors of a few spacings in a device's exp and log1p.
         yield Check(f"{name}, largest error / EPS", 0.0, error, tolerance=16)
 
 
 def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """z₀ of the ancestral sampler with the exact denoiser: §3.7.1.
+    """Check z₀ from the ancestral sampler with the exact denoiser: §3.7.1.
 
-    For Gaussian data mean and variance obey a linear recursion, exact for any number of steps. For the mixture 2000
-    steps of the cosine schedule are enough: propagating the density on a float64 grid (once, not here) gave a bias
-    of −0.0007 in the fraction, 0.0001 in the mean and −0.002 in the square at 500 steps and half of that at 1000. So
-    at 2000 it is at most a quarter of a standard error.
+    For Gaussian data, mean and variance obey a linear recursion that is exact for any number of steps. For the mixture,
+    2000 steps of the cosine schedule are enough: propagating the density on a float64 grid (once, not here) gave a bias
+    of −0.0007 in the fraction, 0.0001 in the mean and −0.002 in the square at 500 steps, and half of that at 1000. At
+    2000 steps it is thus at most a quarter of a standard error.
     """
 
     def draw(key: PRNGKeyArray, oracle: Oracle, gamma: GammaFn, num_steps: int, num: int) -> np.ndarray:
@@ -326,13 +326,13 @@ def ancestral(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         return np.asarray(sample(key, gammas=gammas), np.float64)[:, 0]
 
     gaussian_key, mixture_key = jax.random.split(key)
-    # From γ₀ = −2, so that a step too few or too many is seen.
+    # γ₀ = −2 is so high that one step too few or too many is noticed.
     gamma_0, mean, std, num_steps = -2.0, 0.3, 0.6, 10
     exact_mean, exact_var = 0.0, 1.0
     gammas = np.linspace(GAMMA_1, gamma_0, num_steps + 1)
     for t, s in pairwise(gammas):
         from_z, from_x, variance = float64.conjugate(s, t)
-        # x̂ = var_x (mean/std² + α_t z/σ_t²), by Bayes.
+        # By Bayes' rule, x̂ = var_x (mean/std² + α_t z/σ_t²).
         var_x = 1 / (1 / std**2 + np.exp(-t))
         slope = from_z + from_x * var_x * float64.alpha(t) / float64.sigma(t) ** 2
         exact_mean = slope * exact_mean + from_x * var_x * mean / std**2
@@ -366,14 +366,14 @@ def _mixture() -> Oracle:
 
 
 def _schedules(key: PRNGKeyArray, gamma_0: float, gamma_1: float, move_ends: bool) -> dict[str, GammaFn]:
-    """γ(t) by name; learned schedules away from their start, with end points moved out by ½ or where they were."""
+    """γ(t) by name; learned schedules are moved from their initial values, with `move_ends` their end points too."""
 
     def learned(schedule: Schedule) -> GammaFn:
         params = schedule.init(key)
         if move_ends:
             params["ends"] = {name: value + 0.5 for name, value in params["ends"].items()}
         if "shape" in params:
-            # From nine tenths of a straight line to a tenth: the rest is steps.
+            # Reduce the weight of the straight line from nine tenths to one tenth; the rest are steps.
             params["shape"]["line"] -= 2 * np.log(9)
         return _gamma(schedule, params)
 
@@ -396,9 +396,9 @@ def _gamma(schedule: Schedule, params: Any = None) -> GammaFn:
 def _estimate(
     measure: Callable[..., Array], draws: Callable[[PRNGKeyArray], tuple[Array, ...]], key: PRNGKeyArray
 ) -> tuple[Any, Any]:
-    """(mean, standard error) of `measure(*draw)` over independent replicates; `draws` makes a draw of each key.
+    """(mean, standard error) of `measure(*draw)` over independent replicates; `draws` makes one draw per key.
 
-    One replicate's times are stratified and so not independent: only replicates tell the error.
+    The times within a replicate are stratified and so not independent; only replicates show the error.
     """
     replicates = jax.jit(partial(jax.lax.map, lambda draw: measure(*draw)))
     values = np.asarray(replicates(draws(jax.random.split(key, REPLICATES))), np.float64)
@@ -406,7 +406,7 @@ def _estimate(
 
 
 def _mean_of(quantity: str, exact: float, values: np.ndarray) -> Check:
-    """The mean of independent values."""
+    """A check of the mean of independent values."""
     return Check(quantity, exact, values.mean(), values.std(ddof=1) / np.sqrt(values.size))
 
 

@@ -1,6 +1,6 @@
-"""The process and its integrals once more, in float64 NumPy: what `vdm.verify` holds the library against.
+"""The diffusion process and its integrals in float64 NumPy: the reference that `vdm.verify` compares the library with.
 
-Written out from the printed formulas, and from none of the library's functions.
+Written from the printed formulas, without the library's functions.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from scipy.special import expit, log_softmax
 
 from vdm.oracles import Oracle
 
-# E[f(u)] of u ~ N(0, 1) is WEIGHTS_U @ f(U): the trapezoid rule, exponentially accurate for smooth f.
+# For u ~ N(0, 1), E[f(u)] is WEIGHTS_U @ f(U) by the trapezoid rule, exponentially accurate for smooth f.
 U = np.linspace(-9, 9, 361)
 WEIGHTS_U = np.exp(-(U**2) / 2) / np.sum(np.exp(-(U**2) / 2))
 
 
 def plane(every: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points (n², 2), weights (n²,)) of the same rule for two variables, on every `every`-th point of `U`."""
+    """Return points (n², 2) and weights (n²,) of the same rule for two variables, on every `every`-th point of `U`."""
     points = np.stack(np.meshgrid(U[::every], U[::every]), axis=-1).reshape(-1, 2)
     weights = np.exp(-np.sum(points**2, axis=1) / 2)
     return points, weights / weights.sum()
@@ -36,13 +36,13 @@ def sigma(gamma: ArrayLike) -> Any:
 
 
 def transition(s: ArrayLike, t: ArrayLike) -> tuple[Any, Any]:
-    """(α_{t|s}, σ²_{t|s}) of q(z_t|z_s) at γ_s, γ_t, as Table 3.1 prints them."""
+    """Return (α_{t|s}, σ²_{t|s}) of q(z_t|z_s) at γ_s and γ_t, as printed in Table 3.1."""
     alpha_ts = alpha(t) / alpha(s)
     return alpha_ts, sigma(t) ** 2 - alpha_ts**2 * sigma(s) ** 2
 
 
 def conjugate(s: ArrayLike, t: ArrayLike) -> tuple[Any, Any, Any]:
-    """(a, b, variance) of q(z_s|z_t, x) = N(a z_t + b x, variance), by adding precisions."""
+    """Return (a, b, variance) of q(z_s|z_t, x) = N(a z_t + b x, variance), by adding precisions."""
     alpha_ts, var_ts = transition(s, t)
     variance = 1 / (1 / sigma(s) ** 2 + alpha_ts**2 / var_ts)
     return variance * alpha_ts / var_ts, variance * alpha(s) / sigma(s) ** 2, variance
@@ -59,7 +59,7 @@ def total(values: np.ndarray) -> np.ndarray:
 
 
 def decoder(z_0: np.ndarray, gamma_0: float, levels: int, x: np.ndarray) -> np.ndarray:
-    """log p(x|z₀) ∝ log q(z₀|x) among all values, elementwise, of integer x that broadcast against z₀."""
+    """Return log p(x|z₀) elementwise, with p(x|z₀) ∝ q(z₀|x) over all values of x; integer x broadcast against z₀."""
     values = (2 * np.arange(levels) + 1) / levels - 1
     logits = -0.5 * ((z_0[..., None] - alpha(gamma_0) * values) / sigma(gamma_0)) ** 2
     x = np.broadcast_to(x, z_0.shape)
@@ -67,7 +67,7 @@ def decoder(z_0: np.ndarray, gamma_0: float, levels: int, x: np.ndarray) -> np.n
 
 
 def log_marginal(oracle: Oracle) -> Callable[[np.ndarray, float], np.ndarray]:
-    """The oracle's, in float64."""
+    """Return the oracle's `log_marginal`, evaluated in float64."""
     compiled = jax.jit(oracle.log_marginal)
 
     def log_marginal(z: np.ndarray, gamma: float) -> np.ndarray:
@@ -78,7 +78,7 @@ def log_marginal(oracle: Oracle) -> Callable[[np.ndarray, float], np.ndarray]:
 
 
 def variance(oracle: Oracle, gammas: np.ndarray) -> np.ndarray:
-    """E Var(ε|z) = 1 − E[E[ε|z]²] at each γ, for data in one dimension: trapezoid rule over z."""
+    """Return E Var(ε|z) = 1 − E[E[ε|z]²] at each γ for one-dimensional data, by the trapezoid rule over z."""
     with jax.enable_x64(True):
         z = jnp.linspace(-8, 8, 3201)[:, None]
 

@@ -1,4 +1,4 @@
-"""Checks of guidance on the mixture of `vdm.verify.checks`, a component being a class."""
+"""Checks of guidance on the mixture of `vdm.verify.checks`, whose components are the classes."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,11 +18,11 @@ SCALE = 1.5
 
 
 def guidance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
-    """Classifier guidance by Bayes' rule, classifier-free guidance by its log-density, and what is sampled with both.
+    """Check classifier guidance by Bayes' rule, classifier-free guidance by its log-density, and samples of both.
 
-    The exact p(c|z_t) at s = 1 makes of the denoiser that of the class, by the score at every γ, and by the shifted
-    mean of Strümke & Langseth, Eq. 43, in the limit of small steps. (1 + w) ε̂_c − w ε̂ is −σ ∇ of (1 + w) log p(z|c) −
-    w log p(z), whose ODE is solved in float64.
+    With the exact p(c|z_t) and s = 1, classifier guidance turns the denoiser into that of the class: the score form at
+    every γ, and the shifted mean of Strümke & Langseth, Eq. 43, in the limit of small steps. (1 + w) ε̂_c − w ε̂ is −σ
+    times the gradient of (1 + w) log p(z|c) − w log p(z), whose ODE is solved in float64.
     """
     oracle, own = _mixture(), predictions.both(_mixture().denoise_component(1))
     gammas = np.repeat(np.linspace(-10, 10, 41), 25)
@@ -33,12 +33,12 @@ def guidance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
         return oracle.log_posterior(z, gamma)[:, 1]
 
     def error(of: Both, like: np.ndarray) -> float:
-        """Of ε̂, relative to the larger of 1 and ε̂."""
+        """The largest error of ε̂, relative to the larger of 1 and |ε̂|."""
         found = np.asarray(jax.jit(of)(z32, gammas32).eps, np.float64)
         return float(np.max(np.abs(found - like) / np.maximum(np.abs(like), 1)))
 
     exact = _eps(1, z, gammas)
-    # Some ten roundings, of numbers that a scale makes larger.
+    # Allow for about ten roundings, of numbers that the guidance scale magnifies.
     by_classifier = library.classifier(oracle.denoise, log_prob, 1.0)
     yield Check("classifier guidance, s = 1: error of ε̂", 0.0, error(by_classifier, exact), tolerance=2e-5)
     for w in (0.0, -1.0, SCALE):
@@ -52,10 +52,10 @@ def guidance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
     ends = jnp.asarray([[0.0], [1.0]])
     z_0 = jax.jit(partial(samplers.sample_from, key, guided, samplers.heun(), grid))(ends)[:, 0]
     for name, value, found in zip(("0", "1"), _flow(np.array([0.0, 1.0])), z_0, strict=True):
-        # Heun's error at 400 steps.
+        # The tolerance is Heun's error at 400 steps.
         yield Check(f"ODE of a class led away from another, z₀ of z₁ = {name}", value, float(found), tolerance=5e-5)
 
-    # At 1000 steps mean and square are off by about 0.005, and so by a fourth of a standard error here.
+    # At 1000 steps, mean and square are off by about 0.005; at 4000, by a quarter of a standard error.
     shifted = samplers.shifted(samplers.ancestral(), log_prob, 1.0)
     num_steps = 4000
     draw = jax.jit(partial(samplers.sample, denoise=oracle.denoise, sampler=shifted, shape=(_scaled(2**12, scale), 1)))
@@ -67,7 +67,7 @@ def guidance(key: PRNGKeyArray, scale: float) -> Iterator[Check]:
 
 
 def _eps(k: int | None, z: np.ndarray, gammas: np.ndarray) -> np.ndarray:
-    """−σ ∇ log p(z), or of component k, in float64 from the density itself."""
+    """−σ ∇ log p(z) of the mixture or of its component k, in float64 from the density itself."""
     oracle = _mixture() if k is None else oracles.gaussian(MEANS[k : k + 1], STDS[k : k + 1] ** 2)
     with jax.enable_x64(True):
         slope = jax.grad(lambda z: jnp.sum(oracle.log_marginal(z, jnp.asarray(gammas))))(jnp.asarray(z))
@@ -75,7 +75,7 @@ def _eps(k: int | None, z: np.ndarray, gammas: np.ndarray) -> np.ndarray:
 
 
 def _flow(z: np.ndarray, num_steps: int = 4000) -> np.ndarray:
-    """z₀ of z₁ by dz/dγ = ½ σ ((1 + w) ε_c − w ε − σ z) of the two Gaussians: Runge–Kutta's fourth order."""
+    """z₀ from z₁ by dz/dγ = ½ σ ((1 + w) ε_c − w ε − σ z) for the two Gaussians, by fourth-order Runge–Kutta."""
 
     def field(z: np.ndarray, gamma: float) -> np.ndarray:
         alpha, sigma = float64.alpha(gamma), float64.sigma(gamma)

@@ -2,10 +2,11 @@
 
 python -m vdm.verify --seed=1
 
-Every quantity is measured with the library's own functions and the exact denoiser of a distribution whose diffusion is
-known (`vdm.oracles`), in float32 on this machine's device, and compared with float64 quadrature or algebra. Exit
-status 1 if one misses. A random measurement may be 3 standard errors off. By chance about one in 300 is further, and of
-the 29 in the table one in every thirteen seeds or so: a miss that other seeds do not repeat is no bug.
+Every quantity is measured with the library's own functions and the exact denoiser of a known distribution
+(`vdm.oracles`), in float32 on this machine's device, and compared with float64 quadrature or algebra. The exit status
+is 1 if a quantity misses. A random measurement may be off by 3 standard errors. By chance, about one in 300 is off by
+more, so among the 29 in the table one misses for about every thirteenth seed: a miss that does not recur with other
+seeds is not a bug.
 """
 
 import argparse
@@ -28,7 +29,7 @@ TOPICS = {**checks.TOPICS, "guidance": guidance, "restoration": restoration}
 
 
 def verify(seed: int, scale: float = 1.0, only: Sequence[str] | None = None) -> list[Check]:
-    """The checks of the topics named in `only`, or of all `TOPICS`; `scale` multiplies the number of samples."""
+    """Run the checks of the topics in `only`, or of all `TOPICS`; `scale` multiplies the number of samples."""
     keys = dict(zip(TOPICS, jax.random.split(jax.random.key(seed), len(TOPICS)), strict=True))
     return [check for name in only or TOPICS for check in TOPICS[name](keys[name], scale)]
 
@@ -41,9 +42,9 @@ def _seed(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table; returns the exit status, 1 if a check misses and else 0."""
+    """Print the table and return the exit status: 1 if a check misses, else 0."""
     parser = Parser("python -m vdm.verify", __doc__)
-    parser.add_argument("--seed", type=_seed, default=0, help="of all randomness (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of all randomness (default: 0)")
     seed = parser.parse_args(argv).seed
     console = make_console()
     caption = "passes within 3 standard errors (se), or where none is given within float32 rounding"
