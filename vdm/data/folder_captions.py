@@ -1,4 +1,4 @@
-"""Captions of pictures in a folder: a text file beside each, or one file of JSON lines for all."""
+"""Captions of pictures in a folder: a text file beside each picture, or one JSON Lines file for all of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -12,33 +12,36 @@ from vdm.files import printable
 from vdm.reading import field, parse_json, read_bytes, read_text
 
 FILE = "captions.jsonl"
-"""Of all pictures, at the top: {"file": "a/b.png", "text": "a cat"} a line, or {…, "text": ["a cat", "a grey cat"]}."""
+"""Captions of all pictures, at the top of the folder: one line {"file": "a/b.png", "text": "a cat"} per picture.
+
+"text" may also be a list: {…, "text": ["a cat", "a gray cat"]}.
+"""
 
 SUFFIX = ".txt"
-"""Of the file beside a picture: a caption, or several, one a line."""
+"""Suffix of the text file beside a picture, which holds one caption per line."""
 
 LARGEST = 1 << 20
-"""Bytes of such a file."""
+"""Maximum size of such a file in bytes."""
 
 
 class Captions(NamedTuple):
-    """What a folder's files say of its pictures."""
+    """Captions found in the files of a folder."""
 
     of: Callable[[str], tuple[str, ...]] | None
-    """All captions of a picture by its name; None if there are none."""
+    """Return all captions of a picture, given its name; None if there are no captions."""
     notes: tuple[str, ...] = ()
     used: Sequence[str] = ()
-    """The files that they are from, which are not left out."""
+    """Files that the captions were read from, so that they are not reported as left out."""
 
 
 def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wanted: Sequence[str]) -> Captions:
-    """Of the `wanted` pictures in `root`, all of which are `pictures`; `others` are its other files.
+    """Read the captions of the pictures `wanted` in `root`; `pictures` are all its pictures, `others` its other files.
 
-    From `captions.jsonl`, if it is there; else from a .txt file beside each picture. Where only some have one, there
-    are no captions, and a note says so.
+    They come from `captions.jsonl` if it exists, otherwise from a .txt file beside each picture. If only some pictures
+    have such a file, no captions are returned, and a note says why.
 
-    Raises `InputError` that names the file, and the line, for what is no UTF-8, no JSON, no caption, or empty, and of
-    `captions.jsonl` for pictures that are not there, that are there twice, and that have none.
+    Raises `InputError`, naming the file (and the line), for invalid UTF-8 or JSON and for invalid or empty captions;
+    for `captions.jsonl` also for pictures that do not exist, are listed twice, or are missing from it.
     """
     if FILE in others:
         captions = _of_lines(root / FILE, set(pictures))
@@ -64,7 +67,7 @@ def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wa
 
 
 def without(counts: Counter[str], used: Sequence[str]) -> Counter[str]:
-    """Numbers of files by suffix, without those that are used."""
+    """Return the counts of files by suffix, without the files that are used."""
     return counts - Counter(Path(name).suffix.lower() for name in used)
 
 
@@ -73,7 +76,7 @@ def _beside(picture: str) -> str:
 
 
 def _of_text(path: Path) -> tuple[str, ...]:
-    """A caption a line, without blank lines."""
+    """Return one caption per line, skipping blank lines."""
     where = printable(path)
     if path.stat().st_size > LARGEST:
         raise InputError(f"{where}: has more than {LARGEST} bytes; must be a caption, at most {LONGEST} characters")
@@ -85,7 +88,7 @@ def _of_text(path: Path) -> tuple[str, ...]:
 
 
 def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
-    """By the picture's name, of each line."""
+    """Return the captions in a JSON Lines file, by picture name."""
     found: dict[str, tuple[str, ...]] = {}
     for where, line in _lines(path):
         values = parse_json(line, where)
@@ -103,7 +106,7 @@ def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """What to call each line that is not blank, and what is in it."""
+    """Yield each line that is not blank, with a name for it in messages."""
     for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
         if line.strip():
             yield f"{printable(path)}: line {number}", line
