@@ -31,8 +31,7 @@ FEW = 128
 
 
 def load_npz(path: str, levels: int | None) -> Dataset:
-    """Load the images of an npz file: integers from 0 to levels − 1 (None: 256), (N, H, W, C) or (N, H, W) for gray
-    ones.
+    """Load the images of an npz file: integers 0 to levels − 1 (None: 256), (N, H, W, C), or (N, H, W) if gray.
 
     Arrays `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`) hold the images of the two splits. Arrays
     `train_NAME` and `test_NAME`, also of length N, become the entry NAME of the elements: `label`, integers; `group`,

@@ -50,7 +50,7 @@ def log_prob(name: str, x: Points) -> Float[np.ndarray, " num"]:
 
 
 def entropy(name: str) -> float:
-    """Return the differential entropy −∫ p log p of a toy, in nats: the lower limit of any mean bound on −log p(x).
+    """Return the entropy −∫ p log p of a toy, in nats: the lowest mean −log p̂(x) that any model p̂ can reach.
 
     Computed by the midpoint rule, which is accurate to many digits for smooth densities, and exact for the
     checkerboard.
