@@ -65,7 +65,7 @@ def _classifier(run: Run, which: str) -> Companion:
 
 
 def _clip(run: Run, which: str) -> Companion:
-    """Open the image–text model in a folder, by default the run's own, as saved by `vdm clip`; its encoding must match."""
+    """Open the image–text model in a folder, by default the run's own from `vdm clip`; its encoding must match."""
     folder = clip_folder(run.path, which)
     model, variables, text = open_clip(folder, read_record(run.path).get("data"), mesh=run.mesh)
     if run.text is not None and text.to_dict() != run.text.to_dict():

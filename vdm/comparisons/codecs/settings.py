@@ -1,4 +1,4 @@
-"""What compare.py --by=codec compares."""
+"""Settings of compare.py --by=codec."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from vdm.settings import at_least, increasing_steps, setting
 
 @dataclass
 class CodecsSettings:
-    """The codec of one trained run."""
+    """Settings for comparing the codec of one trained run with classical coders."""
 
     steps: tuple[int, ...] = setting((10, 50, 100, 250), "T: network calls that code an image.", increasing_steps())
     max_images: int = setting(1000, "So many test images from all over the split are coded; 0: all.", at_least(0))

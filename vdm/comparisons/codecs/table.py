@@ -1,4 +1,4 @@
-"""The tables of compare.py --by=codec: rates against the bound by T, and classical coders of the same images."""
+"""The tables of compare.py --by=codec: rates and bound by T, and classical coders on the same images."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from vdm.comparisons.codecs.coded import CLOSE, Coded
 
 
 def rates_markdown(several: Sequence[Coded]) -> str:
-    """As the third row of Table 2 of Kingma et al. (2021): T across, and down what the codec comes to, in bits/dim."""
+    """Format the codec's rates by T in bits/dim, as in the third row of Table 2 of Kingma et al. (2021)."""
 
     def row(name: str, cell: Callable[[Coded], str]) -> str:
         return tables.row(name, [cell(coded) for coded in several])
@@ -40,7 +40,7 @@ def rates_markdown(several: Sequence[Coded]) -> str:
 
 
 def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
-    """Classical coders down, smallest first, and `best`, the model's smallest file; what fails has a line, too."""
+    """Format classical coders, smallest first, and `best`, the model's smallest file; failures are listed, too."""
     num_values = best.num_images * best.num_dims
 
     def cell(size: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What compare.py --by=family compares."""
+"""Settings of compare.py --by=family."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ INFERENCES = ("bottom_up", "top_down")
 
 @dataclass
 class FamiliesSettings:
-    """A VAE, hierarchical VAEs and diffusion models, of the same data, seeds, steps and batches."""
+    """Settings for comparing a VAE, hierarchical VAEs and diffusion models with the same data, seeds and budget."""
 
     depths: tuple[int, ...] = setting(
         (2, 4), "Layers T of the hierarchical VAEs, and steps T of the diffusion models.", each(2, 100)

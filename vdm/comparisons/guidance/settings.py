@@ -1,4 +1,4 @@
-"""What compare.py --by=guidance compares."""
+"""Settings of compare.py --by=guidance."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from vdm.settings import at_least, parts_of, setting
 
 @dataclass
 class GuidanceSettings:
-    """Guidances on one trained run with labels or captions."""
+    """Settings for comparing guidance methods on one trained run with labels or captions."""
 
     guidances: tuple[str, ...] = setting(
         (

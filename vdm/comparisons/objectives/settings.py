@@ -1,4 +1,4 @@
-"""What compare.py --by=objective compares."""
+"""Settings of compare.py --by=objective."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from vdm.settings import at_least, parts_of, setting, some_of
 
 @dataclass
 class ObjectivesSettings:
-    """Runs of every prediction with every weighting and proposal."""
+    """Settings for comparing every combination of prediction, weighting and proposal."""
 
     predictions: tuple[str, ...] = setting(("eps", "v", "x", "F"), "What networks predict.", some_of(*PREDICTIONS))
     weightings: tuple[str, ...] = setting(

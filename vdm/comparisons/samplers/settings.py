@@ -1,4 +1,4 @@
-"""What compare.py --by=sampler compares."""
+"""Settings of compare.py --by=sampler."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from vdm.settings import Limit, at_least, increasing_steps, parts_of, setting, s
 
 
 def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
-    """("heun", "karras") of "heun@karras": a sampler and its grid; without an @ the grid is the one given.
+    """Split "heun@karras" into sampler and grid, ("heun", "karras"); without an @, use the given grid.
 
-    Raises ValueError for what `vdm.parts` refuses.
+    Raises ValueError for an invalid sampler or grid (see `vdm.parts`).
     """
     sampler, at, named = text.partition("@")
     parts.check("sampler", sampler)
@@ -18,7 +18,7 @@ def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
 
 
 def samplers_on_grids() -> Limit:
-    """A tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
+    """Limit for a tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
 
     def problem(texts: tuple[str, ...]) -> str | None:
         try:
@@ -33,7 +33,7 @@ def samplers_on_grids() -> Limit:
 
 @dataclass
 class SamplersSettings:
-    """Samplers on one trained run."""
+    """Settings for comparing samplers on one trained run."""
 
     samplers: tuple[str, ...] = setting(
         (

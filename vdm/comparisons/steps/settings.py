@@ -1,4 +1,4 @@
-"""What compare.py --by=steps compares."""
+"""Settings of compare.py --by=steps."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from vdm.settings import at_least, increasing_steps, setting
 
 @dataclass
 class StepsSettings:
-    """Discrete-time models against the continuous-time one."""
+    """Settings for comparing discrete-time models with the continuous-time one."""
 
     trained: tuple[int, ...] = setting(
         (5, 10, 25, 50, 100, 250),

@@ -1,4 +1,4 @@
-"""What compare.py --by=text compares."""
+"""Settings of compare.py --by=text."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from vdm.settings import at_least, parts_of, setting
 
 @dataclass
 class TextSettings:
-    """Guidances on one trained run with captions."""
+    """Settings for comparing guidance methods on one trained run with captions."""
 
     guidances: tuple[str, ...] = setting(
         ("classifier_free(1)", "classifier_free(2)", "classifier_free(4)"),
