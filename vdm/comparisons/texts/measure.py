@@ -155,7 +155,7 @@ class _Texts:
         }
 
     def _measure(self, name: str, captions: Sequence[str]) -> dict[str, Estimate]:
-        """Measure obedience; image k has the same latents and caption (k modulo the number of captions) in every row."""
+        """Measure obedience; image k of every row has the same latents and caption (k modulo their number)."""
         num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
         asked = [captions[k % len(captions)] for k in range(num)]
         text = self.trained.text
