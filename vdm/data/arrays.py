@@ -146,11 +146,11 @@ def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
     if array.size == 0:
         raise InputError(f"{what}: shape {array.shape} holds no pixels")
     if not np.issubdtype(array.dtype, np.integer):
-        needed = f"needed are integers (0 to {levels - 1})"
+        needed = f"must be integers (0 to {levels - 1})"
         raise InputError(f"{what}: dtype {array.dtype}; {needed}{_guess_at_values(array)}")
     guess = _guess_at_shape(array.shape)
     if array.ndim not in (3, 4) or guess:
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, H, W, C), or (N, H, W) for one channel{guess}")
+        raise InputError(f"{what}: shape {array.shape}; must be (N, H, W, C), or (N, H, W) for one channel{guess}")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= levels:
         error = LevelsError if low >= 0 and high < 256 else InputError
@@ -161,11 +161,11 @@ def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
 def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> np.ndarray:
     """Return the array as float32 (N, …). Raises `InputError` for the wrong type or rank, and for NaN and ∞."""
     if array.ndim < 2 or array.size == 0:
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, features), or more axes, each 1 or more")
+        raise InputError(f"{what}: shape {array.shape}; must be (N, features), or (N, …) without empty axes")
     if array.dtype.kind != "f":
         raise InputError(
-            f"{what}: dtype {array.dtype}; needed are real numbers, float32 (levels={levels}); integers 0 to n − 1 are "
-            "of n levels"
+            f"{what}: dtype {array.dtype}; must be real numbers, float32 (levels={levels}); for integers "
+            "0 to n − 1, set levels=n"
         )
     with np.errstate(over="ignore"):  # overflow becomes ∞, which is reported below
         values = array.astype(np.float32, copy=False)
@@ -178,7 +178,7 @@ def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> 
 def _guess_at_values(array: np.ndarray) -> str:
     """Suggest how to convert values that are not integers; empty if there is nothing to suggest."""
     if array.dtype == bool:
-        return "; of True and False make them by .astype('uint8'), with 2 levels"
+        return "; convert True and False with .astype('uint8'), and use 2 levels"
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         return ""
     low, high = array.min(), array.max()
@@ -186,7 +186,7 @@ def _guess_at_values(array: np.ndarray) -> str:
         return "; these are whole numbers: .astype('int32')"
     for least, change in ((0, "255 * x"), (-1, "127.5 * (x + 1)")):
         if least <= low and high <= 1:
-            return f"; values from {least} to 1 become such by np.rint({change}).astype('uint8')"
+            return f"; convert values from {least} to 1 with np.rint({change}).astype('uint8')"
     return ""
 
 
@@ -194,9 +194,9 @@ def _guess_at_shape(shape: tuple[int, ...]) -> str:
     """Suggest what a shape other than (N, H, W, C) or (N, H, W) may be; empty for a valid shape."""
     match shape:
         case (_, 1 | 3 | 4 as channels, _, width) if width > 4:
-            return f"; with {channels} channels first it is transposed by x.transpose(0, 2, 3, 1)"
+            return f"; if the {channels} channels come first, use x.transpose(0, 2, 3, 1)"
         case (_, width, 1 | 3 | 4) if width > 4:
-            return "; this looks like one image: several are put together by np.stack (narrow grey ones: x[..., None])"
+            return "; this looks like one image: use np.stack for several (x[..., None] for narrow gray ones)"
         case (_, size):
             for channels in (1, 3):
                 side = math.isqrt(size // channels)
@@ -208,9 +208,9 @@ def _guess_at_shape(shape: tuple[int, ...]) -> str:
 def _check_integers(what: str, array: np.ndarray, num: int | None) -> None:
     """Raise `InputError` unless the array is integers (N,), each from 0 to `num` − 1 if `num` is given."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InputError(f"{what}: {array.dtype} {array.shape}; needed are integers (N,)")
+        raise InputError(f"{what}: {array.dtype} {array.shape}; must be integers (N,)")
     if num == 0:
-        raise InputError(f"{what}: values from {array.min()} to {array.max()}; needed are numbers of classes, from 0")
+        raise InputError(f"{what}: values from {array.min()} to {array.max()}; must be class numbers, from 0")
     if num is not None and (array.min() < 0 or array.max() >= num):
         raise InputError(f"{what}: values from {array.min()} to {array.max()}, outside 0 to {num - 1}")
 

@@ -33,7 +33,7 @@ def get(names: tuple[str, ...], shape: tuple[int, ...]) -> list[Augmentation]:
     Raises `InputError` for an unknown name, or for one that does not apply to this shape (vectors, for example).
     """
     if names and len(shape) != 3:
-        raise InputError(f"data.augmentations: {names[0]!r} is of images (height, width, channels), these are {shape}")
+        raise InputError(f"data.augmentations: {names[0]!r} needs images (height, width, channels), these are {shape}")
     for name in names:
         height, width, channels = shape
         if name not in AUGMENTATIONS:

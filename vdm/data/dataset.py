@@ -137,35 +137,35 @@ class Checked:
         """Check one element and return the shape of each entry."""
         info, arrays = self._info, {}
         if not isinstance(element, Mapping):
-            raise self._error(index, f"is of type {type(element).__name__}; needed is a dict with 'image'")
+            raise self._error(index, f"is of type {type(element).__name__}; must be a dict with 'image'")
         for name, value in element.items():
             arrays[name] = array = np.asarray(value)
             if name in RESERVED:
-                raise self._error(index, f"has an entry {name!r}; evaluation needs the names {', '.join(RESERVED)}")
+                raise self._error(index, f"has an entry {name!r}; reserved for evaluation are {', '.join(RESERVED)}")
             if name == "text" and array.dtype.kind == "U":
                 del arrays[name]
                 continue
             if array.dtype.kind not in "biuf":
-                raise self._error(index, f"has {name!r} of dtype {array.dtype}; needed are numbers")
+                raise self._error(index, f"has {name!r} of dtype {array.dtype}; must be numbers")
         if "image" not in arrays:
             raise self._error(index, f"has no 'image'; its entries are {', '.join(map(repr, arrays)) or 'none'}")
         self._check_image(arrays["image"], index)
         if "label" in arrays and info.classes is not None:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
-                raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
+                raise self._error(index, f"has label {label}; must be an integer from 0 to {len(info.classes) - 1}")
         if "group" in arrays:
             group = arrays["group"]
             # Batches are 32-bit: wider integers could collide.
             if group.ndim or group.dtype.kind not in "iu" or not -(2**31) <= group < 2**31:
-                raise self._error(index, f"has group {group}; needed is an integer of 32 bits")
+                raise self._error(index, f"has group {group}; must be a 32-bit integer")
         return {name: array.shape for name, array in arrays.items()}
 
     def _check_image(self, image: np.ndarray, index: int) -> None:
         info = self._info
         needed = likelihoods.dtype(info.levels)
         if image.dtype != needed or image.shape != info.shape:
-            raise self._error(index, f"has an image of {image.dtype} {image.shape}; needed is {needed} {info.shape}")
+            raise self._error(index, f"has an image of {image.dtype} {image.shape}; must be {needed} {info.shape}")
         if info.levels == likelihoods.REAL:
             if not np.isfinite(image).all():
                 raise self._error(index, "has a value that is not finite")
@@ -200,7 +200,7 @@ def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
             prefix = {"label": NO_LABELS, "text": NO_CAPTIONS}.get(name)
             why = [f"; {note}" for note in dataset.info.notes if prefix and note.startswith(prefix)]
             raise InputError(
-                f"network.condition: {name!r} is not of data set {dataset.info.name!r}; beside images it has "
+                f"network.condition: {name!r} is not in data set {dataset.info.name!r}; besides images it has "
                 f"{others or 'nothing'}{''.join(why)}"
                 + "; --config.data.labels=False trains without labels"
                 * (name == "label")

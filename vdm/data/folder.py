@@ -40,8 +40,8 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     `test`, `val`, `valid`, `validation`, `dev`, `eval`; pictures outside of them are left out. Without such folders,
     about a tenth of the files become the test split, chosen by a hash of their path in the folder: adding files does
     not move others to a different split. If all pictures of the splits lie in folders exactly one level deep, these
-    folders are classes, and each element has a "label"; a split by hash then takes at least one test picture from every
-    class.
+    folders are classes, and each element has a "label"; a split by hash then has at least one test picture from every class
+    with two or more.
 
     Pictures become uint8 as described in `vdm.data.pictures.read`. Each is decoded once on loading, so that a broken
     picture is refused before any work is done. If they exceed `kept` bytes in total, they are decoded again on each
@@ -53,7 +53,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     """
     name, root = f"folder:{printable(path)}", Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{name}: {'is no folder' if root.exists() else 'no such folder'}")
+        raise InputError(f"{name}: {'is not a folder' if root.exists() else 'no such folder'}")
     try:
         found = find(root)
         split = _split(found, name)
@@ -147,7 +147,7 @@ def _split(found: Found, name: str) -> Split:
         if slash and top in of_split:
             of_split[top].append(each)
         else:
-            found.left_out["pictures beside the splits"][f"{top}/" if slash else "files"] += 1
+            found.left_out["pictures outside the splits"][f"{top}/" if slash else "files"] += 1
     for top, names in of_split.items():
         if not names:
             raise InputError(f"no pictures in {top}/ ({', '.join(pictures.SUFFIXES)})")
@@ -173,7 +173,7 @@ def _refuse_half_named(found: Found, name: str) -> None:
         do = f"rename them, or give one alone as {name}/{printable(next(iter(like)))}"
     raise InputError(
         f"pictures in folders named like splits ({counted(like)}), which are not mixed with others; "
-        f"splits are {TRAIN[0]}/ and one of {', '.join(TEST)} at its top: {do}"
+        f"splits are {TRAIN[0]}/ and one of {', '.join(TEST)} at the top: {do}"
     )
 
 
@@ -199,10 +199,10 @@ def _no_classes(names: Sequence[str], depth: int) -> str:
         return ""
     if outside:
         lie = "lies" if len(outside) == 1 else "lie"
-        return f"{len(outside)} of {len(names)} images {lie} outside of the folders of classes, as {min(outside)}"
+        return f"{len(outside)} of {len(names)} images {lie} outside the class folders, such as {min(outside)}"
     if len(folders) == 1:
         return f"all images lie in one folder, {folders.pop()}/"
-    return f"{len(folders)} folders of {len(names)} images: classes have two images or more each"
+    return f"{len(folders)} folders with {len(names)} images: classes need two or more images each"
 
 
 @dataclass
@@ -267,16 +267,18 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
         for which, only in (("training", train - test), ("test", test - train)):
             if only:
                 others = f" and {len(only) - SHOWN} others" * (len(only) > SHOWN)
-                notes.append(f"classes with {which} images alone: {', '.join(sorted(only)[:SHOWN])}{others}")
+                notes.append(f"classes with only {which} images: {', '.join(sorted(only)[:SHOWN])}{others}")
     if not classes and (why := _no_classes([*split.train, *split.test], split.depth)):
         notes.append(NO_LABELS + why)
     if left_out := {what: which for what, which in found.left_out.items() if which}:
         notes.append("left out: " + "; ".join(f"{what}: {counted(which)}" for what, which in left_out.items()))
     if read.animated:
-        notes.append(f"of {read.animated} animations the first frame is taken")
+        notes.append(f"of {read.animated} animations, only the first frame is used")
     keys = read.digests[:, :8].copy().view(np.uint64)[:, 0]
     copies = len(keys) - len(np.unique(keys))
     if copies:
         both = len(np.intersect1d(keys[:boundary], keys[boundary:]))
-        notes.append(f"copies: {copies} files have the content of others" + f", {both} of both splits" * bool(both))
+        notes.append(
+            f"copies: {copies} files have the same content as others" + f", {both} in both splits" * bool(both)
+        )
     return tuple(map(printable, notes))

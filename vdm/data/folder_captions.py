@@ -47,8 +47,8 @@ def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wa
         captions = _of_lines(root / FILE, set(pictures))
         if missing := [name for name in wanted if name not in captions]:
             raise InputError(
-                f"{printable(root / FILE)}: {len(missing)} of {len(wanted)} pictures have no caption, as "
-                f"{printable(missing[0])}; must be all"
+                f"{printable(root / FILE)}: {len(missing)} of {len(wanted)} pictures have no caption, such as "
+                f"{printable(missing[0])}; all must have one"
             )
         return Captions(captions.__getitem__, (f"captions: {FILE}",), [FILE])
     beside = {name: text for name in wanted if (text := _beside(name)) in set(others)} if others else {}
@@ -58,7 +58,7 @@ def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wa
         return Captions(
             None,
             (
-                f"{NO_CAPTIONS}{len(missing)} of {len(wanted)} pictures have no {SUFFIX} file beside them, as "
+                f"{NO_CAPTIONS}{len(missing)} of {len(wanted)} pictures have no {SUFFIX} file beside them, such as "
                 f"{printable(missing[0])}",
             ),
         )
@@ -82,7 +82,7 @@ def _of_text(path: Path) -> tuple[str, ...]:
         raise InputError(f"{where}: has more than {LARGEST} bytes; must be a caption, at most {LONGEST} characters")
     captions = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not captions:
-        raise InputError(f"{where}: is empty; must be a caption, or several, one a line")
+        raise InputError(f"{where}: is empty; must be one or more captions, one per line")
     check_caption(where, *captions)
     return captions
 
@@ -95,9 +95,9 @@ def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
         name, text = field(values, "file", str, where), field(values, "text", str | tuple[str, ...], where)
         captions = (text,) if isinstance(text, str) else text
         if name not in pictures:
-            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be one, as a/b.png")
+            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be a path, as a/b.png")
         if name in found:
-            raise InputError(f"{where}: {printable(name)} is there twice; several captions are a list")
+            raise InputError(f"{where}: {printable(name)} is listed twice; give several captions as a list")
         if not captions or not all(caption.strip() for caption in captions):
             raise InputError(f"{where}: {printable(name)} has an empty caption; must be a text, or a list of texts")
         check_caption(where, *captions)

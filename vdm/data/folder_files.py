@@ -43,7 +43,7 @@ def find(root: Path) -> Found:
         except OSError as error:
             raise InputError(f"{printable(folder) or 'it'} cannot be read: {error.strerror}") from None
         if (status.st_dev, status.st_ino) in seen:
-            found.left_out["links to what is there already"][f"{folder}/"] += 1
+            found.left_out["links to folders already found"][f"{folder}/"] += 1
             continue
         seen.add((status.st_dev, status.st_ino))
         found.folders.append(folder)
@@ -57,7 +57,7 @@ def find(root: Path) -> Found:
             elif is_folder:
                 (links if entry.is_symlink() else folders).append(inside)
             elif not (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()):
-                found.left_out["no files, or links to nothing"][inside] += 1
+                found.left_out["special files or broken links"][inside] += 1
             elif suffix in pictures.SUFFIXES:
                 found.names.append(inside)
             else:

@@ -64,7 +64,7 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     notes += found.unpaired
     largest = max(int(split["image"].max()) for split in (found.train, found.test))
     if levels is None and largest < FEW:
-        notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, say so by data.levels")
+        notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, set data.levels")
     return in_memory(
         found.train,
         found.test,
@@ -84,12 +84,10 @@ def _class_names(file: Path, names: Sequence[str]) -> list[str] | None:
         return None
     (array,) = read_npz(file, CLASSES, TEXT).values()
     if array.ndim != 1:
-        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; needed are texts (classes,)")
+        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; must be texts (classes,)")
     found: list[str] = array.tolist()
     if twice := [name for name, times in Counter(found).items() if times > 1]:
-        raise InputError(
-            f"array {CLASSES[0]!r}: has {twice[0]!r} twice; needed are different texts, one for each class"
-        )
+        raise InputError(f"array {CLASSES[0]!r}: has {twice[0]!r} twice; must be different texts, one for each class")
     return found
 
 
@@ -139,8 +137,8 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
     if len(images) != 1:
         there = ", ".join(sorted(names)) or "none"
         raise InputError(
-            f"found the arrays {there}; needed are 'train' and 'test', or a single array of images "
-            f"(beside which may be {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
+            f"found the arrays {there}; must be 'train' and 'test', or a single array of images "
+            f"(and beside it at most {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
         )
     (name,) = images
     arrays = _read(file, [each for each in names if each not in (*CLASSES, NUMBER)])
@@ -152,7 +150,7 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
         if shape != (num,) or array.dtype.kind not in (TEXT if several else "iu"):
             needed = f"texts ({num},) or ({num}, K)" if several else f"integers ({num},)"
             found = f"{array.dtype} {array.shape}"
-            raise InputError(f"array {entry!r}: {found}; needed are {needed}")
+            raise InputError(f"array {entry!r}: {found}; must be {needed}")
     by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
     # A whole group goes to one split, so labels cannot be stratified.
     labels, of = (None, "group") if by == "group" else (arrays.get("label"), "image")

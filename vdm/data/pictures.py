@@ -48,10 +48,10 @@ def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             bits = content[PNG_DEPTH] if image.format == "PNG" else 8
             if bits > 8 or image.mode not in CHANNELS:
-                found = f"{bits} bits a channel" if bits > 8 else f"pixels of mode {image.mode}"
-                raise InputError(f"{printable(file)}: {found}; needed are 8-bit pictures, grey, RGB or with a palette")
+                found = f"{bits} bits per channel" if bits > 8 else f"pixels of mode {image.mode}"
+                raise InputError(f"{printable(file)}: {found}; must be 8-bit: gray, RGB or with a palette")
             if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-                raise InputError(f"{printable(file)}: one can see through it; put it on a background first")
+                raise InputError(f"{printable(file)}: has transparent pixels; put it on a background first")
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
             upright = _upright(image.convert(CHANNELS[image.mode]))
             pixels = np.asarray(upright).reshape(upright.height, upright.width, -1)

@@ -124,8 +124,8 @@ class _BatchIterator(grain.DatasetIterator):
         which = (self._position - self._first) % self._num_workers + 1
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return (
-            f"data worker {which} of {self._num_workers} {how}; run the same command to go on. If nobody killed it, "
-            "memory may have run out: fewer config.data.num_workers need less"
+            f"data worker {which} of {self._num_workers} {how}; run the same command to resume. If nobody killed it, "
+            "memory may have run out: lower config.data.num_workers"
         )
 
     def get_state(self) -> dict[str, int]:
@@ -159,7 +159,7 @@ def _not_of_workers() -> Iterator[None]:
 
 
 def _prepare_worker(worker_index: int, worker_count: int) -> None:
-    """Runs in each worker: make it exit together with the main process."""
+    """Make a worker process exit together with the main process."""
     threading.Thread(target=_end_with_main, daemon=True).start()
 
 

@@ -105,7 +105,7 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
             records = builder.as_data_source(split, file_format="array_record")
         except (NotImplementedError, ValueError):
             raise InputError(
-                f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; needed is array_record: "
+                f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; must be array_record: "
                 "choose another data.data_dir, or prepare it again with file_format='array_record'"
             ) from None
         splits.append(records)
@@ -158,7 +158,7 @@ def _image_feature(features: Any, name: str) -> str:
         raise InputError(f"data set {name!r}: no feature 'image' and not one image feature among {', '.join(features)}")
     if features[key].np_dtype != np.uint8 or len(features[key].shape) != 3:
         raise InputError(
-            f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; needed is uint8 (H, W, C)"
+            f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; must be uint8 (H, W, C)"
         )
     return key
 
@@ -201,7 +201,7 @@ def _refusing_damage(name: str, folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # RuntimeError of array_record, ParseError of protobuf, …
         raise InputError(
-            f"data set {name!r} in {folder} cannot be read: {one_line(error)}; delete it there to have it made again"
+            f"data set {name!r} in {folder} cannot be read: {one_line(error)}; delete it there to prepare it again"
         ) from error
 
 

@@ -33,7 +33,7 @@ def load(config: DataConfig, progress: Progress | None = None, text: Text | None
     except parts.PartError as error:
         raise InputError(f"data.name: {config.name!r}: {error.problem}; usage: {error.usage}") from error
     except LevelsError as error:
-        remedy = "; a new run takes 256 with --config.data.levels=None" if config.levels is not None else ""
+        remedy = "; a new run uses 256 with --config.data.levels=None" if config.levels is not None else ""
         raise InputError(f"{error}{remedy}") from None
     _check(config, dataset)
     return encoded(dataset, config.text if text is None else text)
@@ -84,7 +84,7 @@ def _refuse_others(fields: Mapping[str, Sequence[Any]], name: str) -> None:
         found = " and ".join(str(there) for _, there in wrong.values())
         flags = " ".join(f"--config.data.{field}=None" for field in wrong)
         were = "were" if len(wrong) > 1 else "was"
-        raise InputError(f"{given} {were} given, but {name!r} has {found}; a new run takes what it has with {flags}")
+        raise InputError(f"{given} {were} given, but {name!r} has {found}; a new run uses the data's own with {flags}")
 
 
 def digits(data_dir: str = "") -> Dataset:

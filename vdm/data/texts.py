@@ -205,5 +205,5 @@ def encoded(dataset: Dataset, text: str | Text) -> Dataset:
     different = {caption for source in sources.values() for captions in source.captions for caption in captions}
     notes = dataset.info.notes
     if cut := text.cut(sorted(different)):
-        notes += (f"of {len(different)} captions {cut} are longer than {text.name} has room for, and lose their end",)
+        notes += (f"of {len(different)} captions, {cut} are too long for {text.name} and lose their end",)
     return replace(dataset, info=replace(dataset.info, notes=notes), text=text, **sources)

@@ -56,7 +56,7 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, feature: Feature, datas
         try:
             found.append(tuple(map(_decoded, [texts] if isinstance(texts, bytes | str) else texts)))
         except UnicodeDecodeError as error:
-            raise InputError(f"data set {dataset!r}: {split} element {index}: caption is no UTF-8 text") from error
+            raise InputError(f"data set {dataset!r}: {split} element {index}: caption is not valid UTF-8") from error
     return found
 
 

@@ -71,7 +71,7 @@ def plane(cells: int) -> Points:
 
 
 def noisy(curves: Sequence[Curve], std: float, nodes: int = 512, classes: tuple[str, ...] | None = None) -> Toy:
-    """Pick a curve uniformly, a point on it, and add Gaussian noise of standard deviation `std`.
+    """Make a toy: a uniformly chosen curve, a point on it, and Gaussian noise of standard deviation `std`.
 
     The density is a Gaussian mixture with `nodes` components per curve, placed by Gauss–Legendre quadrature in √u. It
     is practically exact if neighboring nodes are closer than `std`; one node is exact for a curve that is a single

@@ -89,7 +89,7 @@ class Checkpoints:
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
         except ValueError as error:  # invalid JSON
-            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py mends it") from error
+            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py repairs it") from error
         if not read_only:
             self._retention.stops.update(step for step in self.steps() if _is_of_a_stop(directory / str(step)))
 
@@ -179,11 +179,11 @@ class Checkpoints:
                 unreadable[step] = why or "in another process"
                 continue
             if not self._has_digests(step):
-                unknown = "has no digests: whether its arrays are as saved is not known"
+                unknown = "has no digests: its arrays cannot be verified"
                 self._warnings.append(f"the checkpoint of step {step} {unknown}")
             iterator.set_state(position)
             warnings = [
-                f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
+                f"the checkpoint of step {bad} cannot be read ({why}): resuming from step {step}"
                 for bad, why in unreadable.items()
             ]
             for bad in unreadable:
@@ -317,7 +317,7 @@ def _drop_unreadable_metrics(directory: Path) -> list[str]:
             _read_metrics(path)
         except InputError:
             shutil.rmtree(path.parent)
-            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not the best")
+            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not rated")
     return warnings
 
 
@@ -327,7 +327,7 @@ def _check_metrics(directory: Path) -> None:
         try:
             _read_metrics(path)
         except InputError as error:
-            raise InputError(f"{error}; train.py mends it") from error
+            raise InputError(f"{error}; train.py repairs it") from error
 
 
 def _metrics(directory: Path) -> list[Path]:

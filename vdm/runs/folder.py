@@ -45,14 +45,16 @@ class RunDir:
         else:
             self.warnings.append(f"{path}: its config.json is lost: whether this is the run's config is not known")
         if config.training.steps < step:
-            raise InputError(f"config.training.steps={config.training.steps}: must be {step} or more, which are done")
+            raise InputError(
+                f"config.training.steps={config.training.steps}: must be at least {step}, the steps already done"
+            )
         there = record.get("init_from")
         given = self._init_from
         if given is not None and (
             there is None or any(there.get(name) != given[name] for name in ("run", "checkpoint"))
         ):
             begun = "from scratch" if there is None else f"from {there.get('run')}:{there.get('checkpoint')}"
-            raise InputError(f"--init_from: the run in {path} began {begun}; must be left out, or another --workdir")
+            raise InputError(f"--init_from: the run in {path} began {begun}; leave it out, or give another --workdir")
         # The recorded one is complete: step and digest may be unknown now.
         self._init_from = there
 
@@ -122,7 +124,7 @@ def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
         )
         raise InputError(
             f"--workdir={path}: training.steps {there} there, {here} here: with optimizer.decay={new.optimizer.decay} "
-            f"that is another learning rate from the first step on; {instead}"
+            f"that changes the learning rate from the first step on; {instead}"
         )
     _refuse(found, path)
 

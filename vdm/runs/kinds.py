@@ -49,7 +49,7 @@ def _objective(config: PredecessorConfig) -> Objective:
     if isinstance(model, LadderNetwork):
         for name, value in settings.flatten(c).items():
             if value != getattr(LatentObjectiveConfig(), name):
-                raise InputError(f"config.objective.{name}={value}: is of a bound; a ladder network has none")
+                raise InputError(f"config.objective.{name}={value}: applies to a bound; a ladder network has none")
         return LadderCosts.of(model)
     return LatentBound(model.num_layers, c.beta, c.warmup_steps, c.free_bits)
 
@@ -104,5 +104,5 @@ def model_of(config: Any, given: Any = None) -> Any:
         of_config, of_model = flat[field], getattr(given, attribute)
         of_model = tuple(of_model) if attribute == "shape" else of_model
         if of_config != of_model:
-            raise InputError(f"config.{field}={of_config!r}: must be {of_model!r}, as the model given has it")
+            raise InputError(f"config.{field}={of_config!r}: must be {of_model!r}, as in the given model")
     return model

@@ -52,7 +52,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     else:
         where, values = path / "run.json", read_record(path).get("config", {})
     if not values and checkpoint_steps(path):
-        raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
+        raise InputError(f"{path}: has checkpoints but no config.json; to resume, use train.py with the run's --config")
     if not values:
         raise InputError(f"{path}: has no config.json, so it is not a run; vdm train makes one")
     by_name = {what(dataclasses.asdict(kind())): kind for kind in kinds or (Config,)}
@@ -99,7 +99,7 @@ def _read_config_file(path: Path) -> dict[str, Any]:
             copied = "config" in read_record(path)
         except InputError:
             copied = False
-        raise InputError(f"{error}{'; without this file the copy in run.json is used' * copied}") from error
+        raise InputError(f"{error}{'; if you delete it, the copy in run.json is used' * copied}") from error
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     reasons = ", ".join(reason for reason, holds in differing.items() if holds)
     if not reasons:
         return None
-    return f"resumed {reasons}: the steps to come are not those of an uninterrupted run to the bit"
+    return f"resumed {reasons}: the next steps will not match an uninterrupted run bit for bit"
 
 
 def write_evaluation(path: Path, numbers: dict[str, Any], data: dict[str, Any], step: int) -> None:

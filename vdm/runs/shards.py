@@ -70,7 +70,7 @@ class Shards:
         """Use all images if `num` is None. Raises `InputError` for no or too few images, and for a broken shard."""
         self._paths = sorted(folder.glob("shard_*.npz"))
         if not self._paths:
-            raise InputError(f"{printable(folder)}: has no shard_*.npz, as vdm sample leaves them")
+            raise InputError(f"{printable(folder)}: has no shard_*.npz as written by vdm sample")
         self._number, self._images = 0, _read(self._paths[0])
         last = self._images if len(self._paths) == 1 else _read(self._paths[-1], self._images.shape[1:])
         there = SHARD * (len(self._paths) - 1) + len(last)
@@ -107,7 +107,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if there.get(name) != settings.get(name)
     ]
     if differing:
-        raise InputError(f"{folder}: has samples of other settings: {', '.join(differing)}; move them away")
+        raise InputError(f"{folder}: has samples with other settings: {', '.join(differing)}; move them away")
 
 
 def _read(path: Path, shape: Sequence[int] | None = None, levels: int | None = None) -> Images:

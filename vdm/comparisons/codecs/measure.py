@@ -52,11 +52,9 @@ def compare_codecs(
     trained = open_run(run, checkpoint, config=config)
     model = trained.model
     if others := sorted(set(model.condition) - {LABEL}):
-        raise InputError(f"--run={run}: is conditioned on {', '.join(others)}; must be on labels alone, or nothing")
+        raise InputError(f"--run={run}: is conditioned on {', '.join(others)}; must be on labels only, or nothing")
     if model.num_steps is not None and settings.steps != (model.num_steps,):
-        raise InputError(
-            f"comparison.steps={settings.steps}: must be ({model.num_steps},), as the model was trained for"
-        )
+        raise InputError(f"comparison.steps={settings.steps}: must be ({model.num_steps},), as in training")
     if not settings.steps:
         raise InputError("comparison.steps=(): must be one or more")
     if len(selected(len(trained.dataset.test), settings.max_images)) < 2:

@@ -26,14 +26,14 @@ def rates_markdown(several: Sequence[Coded]) -> str:
             row("net rate above bound", lambda coded: f"{coded.above:+.4f}" + _error(coded.noise)),
             *(gross(count) for count, _ in first.files),
             row(f"images until gross is within {CLOSE:.0%} of net", lambda coded: str(coded.images_needed)),
-            row("seconds an image, encoding", lambda coded: f"{coded.encode_seconds:.3g}"),
-            row("seconds an image, decoding", lambda coded: f"{coded.decode_seconds:.3g}"),
-            row("of these not the network's", lambda coded: f"{coded.coder_share:.0%}"),
+            row("seconds per image, encoding", lambda coded: f"{coded.encode_seconds:.3g}"),
+            row("seconds per image, decoding", lambda coded: f"{coded.decode_seconds:.3g}"),
+            row("of these, outside the network", lambda coded: f"{coded.coder_share:.0%}"),
             row("peak memory, MB", lambda coded: f"{coded.peak_bytes / 1e6:.0f}"),
             "",
-            "Bits/dim. The error of the bound is for images like these, that of the difference for these very images, "
-            "from the draws of both. The net rate is that of a stack that has bits already. Gross is whole bytes of a "
-            "file, with header, initial bits (its first images, deflated) and labels if there are any. Each file was "
+            "Bits/dim. The error of the bound is for other images like these, that of the difference for this exact "
+            "set, from the draws of both. The net rate is for a stack that already has bits. Gross counts all bytes of "
+            "a file: header, initial bits (its first images, deflated) and labels, if any. Each file was "
             "decoded and compared.",
         ]
     )
@@ -49,7 +49,7 @@ def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
     ours = best.files[-1][1]
     alone = f"{best.gross()[1]:.3f}"
     lines = tables.head(
-        f"bits/dim of {best.num_images} images", ["a file an image", "all in one file", "vdm takes less by"]
+        f"bits/dim of {best.num_images} images", ["one file per image", "all in one file", "saved by vdm"]
     )
     lines.append(tables.row(f"vdm, T = {best.num_steps}", [alone, cell(ours), ""]))
     found = [outcome for outcome in outcomes if outcome.smallest is not None]
@@ -61,9 +61,9 @@ def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
         [
             *lines,
             "",
-            "Whole bytes; each file was decoded and compared. Classical coders take all images as one picture, in the "
-            "smaller of two layouts: about as many columns as rows, or one column. Of vdm, a file an image is that of "
-            "the first image. Last column: all in one file of vdm, against the smaller of the coder's two.",
+            "From all bytes; each file was decoded and compared. Classical coders code all images as one picture, in "
+            "the smaller of two layouts: about as many columns as rows, or one column. For vdm, one file per image "
+            "means that of the first image. Last column: one file by vdm, against the smaller of the coder's two.",
         ]
     )
 

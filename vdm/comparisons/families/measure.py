@@ -56,7 +56,7 @@ def compare_families(
     if config.network.condition:
         raise InputError("config.network.condition: predecessors are not conditioned; must be empty")
     if len(set(settings.depths)) < len(settings.depths):
-        raise InputError(f"comparison.depths={settings.depths}: must be different ones")
+        raise InputError(f"comparison.depths={settings.depths}: must all be different")
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     runs: dict[tuple[Member, int], Any] = {}

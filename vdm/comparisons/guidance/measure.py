@@ -73,7 +73,7 @@ def compare_guidance(
     labels = trained.conditions(config.sampling, config.seed)(settings.samples).get(LABEL)
     if labels is not None and np.bincount(labels).max() < 2:
         raise InputError(
-            f"comparison.samples={settings.samples}: each is of another class; must be more, "
+            f"comparison.samples={settings.samples}: every sample has a different class; must be more, "
             "so that a class has two samples to compare"
         )
     labelled = labels is not None

@@ -75,9 +75,9 @@ def compare_objectives(
             raise InputError(f"comparison: {error}") from error
         runs[objective, seed] = run
     if not runs:
-        raise InputError("comparison: predictions, weightings and proposals must each have one or more")
+        raise InputError("comparison: predictions, weightings and proposals must each have at least one")
     if len({folder_name(*run) for run in runs}) < len(runs):
-        raise InputError("comparison: predictions, weightings and proposals must each have different ones")
+        raise InputError("comparison: predictions, weightings and proposals must each have no duplicates")
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)

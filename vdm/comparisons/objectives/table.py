@@ -100,11 +100,11 @@ def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
 
 
 def speed_ups(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, float]:
-    """Return the steps in which each proposal reaches the final loss of the first proposal, as a ratio.
+    """Return after what fraction of the steps each proposal reaches the final loss of the first one; ∞ if it never does.
 
-    Only the proposal differs between the two. Values below 1 mean faster training; the smallest possible is at a
-    curve's first point. The curves are means over the seeds that both objectives have, at the steps that all curves
-    share. Objectives without such curves are left out.
+    Both have the same prediction and weighting. Values below 1 mean faster training; the smallest possible value is at
+    a curve's first point. The curves are means over the seeds that both have, at the steps that all curves share.
+    Objectives without such curves are left out.
     """
     groups = group(outcomes)
     ratios = {}

@@ -82,4 +82,4 @@ def _panel(axes: Axes, measured: Measured) -> None:
     axes.set_xticks([], minor=True)
     title = f"{metric.title} from training images" if metric.lower_is_better else metric.title
     unit = f", {metric.unit}" if metric.unit else ""
-    annotate(axes, "Quality of samples", title + unit, "network calls an image", legend=False)
+    annotate(axes, "Quality of samples", title + unit, "network calls per image", legend=False)

@@ -54,7 +54,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of the table: the results of one kind of model at one T, in bits/dim.
+    """The results of one kind of model at one T, in bits/dim: the cells that it fills in a column of the table.
 
     Differences are paired: between runs of the same seed, on the same images with the same noise.
     """

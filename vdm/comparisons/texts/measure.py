@@ -68,7 +68,7 @@ def compare_text(
     if name not in DESCRIPTIONS:
         described = " or ".join(DESCRIPTIONS)
         raise InputError(
-            f"--run={run}: nothing measures what captions of {config.data.name!r} ask; must be {described}"
+            f"--run={run}: there are no measurements for captions of {config.data.name!r}; must be {described}"
         )
     held_out = () if source is None else source.arguments.get("held_out", ())
     samplers = LedSamplers(trained, replace(config.sampling, num=settings.samples), [UNGUIDED, *settings.guidances])

@@ -107,7 +107,7 @@ def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
 def measured(images: Images, labels: Labels | None) -> Words:
     """Return the attributes of images (N, 8, 8, 1) with 17 levels. Raises ValueError if `labels` is None."""
     if labels is None:
-        raise ValueError("labels=None: must be the class of each image, as slant and weight are beside the usual of it")
+        raise ValueError("labels=None: must be classes, since slant and weight are relative to class medians")
     found = numbers(images)
     usual = {name: np.array(medians)[labels] for name, medians in USUAL.items()}
     relative = {

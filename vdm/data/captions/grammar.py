@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 SLOT = re.compile(r"\[([^\[\]{}]*)\{(\w+)\.(\d)\}([^\[\]{}]*)\]|\{(\w+)\.(\d)\}")
-"""[, {slant.1}], which is omitted if the slant has no value, or {class.0}, which is always present."""
+"""A slot: [, {slant.1}], which is omitted if the slant has no value, or {class.0}, which is always present."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Grammar:
         for match in self._pattern.finditer(text.casefold()):
             name, value = self._meaning[match[0]]
             if found[name] not in (None, value):
-                raise ValueError(f"{text!r} says of the {name} both {found[name]!r} and {value!r}: must be one")
+                raise ValueError(f"{text!r} gives the {name} as both {found[name]!r} and {value!r}: must be one")
             found[name] = value
         return found
 
@@ -69,9 +69,9 @@ class Grammar:
         """
         said = {name: value for name, value in self.attributes_of(text).items() if value is not None}
         if (words := self.unknown(text)) or not said:
-            problem = f"unknown are {', '.join(map(repr, words))}" if words else "says nothing"
+            problem = f"unknown words {', '.join(map(repr, words))}" if words else "says nothing"
             known = "; ".join(f"{name}: {', '.join(self._first(name))}" for name in self.phrases)
-            raise ValueError(f"{text!r}: {problem}; known are, among others, {known}")
+            raise ValueError(f"{text!r}: {problem}; known are, for example, {known}")
         return said
 
     def _first(self, name: str) -> list[str]:

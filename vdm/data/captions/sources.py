@@ -64,7 +64,7 @@ def _captioned(name: str, dataset: Dataset, held_out: tuple[str, ...]) -> Datase
             raise ValueError(f"held_out: {error}") from None
         held = np.array([all(each[key] == value for key, value in wanted.items()) for each in said])
         if not held.any():
-            raise ValueError(f"held_out: {text!r}: no training image is that; must be some")
+            raise ValueError(f"held_out: {text!r}: matches no training image; must match some")
         notes.append(f"held out of training: {text}, {held.sum()} of {len(held)} images")
         kept &= ~held
     if not kept.any():

