@@ -115,7 +115,7 @@ def read_measured(path: Path, settings: dict[str, Any], metrics: Iterable[str]) 
 def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
     """Write measurements as JSON, with the settings that they depend on (in the types that JSON returns).
 
-    A previous result with other settings may have taken hours: it is kept in a file beside, where `read_measured` finds
+    A previous result with other settings may have taken hours: it is kept in another file, where `read_measured` finds
     it.
     """
     there = _read_whole(path).get("settings", settings)
@@ -145,10 +145,10 @@ def _read_whole(path: Path) -> dict[str, Any]:
         sampling = field(saved, "settings.sampling", dict, path, {})
     except InputError:
         return {}
-    # Records of earlier versions have no digest,
+    # Records of earlier versions have no digest.
     if digest not in (None, _digest(saved)):
         return {}
-    # nor the precision, guidance and labels of the samples.
+    # Nor do they state the precision, guidance and labels of their samples.
     unsaid = {**UNSAID, "labels": None, "guidance_batch": "auto"}
     return saved | {"settings": saved["settings"] | {"sampling": unsaid | sampling}} if sampling else saved
 

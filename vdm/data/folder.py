@@ -40,8 +40,8 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     `test`, `val`, `valid`, `validation`, `dev`, `eval`; pictures outside of them are left out. Without such folders,
     about a tenth of the files become the test split, chosen by a hash of their path in the folder: adding files does
     not move others to a different split. If all pictures of the splits lie in folders exactly one level deep, these
-    folders are classes, and each element has a "label"; a split by hash then has at least one test picture from every class
-    with two or more.
+    folders are classes, and each element has a "label"; a split by hash then has at least one test picture from every
+    class with two or more.
 
     Pictures become uint8 as described in `vdm.data.pictures.read`. Each is decoded once on loading, so that a broken
     picture is refused before any work is done. If they exceed `kept` bytes in total, they are decoded again on each

@@ -1,8 +1,8 @@
 """Digests of arrays, which reveal bits flipped on disk when a checkpoint is read.
 
 They are computed where the arrays are, and do not depend on how these are sharded over devices and processes: the sum
-mod 2³² over all elements of hash(bits ⊕ hash(index)), where hash is MurmurHash3's 32-bit finalizer. The hash
-is a bijection, so a change within a single element is always detected; any other change goes unnoticed once in 2³² cases.
+mod 2³² over all elements of hash(bits ⊕ hash(index)), where hash is MurmurHash3's 32-bit finalizer. The hash is a
+bijection, so a change within a single element is always detected; any other change goes unnoticed once in 2³² cases.
 """
 
 import math

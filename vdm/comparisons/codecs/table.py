@@ -49,7 +49,7 @@ def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
     ours = best.files[-1][1]
     alone = f"{best.gross()[1]:.3f}"
     lines = tables.head(
-        f"bits/dim of {best.num_images} images", ["one file per image", "all in one file", "saved by vdm"]
+        f"bits/dim of {best.num_images} images", ["one file per image", "all in one file", "vdm is smaller by"]
     )
     lines.append(tables.row(f"vdm, T = {best.num_steps}", [alone, cell(ours), ""]))
     found = [outcome for outcome in outcomes if outcome.smallest is not None]

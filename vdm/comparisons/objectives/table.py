@@ -100,7 +100,7 @@ def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
 
 
 def speed_ups(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, float]:
-    """Return after what fraction of the steps each proposal reaches the final loss of the first one; ∞ if it never does.
+    """Return the fraction of the steps in which each proposal reaches the final loss of the first; ∞ if it never does.
 
     Both have the same prediction and weighting. Values below 1 mean faster training; the smallest possible value is at
     a curve's first point. The curves are means over the seeds that both have, at the steps that all curves share.
