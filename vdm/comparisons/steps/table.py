@@ -44,7 +44,7 @@ class Mean:
     over_seeds: float | None
     """Standard error for other runs on the same images; None for a single seed."""
     over_images: float | None
-    """Standard error for the same runs on other images like these, by group if there are groups; None for a single one."""
+    """Standard error for the same runs on other images like these (or groups, if any); None for a single one."""
 
     @property
     def stderr(self) -> float | None:
