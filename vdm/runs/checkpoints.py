@@ -55,7 +55,7 @@ class _Manager(ocp.CheckpointManager):
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run.
+    """The folder `checkpoints/` of a run, which retains checkpoints by `Retention(keep)`.
 
     Saving is asynchronous and atomic: a step's folder appears under its name only once it is complete. Arrays are
     restored onto whatever devices and processes are present. With several processes, all must see the folder and make
