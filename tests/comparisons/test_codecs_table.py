@@ -47,16 +47,16 @@ def test_steps_are_across_and_rates_are_down() -> None:
         "| gross, a file of 10 images | 6.000 | 5.000 |",
         "| gross, a file of 20 images | 3.500 | 2.800 |",
         "| images until gross is within 1% of net | 700 | 700 |",
-        "| seconds an image, encoding | 0.0123 | 0.0123 |",
-        "| seconds an image, decoding | 2 | 2 |",
-        "| of these not the network's | 13% | 13% |",
+        "| seconds per image, encoding | 0.0123 | 0.0123 |",
+        "| seconds per image, decoding | 2 | 2 |",
+        "| of these, outside the network | 13% | 13% |",
         "| peak memory, MB | 700 | 700 |",
     ]
 
 
 def test_coders_go_by_size_and_those_that_failed_come_last() -> None:
     assert classical_markdown(OUTCOMES, HUNDRED).splitlines()[:-2] == [
-        "| bits/dim of 20 images | a file an image | all in one file | vdm takes less by |",
+        "| bits/dim of 20 images | one file per image | all in one file | vdm is smaller by |",
         "|---|---|---|---|",
         "| vdm, T = 100 | 20.000 | 2.800 |  |",
         "| JPEG XL | 3.125 | 3.750 | 10.4% |",

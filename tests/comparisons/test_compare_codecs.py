@@ -212,7 +212,7 @@ def test_bad_input_is_refused_and_nothing_written(folder: Path, changes: dict[st
 def test_a_model_of_its_own_steps_has_no_others(folder: Path) -> None:
     discrete = read_config(folder / "run")
     discrete.objective = replace(discrete.objective, num_steps=3)
-    with pytest.raises(InputError, match=r"comparison\.steps=\(2, 20\): must be \(3,\), as the model was trained for"):
+    with pytest.raises(InputError, match=r"comparison\.steps=\(2, 20\): must be \(3,\), as in training"):
         run(folder, "refused", discrete)
 
 

@@ -113,7 +113,7 @@ def test_the_rates_of_a_diffusion_model_are_its_bound(done) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depths": (2, 2)}, r"comparison\.depths=\(2, 2\): must be different ones"),
+        ({"depths": (2, 2)}, r"comparison\.depths=\(2, 2\): must all be different"),
         ({"depths": (1,)}, r"comparison\.depths"),
         ({"coder": "conv"}, r"comparison, VAE, T = 1: "),
         ({"metrics": ("fid",)}, "comparison.metrics"),

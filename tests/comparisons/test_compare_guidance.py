@@ -148,7 +148,7 @@ def test_a_table_has_errors_and_what_real_images_come_to() -> None:
         ({"guidances": ("autoguidance(1, weak='99')",)}, "99"),
         ({"metrics": ("class_accuracy",), "classifier": "nowhere"}, "nowhere"),
         ({"samples": 2}, "comparison.samples=2: must be 3 or more"),
-        ({"samples": 10}, "comparison.samples=10: each is of another class; must be more"),
+        ({"samples": 10}, "comparison.samples=10: every sample has a different class; must be more"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(folder: Path, changes: dict[str, object], words: str) -> None:

@@ -133,8 +133,8 @@ def test_only_what_depends_on_a_change_is_done_again(folder: Path) -> None:
         ("weightings", ("elbo", "sigmoid(k=)"), "'sigmoid(k=)': must be a name"),
         ("metrics", ("mmd", "fad"), "comparison.metrics=('mmd', 'fad'): 'fad': must be one of mmd"),
         ("proposals", ("adaptive", "best"), "'best': must be one of uniform"),
-        ("weightings", (), "must each have one or more"),
-        ("weightings", ("sigmoid(2)", "sigmoid (2)"), "must each have different ones"),
+        ("weightings", (), "must each have at least one"),
+        ("weightings", ("sigmoid(2)", "sigmoid (2)"), "must each have no duplicates"),
     ],
 )
 def test_bad_axes_are_refused_before_anything_is_trained(folder: Path, axis: str, values: tuple, message: str) -> None:

@@ -21,7 +21,7 @@ def test_quality_is_drawn_by_calls(tmp_path, drawn):
     found = [outcome("heun@karras", 10, 0.02), outcome("heun@karras", 5, 0.05), outcome("heun", 5, -0.001), reference]
     (axes,) = drawn(plot, tmp_path, [Measured(mmd(), 0.002, found, reference)])
     assert axes.get_ylabel() == "MMD² from training images (log scale)"
-    assert axes.get_xlabel() == "network calls an image (log scale)"
+    assert axes.get_xlabel() == "network calls per image (log scale)"
     assert_is_picture(tmp_path / "plot.png")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     lines = {container.get_label(): container.lines[0] for container in axes.containers}

@@ -76,9 +76,9 @@ def test_the_version_follows_all_arrays() -> None:
         ({"image": IMAGES[:, :3]}, r"images of train are \(3, 5, 3\), those of test \(4, 5, 3\)"),
         ({"label": LABELS + 1}, "train 'label': values from 1 to 3, outside 0 to 2"),
         ({"label": LABELS - 1}, "train 'label': values from -1 to 1, outside 0 to 2"),
-        ({"label": LABELS / 2}, r"train 'label': float64 \(6,\); needed are integers"),
-        ({"name": np.array(list("abcdef"))}, "train element 0 has 'name' of dtype <U1; needed are numbers"),
-        ({"index": LABELS}, "train element 0 has an entry 'index'; evaluation needs the names mask, index, offset"),
+        ({"label": LABELS / 2}, r"train 'label': float64 \(6,\); must be integers"),
+        ({"name": np.array(list("abcdef"))}, "train element 0 has 'name' of dtype <U1; must be numbers"),
+        ({"index": LABELS}, "train element 0 has an entry 'index'; reserved for evaluation are mask, index, offset"),
     ],
 )
 def test_refusals_of_arrays(changes: dict[str, Any], words: str) -> None:
@@ -91,7 +91,7 @@ def test_numbers_that_are_no_classes_are_not_counted_up_to() -> None:
     with pytest.raises(InputError, match="mine: 'label': values up to 1099511627778; must be below 65536"):
         in_memory(split(label=LABELS + 2**40), split(), levels=17, name="mine")
     missing = split(label=np.full(6, -1))
-    with pytest.raises(InputError, match="mine: train 'label': values from -1 to -1; needed are numbers of classes"):
+    with pytest.raises(InputError, match="mine: train 'label': values from -1 to -1; must be class numbers"):
         in_memory(missing, missing, levels=17, name="mine")
 
 
@@ -114,17 +114,17 @@ def test_any_indexable_of_dicts_is_a_source() -> None:
 @pytest.mark.parametrize(
     ("element", "words"),
     [
-        (IMAGES[0], "is of type ndarray; needed is a dict with 'image'"),
+        (IMAGES[0], "is of type ndarray; must be a dict with 'image'"),
         ({"label": 1}, "has no 'image'; its entries are 'label'"),
-        ({"image": IMAGES[0] / 255, "label": 1}, r"has an image of float64 \(4, 5, 3\); needed is uint8 \(4, 5, 3\)"),
-        ({"image": IMAGES[0, 1:], "label": 1}, r"has an image of uint8 \(3, 5, 3\); needed is uint8 \(4, 5, 3\)"),
+        ({"image": IMAGES[0] / 255, "label": 1}, r"has an image of float64 \(4, 5, 3\); must be uint8 \(4, 5, 3\)"),
+        ({"image": IMAGES[0, 1:], "label": 1}, r"has an image of uint8 \(3, 5, 3\); must be uint8 \(4, 5, 3\)"),
         ({"image": np.full_like(IMAGES[0], 17), "label": 1}, "has a pixel of 17, outside 0 to 16"),
-        ({"image": IMAGES[0], "label": 3}, "has label 3; needed is an integer from 0 to 2"),
-        ({"image": IMAGES[0], "label": -1}, "has label -1; needed is an integer from 0 to 2"),
-        ({"image": IMAGES[0], "label": 0.5}, "has label 0.5; needed is an integer from 0 to 2"),
+        ({"image": IMAGES[0], "label": 3}, "has label 3; must be an integer from 0 to 2"),
+        ({"image": IMAGES[0], "label": -1}, "has label -1; must be an integer from 0 to 2"),
+        ({"image": IMAGES[0], "label": 0.5}, "has label 0.5; must be an integer from 0 to 2"),
         # In the 32 bits of batches all multiples of 2³² would be group 0.
-        ({"image": IMAGES[0], "group": 2**32}, "has group 4294967296; needed is an integer of 32 bits"),
-        ({"image": IMAGES[0], "label": "b"}, "has 'label' of dtype <U1; needed are numbers"),
+        ({"image": IMAGES[0], "group": 2**32}, "has group 4294967296; must be a 32-bit integer"),
+        ({"image": IMAGES[0], "label": "b"}, "has 'label' of dtype <U1; must be numbers"),
     ],
 )
 def test_refusals_of_elements(element: Any, words: str) -> None:
@@ -162,11 +162,11 @@ def test_real_vectors_are_a_data_set() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.arange(12).reshape(6, 2), "dtype int64; needed are real numbers, float32"),
+        (np.arange(12).reshape(6, 2), "dtype int64; must be real numbers, float32"),
         (np.where(np.arange(12).reshape(6, 2) == 7, np.nan, 1.0), "1 of 6 have values that are not finite; .* is 3"),
         # Not in float32.
         (np.full((6, 2), 1e300), "6 of 6 have values that are not finite"),
-        (np.zeros(6), r"shape \(6,\); needed is \(N, features\)"),
+        (np.zeros(6), r"shape \(6,\); must be \(N, features\)"),
         (np.zeros((6, 0)), r"shape \(6, 0\)"),
     ],
 )
@@ -181,7 +181,7 @@ def test_vectors_of_a_source_of_ones_own_are_checked_as_they_are_read() -> None:
     dataset = Dataset(info(**real), [*good[:5], {"image": np.array([0, np.inf], np.float32)}], good)
     with pytest.raises(InputError, match="train element 5 has a value that is not finite"):
         examples(dataset.train, range(6))
-    with pytest.raises(InputError, match=r"has an image of float64 \(2,\); needed is float32 \(2,\)"):
+    with pytest.raises(InputError, match=r"has an image of float64 \(2,\); must be float32 \(2,\)"):
         Dataset(info(**real), [{"image": vector.astype(np.float64)} for vector in VECTORS], good)
-    with pytest.raises(InputError, match=r"has an image of uint8 \(2,\); needed is float32 \(2,\)"):
+    with pytest.raises(InputError, match=r"has an image of uint8 \(2,\); must be float32 \(2,\)"):
         Dataset(info(**real), [{"image": np.zeros(2, np.uint8)}] * 6, good)

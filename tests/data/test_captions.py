@@ -69,7 +69,7 @@ def test_attributes_of_a_text_of_ones_own():
         "class": "7", "weight": "bold", "slant": "right", "width": None, "place": None,
     }  # fmt: skip
     assert digits.GRAMMAR.unknown("a wonderful seven, shouting") == ["wonderful", "shouting"]
-    with pytest.raises(ValueError, match=r"says of the class both '7' and '8'"):
+    with pytest.raises(ValueError, match=r"gives the class as both '7' and '8'"):
         digits.GRAMMAR.attributes_of("seven or eight")
 
 
@@ -195,11 +195,11 @@ def test_held_out_combinations_are_not_trained_on_and_stay_in_the_test(captioned
     [
         (
             "('seven jumping',)",
-            "held_out: 'seven jumping': unknown are 'jumping'; known are, among others",
+            "held_out: 'seven jumping': unknown words 'jumping'; known are, for example",
         ),
         ("('a digit',)", "held_out: 'a digit': says nothing"),
-        ("('six seven',)", "says of the class both '6' and '7': must be one"),
-        ("('narrow zero, left of centre',)", "no training image is that; must be some"),
+        ("('six seven',)", "gives the class as both '6' and '7': must be one"),
+        ("('narrow zero, left of centre',)", "matches no training image"),
         ("'seven'", "must be a tuple, each a string"),
     ],
 )

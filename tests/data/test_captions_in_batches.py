@@ -98,7 +98,7 @@ def test_each_split_is_encoded_by_the_training_captions():
 def test_captions_that_are_cut_are_counted():
     split = {"image": np.zeros((3, 4, 4, 1), np.uint8), "text": ["a", "abcde", ("abc", "abcdef")]}
     notes = encoded(in_memory(split, split), "bytes(length=4)").info.notes
-    assert notes == ("of 4 captions 2 are longer than bytes(length=4) has room for, and lose their end",)
+    assert notes == ("of 4 captions, 2 are too long for bytes(length=4) and lose their end",)
     assert encoded(in_memory(split, split), "bytes(length=6)").info.notes == ()
 
 

@@ -94,10 +94,10 @@ def test_pairs_are_the_same_whenever_they_are_learned():
     [
         ({}, "merges: must be a list of pairs"),
         ({"merges": {"a": "b"}}, "must be a list of pairs"),
-        ({"merges": [["a", "b"], ["a"]]}, "merges: number 1 is no pair of tokens"),
-        ({"merges": [["a", 3]]}, "number 0 is no pair of tokens"),
-        ({"merges": [["ab", "c"]]}, "number 0 is of 'ab', which is no token before it"),
-        ({"merges": [["a", "\n"]]}, "is no token before it"),
+        ({"merges": [["a", "b"], ["a"]]}, "merges: number 1 is not a pair of tokens"),
+        ({"merges": [["a", 3]]}, "number 0 is not a pair of tokens"),
+        ({"merges": [["ab", "c"]]}, "number 0 uses 'ab', which is not a token at that point"),
+        ({"merges": [["a", "\n"]]}, "is not a token at that point"),
     ],
 )
 def test_pairs_of_a_file_are_checked(tmp_path, state, problem):
@@ -211,7 +211,7 @@ def test_another_encoder_has_states_of_its_own(model):
     assert (first[..., 2] != second[..., 2])[first[..., 2] != 0].all()
     # A run stays with the one it was trained with: with its states, and without it one line.
     np.testing.assert_array_equal(before(CAPTIONS), first)
-    with pytest.raises(InputError, match=r"is another encoder .* than that of the run"):
+    with pytest.raises(InputError, match=r"is a different encoder .* from that of the run"):
         before(["a zero"])
 
 
@@ -252,7 +252,7 @@ def test_without_a_folder_to_write_to_states_are_computed_each_time(model, monke
 def test_two_kept_encoders_of_one_name_are_not_guessed_at(model):
     for digest in ("0" * 16, "1" * 16):
         Kept("gone", digest).add({"a": np.zeros((2, 3), np.float32)})
-    with pytest.raises(InputError, match="is not there, and states of 2 encoders of this name are kept"):
+    with pytest.raises(InputError, match="is not installed, and the cache has states of 2 encoders of this name"):
         fit("frozen('gone')", ["a"])
 
 
@@ -261,7 +261,7 @@ def test_a_model_that_is_nowhere_is_refused_in_one_line(model, monkeypatch):
         raise OSError(f"no network for {name}\nand more")
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(InputError, match=r"nor to be had from the hub: no network for no/model") as caught:
+    with pytest.raises(InputError, match=r"nor available from the hub: no network for no/model") as caught:
         fit("frozen('no/model')", ["a"])
     assert "\n" not in str(caught.value)
 

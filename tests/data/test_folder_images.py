@@ -128,7 +128,7 @@ def test_class_folders_are_labels(tmp_path):
     dataset = opened(tmp_path)
     assert dataset.info.classes == ("a", "b", "c")
     assert "3 classes, by their folders: a, b, c" in dataset.info.notes
-    assert "classes with training images alone: c" in dataset.info.notes
+    assert "classes with only training images: c" in dataset.info.notes
     np.testing.assert_array_equal(examples(dataset.train, range(10))["label"], [0] * 4 + [1] * 4 + [2] * 2)
     np.testing.assert_array_equal(examples(dataset.test, range(8))["label"], [0] * 4 + [1] * 4)
 
@@ -158,15 +158,15 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
         ([f"all/{k}.png" for k in range(12)], "no labels: all images lie in one folder, all/"),
         (
             [f"{k % 2}/{k}.png" for k in range(12)] + ["beside.png"],
-            "no labels: 1 of 13 images lies outside of the folders of classes, as beside.png",
+            "no labels: 1 of 13 images lies outside the class folders, such as beside.png",
         ),
         (
             [f"{k % 2}/{k % 3}/{k}.png" for k in range(10)] + ["0/a.png", "1/a.png"],
-            "no labels: 10 of 12 images lie outside of the folders of classes, as 0/0/0.png",
+            "no labels: 10 of 12 images lie outside the class folders, such as 0/0/0.png",
         ),
         (
             [f"{k}/image.png" for k in range(12)],
-            "no labels: 12 folders of 12 images: classes have two images or more each",
+            "no labels: 12 folders with 12 images: classes need two or more images each",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_other_folders_are_no_classes(tmp_path, names, why):
     assert set(dataset.train[0]) == {"image"}
     assert [note for note in dataset.info.notes if note.startswith("no labels")] == [why] * bool(why)
     config = Config(data=DataConfig(name=dataset.info.name), network=NetworkConfig(condition=("label",)))
-    with pytest.raises(InputError, match=r"'label' is not of data set .* it has nothing") as error:
+    with pytest.raises(InputError, match=r"'label' is not in data set .* it has nothing") as error:
         resolve(config, dataset)
     assert why in str(error.value)
     assert str(error.value).endswith("; --config.data.labels=False trains without labels")
@@ -196,7 +196,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     left_out = next(note for note in dataset.info.notes if note.startswith("left out"))
     assert "hidden: 3 files, 1 .ipynb_checkpoints/, 1 __MACOSX/" in left_out
     assert "of other types: 2 .txt, 1 .tif, 1 no suffix" in left_out
-    assert "links to nothing: 1 gone.png" in left_out
+    assert "special files or broken links: 1 gone.png" in left_out
 
 
 def test_links_are_followed_once(tmp_path):
@@ -211,13 +211,13 @@ def test_links_are_followed_once(tmp_path):
     (root / "loop").symlink_to(root / "loop")
     dataset = opened(root)
     assert sorted(values(dataset.train) + values(dataset.test)) == [0, *range(20)]
-    assert "links to what is there already: 1 0/, 1 b/back/" in notes(dataset)
+    assert "links to folders already found: 1 0/, 1 b/back/" in notes(dataset)
     assert "copies: 1 files" in notes(dataset)
 
 
 def test_copies_in_both_splits_are_said(tmp_path):
     write_grey(tmp_path, numbered(5, "train/") | numbered(3, "test/", first=3) | {"train/copy.png": 0})
-    assert "copies: 3 files have the content of others, 2 of both splits" in notes(opened(tmp_path))
+    assert "copies: 3 files have the same content as others, 2 in both splits" in notes(opened(tmp_path))
 
 
 @settings(max_examples=20, deadline=None)
@@ -314,7 +314,7 @@ def test_refusals(tmp_path):
     refusal(f"folder:{tmp_path}", "no pictures", ".png")
     (tmp_path / "a.tiff").touch()
     refusal(f"folder:{tmp_path}", "no pictures", "of other types: 1 .tiff")
-    refusal(f"folder:{tmp_path / 'a.tiff'}", "is no folder")
+    refusal(f"folder:{tmp_path / 'a.tiff'}", "is not a folder")
     refusal(write_folder(tmp_path, images(1)), "1 image; at least 2")
 
 

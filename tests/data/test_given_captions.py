@@ -134,7 +134,7 @@ def test_captions_of_one_split_alone_are_said_and_asked_for_in_vain(tmp_path):
     name = write_npz(tmp_path, train=images(2), test=images(2), train_text=np.array(["a", "b"]))
     dataset = load(DataConfig(name=name))
     assert "no captions: array 'train_text' is there, 'test_text' is not" in dataset.info.notes
-    with pytest.raises(InputError, match="beside images it has nothing; no captions: array 'train_text' is there"):
+    with pytest.raises(InputError, match="besides images it has nothing; no captions: array 'train_text' is there"):
         wants_text(dataset)
 
 
@@ -153,7 +153,7 @@ def test_wrong_captions_of_an_npz_file_are_refused(tmp_path, arrays, problem):
 
 @pytest.mark.parametrize("texts", [np.array(["a"] * 19), np.arange(20)], ids=["too few", "numbers"])
 def test_wrong_captions_beside_one_array_are_refused(tmp_path, texts):
-    refusal(write_npz(tmp_path, images=images(20), text=texts), "array 'text'", "needed are texts (20,) or (20, K)")
+    refusal(write_npz(tmp_path, images=images(20), text=texts), "array 'text'", "must be texts (20,) or (20, K)")
 
 
 # Folders.
@@ -195,7 +195,7 @@ def test_text_files_of_some_pictures_are_left_out_as_ever(tmp_path):
     (tmp_path / "3.txt").unlink()
     dataset = load(DataConfig(name=name))
     assert set(dataset.train[0]) == {"image"}
-    assert "no captions: 1 of 4 pictures have no .txt file beside them, as 3.png" in dataset.info.notes
+    assert "no captions: 1 of 4 pictures have no .txt file beside them, such as 3.png" in dataset.info.notes
     assert any("left out: of other types: 3 .txt" in note for note in dataset.info.notes)
     with pytest.raises(InputError, match=r"as 3\.png"):
         wants_text(dataset)
@@ -205,7 +205,7 @@ def test_text_files_of_some_pictures_are_left_out_as_ever(tmp_path):
     ("content", "problem"),
     [
         (b"caf\xe9", "1.txt: is no text in UTF-8 (byte 3)"),
-        (b" \n\n", "1.txt: is empty; must be a caption, or several, one a line"),
+        (b" \n\n", "1.txt: is empty; must be one or more captions, one per line"),
         (b"a" * 10_001, "1.txt: has 10001 characters; must be at most 10000"),
         (b"a " * (1 << 20), "1.txt: has more than 1048576 bytes"),
     ],
@@ -246,12 +246,12 @@ def test_captions_in_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (FOUR[:3], "captions.jsonl: 1 of 4 pictures have no caption, as b/2.png; must be all"),
+        (FOUR[:3], "captions.jsonl: 1 of 4 pictures have no caption, such as b/2.png; all must have one"),
         (
             [*FOUR, {"file": "b/9.png", "text": "x"}],
-            "line 5: no picture b/9.png in the folder; must be one",
+            "line 5: no picture b/9.png in the folder; must be a path, as a/b.png",
         ),
-        ([*FOUR, FOUR[0]], "line 5: b/3.png is there twice; several captions are a list"),
+        ([*FOUR, FOUR[0]], "line 5: b/3.png is listed twice; give several captions as a list"),
         ([{"file": "b/3.png", "text": ""}], "line 1: b/3.png has an empty caption; must be a text, or a list of texts"),
         ([{"file": "b/3.png", "text": []}], "line 1: b/3.png has an empty caption"),
         ([{"file": "b/3.png"}], "line 1: has no text"),
@@ -344,7 +344,7 @@ def test_captions_that_were_not_published_are_none(tmp_path):
 
 def test_captions_of_tfds_that_are_no_text_are_refused(tmp_path):
     config = prepared(tmp_path, TinyLatin)
-    refusal(config.name, "train element 3: caption is no UTF-8 text", data_dir=config.data_dir)
+    refusal(config.name, "train element 3: caption is not valid UTF-8", data_dir=config.data_dir)
 
 
 @settings(max_examples=40, deadline=None)

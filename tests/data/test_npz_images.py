@@ -111,8 +111,8 @@ def test_labels_may_have_names(tmp_path):
     )
     for classes, words in (
         (["cat", "dog"], "'label': values from 0 to 2, outside 0 to 1"),
-        (["cat", "dog", "cat"], "array 'classes': has 'cat' twice; needed are different texts, one for each class"),
-        ([["cat", "dog", "hen"]], "array 'classes': <U3 (1, 3); needed are texts (classes,)"),
+        (["cat", "dog", "cat"], "array 'classes': has 'cat' twice; must be different texts, one for each class"),
+        ([["cat", "dog", "hen"]], "array 'classes': <U3 (1, 3); must be texts (classes,)"),
         ([0, 1, 2], "array 'classes': is of dtype int64; needed are texts"),
     ):
         assert words in refusal(write_npz(tmp_path, **arrays, classes=np.array(classes)))

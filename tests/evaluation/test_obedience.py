@@ -33,7 +33,7 @@ def test_the_class_is_what_a_classifier_takes_it_for(batch):
     found = obedience(DIGITS, asked, batch["image"], judge)
     assert list(found) == ["class", ALL]
     assert found["class"].value == pytest.approx(100 * np.mean(guesses == batch["label"]))
-    with pytest.raises(ValueError, match="labels=None: must be the class"):
+    with pytest.raises(ValueError, match="labels=None: must be classes"):
         obedience(DIGITS, asked, batch["image"], None)
 
 

@@ -222,7 +222,7 @@ def test_another_condition_is_another_model(path: Path) -> None:
 @pytest.mark.parametrize(
     ("condition", "words"),
     [
-        ("weight", "'weight' is not of data set 'patterns'; beside images it has 'label', 'one_hot', 'kind'"),
+        ("weight", "'weight' is not in data set 'patterns'; besides images it has 'label', 'one_hot', 'kind'"),
         ("image", "'image'"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path, monk
     batch = examples(dataset().test, range(NUM_TEST))
     bound = model.bound(conditional.exact(model), jax.random.key(0), jax.tree.map(jnp.asarray, batch))
     np.testing.assert_allclose(bound.diffusion, 0, atol=1e-4)
-    remedy = "a new run takes what it has with --config.data.classes=None$"
+    remedy = "a new run uses the data's own with --config.data.classes=None$"
     with pytest.raises(InputError, match=rf"^data.classes: 4 was given, but 'more' has 5; {remedy}"):
         resolve(config, replace(dataset(), info=replace(dataset().info, name="more", classes=tuple("abcde"))))
     config.data.entries = ("label int8",)

@@ -204,7 +204,7 @@ def test_without_a_hook_that_saves_a_stop_still_does(tmp_path: Path) -> None:
 
 def test_a_model_for_other_images_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
     wide = Model(MODEL.schedule, Linear(), (4, 8, 1), 17)
-    with pytest.raises(InputError, match=r"data\.shape=\(4, 4, 1\): must be \(4, 8, 1\), as the model given has it"):
+    with pytest.raises(InputError, match=r"data\.shape=\(4, 4, 1\): must be \(4, 8, 1\), as in the given model"):
         vdm.train(config(), tmp_path / "run", DATA, wide, console=Console(quiet=True))
     assert not (tmp_path / "run").exists()
 

@@ -227,7 +227,7 @@ def test_of_the_config_bad_fields_are_named(tmp_path):
         vdm.train(config, tmp_path / "run", dataset())
     config = make_config(NAMES["ladder"])
     config.objective.beta = 2.0
-    with pytest.raises(InputError, match=r"^config.objective.beta=2.0: is of a bound; a ladder network has none$"):
+    with pytest.raises(InputError, match=r"^config.objective.beta=2.0: applies to a bound; a ladder network has none$"):
         vdm.train(config, tmp_path / "run", dataset())
     assert not (tmp_path / "run").exists()
 

@@ -212,7 +212,7 @@ def test_damaged_newest_falls_back_and_is_set_aside(tmp_path: Path, iterator: An
             assert restored is not None
             assert_same(restored[0], at_step(1))
             assert "the checkpoint of step 2 cannot be read" in restored[2][-1]
-            assert "going on from step 1" in restored[2][-1]
+            assert "resuming from step 1" in restored[2][-1]
             if k == 0:
                 # Its step can be made and saved again.
                 checkpoints.save(at_step(2), empty_metrics(), {"next_index": 2}, wait=True)
@@ -255,13 +255,13 @@ def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Pa
         for step, bits in ((1, 1.0), (2, 2.0), (3, 3.0)):
             checkpoints.save(at_step(step), empty_metrics(), {"next_index": step}, bits, wait=True)
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text('{"bits')
-    with pytest.raises(InputError, match=r"1/metrics/metrics: not valid JSON \(.*\); train\.py mends it"):
+    with pytest.raises(InputError, match=r"1/metrics/metrics: not valid JSON \(.*\); train\.py repairs it"):
         Checkpoints(tmp_path / "c", read_only=True)
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
         assert restored[0].step == 3
-        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it is not the best"]
+        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it is not rated"]
         assert checkpoints.restore_one(abstract(), "best").step == 2
 
 
@@ -311,7 +311,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read_without_digests(tmp_path: Pa
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
         assert_same(restored[0], at_step(1))
-        assert restored[2] == ["the checkpoint of step 1 has no digests: whether its arrays are as saved is not known"]
+        assert restored[2] == ["the checkpoint of step 1 has no digests: its arrays cannot be verified"]
         assert checkpoints.restore_one(abstract()).step == 1
 
 

@@ -155,7 +155,7 @@ def test_fewer_steps_than_are_done_are_refused_and_change_nothing(tmp_path: Path
     (tmp_path / "checkpoints" / "20").mkdir()
     # Not complete.
     (tmp_path / "checkpoints" / "25.orbax-checkpoint-tmp").mkdir()
-    with pytest.raises(InputError, match=r"config\.training\.steps=19: must be 20 or more, which are done"):
+    with pytest.raises(InputError, match=r"config\.training\.steps=19: must be at least 20, the steps already done"):
         RunDir(tmp_path, Config(training=TrainingConfig(steps=19)), DATA)
     assert read_config(tmp_path) == config
     RunDir(tmp_path, Config(training=TrainingConfig(steps=20)), DATA).close()
@@ -194,7 +194,7 @@ def test_a_lost_config_is_that_of_the_record_or_the_one_given(tmp_path: Path) ->
     (tmp_path / "config.json").unlink()
     (tmp_path / "run.json").unlink()
     with pytest.raises(
-        InputError, match=r"has checkpoints but no config\.json; train\.py with the --config of the run"
+        InputError, match=r"has checkpoints but no config\.json; to resume, use train\.py with the run's --config"
     ):
         read_config(tmp_path)
     run = RunDir(tmp_path, config, DATA)

@@ -113,7 +113,7 @@ def test_a_model_of_ones_own_is_checked_by_its_variables(run: tuple[Path, TrainS
     own, deep = model_lib.from_config(config()), config()
     deep.network.depth = 2
     assert vdm.open_run(run[0], model=own).model is own
-    with pytest.raises(InputError, match=r"objective\.num_steps=None: must be 3, as the model given has it"):
+    with pytest.raises(InputError, match=r"objective\.num_steps=None: must be 3, as in the given model"):
         vdm.open_run(run[0], model=replace(own, num_steps=3))
     with pytest.raises(InputError, match=r"another architecture: ema/network/\S+ has shape none"):
         vdm.open_run(run[0], model=model_lib.from_config(deep))

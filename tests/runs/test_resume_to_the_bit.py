@@ -59,5 +59,5 @@ def test_why_a_run_does_not_go_on_to_the_bit(before: dict[str, Any], now: dict[s
     else:
         assert said is not None
         assert said.startswith(f"resumed {why}")
-        assert said.endswith(": the steps to come are not those of an uninterrupted run to the bit")
+        assert said.endswith(": the next steps will not match an uninterrupted run bit for bit")
         assert "\n" not in said

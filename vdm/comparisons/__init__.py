@@ -1,1 +1,1 @@
-"""What compare.py compares: time steps, objectives, samplers, guidances."""
+"""The comparisons that `vdm compare` makes: one subpackage per mode (see `modes.MODES`)."""

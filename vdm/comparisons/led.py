@@ -1,4 +1,4 @@
-"""Samplers of one trained run by guidance: those that one compiled program serves are made once."""
+"""Samplers of one trained run for various guidance methods; each compiled program is built once and shared."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +15,10 @@ UNGUIDED = "none"
 
 
 class LedSamplers:
-    """Of a run, with the settings of `sampling` but for its guidance."""
+    """The samplers of a run by guidance, with all other settings from `sampling`."""
 
     def __init__(self, trained: Run, sampling: SamplingConfig, guidances: Sequence[str] = ()):
-        """Opens those of the guidances. Raises `InputError` for one that the run cannot have."""
+        """Build the samplers of `guidances`. Raises `InputError` for guidance that the run does not support."""
         self._trained, self._sampling = trained, sampling
         self._made: list[tuple[Guide, ImageSampler]] = []
         self._digests: dict[str, list[str]] = {}
@@ -26,13 +26,13 @@ class LedSamplers:
             self(text)
 
     def __call__(self, guidance: str) -> ImageSampler:
-        """That of a guidance, to be called with its text."""
+        """Return the sampler for a guidance method; call it with the same `guidance`."""
         guide: Guide = parts.make("guidance", guidance)
         found = next((sampler for program, sampler in self._made if program == guide.program), None)
         if guidance in self._digests and found is not None:
             return found
         companions = open_companions(self._trained, guidance)
-        # Made in any case: it checks the guidance.
+        # Built even if one can be reused, since this checks the guidance.
         sampler = ImageSampler(self._trained.model, self._trained.mesh, self.settings(guidance), companions=companions)
         self._digests[guidance] = [weights_digest(each.variables) for each in companions.values()]
         if found is None:
@@ -40,10 +40,10 @@ class LedSamplers:
         return found or sampler
 
     def settings(self, guidance: str) -> SamplingConfig:
-        """What its images are drawn with."""
+        """Return the sampling settings with this guidance."""
         return replace(self._sampling, guidance=guidance)
 
     def digests(self, guidance: str) -> list[str]:
-        """Of the weights of what guides beside the model."""
+        """Return the weight digests of the models that guide alongside the run's own."""
         self(guidance)
         return self._digests[guidance]

@@ -1,4 +1,4 @@
-"""The kinds of comparison there are: `MODES` has a line for each, a package with its settings, measuring and table."""
+"""The modes of comparison: `MODES` maps each to a package with its settings, measurements and table."""
 
 import importlib
 from collections.abc import Callable
@@ -13,25 +13,26 @@ MODES = {
     "family": "vdm.comparisons.families",
     "text": "vdm.comparisons.texts",
 }
-"""By what differs, the module whose `MODE` it is."""
+"""By what is compared, the module that defines the `MODE`."""
 
 
 class Mode(NamedTuple):
-    """One kind of comparison."""
+    """One mode of comparison."""
 
     settings: type[Any]
-    """The dataclass of its settings."""
+    """The dataclass of the mode's settings."""
     compare: Callable[..., str]
-    """Measures what is not measured yet, writes it to a folder, and returns the Markdown tables.
+    """Measure what is still missing, write it to a folder, and return the Markdown tables.
 
-    compare(config, settings, workdir, console, programs) trains what it compares, by a `vdm.comparisons.work.Programs`;
-    one of a trained run is compare(config, settings, workdir, console, programs, run, checkpoint).
+    compare(config, settings, workdir, console, programs) trains the runs that it compares, using `programs`
+    (`vdm.comparisons.work.Programs`). A mode that compares on one trained run has the additional arguments (run,
+    checkpoint).
     """
     of_a_run: str | None = None
-    """Where it compares things on one trained run: the folder in that run that it writes to by default."""
+    """For a mode on one trained run: the default output folder inside that run. None for the other modes."""
 
 
 def load(name: str) -> Mode:
-    """The mode of a name in `MODES`."""
+    """Return the mode with a name in `MODES`."""
     mode: Mode = importlib.import_module(MODES[name]).MODE
     return mode

@@ -1,4 +1,4 @@
-"""The metrics that a comparison names, ready to measure its samples."""
+"""Set up the sample-quality metrics of a comparison."""
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from vdm.evaluation.metrics.scoring import Real
 
 @runtime_checkable
 class Wanted(Protocol):
-    """What settings say of it."""
+    """The settings that determine the metrics."""
 
     metrics: tuple[str, ...]
     classifier: str | None
@@ -25,9 +25,9 @@ class Wanted(Protocol):
 def quality_of(
     settings: Wanted, dataset: Dataset, labelled: bool, mesh: Mesh, classifier: OpenClassifier, console: Console
 ) -> Quality:
-    """Against a data set's training images; `labelled` is whether samples will have labels.
+    """Return the metrics against a data set's training images; `labelled` says whether the samples will have labels.
 
-    Raises `InputError` if a metric refuses the data, or needs what is not there: weights, labels, a classifier.
+    Raises `InputError` if a metric does not support the data or needs missing weights, labels or a classifier.
     """
     info, folder = dataset.info, None if settings.classifier is None else Path(settings.classifier)
     return Quality(
@@ -45,7 +45,7 @@ def quality_of(
 
 
 def weights_of(quality: Quality) -> dict[str, Any]:
-    """What its numbers depend on beside the metrics' texts and the data: the weights that features were made with."""
+    """Return which feature extractor weights the numbers depend on, as an entry for the settings of a measurement."""
     extractors = quality.scorer.extractors().values()
     weighted = {each.identity for each in extractors if jax.tree.leaves(each.variables)}
     return {"extractors": sorted(weighted)} if weighted else {}

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, and what is said of several of them."""
+"""Runs that differ only in their seed, and statistics over them."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from vdm.errors import InputError
 
 
 def seeds_of(config: Config, num: int) -> range:
-    """`num` seeds: seed, seed + 1, …. Raises `InputError` where they go beyond what a config takes."""
+    """Return `num` seeds: seed, seed + 1, …. Raises `InputError` if they exceed the range of valid seeds."""
     if config.seed + num > 2**32:
         raise InputError(f"comparison.seeds={num}: with config.seed={config.seed} the last one must be below 2**32")
     return range(config.seed, config.seed + num)
 
 
 def statistics(values: Sequence[float]) -> tuple[float, float]:
-    """(mean over seeds, standard deviation over seeds: NaN of one).
+    """Return (mean over seeds, sample standard deviation over seeds, NaN for a single one).
 
     >>> statistics([1.0, 2.0])[0]
     1.5

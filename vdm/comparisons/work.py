@@ -1,4 +1,4 @@
-"""What comparisons share: one plan of all the work, each run trained once, each measurement made once, records."""
+"""Shared parts of comparisons: progress over all the work, training each run once, and records of measurements."""
 
 import hashlib
 import json
@@ -29,27 +29,27 @@ from vdm.runs.records import git_revision, read_config, read_evaluation, read_re
 from vdm.runs.shards import UNSAID
 
 Train = Callable[[Any, Path, Dataset, Callable[[int], None]], object]
-"""Trains, or goes on training, the run in a folder on a data set; calls the last with the step after each log line."""
+"""Train or continue the run in a folder: (config, folder, dataset, callback), called with the step when it logs."""
 
 OpenClassifier = Callable[[Dataset, Path | None], Callable[[], Opened]]
-"""Of a data set, (dataset, folder) -> what opens the classifier in the folder, or for None the data's own."""
+"""(dataset, folder) -> a function that opens the classifier in the folder, or the data set's own for None."""
 
 
 class Programs(NamedTuple):
-    """What comparisons have done by the programs above them."""
+    """The programs that comparisons call, passed down to them because they are implemented in a higher layer."""
 
     train: Train
     classifier: OpenClassifier
 
 
 class Work:
-    """How much of the work is done, in network calls, and how long the rest takes at the pace of this session."""
+    """Track how much of the work is done, in network calls, and estimate the remaining time at this session's pace."""
 
     def __init__(self, total: int):
         self.total, self.done, self.skipped, self.start = total, 0, 0, time.monotonic()
 
     def advance(self, cost: int, skip: bool = False) -> None:
-        """So many calls are done; with `skip`, in an earlier session."""
+        """Count `cost` calls as done; with `skip`, as done in an earlier session."""
         self.done += cost
         self.skipped += cost if skip else 0
 
@@ -60,17 +60,17 @@ class Work:
 
 
 def cost_of_steps(config: RunConfig) -> int:
-    """Network calls of a run's training: each step is a forward and a backward pass, three calls an image."""
+    """Return the cost of a run's training steps in network calls: three per image, for forward and backward passes."""
     return 3 * config.training.steps * config.training.batch_size
 
 
 def cost_of_training(config: RunConfig, dataset: Dataset) -> int:
-    """Network calls of a run with the evaluation at its end."""
+    """Return the cost of training a run and evaluating it at the end, in network calls."""
     return cost_of_steps(config) + len(dataset.test) * config.evaluation.draws
 
 
 def train_once(train: Train, config: RunConfig, folder: Path, dataset: Dataset, work: Work, console: Console) -> None:
-    """Trains the run in `folder` unless it is done. Raises `InputError` if it belongs to another config or data."""
+    """Train the run in `folder` unless it is complete. Raises `InputError` if it has a different config or data."""
     cost, steps = cost_of_training(config, dataset), config.training.steps
     before = work.done
     if read_evaluation(folder).get("checkpoint_step") == steps:
@@ -85,20 +85,20 @@ def train_once(train: Train, config: RunConfig, folder: Path, dataset: Dataset, 
 
     def on_log(step: int) -> None:
         if work.done == before:
-            # Where this session began.
+            # This session started at the previous log line.
             advance_to(max(step - config.training.log_every, 0), skip=True)
         advance_to(step)
         console.print(str(work), style="cyan")
 
     train(config, folder, dataset, on_log)
     if work.done == before:
-        # All steps were done, and only the run's evaluation was not.
+        # Training was already complete; only the final evaluation was missing.
         advance_to(steps, skip=True)
     work.advance(before + cost - work.done)
 
 
 def open_last(config: RunConfig, folder: Path, mesh: Mesh) -> Run:
-    """The end of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
+    """Open the final checkpoint of a run. Raises `InputError` if its newest checkpoint is an earlier one."""
     run = open_run(folder, config=config, mesh=mesh)
     if run.step != config.training.steps:
         raise InputError(f"{folder}: its newest checkpoint is of step {run.step}, not {config.training.steps}")
@@ -106,16 +106,17 @@ def open_last(config: RunConfig, folder: Path, mesh: Mesh) -> Run:
 
 
 def read_measured(path: Path, settings: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any] | None:
-    """What `write_measured` wrote there with the same settings and, under "metrics", all of these, else None."""
+    """Return what `write_measured` saved with equal settings and at least these "metrics"; None if there is none."""
     wanted = set(metrics)
     several = (_read_whole(path), _read_whole(_aside(path, settings)))
     return next((s for s in several if s.get("settings") == settings and set(s.get("metrics", {})) >= wanted), None)
 
 
 def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Writes what was measured, as JSON, with the settings that it depends on (as JSON would give them back).
+    """Write measurements as JSON, with the settings that they depend on (in the types that JSON returns).
 
-    What was measured there with other settings, maybe for hours, is kept beside it, and `read_measured` finds it.
+    A previous result with other settings may have taken hours: it is kept in another file, where `read_measured` finds
+    it.
     """
     there = _read_whole(path).get("settings", settings)
     if there != settings:
@@ -125,18 +126,18 @@ def write_measured(path: Path, measured: dict[str, Any], settings: dict[str, Any
 
 
 def record_of(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """What `write_measured` is given of estimates by the names of their metrics; `estimate_of` reads them back."""
+    """Convert estimates, by metric name, to the record that `write_measured` expects; `estimate_of` reverses it."""
     return {"metrics": {name: {"value": e.value, "without": e.without.tolist()} for name, e in estimates.items()}}
 
 
 def estimate_of(measured: dict[str, Any], name: str, path: Path) -> Estimate:
-    """What a metric said, in the record of `path`. Raises `InputError` if there is no such thing."""
+    """Return a metric's estimate from the record read from `path`. Raises `InputError` if it is missing or invalid."""
     without = field(measured, ("metrics", name, "without"), tuple[float, ...], path)
     return Estimate(field(measured, ("metrics", name, "value"), float, path), np.array(without))
 
 
 def _read_whole(path: Path) -> dict[str, Any]:
-    """The record in a file; {} if there is none, or it is damaged: its digest is that of another."""
+    """Read a record; {} if it is missing or damaged, which its digest reveals."""
     try:
         saved = read_json(path, {})
         digest = field(saved, "digest", str | None, path, None)
@@ -144,27 +145,27 @@ def _read_whole(path: Path) -> dict[str, Any]:
         sampling = field(saved, "settings.sampling", dict, path, {})
     except InputError:
         return {}
-    # Earlier ones have none.
+    # Records of earlier versions have no digest.
     if digest not in (None, _digest(saved)):
         return {}
-    # Nor do they say what samples were computed in, and how they were led to which labels.
+    # Nor do they state the precision, guidance and labels of their samples.
     unsaid = {**UNSAID, "labels": None, "guidance_batch": "auto"}
     return saved | {"settings": saved["settings"] | {"sampling": unsaid | sampling}} if sampling else saved
 
 
 def _aside(path: Path, settings: Any) -> Path:
-    """NAME.1f2e3d4c.json: where a record of these settings is kept when another takes its place."""
+    """Return NAME.1f2e3d4c.json, the file that keeps a record with these settings when another replaces it."""
     return path.with_name(f"{path.stem}.{_digest({'settings': settings}).removeprefix('sha256:')[:8]}{path.suffix}")
 
 
 def _digest(values: dict[str, Any]) -> str:
-    """Of all that is in a record but its digest."""
+    """Hash everything in a record except its digest."""
     text = json.dumps({name: value for name, value in values.items() if name != "digest"}, sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def provenance(config: Config, settings: Any, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
-    """What a comparison's record says of where it comes from: config, settings, data, and the session that wrote it."""
+    """Describe the origin of a comparison's record: config, settings, data, and the session that wrote it."""
     return {
         "config": to_dict(config),
         "comparison": asdict(settings),
@@ -179,5 +180,5 @@ def provenance(config: Config, settings: Any, dataset: Dataset, mesh: Mesh) -> d
 
 
 def file_name(*texts: str) -> str:
-    """The texts joined by hyphens, of each only letters, digits, dots and minus signs."""
+    """Join texts by hyphens, replacing all but letters, digits, underscores, dots and minus signs by underscores."""
     return "-".join(re.sub(r"[^\w.-]+", "_", text).strip("_") for text in texts)

@@ -1,7 +1,7 @@
-"""Data: where examples come from (`load`, `in_memory`) and how batches of them are made.
+"""Data sets (`load`, `in_memory`) and the batches made of them.
 
-An element is a dict of an image and what else there is of it: {"image": uint8 (H, W, C), "label": int, …}. A batch has
-the same entries, each with a first axis of examples (`train_iterator`, `evaluation_batches`, `examples`).
+An element is a dict that holds one image and its other entries: {"image": uint8 (H, W, C), "label": int, …}. A batch
+has the same entries, each with a leading batch axis (`train_iterator`, `evaluation_batches`, `examples`).
 """
 
 from vdm.data.arrays import Arrays, in_memory

@@ -1,4 +1,4 @@
-"""Data in memory: a user's own arrays as a data set."""
+"""Data sets made of a user's own arrays in memory."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ from vdm.data.texts import TEXT, given_captions
 from vdm.errors import InputError
 
 MOST_CLASSES = 2**16
-"""That are numbered where they have no names."""
+"""Limit on the number of classes that are named automatically when no class names are given."""
 
 
 class Arrays:
-    """Arrays of one length by name as a source: element i has the i-th of each. "text" may be captions."""
+    """A source made of named arrays of equal length: element i holds entry i of each. "text" may hold captions."""
 
     def __init__(self, arrays: Mapping[str, Any]):
-        """Raises `InputError` if they have no image or differ in length, and for captions that are none."""
+        """Raises `InputError` if there is no "image", if lengths differ, or if a caption is invalid."""
         self.captions = given_captions(f"{TEXT!r}", arrays[TEXT]) if _are_texts(arrays.get(TEXT, 0)) else None
-        """Of each image all; None where there are none."""
+        """All captions of each image; None if there are none."""
         self.arrays = {
             name: np.asarray(array) for name, array in arrays.items() if name != TEXT or self.captions is None
         }
@@ -45,7 +45,7 @@ class Arrays:
 
 
 def _are_texts(given: Any) -> bool:
-    """Whether they are captions, not numbers, by the first there is."""
+    """Whether the values are captions rather than numbers, judging by the first one."""
     if isinstance(given, np.ndarray) and given.dtype.kind not in "UOS":
         return False
     first = next(_leaves(given), 0)
@@ -53,7 +53,7 @@ def _are_texts(given: Any) -> bool:
 
 
 def _leaves(given: Any) -> Iterator[Any]:
-    """What is in sequences in sequences; a text is no sequence."""
+    """Yield the leaves of nested sequences; a string counts as a leaf."""
     given = given.tolist() if isinstance(given, np.ndarray) else given
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         yield given
@@ -74,17 +74,18 @@ def in_memory(
     preprocessing: str = "values as given",
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set of arrays: "image", and where there are any "label" and "group", and other entries of N examples.
+    """Make a data set from arrays of N examples: "image" and, optionally, "label", "group", "text" and other entries.
 
-    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel; with `levels` = 0 they are
-    finite real numbers of any shape (N, …), as vectors (N, features), best about inside [−1, 1]. Labels are integers
-    (N,); `classes` are their names, and without them as many are numbered as labels occur. Groups are integers (N,):
-    which photograph, patient, … an image is of. "text" are captions: N texts, or of each image several. `version`, by
-    default a hash of the arrays, `splits`, `preprocessing` and `notes` go into the record.
+    Images are integers 0 … levels − 1 of shape (N, H, W, C), or (N, H, W) for one channel. With `levels=0` they are
+    finite real numbers of any shape (N, …), e.g. vectors (N, features), ideally scaled to about [−1, 1]. Labels are
+    integers (N,). `classes` names them; by default, the names are numbers, up to the largest label that occurs. Groups
+    are integers (N,) that say which photograph, patient, etc. an image comes from. "text" holds captions: one text or
+    several per image. `version` (by default a hash of the arrays), `splits`, `preprocessing` and `notes` are stored in
+    `info`.
 
-    Raises `InputError` for arrays of unequal lengths, images of another type, rank or range, or of different shapes in
-    the two splits, for groups or labels that are not integers (N,), or not below the number of classes, and for images
-    without a caption where there are any.
+    Raises `InputError` for arrays of unequal lengths; images of the wrong type, rank or range, or of different shapes
+    in the two splits; groups or labels that are not integers (N,); labels that are not below the number of classes; and
+    images without a caption where "text" is given.
 
     >>> images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 1, 0])
     >>> split = {"image": images, "label": labels}
@@ -126,30 +127,30 @@ def in_memory(
         notes=tuple(notes),
     )
     for source in made:
-        # Of whatever integers, they are labels of the same models.
+        # Labels of any integer type mean the same to a model.
         if "label" in source.arrays:
             source.arrays["label"] = source.arrays["label"].astype(np.int32)
     return Dataset(info, *made)
 
 
 class LevelsError(InputError):
-    """Values that are not below the number of levels."""
+    """Raised for values that exceed the declared number of levels."""
 
 
 def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
-    """The array as uint8 (N, H, W, C).
+    """Return the array as uint8 (N, H, W, C).
 
-    Raises `InputError`, about `what`, for another type, rank or range, with a guess at what it is; `LevelsError` for
-    values that more levels would hold.
+    Raises `InputError`, prefixed with `what`, for the wrong type, rank or range, with a suggestion where possible;
+    `LevelsError` for values that a larger number of levels (up to 256) would allow.
     """
     if array.size == 0:
         raise InputError(f"{what}: shape {array.shape} holds no pixels")
     if not np.issubdtype(array.dtype, np.integer):
-        needed = f"needed are integers (0 to {levels - 1})"
+        needed = f"must be integers (0 to {levels - 1})"
         raise InputError(f"{what}: dtype {array.dtype}; {needed}{_guess_at_values(array)}")
     guess = _guess_at_shape(array.shape)
     if array.ndim not in (3, 4) or guess:
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, H, W, C), or (N, H, W) for one channel{guess}")
+        raise InputError(f"{what}: shape {array.shape}; must be (N, H, W, C), or (N, H, W) for one channel{guess}")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= levels:
         error = LevelsError if low >= 0 and high < 256 else InputError
@@ -158,15 +159,15 @@ def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
 
 
 def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> np.ndarray:
-    """The array as float32 (N, …). Raises `InputError`, about `what`, for another type or rank, and for NaN and ∞."""
+    """Return the array as float32 (N, …). Raises `InputError` for the wrong type or rank, and for NaN and ∞."""
     if array.ndim < 2 or array.size == 0:
-        raise InputError(f"{what}: shape {array.shape}; needed is (N, features), or more axes, each 1 or more")
+        raise InputError(f"{what}: shape {array.shape}; must be (N, features), or (N, …) without empty axes")
     if array.dtype.kind != "f":
         raise InputError(
-            f"{what}: dtype {array.dtype}; needed are real numbers, float32 (levels={levels}); integers 0 to n − 1 are "
-            "of n levels"
+            f"{what}: dtype {array.dtype}; must be real numbers, float32 (levels={levels}); for integers "
+            "0 to n − 1, set levels=n"
         )
-    with np.errstate(over="ignore"):  # it is found below
+    with np.errstate(over="ignore"):  # overflow becomes ∞, which is reported below
         values = array.astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if bad.size:
@@ -175,9 +176,9 @@ def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> 
 
 
 def _guess_at_values(array: np.ndarray) -> str:
-    """How numbers that are not integers may be made such."""
+    """Suggest how to convert values that are not integers; empty if there is nothing to suggest."""
     if array.dtype == bool:
-        return "; of True and False make them by .astype('uint8'), with 2 levels"
+        return "; convert True and False with .astype('uint8'), and use 2 levels"
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         return ""
     low, high = array.min(), array.max()
@@ -185,17 +186,17 @@ def _guess_at_values(array: np.ndarray) -> str:
         return "; these are whole numbers: .astype('int32')"
     for least, change in ((0, "255 * x"), (-1, "127.5 * (x + 1)")):
         if least <= low and high <= 1:
-            return f"; values from {least} to 1 become such by np.rint({change}).astype('uint8')"
+            return f"; convert values from {least} to 1 with np.rint({change}).astype('uint8')"
     return ""
 
 
 def _guess_at_shape(shape: tuple[int, ...]) -> str:
-    """What a shape that is not of images (N, H, W, C) or (N, H, W) may be; empty for one that is."""
+    """Suggest what a shape other than (N, H, W, C) or (N, H, W) may be; empty for a valid shape."""
     match shape:
         case (_, 1 | 3 | 4 as channels, _, width) if width > 4:
-            return f"; with {channels} channels first it is transposed by x.transpose(0, 2, 3, 1)"
+            return f"; if the {channels} channels come first, use x.transpose(0, 2, 3, 1)"
         case (_, width, 1 | 3 | 4) if width > 4:
-            return "; this looks like one image: several are put together by np.stack (narrow grey ones: x[..., None])"
+            return "; this looks like one image: use np.stack for several (x[..., None] for narrow gray ones)"
         case (_, size):
             for channels in (1, 3):
                 side = math.isqrt(size // channels)
@@ -205,11 +206,11 @@ def _guess_at_shape(shape: tuple[int, ...]) -> str:
 
 
 def _check_integers(what: str, array: np.ndarray, num: int | None) -> None:
-    """Of each image one, below `num` if that is known."""
+    """Raise `InputError` unless the array is integers (N,), each from 0 to `num` − 1 if `num` is given."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InputError(f"{what}: {array.dtype} {array.shape}; needed are integers (N,)")
+        raise InputError(f"{what}: {array.dtype} {array.shape}; must be integers (N,)")
     if num == 0:
-        raise InputError(f"{what}: values from {array.min()} to {array.max()}; needed are numbers of classes, from 0")
+        raise InputError(f"{what}: values from {array.min()} to {array.max()}; must be class numbers, from 0")
     if num is not None and (array.min() < 0 or array.max() >= num):
         raise InputError(f"{what}: values from {array.min()} to {array.max()}, outside 0 to {num - 1}")
 

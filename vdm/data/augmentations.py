@@ -1,4 +1,4 @@
-"""Random changes of one training image, each a function (image, rng) -> image of uint8 arrays (H, W, C)."""
+"""Random augmentations of one training image: functions (image, rng) -> image on uint8 arrays (H, W, C)."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors left and right, with probability ½."""
+    """Flip the image left to right with probability ½."""
     return image[:, ::-1] if rng.integers(2) else image
 
 
 def rotate90(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turns by 0, 90, 180 or 270 degrees, each with probability ¼."""
+    """Rotate by 0, 90, 180 or 270 degrees, each with probability ¼."""
     return np.rot90(image, int(rng.integers(4)))
 
 
 def swap_channels(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Puts the channels in a uniformly random order."""
+    """Permute the channels uniformly at random."""
     return image[..., rng.permutation(image.shape[-1])]
 
 
@@ -28,12 +28,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {"flip": flip, "rotate90": rotate90, "s
 
 
 def get(names: tuple[str, ...], shape: tuple[int, ...]) -> list[Augmentation]:
-    """The named augmentations for images of `shape` (H, W, C).
+    """Return the named augmentations, for images of `shape` (H, W, C).
 
-    Raises `InputError` if one is unknown or cannot apply, as to vectors.
+    Raises `InputError` for an unknown name, or for one that does not apply to this shape (vectors, for example).
     """
     if names and len(shape) != 3:
-        raise InputError(f"data.augmentations: {names[0]!r} is of images (height, width, channels), these are {shape}")
+        raise InputError(f"data.augmentations: {names[0]!r} needs images (height, width, channels), these are {shape}")
     for name in names:
         height, width, channels = shape
         if name not in AUGMENTATIONS:

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: two sources of elements, and a record of what they are."""
+"""What the rest of the library requires of a data set: two sources of elements and a description of them."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,100 +11,101 @@ from vdm import likelihoods
 from vdm.errors import InputError
 
 NO_LABELS = "no labels: "
-"""How a note begins that says why images have none, where one could expect some."""
+"""Prefix of notes that say why the images have no labels where one might expect them."""
 
 NO_CAPTIONS = "no captions: "
-"""The same of captions."""
+"""Prefix of the corresponding notes about captions."""
 
 OFFLINE_CHOICES = "digits, photos32, npz:PATH, folder:PATH"
-"""Data that need no network, named by every message about data that cannot be had."""
+"""Data that need no network; listed in every message about unavailable data."""
 
 RESERVED = ("mask", "index", "offset", "dropped")
-"""Entries that training and evaluation add to a batch."""
+"""Names that training and evaluation use for entries of their own; data may not have them."""
 
 NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
 
 Element = Mapping[str, Any]
-"""One example: "image", uint8 (H, W, C) or real numbers, and what else there is of it, a number or an array each.
+"""One example: "image", uint8 (H, W, C) or real numbers, and other entries, each a number or an array.
 
-"text" may also be a caption, a string, or several of the same image, a tuple of strings.
+"text" may also be a caption (a string), or several captions of the same image (a tuple of strings).
 """
 
 Batch = dict[str, np.ndarray]
-"""The entries of several examples, each with a first axis of them."""
+"""Several elements: the same entries, each with a leading batch axis."""
 
 Progress = Callable[[int, int], object]
-"""Is called with (done, total) while data are read."""
+"""Callback for progress while data are read; called with (done, total)."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to elements that have the same entries, of the same shapes. A list of dicts is one."""
+    """Random access to elements with the same entries and shapes, such as a list of dicts."""
 
     def __len__(self) -> int:
-        """Number of elements."""
+        """Return the number of elements."""
 
     def __getitem__(self, index: Any, /) -> Element:
-        """Element `index` in [0, len)."""
+        """Return element `index`, from 0 to len − 1."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the images are; written into the run's record."""
+    """A description of the images, stored in the run's record."""
 
     name: str
-    """As in `data.name`, for example `digits` or `npz:/data/letters.npz`."""
+    """The name as in `data.name`, for example `digits` or `npz:/data/letters.npz`."""
     version: str
     """Version of the TFDS builder, or `sha256:` and the first 16 digits of a hash of the data."""
     shape: tuple[int, ...]
-    """(height, width, channels); of real numbers any, (features,) of vectors."""
+    """(height, width, channels) of images; any shape for real numbers, e.g. (features,) for vectors."""
     levels: int
-    """Number of integer values a pixel can take: 0 .. levels − 1. 0: real numbers (`vdm.likelihoods.REAL`)."""
+    """Number of integer values of a pixel, 0 to levels − 1; 0 for real numbers (`vdm.likelihoods.REAL`)."""
     num_train: int
-    """Images in the train split."""
+    """Number of images in the train split."""
     num_test: int
-    """Images in the test split."""
+    """Number of images in the test split."""
     train_split: str
-    """Which part of the data the train split is."""
+    """Which part of the data is the train split."""
     test_split: str
-    """Which part of the data the test split is."""
+    """Which part of the data is the test split."""
     preprocessing: str
-    """What was done to the data to get these images, in one line."""
+    """How the images were made from the raw data, in one line."""
     classes: tuple[str, ...] | None = None
-    """Names of the labels 0, 1, …; None where images have none, or where their number is not known."""
+    """Names of the labels 0, 1, …; None if there are no labels or the number of classes is unknown."""
     notes: tuple[str, ...] = ()
-    """What a person should know of how they were found: how they were split, what was left out, what looks odd."""
+    """What a user should know about how the data were read: how they were split, what was left out, what looks odd."""
 
     @property
     def values(self) -> str:
-        """What they are made of, in words: "17 levels", or "real numbers"."""
+        """The kind of values in words: "17 levels" or "real numbers"."""
         return "real numbers" if self.levels == likelihoods.REAL else f"{self.levels} levels"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types (tuples are lists)."""
+        """Return the fields as JSON types (tuples become lists)."""
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Two disjoint sources of elements: "image", uint8 of shape `info.shape`; "label", where there are `info.classes`.
+    """Two disjoint sources of elements with "image", and "label" if `info.classes` is given.
 
-    Of real numbers, where `info.levels` is 0, "image" is float32 and finite.
+    Images are uint8 of shape `info.shape`, or finite float32 if `info.levels` is 0 (real numbers). If several images
+    are parts of one thing (crops of a photograph, slices of a patient), an integer entry "group" says which; standard
+    errors are then computed between groups. Any indexable of dicts can be a source. The first element of each source is
+    checked immediately, the others as they are read.
 
-    Where several images are parts of one thing (crops of a photograph, slices of a patient), an entry "group", an
-    integer, says of which: standard errors are then between groups. Any indexable of dicts is a source. Elements are
-    checked as they are read, the first of each source at once. Raises `InputError` for a source of another length than
-    `info` says, an element that is no dict or has no image, an image of another type, shape or range, a label that is
-    not one of the classes, a group that is no integer of 32 bits, an entry that is no number or array of them or has a
-    name that evaluation uses, and entries or shapes other than those of the first element.
+    Raises `InputError` for a source whose length differs from `info`; an element that is not a dict or has no image; an
+    image of the wrong type, shape or range; a label that is not one of the classes; a group that is not a 32-bit
+    integer; an entry that is neither a number nor an array of numbers, or has a reserved name; and entries or shapes
+    that differ from those of the first element.
     """
 
     info: DatasetInfo
     train: Source
     test: Source
     text: Any = None
-    """How captions were encoded, a `vdm.data.texts.Text`; None where they are still texts, or there are none."""
+    """The fitted encoding of the captions, a `vdm.data.texts.Text`; None if they are still texts, or absent."""
 
     def __post_init__(self) -> None:
         for split, num in (("train", self.info.num_train), ("test", self.info.num_test)):
@@ -116,7 +117,7 @@ class Dataset:
 
 
 class Checked:
-    """A source whose elements are checked as they are read; see `Dataset`."""
+    """A source whose elements are checked as they are read (see `Dataset`)."""
 
     def __init__(self, source: Source, info: DatasetInfo, split: str):
         self.source, self._info, self._split = source, info, split
@@ -133,38 +134,38 @@ class Checked:
         return element
 
     def _shapes(self, element: Any, index: int) -> dict[str, tuple[int, ...]]:
-        """The shape of each entry of an element that is as it must be."""
+        """Check one element and return the shape of each entry."""
         info, arrays = self._info, {}
         if not isinstance(element, Mapping):
-            raise self._error(index, f"is of type {type(element).__name__}; needed is a dict with 'image'")
+            raise self._error(index, f"is of type {type(element).__name__}; must be a dict with 'image'")
         for name, value in element.items():
             arrays[name] = array = np.asarray(value)
             if name in RESERVED:
-                raise self._error(index, f"has an entry {name!r}; evaluation needs the names {', '.join(RESERVED)}")
+                raise self._error(index, f"has an entry {name!r}; reserved for evaluation are {', '.join(RESERVED)}")
             if name == "text" and array.dtype.kind == "U":
                 del arrays[name]
                 continue
             if array.dtype.kind not in "biuf":
-                raise self._error(index, f"has {name!r} of dtype {array.dtype}; needed are numbers")
+                raise self._error(index, f"has {name!r} of dtype {array.dtype}; must be numbers")
         if "image" not in arrays:
             raise self._error(index, f"has no 'image'; its entries are {', '.join(map(repr, arrays)) or 'none'}")
         self._check_image(arrays["image"], index)
         if "label" in arrays and info.classes is not None:
             label = arrays["label"]
             if label.ndim or label.dtype.kind not in "iu" or not 0 <= label < len(info.classes):
-                raise self._error(index, f"has label {label}; needed is an integer from 0 to {len(info.classes) - 1}")
+                raise self._error(index, f"has label {label}; must be an integer from 0 to {len(info.classes) - 1}")
         if "group" in arrays:
             group = arrays["group"]
-            # Batches have 32 bits, in which others would become one.
+            # Batches are 32-bit: wider integers could collide.
             if group.ndim or group.dtype.kind not in "iu" or not -(2**31) <= group < 2**31:
-                raise self._error(index, f"has group {group}; needed is an integer of 32 bits")
+                raise self._error(index, f"has group {group}; must be a 32-bit integer")
         return {name: array.shape for name, array in arrays.items()}
 
     def _check_image(self, image: np.ndarray, index: int) -> None:
         info = self._info
         needed = likelihoods.dtype(info.levels)
         if image.dtype != needed or image.shape != info.shape:
-            raise self._error(index, f"has an image of {image.dtype} {image.shape}; needed is {needed} {info.shape}")
+            raise self._error(index, f"has an image of {image.dtype} {image.shape}; must be {needed} {info.shape}")
         if info.levels == likelihoods.REAL:
             if not np.isfinite(image).all():
                 raise self._error(index, "has a value that is not finite")
@@ -176,21 +177,21 @@ class Checked:
 
 
 def stack(elements: Sequence[Element]) -> Batch:
-    """The batch of some elements, without captions that are still texts; numbers of 64 bits have 32, as on devices."""
+    """Stack elements into a batch, dropping captions that are still texts and converting 64-bit numbers to 32 bits."""
     names = [name for name, value in elements[0].items() if np.asarray(value).dtype.kind != "U"]
     batch = {name: np.stack([np.asarray(element[name]) for element in elements]) for name in names}
     return {name: array.astype(NARROW.get(array.dtype, array.dtype), copy=False) for name, array in batch.items()}
 
 
 def examples(source: Source, indices: Iterable[int] | np.ndarray) -> Batch:
-    """The batch of these elements of a source, in this order; `examples(source, range(8))["image"]` are its first 8."""
+    """Return elements of a source as a batch, in the given order; `examples(source, range(8))` for the first 8."""
     return stack([source[int(index)] for index in indices])
 
 
 def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
-    """Type and shape of these entries of an element: `label int32`, `tokens int32 77`.
+    """Describe entries of an element by type and shape: `label int32`, `tokens int32 77`.
 
-    Raises `InputError` for one that the data do not have.
+    Raises `InputError` for an entry that the data do not have.
     """
     first = examples(dataset.train, [0])
     for name in names:
@@ -199,7 +200,7 @@ def described(dataset: Dataset, names: Sequence[str]) -> tuple[str, ...]:
             prefix = {"label": NO_LABELS, "text": NO_CAPTIONS}.get(name)
             why = [f"; {note}" for note in dataset.info.notes if prefix and note.startswith(prefix)]
             raise InputError(
-                f"network.condition: {name!r} is not of data set {dataset.info.name!r}; beside images it has "
+                f"network.condition: {name!r} is not in data set {dataset.info.name!r}; besides images it has "
                 f"{others or 'nothing'}{''.join(why)}"
                 + "; --config.data.labels=False trains without labels"
                 * (name == "label")

@@ -1,4 +1,4 @@
-"""Pictures in a folder of the user's own, a file each: whose split and class each is, and what to know of them."""
+"""Pictures in a user's folder, one file each: their splits and classes, and notes about what was found."""
 
 import hashlib
 import json
@@ -25,32 +25,35 @@ from vdm.files import printable
 from vdm.reading import is_whole
 
 KEPT = 1 << 30
-"""Bytes of pixels that are kept in memory, decoded. Larger data are decoded again whenever an image is read."""
+"""Maximum number of bytes of decoded pixels kept in memory. Larger data are decoded again on every access."""
 
 AT_ONCE = 256
-"""Files that are read before progress is told, and at most `BYTES_AT_ONCE` of their pixels."""
+"""Number of files read between progress reports; fewer if their pixels exceed `BYTES_AT_ONCE` bytes."""
 
 BYTES_AT_ONCE = 1 << 26
 
 
 def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -> Dataset:
-    """The pictures of a folder (png, jpg, bmp, gif, webp; with subfolders and links), all of one size; 256 levels.
+    """Load the pictures of a folder (png, jpg, bmp, gif, webp), all of one size, with 256 levels.
 
-    Folders named as splits are: `train`, and the first there is of `test`, `val`, `valid`, `validation`, `dev`, `eval`;
-    what lies beside them is left out. Without such, each file is of the test split or not by a hash of its name in the
-    folder: about a tenth is, of every class one or more, and files that are added change no other's split. Where all
-    pictures of the splits lie in folders, one level deep, these are classes, and each element has a "label".
+    Subfolders and links are followed. The splits may be top-level folders: `train`, and the first that exists of
+    `test`, `val`, `valid`, `validation`, `dev`, `eval`; pictures outside of them are left out. Without such folders,
+    about a tenth of the files become the test split, chosen by a hash of their path in the folder: adding files does
+    not move others to a different split. If all pictures of the splits lie in folders exactly one level deep, these
+    folders are classes, and each element has a "label"; a split by hash then has at least one test picture from every
+    class with two or more.
 
-    A picture becomes uint8 as `vdm.data.pictures.read` says. Each is decoded here once, so that a broken one is refused
-    before any work is done; those of more than `kept` bytes together are decoded again when they are read. Hidden files
-    and those of other types are left out; `info.notes` counts them. The version is a hash of names and contents.
+    Pictures become uint8 as described in `vdm.data.pictures.read`. Each is decoded once on loading, so that a broken
+    picture is refused before any work is done. If they exceed `kept` bytes in total, they are decoded again on each
+    access. Hidden files and other file types are left out and counted in `info.notes`. The version is a hash of names
+    and contents.
 
-    Raises `InputError` for a missing folder, an empty split, folders named like splits that do not make two, a broken
-    picture, pictures of different sizes or channels, or captions that are none (naming the file).
+    Raises `InputError` for a missing folder, an empty split, folders named like splits that do not form a pair, a
+    broken picture, pictures of different sizes or channels, and invalid captions (naming the file).
     """
     name, root = f"folder:{printable(path)}", Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{name}: {'is no folder' if root.exists() else 'no such folder'}")
+        raise InputError(f"{name}: {'is not a folder' if root.exists() else 'no such folder'}")
     try:
         found = find(root)
         split = _split(found, name)
@@ -87,9 +90,9 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
 
 
 class PictureFiles:
-    """Files as a source, decoded when they are read: "image", and what is `beside`, of each picture one.
+    """A source of picture files that are decoded on each access: "image", and the entries of `beside`, one per picture.
 
-    Raises `InputError` for one that is not as it was.
+    Raises `InputError` for a file that has changed since it was first read.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class PictureFiles:
     ):
         self._root, self._names, self._shape, self._digests, self._beside = root, names, shape, digests, beside
         self.captions = beside.get(TEXT)
-        """Of each picture all; None where there are none."""
+        """All captions of each picture; None if there are none."""
 
     def __len__(self) -> int:
         return len(self._names)
@@ -116,18 +119,18 @@ class PictureFiles:
 
 @dataclass
 class Split:
-    """Names of the pictures of each split."""
+    """File names of the pictures in each split."""
 
     train: list[str]
     test: list[str]
     described: tuple[str, str]
-    """Which part of the folder they are."""
+    """Description of the train and the test split, as parts of the folder."""
     depth: int
-    """In how many folders those are that may be classes."""
+    """Number of folders above those that may be classes: 1 inside folders of splits, otherwise 0."""
 
 
 def _split(found: Found, name: str) -> Split:
-    """By the folders' names, or by a hash of the files'. `name` is what the user called the data."""
+    """Split by the names of folders, or else by a hash of file names. `name` is what the user called the data."""
     chosen = named_splits(sorted(folder for folder in found.folders if folder and "/" not in folder))
     if chosen is None:
         _refuse_half_named(found, name)
@@ -144,7 +147,7 @@ def _split(found: Found, name: str) -> Split:
         if slash and top in of_split:
             of_split[top].append(each)
         else:
-            found.left_out["pictures beside the splits"][f"{top}/" if slash else "files"] += 1
+            found.left_out["pictures outside the splits"][f"{top}/" if slash else "files"] += 1
     for top, names in of_split.items():
         if not names:
             raise InputError(f"no pictures in {top}/ ({', '.join(pictures.SUFFIXES)})")
@@ -153,7 +156,7 @@ def _split(found: Found, name: str) -> Split:
 
 
 def _refuse_half_named(found: Found, name: str) -> None:
-    """Raises `InputError` if pictures lie in a folder named like a split, which no one wants pooled with others."""
+    """Raise `InputError` for pictures in a folder named like a split but not used as one, rather than pool them."""
     like: Counter[str] = Counter()
     for each in found.names:
         folders = each.split("/")[:-1]
@@ -170,12 +173,12 @@ def _refuse_half_named(found: Found, name: str) -> None:
         do = f"rename them, or give one alone as {name}/{printable(next(iter(like)))}"
     raise InputError(
         f"pictures in folders named like splits ({counted(like)}), which are not mixed with others; "
-        f"splits are {TRAIN[0]}/ and one of {', '.join(TEST)} at its top: {do}"
+        f"splits are {TRAIN[0]}/ and one of {', '.join(TEST)} at the top: {do}"
     )
 
 
 def _classes(names: Sequence[str], depth: int) -> tuple[tuple[str, ...] | None, np.ndarray | None]:
-    """Classes and labels, if all lie in folders below `depth` others, one level deep, and those have several each."""
+    """Return class names and labels if all pictures lie in folders at this depth, on average two or more in each."""
     if any(each.count("/") != depth + 1 for each in names):
         return None, None
     of_each = [each.split("/")[depth] for each in names]
@@ -189,34 +192,34 @@ def _classes(names: Sequence[str], depth: int) -> tuple[tuple[str, ...] | None, 
 
 
 def _no_classes(names: Sequence[str], depth: int) -> str:
-    """Why images of which some lie in folders that may be classes have no labels; empty where none do."""
+    """Explain why there are no labels although some pictures lie in possible class folders; empty if none do."""
     outside = [each for each in names if each.count("/") != depth + 1]
     folders = {each.split("/")[depth] for each in names if each.count("/") == depth + 1}
     if not folders:
         return ""
     if outside:
         lie = "lies" if len(outside) == 1 else "lie"
-        return f"{len(outside)} of {len(names)} images {lie} outside of the folders of classes, as {min(outside)}"
+        return f"{len(outside)} of {len(names)} images {lie} outside the class folders, such as {min(outside)}"
     if len(folders) == 1:
         return f"all images lie in one folder, {folders.pop()}/"
-    return f"{len(folders)} folders of {len(names)} images: classes have two images or more each"
+    return f"{len(folders)} folders with {len(names)} images: classes need two or more images each"
 
 
 @dataclass
 class Read:
-    """What reading all pictures gave."""
+    """What was read from all pictures."""
 
     shape: tuple[int, int, int]
     digests: np.ndarray
-    """SHA-256 of the content of each file, (N, 32)."""
+    """SHA-256 of each file's content, (N, 32)."""
     images: np.ndarray | None
-    """(N, H, W, C), if they are kept."""
+    """Pixels (N, H, W, C), if kept in memory."""
     animated: int
-    """How many have more than one frame."""
+    """Number of files with more than one frame."""
 
 
 def _read_all(root: Path, names: Sequence[str], progress: Progress | None, kept: int) -> Read:
-    """Every picture, decoded once."""
+    """Decode every picture once."""
     first = pictures.read(root / names[0]).pixels
     shape = first.shape
     images = np.empty((len(names), *shape), np.uint8) if len(names) * first.size <= kept else None
@@ -230,7 +233,7 @@ def _read_all(root: Path, names: Sequence[str], progress: Progress | None, kept:
         return picture.animated
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of what it could make nothing of beside the pixels
+        warnings.simplefilter("ignore")  # Pillow's warnings about metadata that it could not read
         at_once = min(AT_ONCE, max(BYTES_AT_ONCE // first.size, 1))
         for start in range(0, len(names), at_once):
             part = range(start, min(start + at_once, len(names)))
@@ -245,7 +248,7 @@ def _sha256(content: bytes) -> np.ndarray:
 
 
 def _version(names: Sequence[str], digests: np.ndarray, captions: Sequence[tuple[str, ...]] | None) -> str:
-    """Of which files there are and what they hold, whatever split each is of."""
+    """Hash the names and contents of the files (and captions), independently of the splits."""
     hashed = hashlib.sha256()
     for index in sorted(range(len(names)), key=names.__getitem__):
         hashed.update(os.fsencode(names[index]) + b"\0" + digests[index].tobytes())
@@ -255,7 +258,7 @@ def _version(names: Sequence[str], digests: np.ndarray, captions: Sequence[tuple
 
 
 def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], boundary: int) -> tuple[str, ...]:
-    """What a person should know of how the files were taken."""
+    """Notes for the user on how the files were interpreted."""
     notes = [f"training images: {split.described[0]}; test images: {split.described[1]}"]
     if classes:
         more = ", …" * (len(classes) > SHOWN)
@@ -264,16 +267,18 @@ def _notes(found: Found, split: Split, read: Read, classes: Sequence[str], bound
         for which, only in (("training", train - test), ("test", test - train)):
             if only:
                 others = f" and {len(only) - SHOWN} others" * (len(only) > SHOWN)
-                notes.append(f"classes with {which} images alone: {', '.join(sorted(only)[:SHOWN])}{others}")
+                notes.append(f"classes with only {which} images: {', '.join(sorted(only)[:SHOWN])}{others}")
     if not classes and (why := _no_classes([*split.train, *split.test], split.depth)):
         notes.append(NO_LABELS + why)
     if left_out := {what: which for what, which in found.left_out.items() if which}:
         notes.append("left out: " + "; ".join(f"{what}: {counted(which)}" for what, which in left_out.items()))
     if read.animated:
-        notes.append(f"of {read.animated} animations the first frame is taken")
+        notes.append(f"of {read.animated} animations, only the first frame is used")
     keys = read.digests[:, :8].copy().view(np.uint64)[:, 0]
     copies = len(keys) - len(np.unique(keys))
     if copies:
         both = len(np.intersect1d(keys[:boundary], keys[boundary:]))
-        notes.append(f"copies: {copies} files have the content of others" + f", {both} of both splits" * bool(both))
+        notes.append(
+            f"copies: {copies} files have the same content as others" + f", {both} in both splits" * bool(both)
+        )
     return tuple(map(printable, notes))

@@ -1,4 +1,4 @@
-"""Captions of pictures in a folder: a text file beside each, or one file of JSON lines for all."""
+"""Captions of pictures in a folder: a text file beside each picture, or one JSON Lines file for all of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -12,40 +12,43 @@ from vdm.files import printable
 from vdm.reading import field, parse_json, read_bytes, read_text
 
 FILE = "captions.jsonl"
-"""Of all pictures, at the top: {"file": "a/b.png", "text": "a cat"} a line, or {…, "text": ["a cat", "a grey cat"]}."""
+"""Captions of all pictures, at the top of the folder: one line {"file": "a/b.png", "text": "a cat"} per picture.
+
+"text" may also be a list: {…, "text": ["a cat", "a gray cat"]}.
+"""
 
 SUFFIX = ".txt"
-"""Of the file beside a picture: a caption, or several, one a line."""
+"""Suffix of the text file beside a picture, which holds one caption per line."""
 
 LARGEST = 1 << 20
-"""Bytes of such a file."""
+"""Maximum size of such a file in bytes."""
 
 
 class Captions(NamedTuple):
-    """What a folder's files say of its pictures."""
+    """Captions found in the files of a folder."""
 
     of: Callable[[str], tuple[str, ...]] | None
-    """All captions of a picture by its name; None if there are none."""
+    """Return all captions of a picture, given its name; None if there are no captions."""
     notes: tuple[str, ...] = ()
     used: Sequence[str] = ()
-    """The files that they are from, which are not left out."""
+    """Files that the captions were read from, so that they are not reported as left out."""
 
 
 def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wanted: Sequence[str]) -> Captions:
-    """Of the `wanted` pictures in `root`, all of which are `pictures`; `others` are its other files.
+    """Read the captions of the pictures `wanted` in `root`; `pictures` are all its pictures, `others` its other files.
 
-    From `captions.jsonl`, if it is there; else from a .txt file beside each picture. Where only some have one, there
-    are no captions, and a note says so.
+    They come from `captions.jsonl` if it exists, otherwise from a .txt file beside each picture. If only some pictures
+    have such a file, no captions are returned, and a note says why.
 
-    Raises `InputError` that names the file, and the line, for what is no UTF-8, no JSON, no caption, or empty, and of
-    `captions.jsonl` for pictures that are not there, that are there twice, and that have none.
+    Raises `InputError`, naming the file (and the line), for invalid UTF-8 or JSON and for invalid or empty captions;
+    for `captions.jsonl` also for pictures that do not exist, are listed twice, or are missing from it.
     """
     if FILE in others:
         captions = _of_lines(root / FILE, set(pictures))
         if missing := [name for name in wanted if name not in captions]:
             raise InputError(
-                f"{printable(root / FILE)}: {len(missing)} of {len(wanted)} pictures have no caption, as "
-                f"{printable(missing[0])}; must be all"
+                f"{printable(root / FILE)}: {len(missing)} of {len(wanted)} pictures have no caption, such as "
+                f"{printable(missing[0])}; all must have one"
             )
         return Captions(captions.__getitem__, (f"captions: {FILE}",), [FILE])
     beside = {name: text for name in wanted if (text := _beside(name)) in set(others)} if others else {}
@@ -55,7 +58,7 @@ def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wa
         return Captions(
             None,
             (
-                f"{NO_CAPTIONS}{len(missing)} of {len(wanted)} pictures have no {SUFFIX} file beside them, as "
+                f"{NO_CAPTIONS}{len(missing)} of {len(wanted)} pictures have no {SUFFIX} file beside them, such as "
                 f"{printable(missing[0])}",
             ),
         )
@@ -64,7 +67,7 @@ def read_captions(root: Path, pictures: Sequence[str], others: Sequence[str], wa
 
 
 def without(counts: Counter[str], used: Sequence[str]) -> Counter[str]:
-    """Numbers of files by suffix, without those that are used."""
+    """Return the counts of files by suffix, without the files that are used."""
     return counts - Counter(Path(name).suffix.lower() for name in used)
 
 
@@ -73,28 +76,28 @@ def _beside(picture: str) -> str:
 
 
 def _of_text(path: Path) -> tuple[str, ...]:
-    """A caption a line, without blank lines."""
+    """Return one caption per line, skipping blank lines."""
     where = printable(path)
     if path.stat().st_size > LARGEST:
         raise InputError(f"{where}: has more than {LARGEST} bytes; must be a caption, at most {LONGEST} characters")
     captions = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not captions:
-        raise InputError(f"{where}: is empty; must be a caption, or several, one a line")
+        raise InputError(f"{where}: is empty; must be one or more captions, one per line")
     check_caption(where, *captions)
     return captions
 
 
 def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
-    """By the picture's name, of each line."""
+    """Return the captions in a JSON Lines file, by picture name."""
     found: dict[str, tuple[str, ...]] = {}
     for where, line in _lines(path):
         values = parse_json(line, where)
         name, text = field(values, "file", str, where), field(values, "text", str | tuple[str, ...], where)
         captions = (text,) if isinstance(text, str) else text
         if name not in pictures:
-            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be one, as a/b.png")
+            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be a path, as a/b.png")
         if name in found:
-            raise InputError(f"{where}: {printable(name)} is there twice; several captions are a list")
+            raise InputError(f"{where}: {printable(name)} is listed twice; give several captions as a list")
         if not captions or not all(caption.strip() for caption in captions):
             raise InputError(f"{where}: {printable(name)} has an empty caption; must be a text, or a list of texts")
         check_caption(where, *captions)
@@ -103,7 +106,7 @@ def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """What to call each line that is not blank, and what is in it."""
+    """Yield each line that is not blank, with a name for it in messages."""
     for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
         if line.strip():
             yield f"{printable(path)}: line {number}", line

@@ -1,4 +1,4 @@
-"""Which files there are in a folder of pictures, and which of them are left out."""
+"""Find the pictures in a folder, and record which files are left out."""
 
 import os
 from collections import Counter, defaultdict
@@ -10,29 +10,29 @@ from vdm.errors import InputError
 from vdm.files import printable
 
 SHOWN = 4
-"""Kinds of files that a line names."""
+"""Maximum number of kinds of files that a message lists."""
 
 JUNK = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "__pycache__")
-"""What file managers leave, beside names that begin with a dot."""
+"""Names that file managers and tools leave behind; ignored, as are names that begin with a dot."""
 
 
 @dataclass
 class Found:
-    """What is in a folder."""
+    """The contents of a folder."""
 
     names: list[str] = field(default_factory=list)
-    """Of the pictures, in it, with /; sorted."""
+    """Paths of the pictures, relative to the folder, with "/" as separator; sorted."""
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Of the other files that are not hidden."""
+    """Paths of the other files that are not hidden."""
     left_out: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """What was not taken: how many of which."""
+    """For each reason to leave files out, how many of which kind."""
 
 
 def find(root: Path) -> Found:
-    """The pictures below `root`, also through links, each folder once. Raises `InputError` if there are none."""
+    """Find the pictures below `root`, following links and visiting each folder once. Raises `InputError` if none."""
     found, seen = Found(), set()
-    # Links last: what is in the folder itself has its own name.
+    # Links come last, so that files inside `root` are listed under their own path.
     folders, links = [""], list[str]()
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
@@ -43,21 +43,21 @@ def find(root: Path) -> Found:
         except OSError as error:
             raise InputError(f"{printable(folder) or 'it'} cannot be read: {error.strerror}") from None
         if (status.st_dev, status.st_ino) in seen:
-            found.left_out["links to what is there already"][f"{folder}/"] += 1
+            found.left_out["links to folders already found"][f"{folder}/"] += 1
             continue
         seen.add((status.st_dev, status.st_ino))
         found.folders.append(folder)
         for entry in entries:
             inside = f"{folder}/{entry.name}" if folder else entry.name
             suffix = os.path.splitext(entry.name)[1].lower()
-            # Of a link the entry itself would raise where it leads nowhere.
+            # `entry.is_dir` would raise for some broken links.
             is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
             if entry.name.startswith(".") or entry.name.lower() in JUNK:
                 found.left_out["hidden"][f"{entry.name}/" if is_folder else "files"] += 1
             elif is_folder:
                 (links if entry.is_symlink() else folders).append(inside)
             elif not (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()):
-                found.left_out["no files, or links to nothing"][inside] += 1
+                found.left_out["special files or broken links"][inside] += 1
             elif suffix in pictures.SUFFIXES:
                 found.names.append(inside)
             else:
@@ -71,7 +71,7 @@ def find(root: Path) -> Found:
 
 
 def counted(which: Counter[str]) -> str:
-    """The most frequent, with their numbers: 40 .txt, 2 .json, 3 others."""
+    """List the most frequent kinds with their counts: "40 .txt, 2 .json, 3 others"."""
     named = [f"{number} {each}" for each, number in which.most_common(SHOWN)]
     others = which.total() - sum(number for _, number in which.most_common(SHOWN))
     return ", ".join(named + [f"{others} others"] * bool(others))

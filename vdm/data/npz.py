@@ -1,4 +1,4 @@
-"""Images from an npz file of the user's own, with what else there is of each: labels, groups, conditions."""
+"""Images from a user's own npz file, with optional labels, groups, captions and other conditions."""
 
 import hashlib
 import itertools
@@ -18,32 +18,35 @@ from vdm.files import printable
 from vdm.npz import NUMBERS, TEXT, array_names, read_npz
 
 BESIDE = ("group", "label", CAPTIONS)
-"""Arrays that may be there beside images whose splits are not named."""
+"""Arrays allowed beside the images in a file without named splits."""
 
 CLASSES = ("classes",)
-"""The array of the labels' names."""
+"""Name of the array of class names."""
 
 NUMBER = "number"
-"""The array that says which of a file's images these are, of `vdm decompress`: left out."""
+"""Array written by `vdm decompress` that gives each image's index in its file; left out when loading."""
 
 FEW = 128
-"""With fewer values than this, data are likely to have fewer levels than 256."""
+"""If the values stay below this, the data probably have fewer than 256 levels; a note says so."""
 
 
 def load_npz(path: str, levels: int | None) -> Dataset:
-    """The images of an npz file: integers in 0 .. levels − 1 (None: 256), (N, H, W, C), or (N, H, W) for one channel.
+    """Load the images of an npz file: integers 0 to levels − 1 (None: 256), (N, H, W, C), or (N, H, W) if gray.
 
-    Arrays `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`) are the images of the two splits, and
-    `train_NAME` and `test_NAME`, N of each, the entry NAME of their elements: `label`, integers; `group`, which
-    photograph, patient, … an image is of; `text`, captions, texts (N,) or (N, K), of an image that has fewer than K the
-    last ones empty; or what else a network is conditioned on. Without such names there is one array of images,
-    whatever it is called, with at most `label`, `group` and `text` beside it: each image is of the test split
-    or not by a hash of its index, or of its group, which stays together; about a tenth is. An array `classes` of texts
-    are the names of the labels 0, 1, …. Other arrays are left out; `info.notes` names them. The version is a hash of
-    the file's bytes.
+    Arrays `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`) hold the images of the two splits. Arrays
+    `train_NAME` and `test_NAME`, also of length N, become the entry NAME of the elements: `label`, integers; `group`,
+    integers that say which photograph, patient, etc. an image comes from; `text`, captions (N,) or (N, K), padded with
+    empty strings for images with fewer than K; or any other condition of the network.
 
-    Raises `InputError` for a missing or broken file, missing arrays, other types or ranks, values outside the levels,
-    arrays of different lengths, splits of different image shapes, an empty split or an image without pixels.
+    Without such names, the file must hold exactly one array of images, under any name, and at most `label`, `group` and
+    `text` beside it. About a tenth of the images become the test split, chosen by a hash of the image's index, or of
+    its group, so that groups stay together.
+
+    An array of texts `classes` names the labels 0, 1, …. Other arrays are left out and listed in `info.notes`. The
+    version is a hash of the file.
+
+    Raises `InputError` for a missing or broken file, missing arrays, wrong types or ranks, values outside the levels,
+    arrays of different lengths, different image shapes in the two splits, an empty split, and images without pixels.
     """
     name, file = f"npz:{printable(path)}", Path(path).expanduser()
     try:
@@ -61,7 +64,7 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     notes += found.unpaired
     largest = max(int(split["image"].max()) for split in (found.train, found.test))
     if levels is None and largest < FEW:
-        notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, say so by data.levels")
+        notes.append(f"no value is above {largest}: if there are {largest + 1} levels, not 256, set data.levels")
     return in_memory(
         found.train,
         found.test,
@@ -76,33 +79,31 @@ def load_npz(path: str, levels: int | None) -> Dataset:
 
 
 def _class_names(file: Path, names: Sequence[str]) -> list[str] | None:
-    """The array of texts, if it is there."""
+    """Return the class names, or None if the file has none."""
     if not set(CLASSES) <= set(names):
         return None
     (array,) = read_npz(file, CLASSES, TEXT).values()
     if array.ndim != 1:
-        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; needed are texts (classes,)")
+        raise InputError(f"array {CLASSES[0]!r}: {array.dtype} {array.shape}; must be texts (classes,)")
     found: list[str] = array.tolist()
     if twice := [name for name, times in Counter(found).items() if times > 1]:
-        raise InputError(
-            f"array {CLASSES[0]!r}: has {twice[0]!r} twice; needed are different texts, one for each class"
-        )
+        raise InputError(f"array {CLASSES[0]!r}: has {twice[0]!r} twice; must be different texts, one for each class")
     return found
 
 
 class Found(NamedTuple):
-    """The arrays of each split by their entry of an element, and which parts of the file they are."""
+    """The arrays of each split, by entry name, and where in the file they come from."""
 
     train: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
     splits: tuple[str, str]
     used: set[str]
     unpaired: tuple[str, ...] = ()
-    """Notes on labels, and on captions, that are there of one split and not of the other."""
+    """Notes about labels or captions that only one of the two splits has."""
 
 
 def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
-    """By the arrays' names; None unless they say which are the two splits."""
+    """Return the splits given by the arrays' names; None if the names do not define two splits."""
     splits = named_splits(names)
     if splits is None:
         return None
@@ -124,20 +125,20 @@ def _named(file: Path, names: Sequence[str], levels: int) -> Found | None:
 
 
 def _read(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """These arrays: of numbers, but captions too of texts."""
+    """Read arrays of numbers; captions may also be texts."""
     texts = [name for name in names if name.rpartition("_")[2] == CAPTIONS]
     numbers = [name for name in names if name not in texts]
     return read_npz(file, numbers) | (read_npz(file, texts, NUMBERS + TEXT) if texts else {})
 
 
 def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
-    """One array of images and what is beside it, split by a hash."""
+    """Split a single array of images, and the arrays beside it, by a hash."""
     images = [name for name in names if name not in (*BESIDE, *CLASSES, NUMBER)]
     if len(images) != 1:
         there = ", ".join(sorted(names)) or "none"
         raise InputError(
-            f"found the arrays {there}; needed are 'train' and 'test', or a single array of images "
-            f"(beside which may be {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
+            f"found the arrays {there}; must be 'train' and 'test', or a single array of images "
+            f"(and beside it at most {', '.join(map(repr, (*BESIDE, *CLASSES)))})"
         )
     (name,) = images
     arrays = _read(file, [each for each in names if each not in (*CLASSES, NUMBER)])
@@ -149,9 +150,9 @@ def _hashed(file: Path, names: Sequence[str], levels: int) -> Found:
         if shape != (num,) or array.dtype.kind not in (TEXT if several else "iu"):
             needed = f"texts ({num},) or ({num}, K)" if several else f"integers ({num},)"
             found = f"{array.dtype} {array.shape}"
-            raise InputError(f"array {entry!r}: {found}; needed are {needed}")
+            raise InputError(f"array {entry!r}: {found}; must be {needed}")
     by, keys = ("group", arrays["group"]) if "group" in arrays else ("index", np.arange(num))
-    # A group goes to one split, whatever labels it has.
+    # A whole group goes to one split, so labels cannot be stratified.
     labels, of = (None, "group") if by == "group" else (arrays.get("label"), "image")
     parts = hashed_split([str(key).encode() for key in keys.tolist()], labels, of)
     train, test = ({entry: array[part] for entry, array in arrays.items()} for part in parts)

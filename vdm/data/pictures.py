@@ -1,4 +1,4 @@
-"""One picture file: its pixels as a person sees them, or one line that says why they cannot be had."""
+"""Read one picture file: its pixels as a viewer shows them, or an error that says in one line why it is refused."""
 
 import io
 from pathlib import Path
@@ -11,47 +11,47 @@ from vdm.errors import InputError, one_line
 from vdm.files import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-"""Of files that are taken for pictures, in any case."""
+"""File suffixes of pictures, in upper or lower case."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-"""What they may hold, whatever their suffix. Others can have more than 8 bits, which Pillow cuts without a word."""
+"""Accepted formats, whatever the suffix. Others may exceed 8 bits per channel, which Pillow truncates silently."""
 
 CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
-"""By Pillow's mode, what a picture becomes: grey or RGB."""
+"""The mode that a picture is converted to (gray or RGB), by its mode in Pillow."""
 
 PNG_DEPTH = 24
-"""Where a PNG says how many bits a channel has: signature (8 bytes), length, type, width, height (4 each)."""
+"""Offset of a PNG's bit depth: after the signature (8 bytes), chunk length, chunk type, width, height (4 each)."""
 
 
 class Picture(NamedTuple):
-    """A picture as read from its file."""
+    """A picture read from a file."""
 
     pixels: np.ndarray
     """uint8 (H, W, C)."""
     content: bytes
-    """The file's."""
+    """The raw bytes of the file."""
     animated: bool
-    """Whether there are more frames than this first one."""
+    """Whether the file has more frames than this first one."""
 
 
 def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
-    """The picture in a file: grey ones have one channel, all others, palettes too, become RGB.
+    """Read a picture as uint8: gray pictures have one channel; all others, including palettes, become RGB.
 
-    Turned as its EXIF data say. Of an animation the first frame. Raises `InputError`, naming the file, for what is no
-    whole picture of `FORMATS`, for pixels that uint8 grey or RGB would not keep (more than 8 bits a channel, CMYK, and
-    those that one can see through), and for another shape than the one given.
+    EXIF orientation is applied; of an animation, the first frame is used. Raises `InputError`, naming the file, for
+    anything but a complete picture in one of the `FORMATS`; for pixels that 8-bit gray or RGB cannot represent (more
+    than 8 bits per channel, CMYK, transparency); and for a shape other than `shape`, if that is given.
     """
     try:
         content = file.read_bytes()
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            image.verify()  # checksums, where there are any: decoding looks at none
+            image.verify()  # checks the checksums, which decoding ignores
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             bits = content[PNG_DEPTH] if image.format == "PNG" else 8
             if bits > 8 or image.mode not in CHANNELS:
-                found = f"{bits} bits a channel" if bits > 8 else f"pixels of mode {image.mode}"
-                raise InputError(f"{printable(file)}: {found}; needed are 8-bit pictures, grey, RGB or with a palette")
+                found = f"{bits} bits per channel" if bits > 8 else f"pixels of mode {image.mode}"
+                raise InputError(f"{printable(file)}: {found}; must be 8-bit: gray, RGB or with a palette")
             if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-                raise InputError(f"{printable(file)}: one can see through it; put it on a background first")
+                raise InputError(f"{printable(file)}: has transparent pixels; put it on a background first")
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
             upright = _upright(image.convert(CHANNELS[image.mode]))
             pixels = np.asarray(upright).reshape(upright.height, upright.width, -1)
@@ -70,11 +70,11 @@ def read(file: Path, shape: tuple[int, ...] | None = None) -> Picture:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF data that cannot be read turn nothing
+    except Exception:  # unreadable EXIF data: keep the orientation
         return image
 
 
 def describe(shape: tuple[int, ...]) -> str:
-    """32×32 with 3 channels: width first, as people say it."""
+    """Describe a shape in words, width first: "32×32 with 3 channels"."""
     height, width, channels = shape
     return f"{width}×{height} with {channels} channel{'s' if channels > 1 else ''}"

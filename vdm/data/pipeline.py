@@ -1,4 +1,4 @@
-"""Batches of images: without end, shuffled and resumable to train on; each image once to evaluate on."""
+"""Batches: endless, shuffled and resumable for training; every image exactly once for evaluation."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from vdm.data.texts import Captioned, EveryCaption, one_caption
 from vdm.errors import InputError, WorkerDied
 
 READ_OPTIONS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-"""Threads that read, and batches that wait, in each process."""
+"""Number of reading threads and of batches buffered, in each process."""
 
 REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """Signals that ask a program to stop."""
@@ -37,21 +37,21 @@ def train_iterator(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches of the train split without end, of all entries that it has: "image", uint8 (b, H, W, C), "label", ….
+    """Iterate endlessly over shuffled batches of the train split, which have all of its entries.
 
-    b is batch_size / process_count. Augmentations change the image alone.
+    "image" is uint8 (b, H, W, C), where b = batch_size / process_count. Augmentations change only the image.
 
-    Every epoch visits each image once, in an order of its own; batches run across the ends of epochs, so no image is
-    left out. `batch_size` counts the images of all processes, and each process gets its block of rows: the global
-    batch, in order and with its augmentations, is a function of the seed and the step alone, whatever the number of
-    processes and workers. The state (`get_state`, `set_state`, or Grain's checkpoint handler for Orbax) is the number
-    of batches taken, {"next_index": int}, and resumes to the bit, with any number of workers.
+    Every epoch visits each image once, in a new order. Batches cross the ends of epochs, so no image is dropped.
+    `batch_size` counts the images of all processes, and each process gets its own block of rows. The global batch,
+    including its order and augmentations, depends only on the seed and the step, not on the number of processes or
+    workers. The iterator's state (`get_state`, `set_state`, or Grain's checkpoint handler for Orbax) is the number of
+    batches taken, {"next_index": int}; training resumes bit for bit from it, with any number of workers.
 
-    With `num_workers`, call `close()` after use, and guard the program by `if __name__ == "__main__"`. A worker that is
-    killed raises `WorkerDied` within about a second, and leaves a state that resumes.
+    With `num_workers` > 0, call `close()` after use, and guard the main program with `if __name__ == "__main__"`. If a
+    worker is killed, `WorkerDied` is raised within about a second, and the state can still be resumed from.
 
-    Raises `InputError` for a batch size that is not positive, exceeds the split or does not divide among the
-    processes, a seed outside 0 .. 2³² − 1, a negative number of workers, or augmentations that do not fit the images.
+    Raises `InputError` for a batch size that is not positive, exceeds the split or is not divisible by the number of
+    processes; a seed outside 0 to 2³² − 1; a negative number of workers; and augmentations that do not fit the images.
     """
     local_size = _local_size(batch_size, process_count, "training.batch_size")
     if batch_size > len(dataset.train):
@@ -65,7 +65,7 @@ def train_iterator(
 
     captioned = dataset.train.source if isinstance(dataset.train, Checked) else None
     if isinstance(captioned, Captioned) and captioned.several:
-        # Each time that an image comes it has one of its captions.
+        # Each time an image is visited, one of its captions is drawn.
         every = grain.MapDataset.source(EveryCaption(dataset.train, captioned)).seed(seed).shuffle().repeat()
         elements = every.random_map(one_caption)
     else:
@@ -84,9 +84,9 @@ def _augmented(
 
 
 class _BatchIterator(grain.DatasetIterator):
-    """Iterates over `batches` with threads or worker processes; its state is the number of batches taken.
+    """Iterate over `batches` with threads or worker processes; the state is the number of batches taken.
 
-    Grain's own iterators have states that only the same number of workers can restore; this one can resume with any.
+    The states of Grain's own iterators can be restored only with the same number of workers; this one works with any.
     """
 
     def __init__(self, batches: grain.MapDataset, num_workers: int):
@@ -97,9 +97,9 @@ class _BatchIterator(grain.DatasetIterator):
     def _start(self, position: int) -> None:
         iterable = self._batches[position:].to_iter_dataset(READ_OPTIONS)
         if self._num_workers:
-            # Its start unblocks signals: not later, among those blocked for workers.
+            # Starting the tracker unblocks signals, so start it now rather than while they are blocked for the workers.
             resource_tracker.ensure_running()
-            if not flags.FLAGS.is_parsed():  # Grain reads absl flags here; a program need not have any
+            if not flags.FLAGS.is_parsed():  # Grain reads absl flags here, which a program need not have
                 flags.FLAGS.mark_as_parsed()
             iterable = iterable.mp_prefetch(
                 grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2), _prepare_worker
@@ -111,7 +111,7 @@ class _BatchIterator(grain.DatasetIterator):
             with _not_of_workers():
                 batch = next(self._iterator)
         except RuntimeError as error:
-            # Grain's words for a process that is gone; what a worker raises comes as it is.
+            # Grain's message for a process that has died; exceptions raised by a worker arrive unchanged.
             found = re.search(r"unexpectedly with exit code (-?\d+)", str(error))
             if not found:
                 raise
@@ -124,8 +124,8 @@ class _BatchIterator(grain.DatasetIterator):
         which = (self._position - self._first) % self._num_workers + 1
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return (
-            f"data worker {which} of {self._num_workers} {how}; run the same command to go on. If nobody killed it, "
-            "memory may have run out: fewer config.data.num_workers need less"
+            f"data worker {which} of {self._num_workers} {how}; run the same command to resume. If nobody killed it, "
+            "memory may have run out: lower config.data.num_workers"
         )
 
     def get_state(self) -> dict[str, int]:
@@ -146,10 +146,10 @@ class _BatchIterator(grain.DatasetIterator):
 
 @contextmanager
 def _not_of_workers() -> Iterator[None]:
-    """Ctrl-C in a terminal, and many a scheduler's SIGTERM, is for all processes: workers started here are deaf to it.
+    """Start workers that ignore signals to stop, which a terminal (Ctrl-C) and many schedulers send to every process.
 
-    It is for the main process, which saves before it stops, and with which they end. There another thread takes the
-    signals that this one blocks, or this one afterwards.
+    Only the main process should react: it saves before it stops, and the workers end with it. Signals blocked here are
+    delivered to another thread of the main process, or to this one afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
@@ -159,7 +159,7 @@ def _not_of_workers() -> Iterator[None]:
 
 
 def _prepare_worker(worker_index: int, worker_count: int) -> None:
-    """In a worker: without the main process there is no work."""
+    """Make a worker process exit together with the main process."""
     threading.Thread(target=_end_with_main, daemon=True).start()
 
 
@@ -171,7 +171,7 @@ def _end_with_main() -> None:
 
 
 def num_evaluated(source: Source, max_images: int) -> int:
-    """How many images `source` has, or `max_images` if that is positive and less."""
+    """Return how many images are evaluated: all of `source`, or at most `max_images` if that is positive."""
     return len(selected(len(source), max_images))
 
 
@@ -183,15 +183,15 @@ def evaluation_batches(
     process_count: int = 1,
     max_images: int = 0,
 ) -> Iterator[Batch]:
-    """Batches that hold every image of `source` exactly once, in order; or `max_images`, if positive, that `selected`
-    chooses from all over it.
+    """Iterate over batches that together hold every image of `source` exactly once, in order.
 
-    A batch has all entries of the source, "image": uint8 (b, H, W, C), …, and "mask": bool (b,) and "index": int32
-    (b,), the place in the source, with b = batch_size / process_count. The last one is filled up with zeros of each
-    entry, where mask is False and index −1, so that all batches have one shape; every process gets the same number of
-    batches, and its block of rows of each.
+    If `max_images` is positive, only that many are used, chosen by `selected` from the whole split. Batches have all
+    entries of the source, such as "image": uint8 (b, H, W, C), and in addition "mask": bool (b,) and "index": int32
+    (b,), the position in the source, with b = batch_size / process_count. The last batch is padded with zeros, where
+    mask is False and index −1, so that all batches have the same shape. Every process gets the same number of batches,
+    and its own block of rows of each.
 
-    Raises `InputError` for a batch size that is not positive or does not divide among the processes.
+    Raises `InputError` for a batch size that is not positive or not divisible by the number of processes.
     """
     local_size = _local_size(batch_size, process_count, "evaluation.batch_size")
     indices = selected(len(source), max_images).astype(np.int32)
@@ -200,9 +200,9 @@ def evaluation_batches(
 
 
 def _padded_batch(source: Source, indices: np.ndarray, size: int) -> Batch:
-    """These elements, filled up to `size`."""
+    """Return these elements as a batch, padded to `size`."""
     padding = size - len(indices)
-    # Of a share that is padding alone, the first element gives the shapes.
+    # If a process has nothing but padding, the first element provides the shapes.
     batch = examples(source, indices if len(indices) else [0])
 
     def padded(entry: np.ndarray) -> np.ndarray:

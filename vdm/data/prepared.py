@@ -1,4 +1,4 @@
-"""Images from TFDS: our own builders, and any data set found prepared as array_record. Read without TensorFlow."""
+"""TFDS data: our own builders, and any data set already prepared as array_record. TensorFlow is not needed to read."""
 
 import contextlib
 import os
@@ -20,19 +20,19 @@ from vdm.data.texts import TEXT
 from vdm.errors import InputError, one_line
 
 NETWORK_TIMEOUT = 2.0
-"""Seconds that a machine has to show that it has a network."""
+"""Seconds to wait for an answer when checking for a network."""
 
 
 class TfdsSource:
-    """The elements of one split: of each record the features that `entries` names, as in {"image": "photo"}.
+    """The elements of one split: `entries` maps each entry to a feature of the records, as in {"image": "photo"}.
 
-    A "group" may be any feature with a value for each group; by a hash of it, it becomes an integer.
+    A "group" may be any feature that takes one value per group; it is hashed to an integer.
     """
 
     def __init__(self, records: Any, entries: dict[str, str], captions: Sequence[tuple[str, ...]] | None = None):
         self._records, self._entries = records, entries
         self.captions = captions
-        """Of each record all; None where there are none."""
+        """All captions of each record; None if there are none."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -46,10 +46,10 @@ class TfdsSource:
 
 
 def load_builtin(name: str, data_dir: str) -> Dataset:
-    """`digits` or `photos32`, built on first use (seconds) from the packages that ship their images.
+    """Load `digits` or `photos32`, built on first use (in seconds) from the packages that ship their images.
 
-    Safe if several processes do it at once: TFDS builds in a folder of its own and renames it; who comes second
-    reads what the first one left. Raises `InputError` if the folder cannot be written or a package lacks its files.
+    Several processes may do so at once: TFDS builds in a temporary folder and renames it, and a process that comes
+    later reads the result of the first. Raises `InputError` if the folder is not writable or a package lacks its files.
     """
     from vdm.data.builders.digits import Digits
     from vdm.data.builders.photos32 import Photos32
@@ -62,35 +62,35 @@ def load_builtin(name: str, data_dir: str) -> Dataset:
 
     with _refusing_damage(name, folder), _quiet():
         try:
-            builder().download_and_prepare()  # at once, if it is there
+            builder().download_and_prepare()  # returns immediately if already prepared
         except (OSError, ImportError) as error:
-            if not builder().is_prepared():  # else another process was faster
+            if not builder().is_prepared():  # otherwise another process prepared it first
                 raise InputError(f"data set {name!r} cannot be prepared in {folder}: {one_line(error)}") from error
         return _read(builder(), name, group)
 
 
 def load_tfds(name: str, data_dir: str) -> Dataset:
-    """A TFDS image data set by name (`cifar10`, `downsampled_imagenet/32x32`), downloaded only if it is not there.
+    """Load a TFDS image data set by name (`cifar10`, `downsampled_imagenet/32x32`); download it only if missing.
 
-    The images are the feature `image`, or the only image feature there is; uint8 of one shape. The labels are the
-    feature `label`, or the only class label there is, if both splits have it. Captions are the feature `caption`,
-    `captions` or `text`, a text, several, or several with a text in each, if both splits have it. The test split is
-    `test` or, if there is none, `validation`. Levels are 256 unless the data set's metadata give `levels`.
+    The images are the feature `image`, or the only image feature; they must be uint8 of one shape. The labels are the
+    feature `label`, or the only class label, if both splits have them. Captions are the feature `caption`, `captions`
+    or `text` (one text, several, or several items with a text each), if both splits have them. The test split is `test`
+    or, if there is none, `validation`. There are 256 levels unless the data set's metadata give `levels`.
 
-    Raises `InputError` for an unknown name, for data that are neither prepared nor available (within seconds), that
-    are prepared in another format than array_record, that lack a split, or whose images are not uint8.
+    Raises `InputError` for an unknown name; for data that are neither prepared nor available (within seconds), are
+    prepared in a format other than array_record, or lack a split; and for images that are not uint8.
     """
     folder = _data_folder(data_dir)
     with _refusing_damage(name, folder):
         try:
             builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
-        except ValueError:  # DatasetNotFoundError is one; so is a name that TFDS cannot parse
+        except ValueError:  # includes DatasetNotFoundError, and names that TFDS cannot parse
             builder = _download(name, folder)
         return _read(builder, name)
 
 
 def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None) -> Dataset:
-    """The data set that a prepared builder holds; `group` is the feature that says what an image is a part of."""
+    """Make a data set from a prepared builder; `group` is the feature that says what an image is a part of."""
     info = builder.info
     key = _image_feature(info.features, name)
     test_split = "test" if "test" in info.splits else "validation"
@@ -105,11 +105,11 @@ def _read(builder: tfds.core.DatasetBuilder, name: str, group: str | None = None
             records = builder.as_data_source(split, file_format="array_record")
         except (NotImplementedError, ValueError):
             raise InputError(
-                f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; needed is array_record: "
+                f"data set {name!r} is prepared in {builder.data_dir} as {_format(info)}; must be array_record: "
                 "choose another data.data_dir, or prepare it again with file_format='array_record'"
             ) from None
         splits.append(records)
-    # Some test splits are published without their labels, as −1.
+    # Some test splits are published with −1 in place of labels.
     missing = (
         []
         if label is None
@@ -151,26 +151,26 @@ def _format(info: tfds.core.DatasetInfo) -> str:
 
 
 def _image_feature(features: Any, name: str) -> str:
-    """The key of the images among the features: `image`, or the only one of type Image."""
+    """Return the name of the image feature: `image`, or the only one of type Image."""
     keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     key = "image" if "image" in features else keys[0] if len(keys) == 1 else None
     if key is None:
         raise InputError(f"data set {name!r}: no feature 'image' and not one image feature among {', '.join(features)}")
     if features[key].np_dtype != np.uint8 or len(features[key].shape) != 3:
         raise InputError(
-            f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; needed is uint8 (H, W, C)"
+            f"data set {name!r}: {key!r} is {features[key].np_dtype} {features[key].shape}; must be uint8 (H, W, C)"
         )
     return key
 
 
 def _label_feature(features: Any) -> str | None:
-    """The key of the labels among the features: `label`, or the only one of type ClassLabel; None if there is none."""
+    """Return the name of the label feature: `label`, or the only one of type ClassLabel; None if there is none."""
     keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
     return "label" if "label" in keys else keys[0] if len(keys) == 1 else None
 
 
 def _download(name: str, folder: Path) -> tfds.core.DatasetBuilder:
-    """Downloads and prepares a public data set; where that cannot be, an InputError within seconds."""
+    """Download and prepare a public data set, or raise `InputError` within seconds if that is impossible."""
     try:
         with _quiet():
             builder = tfds.builder(name, data_dir=folder, file_format="array_record")
@@ -185,7 +185,7 @@ def _download(name: str, folder: Path) -> tfds.core.DatasetBuilder:
         )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # a download, a disk, or a data set whose preparation needs TensorFlow
+    except Exception as error:  # from the network, the disk, or a data set whose preparation needs TensorFlow
         raise InputError(
             f"data set {name!r} cannot be prepared in {folder}: {one_line(error)}; offline: {OFFLINE_CHOICES}"
         ) from error
@@ -194,19 +194,19 @@ def _download(name: str, folder: Path) -> tfds.core.DatasetBuilder:
 
 @contextlib.contextmanager
 def _refusing_damage(name: str, folder: Path) -> Iterator[None]:
-    """Turns whatever a damaged file of prepared data leads to into an InputError."""
+    """Convert any error caused by damaged files of prepared data into `InputError`."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # RuntimeError of array_record, ParseError of protobuf, …
         raise InputError(
-            f"data set {name!r} in {folder} cannot be read: {one_line(error)}; delete it there to have it made again"
+            f"data set {name!r} in {folder} cannot be read: {one_line(error)}; delete it there to prepare it again"
         ) from error
 
 
 def _has_network() -> bool:
-    """Whether the host of TFDS's own files answers, asked once (through a proxy, if one is set)."""
+    """Whether the server of TFDS files answers a single request (through a proxy, if one is set)."""
     answers = []
 
     def ask() -> None:
@@ -214,12 +214,12 @@ def _has_network() -> bool:
         try:
             urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT).close()
             answers.append(True)
-        except urllib.error.HTTPError:  # an answer, if not a welcome
+        except urllib.error.HTTPError:  # an error status is still an answer
             answers.append(True)
         except OSError:
             pass
 
-    thread = threading.Thread(target=ask, daemon=True)  # name resolution knows no timeout
+    thread = threading.Thread(target=ask, daemon=True)  # in a thread, since name resolution has no timeout
     thread.start()
     thread.join(NETWORK_TIMEOUT + 0.5)
     return bool(answers)
@@ -231,7 +231,7 @@ def _data_folder(data_dir: str) -> Path:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, prints or log lines of TFDS's about work that takes a second."""
+    """Silence the progress bars, prints and logs of TFDS during work that takes about a second."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

@@ -1,7 +1,8 @@
-"""Which images are used where not all are: a random sample over the whole split, the same every time.
+"""The choice of images where not all are used: a random sample of the whole split, the same every time.
 
-Splits are often sorted, by class or by photograph, so their first images are of one kind. The sample depends on the
-number of images alone: runs of every seed are measured on the same ones, and a smaller sample is part of a larger one.
+Splits are often sorted by class or photograph, so their first images are not representative. The sample depends only
+on the number of images: runs with different seeds are measured on the same images, and a smaller sample is a subset of
+a larger one.
 """
 
 from typing import Any
@@ -10,19 +11,19 @@ import numpy as np
 from jaxtyping import Integer
 
 VERSION = 1
-"""Of the rule by which images are chosen here; those that another rule had chosen have another, or none."""
+"""Version of the selection rule; results from images chosen by another rule have a different version, or none."""
 
 CHOICE = f"random sample {VERSION}"
-"""What results say of images chosen here."""
+"""How results describe images chosen by this rule."""
 
 
 def order(total: int) -> Integer[np.ndarray, " total"]:
-    """All indices of `total` images in the order in which they are chosen."""
+    """Return all indices of `total` images in the order in which they are selected."""
     return np.random.default_rng(0).permutation(total)
 
 
 def selected(total: int, num: int) -> Integer[np.ndarray, " num"]:
-    """The indices, increasing, of `num` of `total` images; of all for 0, or where there are no more.
+    """Return the sorted indices of `num` images out of `total`; all of them if `num` is 0 or at least `total`.
 
     >>> selected(4, 0)
     array([0, 1, 2, 3])
@@ -35,7 +36,7 @@ def selected(total: int, num: int) -> Integer[np.ndarray, " num"]:
 
 
 def record(num: int, total: int) -> dict[str, Any]:
-    """What results say of the images that they are of.
+    """Describe, for a result, which images it was computed on.
 
     >>> record(num=100, total=100)
     {'num': 100, 'of': 100, 'choice': 'all'}

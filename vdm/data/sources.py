@@ -1,4 +1,4 @@
-"""`load`: from a data configuration to a data set, and the sources that it knows by name; `resolve`."""
+"""From a data configuration to a data set (`load`), the named sources, and configurations completed from data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +16,15 @@ from vdm.errors import InputError
 
 
 def load(config: DataConfig, progress: Progress | None = None, text: Text | None = None) -> Dataset:
-    """The data set that `config.name` names: a source of `vdm.parts`, `npz:PATH`, `folder:PATH` or a TFDS name.
+    """Load the data set that `config.name` names: a source of `vdm.parts`, `npz:PATH`, `folder:PATH` or a TFDS name.
 
-    `digits` and `photos32` are made from installed packages on first use and kept in the data folder; a TFDS name is
-    looked for there, and downloaded only if it is missing and there is a network. TensorFlow is never imported to read.
-    Captions are encoded as `text`, that of a run, or else as `config.text`, fitted to those of the training images. A
-    source is given `data_dir` and `levels` of the config, and `progress`, if it takes them.
+    `digits` and `photos32` are made from installed packages on first use and kept in the data folder. A TFDS data set
+    is looked up there, and downloaded only if it is missing and there is a network. Reading never imports TensorFlow.
+    Captions are encoded with `text` (that of a run) if given; otherwise with `config.text`, fitted to the training
+    captions. A source receives `data_dir` and `levels` of the config, and `progress`, if its function has these
+    arguments.
 
-    Raises `InputError` if the data cannot be had or read, or disagree with `config.shape` or `config.levels`.
+    Raises `InputError` if the data cannot be obtained or read, or do not match `config.shape` or `config.levels`.
     """
     settings.check(config, "data")
     try:
@@ -32,16 +33,16 @@ def load(config: DataConfig, progress: Progress | None = None, text: Text | None
     except parts.PartError as error:
         raise InputError(f"data.name: {config.name!r}: {error.problem}; usage: {error.usage}") from error
     except LevelsError as error:
-        remedy = "; a new run takes 256 with --config.data.levels=None" if config.levels is not None else ""
+        remedy = "; a new run uses 256 with --config.data.levels=None" if config.levels is not None else ""
         raise InputError(f"{error}{remedy}") from None
     _check(config, dataset)
     return encoded(dataset, config.text if text is None else text)
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
-    """The config with shape and levels as the data have them, and what the network is conditioned on.
+    """Return the config with shape, levels and the network's conditions filled in from the data.
 
-    Raises `InputError` if it asks for others.
+    Raises `InputError` if the config specifies other values.
     """
     info, names = dataset.info, config.network.condition
     if not config.data.labels:
@@ -58,13 +59,13 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
 
 def resolve_shape(config: DataConfig, dataset: Dataset) -> DataConfig:
-    """With shape and levels as the data have them. Raises `InputError` if it asks for others."""
+    """Return the config with the shape and levels of the data. Raises `InputError` if it specifies others."""
     _check(config, dataset)
     return replace(config, shape=tuple(dataset.info.shape), levels=dataset.info.levels)
 
 
 def resolve_others(config: DataConfig, name: str, **found: Any) -> DataConfig:
-    """With fields as the data of this name have them. Raises `InputError` if it asks for others."""
+    """Return the config with these fields as found in data set `name`. Raises `InputError` if it specifies others."""
     _refuse_others({field: (getattr(config, field), value) for field, value in found.items()}, name)
     return replace(config, **found)
 
@@ -76,43 +77,43 @@ def _check(config: DataConfig, dataset: Dataset) -> None:
 
 
 def _refuse_others(fields: Mapping[str, Sequence[Any]], name: str) -> None:
-    """Raises `InputError` where a field of `config.data` is given, (given, found), and the data have another value."""
+    """Raise `InputError` if a field of `config.data`, as a pair (given, found), is given but differs from the data."""
     wrong = {field: pair for field, pair in fields.items() if pair[0] not in (None, pair[1])}
     if wrong:
         given = " and ".join(f"data.{field}: {wanted}" for field, (wanted, _) in wrong.items())
         found = " and ".join(str(there) for _, there in wrong.values())
         flags = " ".join(f"--config.data.{field}=None" for field in wrong)
         were = "were" if len(wrong) > 1 else "was"
-        raise InputError(f"{given} {were} given, but {name!r} has {found}; a new run takes what it has with {flags}")
+        raise InputError(f"{given} {were} given, but {name!r} has {found}; a new run uses the data's own with {flags}")
 
 
 def digits(data_dir: str = "") -> Dataset:
-    """scikit-learn's 8×8 handwritten digits, made in the data folder on first use."""
+    """scikit-learn's 8×8 handwritten digits, built in the data folder on first use."""
     return load_builtin("digits", data_dir)
 
 
 def photos32(data_dir: str = "") -> Dataset:
-    """32×32×3 crops of photographs in scikit-learn and scikit-image, made in the data folder on first use."""
+    """32×32×3 crops of photographs from scikit-learn and scikit-image, built in the data folder on first use."""
     return load_builtin("photos32", data_dir)
 
 
 def npz(path: str, levels: int | None = None) -> Dataset:
-    """The arrays of an npz file, of `levels` values (None: 256): see `vdm.data.npz.load_npz`."""
+    """The arrays of an npz file, with `levels` values (None: 256); see `vdm.data.npz.load_npz`."""
     return load_npz(path, levels)
 
 
 def folder(path: str, progress: Progress | None = None) -> Dataset:
-    """The images of a folder, one file an image: see `vdm.data.folder.load_folder`."""
+    """The images of a folder, one file per image; see `vdm.data.folder.load_folder`."""
     return load_folder(path, progress)
 
 
 def tfds(name: str, data_dir: str = "") -> Dataset:
-    """A data set of TensorFlow Datasets by its name there, as `cifar10`."""
+    """A data set of TensorFlow Datasets by name, e.g. `cifar10`."""
     return load_tfds(name, data_dir)
 
 
 def _source(name: str) -> str:
-    """A config's name as a source: `npz:PATH` is npz('PATH'), and what no source is called is a name of TFDS."""
+    """Convert the config's name to a source: `npz:PATH` becomes npz('PATH'); names of no source are TFDS names."""
     kind, colon, path = name.partition(":")
     if kind in ("npz", "folder") and not path and "(" not in name:
         raise InputError(f"data.name: {name!r} names no path; write {kind}:PATH")

@@ -1,4 +1,4 @@
-"""Which part of a user's own data is the test split: as named, or by a hash of each example's own name."""
+"""Splitting a user's own data: by names that say so, or by a hash of each example's name."""
 
 import hashlib
 import re
@@ -11,22 +11,22 @@ from vdm.errors import InputError
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
-"""Names of the parts that training leaves alone, in any case. The first that is there is the test split."""
+"""Names of held-out parts, in any case. The first one that is present becomes the test split."""
 
 SALT = b"vdm: is it of the test split?\0"
 TENTH = 2**64 // 10
 
 
 def is_like_a_split(name: str) -> bool:
-    """Whether a word of a name is one of a split's: train2017, ValImages, my-test; not trainers or latest."""
+    """Whether a word in `name` is that of a split: train2017, ValImages, my-test; but not trainers or latest."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
     return any(word.lower() in TRAIN + TEST for word in words)
 
 
 def named_splits(names: Sequence[str]) -> tuple[str, str] | None:
-    """Of these names, that of the train split and that of the test split; None unless there are both.
+    """Return the names of the train and the test split among `names`; None unless both exist.
 
-    Raises `InputError` where names differ in their case alone.
+    Raises `InputError` for names that differ only in case, and for more than one train split.
 
     >>> named_splits(["val", "Train", "test", "extra"])
     ('Train', 'test')
@@ -45,11 +45,11 @@ def named_splits(names: Sequence[str]) -> tuple[str, str] | None:
 def hashed_split(
     keys: Sequence[bytes], labels: Sequence[int] | np.ndarray | None = None, of: str = "image"
 ) -> tuple[list[int], list[int]]:
-    """Indices of the train split and of the test split, about a tenth: each example by a hash of its own key.
+    """Return the indices of the train and test splits; about a tenth is test, chosen by a hash of each example's key.
 
-    So examples that are added change no other's split, and equal keys share one. At least one key is in each; with
-    labels, one of each label that has two keys or more (which one may change while there is but one). Raises
-    `InputError` for fewer than two keys, each `of` something.
+    Adding examples therefore moves no others between the splits, and equal keys stay together. Each split gets at least
+    one key; with labels, one of each label that has at least two keys (which key this is may change as long as it is
+    the only one). Raises `InputError` for fewer than two different keys; `of` names what they stand for.
 
     >>> train, test = hashed_split([str(k).encode() for k in range(1000)])
     >>> sorted(train + test) == list(range(1000)), 70 < len(test) < 130
@@ -62,7 +62,7 @@ def hashed_split(
     of_each: dict[int, list[int]] = defaultdict(list)
     for stratum, value in zip(strata, hashes, strict=True):
         of_each[stratum].append(value)
-    # The only key of a label stays in training.
+    # A label with a single key stays in training.
     bounds = {stratum: min(max(TENTH, min(values) + 1), max(values)) for stratum, values in of_each.items()}
     is_test = [value < bounds[stratum] for stratum, value in zip(strata, hashes, strict=True)]
     train, test = ([index for index, here in enumerate(is_test) if here == which] for which in (False, True))

@@ -1,4 +1,4 @@
-"""Captions of images: as texts in a source, as arrays in a batch."""
+"""Captions of images: texts in a source, encoded arrays in a batch."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,23 +16,23 @@ from vdm.errors import InputError
 from vdm.reading import shown
 
 TEXT = "text"
-"""The entry of an element: a caption or, as a tuple, several of one image; encoded, an array of numbers."""
+"""The entry for captions: a text, a tuple of texts for one image or, once encoded, an array of numbers."""
 LONGEST = 10_000
-"""Characters of a caption."""
+"""Maximum number of characters in a caption."""
 MOST_WORDS = 2**16
-"""Different words that are kept, to tell which of another text are unknown."""
+"""Maximum number of distinct words kept for recognizing unknown words in other texts."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """An encoding of captions, fitted to those of the training images: kept with a run as text.json."""
+    """A caption encoding fitted to the training captions; stored with a run as text.json."""
 
     name: str
-    """As in `config.data.text`."""
+    """The name of the encoding, as in `config.data.text`."""
     state: Mapping[str, Any]
-    """What fitting has found, as JSON types."""
+    """What fitting has learned, as JSON types."""
     words: frozenset[str]
-    """Of the training captions, in small letters."""
+    """Words of the training captions, case-folded."""
 
     @cached_property
     def _encoding(self) -> Encoding:
@@ -40,24 +40,24 @@ class Text:
         return found
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
-        """Of each caption its array: see `vdm.data.encodings.encoding.Encoding`."""
+        """Encode captions, one array each; see `vdm.data.encodings.encoding.Encoding`."""
         return self._encoding.encode(self.state, captions)
 
     def cut(self, captions: Sequence[str]) -> int:
-        """How many of these are longer than there is room for, and lose their end."""
+        """Return how many captions are too long for the encoding and lose their end."""
         return self._encoding.cut(self.state, captions)
 
     def check(self) -> None:
-        """Raises ValueError for a state that fitting does not lead to: it may be of a file."""
+        """Raise ValueError for a state that fitting could not have produced; it may come from a file."""
         self._encoding.check(self.state)
 
     @property
     def vocabulary(self) -> int | None:
-        """How many different tokens there are, with padding; None of states of a frozen encoder."""
+        """Number of different tokens, including padding; None for states of a frozen encoder."""
         return self._encoding.vocabulary(self.state)
 
     def unknown(self, caption: str) -> list[str]:
-        """Its words that no training caption has.
+        """Return the words of a caption that occur in no training caption.
 
         >>> fit("bytes", ["a bold seven"]).unknown("a slanted Seven")
         ['slanted']
@@ -65,12 +65,12 @@ class Text:
         return [word for word in dict.fromkeys(words_of(caption)) if word not in self.words]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the fields as JSON types."""
         return {"name": self.name, "state": dict(self.state), "words": sorted(self.words)}
 
 
 def fit(name: str, captions: Sequence[str]) -> Text:
-    """The encoding that a config names, fitted to these captions. Raises `PartError` for another name.
+    """Fit the encoding that a config names to these captions. Raises `PartError` for an unknown name.
 
     >>> fit("bytes(length=8)", ["a seven"])(["a five"]).shape
     (1, 8)
@@ -81,27 +81,27 @@ def fit(name: str, captions: Sequence[str]) -> Text:
 
 
 def words_of(caption: str) -> list[str]:
-    """In small letters, in order."""
+    """Return the words of a caption, case-folded, in order."""
     return re.findall(r"\w+", caption.casefold())
 
 
 def captions_of(element: Element) -> tuple[str, ...]:
-    """All of an image; none of an element without."""
+    """Return all captions of an element as a tuple; empty if it has none."""
     found = element.get(TEXT, ())
     return (found,) if isinstance(found, str) else tuple(map(str, found))
 
 
 def captions_in(source: Source) -> Sequence[tuple[str, ...]]:
-    """All of each image. A source may have them as its `captions`: then no image is read for them."""
+    """Return all captions of each image. If the source has an attribute `captions`, no images are read."""
     source = source.source if isinstance(source, Checked) else source
     known: Sequence[tuple[str, ...]] | None = getattr(source, "captions", None)
     return [captions_of(source[index]) for index in range(len(source))] if known is None else known
 
 
 def given_captions(what: str, given: Any) -> list[tuple[str, ...]]:
-    """Captions as a caller gives them, one of each image, or several, as tuples; "" after the first one is none.
+    """Normalize user-supplied captions, one or several per image, to tuples; an empty text after the first is dropped.
 
-    Raises `InputError`, about `what`, for other things than texts, and for an image without a text.
+    Raises `InputError`, prefixed with `what`, for values that are not texts and for images without a caption.
 
     >>> given_captions("captions", ["a cat", ("a dog", "a brown dog")])
     [('a cat',), ('a dog', 'a brown dog')]
@@ -123,7 +123,7 @@ def given_captions(what: str, given: Any) -> list[tuple[str, ...]]:
 
 
 def check_caption(what: str, *captions: str) -> None:
-    """Raises `InputError`, about `what`, for texts that UTF-8 does not have, and for longer ones than `LONGEST`."""
+    """Raise `InputError`, prefixed with `what`, for captions longer than `LONGEST` or not encodable as UTF-8."""
     for caption in captions:
         if len(caption) > LONGEST:
             raise InputError(f"{what}: has {len(caption)} characters; must be at most {LONGEST}")
@@ -205,5 +205,5 @@ def encoded(dataset: Dataset, text: str | Text) -> Dataset:
     different = {caption for source in sources.values() for captions in source.captions for caption in captions}
     notes = dataset.info.notes
     if cut := text.cut(sorted(different)):
-        notes += (f"of {len(different)} captions {cut} are longer than {text.name} has room for, and lose their end",)
+        notes += (f"of {len(different)} captions, {cut} are too long for {text.name} and lose their end",)
     return replace(dataset, info=replace(dataset.info, notes=notes), text=text, **sources)

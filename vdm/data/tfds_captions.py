@@ -1,4 +1,4 @@
-"""Captions among the features of prepared TFDS data, read without the images."""
+"""Captions in prepared TFDS data, read without decoding the images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,18 +8,18 @@ import tensorflow_datasets as tfds
 from vdm.errors import InputError
 
 NAMES = ("caption", "captions", "text")
-"""Of features and, of what has several of them, of the texts inside."""
+"""Names of caption features, and of the texts inside a compound feature, in order of preference."""
 
 
 class Feature(NamedTuple):
-    """Where captions are: `caption`, or `text` of each of `captions`."""
+    """Where the captions are: in the feature `name` itself, or in the sub-feature `inside` of each of its items."""
 
     name: str
     inside: str | None = None
 
 
 def feature_of(features: tfds.features.FeaturesDict) -> Feature | None:
-    """The captions: of a feature with such a name a text, several texts, or several things with a text; or None.
+    """Find the caption feature by name: a text, a sequence of texts, or (a sequence of) dicts with a text; or None.
 
     >>> texts = tfds.features.Sequence({"text": tfds.features.Text()})
     >>> feature_of(tfds.features.FeaturesDict({"captions": texts}))
@@ -40,13 +40,13 @@ def feature_of(features: tfds.features.FeaturesDict) -> Feature | None:
 def of_splits(
     builder: tfds.core.DatasetBuilder, splits: Sequence[str], dataset: str
 ) -> dict[str, list[tuple[str, ...]]]:
-    """By split all captions of each record; of data without captions no split. Raises `InputError` for no UTF-8."""
+    """Return all captions of each record, by split; empty if the data have none. Raises `InputError` if not UTF-8."""
     feature = feature_of(builder.info.features)
     return {} if feature is None else {split: _read(builder, split, feature, dataset) for split in splits}
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str, feature: Feature, dataset: str) -> list[tuple[str, ...]]:
-    # What is skipped comes as it is in the file.
+    # Features with skipped decoding are returned raw, which is fast.
     decoders = {name: tfds.decode.SkipDecoding() for name in builder.info.features if name != feature.name}
     records = builder.as_data_source(split, file_format="array_record", decoders=decoders)
     found = []
@@ -56,7 +56,7 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, feature: Feature, datas
         try:
             found.append(tuple(map(_decoded, [texts] if isinstance(texts, bytes | str) else texts)))
         except UnicodeDecodeError as error:
-            raise InputError(f"data set {dataset!r}: {split} element {index}: caption is no UTF-8 text") from error
+            raise InputError(f"data set {dataset!r}: {split} element {index}: caption is not valid UTF-8") from error
     return found
 
 

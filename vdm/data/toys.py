@@ -1,6 +1,6 @@
-"""Vectors of the plane whose density is known: `clusters`, `moons`, `checkerboard`, `spiral`.
+"""Toy data in the plane with known densities: `clusters`, `moons`, `checkerboard`, `spiral`.
 
-All lie about inside [−1, 1]². Each is drawn once and for all from a stream that numpy keeps the same for ever.
+All lie approximately inside [−1, 1]². The points are drawn from a numpy stream that is guaranteed never to change.
 """
 
 import functools
@@ -19,27 +19,27 @@ NUM_TRAIN, NUM_TEST = 10_000, 2_000
 
 Points = Float[np.ndarray, "num 2"]
 Curve = Callable[[Float[np.ndarray, " num"]], Points]
-"""Points of the plane for u in [0, 1]; on it u is uniform."""
+"""Maps u in [0, 1] to points on a curve; the data have u uniformly distributed."""
 
 SIDE, CELLS = 1.5, 120
-"""Outside of [−SIDE, SIDE]² there is nothing to see of any toy; its integrals are sums over CELLS² cells."""
+"""All toys have negligible density outside [−SIDE, SIDE]²; integrals over it are sums over CELLS² cells."""
 CHUNK = 4096
-"""Points whose density is computed at a time."""
+"""Number of points whose density is computed at a time."""
 
 
 class Toy(NamedTuple):
-    """A distribution of points in the plane."""
+    """A distribution over points in the plane."""
 
     draw: Callable[[np.random.RandomState, int], tuple[Points, Int[np.ndarray, " num"]]]
-    """(stream, number) -> (points, of which part each is)."""
+    """Draw points: (random stream, number) -> (points, component index of each)."""
     log_prob: Callable[[Points], Float[np.ndarray, " num"]]
-    """The log density in nats."""
+    """The log density, in nats."""
     classes: tuple[str, ...] | None = None
-    """Names of the parts, where they are labels."""
+    """Names of the components, if they serve as labels."""
 
 
 def log_prob(name: str, x: Points) -> Float[np.ndarray, " num"]:
-    """The exact log density of a toy at points, in nats; −∞ where there is none.
+    """Return the exact log density of a toy at the points `x`, in nats; −∞ outside its support.
 
     >>> log_prob("checkerboard", np.array([[0.1, 0.1], [0.1, -0.1]])).tolist()  # log ½
     [-0.6931471805599453, -inf]
@@ -50,9 +50,10 @@ def log_prob(name: str, x: Points) -> Float[np.ndarray, " num"]:
 
 
 def entropy(name: str) -> float:
-    """−∫ p log p of a toy, in nats: what no bound on −log p(x) is below in the mean.
+    """Return the entropy −∫ p log p of a toy, in nats: the lowest mean −log p̂(x) that any model p̂ can reach.
 
-    By the midpoint rule, which is exact to many digits for densities as smooth, and for a checkerboard.
+    Computed by the midpoint rule, which is accurate to many digits for smooth densities, and exact for the
+    checkerboard.
 
     >>> bool(abs(entropy("clusters") - np.log(5 * 2 * np.pi * np.e * 0.1**2)) < 1e-3)  # five normals, far apart
     True
@@ -63,17 +64,18 @@ def entropy(name: str) -> float:
 
 
 def plane(cells: int) -> Points:
-    """The centres of cells × cells cells of [−SIDE, SIDE]², row by row."""
+    """The centers of a grid of cells × cells cells over [−SIDE, SIDE]², row by row."""
     centers = SIDE * ((2 * np.arange(cells) + 1) / cells - 1)
     x, y = np.meshgrid(centers, centers)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def noisy(curves: Sequence[Curve], std: float, nodes: int = 512, classes: tuple[str, ...] | None = None) -> Toy:
-    """A curve of several, all as likely, a point on it, and normal noise.
+    """Make a toy: a uniformly chosen curve, a point on it, and Gaussian noise of standard deviation `std`.
 
-    The density is a mixture of so many `nodes` a curve, by Gauss and Legendre in √u: as good as exact where they are
-    closer than `std`. One is exact for a curve that is a point.
+    The density is a Gaussian mixture with `nodes` components per curve, placed by Gauss–Legendre quadrature in √u. It
+    is practically exact if neighboring nodes are closer than `std`; one node is exact for a curve that is a single
+    point.
     """
     roots, weights = np.polynomial.legendre.leggauss(nodes)
     root, weight = (roots + 1) / 2, (roots + 1) / 2 * weights
@@ -122,12 +124,12 @@ def _point(angle: float) -> Curve:
 
 
 def _moon(sign: int) -> Curve:
-    """A half circle; the other is the same, turned about the origin."""
+    """A half circle. The other one is the same, rotated by 180° about the origin."""
     return lambda u: sign * (np.stack([np.cos(np.pi * u), np.sin(np.pi * u)], axis=1) - [[0.5, 0.25]]) / 1.7
 
 
 def _spiral(u: np.ndarray) -> Points:
-    """Two turns, along which points are about as dense everywhere."""
+    """A spiral of two turns with roughly constant density of points along it."""
     angle = 4 * np.pi * np.sqrt(u)
     return 0.9 * np.sqrt(u)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -141,7 +143,7 @@ TOYS: dict[str, Callable[[], Toy]] = {
 
 
 def clusters() -> Dataset:
-    """Five round clusters in the plane, labelled: as in Fig. 2.4 of De Sousa Ribeiro & Glocker (2024).
+    """Five round, labeled clusters in the plane, as in Fig. 2.4 of De Sousa Ribeiro & Glocker (2024).
 
     >>> dataset = clusters()
     >>> dataset.info.shape, dataset.info.levels, dataset.train[0]["image"].dtype
@@ -151,7 +153,7 @@ def clusters() -> Dataset:
 
 
 def moons() -> Dataset:
-    """Two half circles in the plane, each at the other's open side, with normal noise; labelled.
+    """Two interleaved half circles in the plane with Gaussian noise; labeled.
 
     >>> moons().info.classes
     ('upper', 'lower')
@@ -160,7 +162,7 @@ def moons() -> Dataset:
 
 
 def checkerboard() -> Dataset:
-    """The fields of one colour of a 4×4 checkerboard, uniform: a density with edges.
+    """The uniform density on the squares of one color of a 4×4 checkerboard: a density with sharp edges.
 
     >>> len(checkerboard().test)
     2000
@@ -169,7 +171,7 @@ def checkerboard() -> Dataset:
 
 
 def spiral() -> Dataset:
-    """Two turns of a spiral in the plane, with normal noise.
+    """A spiral of two turns in the plane, with Gaussian noise.
 
     >>> len(spiral().train)
     10000

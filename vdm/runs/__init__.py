@@ -1,1 +1,1 @@
-"""What a run is on disk: its folder and lock, its records, its checkpoints, shards of images, and opening it again."""
+"""A run on disk: its folder and lock, records, checkpoints and shards of images, and how to open it again."""

@@ -1,4 +1,4 @@
-"""Checkpoints: train state, its digests and data position together, atomic, kept by recency and by bits/dim."""
+"""Atomic checkpoints of train state, digests and data position, kept by recency and by bits/dim."""
 
 import dataclasses
 import json
@@ -24,22 +24,22 @@ from vdm.training.step import Metrics
 Part = TypeVar("Part", TrainState, Trained)
 
 OF_A_STOP = "of_a_stop"
-"""Beside the position in the data: whether a checkpoint was made only because the run was stopped."""
+"""Key beside the data position: whether a checkpoint was saved only because the run was stopped."""
 
 
 @dataclass
 class Retention(policies.PreservationPolicy):
-    """Orbax's policy that keeps the newest checkpoint, the best by bits/dim, and the newest `keep` not of a stop.
+    """Orbax policy that keeps the newest checkpoint, the best by bits/dim, and the newest `keep` not made by a stop.
 
-    So a run that was stopped ends with the checkpoints of one that was not.
+    A run that was interrupted therefore ends up with the same checkpoints as one that was not.
     """
 
     keep: int
     stops: set[int] = dataclasses.field(default_factory=set)
-    """Steps of checkpoints of a stop."""
+    """Steps of checkpoints that were saved only because the run was stopped."""
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
-        """`checkpoints` have `step` and `metrics`, oldest first."""
+        """Return whether to keep each of `checkpoints`, which have `step` and `metrics`; oldest first."""
         steps = [checkpoint.step for checkpoint in checkpoints]
         bits = {checkpoint.step: _bits_per_dim(checkpoint.metrics) for checkpoint in checkpoints if checkpoint.metrics}
         regular = [step for step in steps if step not in self.stops]
@@ -48,20 +48,22 @@ class Retention(policies.PreservationPolicy):
 
 
 class _Manager(ocp.CheckpointManager):
-    """Leaves jax's preemption service to `parallel.share_signals`: all calls of it must have one numbering."""
+    """Leaves JAX's preemption service to `parallel.share_signals`, since all calls to it must share one numbering."""
 
     def reached_preemption(self, step: int) -> bool:
         return False
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run.
+    """The folder `checkpoints/` of a run, which retains checkpoints by `Retention(keep)`.
 
-    Saving is asynchronous and atomic: a step's folder appears under its name only when it is complete. Arrays come
-    back to whatever devices and processes there are; of several processes, all see the folder and make every call.
+    Saving is asynchronous and atomic: a step's folder appears under its name only once it is complete. Arrays are
+    restored onto whatever devices and processes are present. With several processes, all must see the folder and make
+    every call.
 
-    A checkpoint holds the digest of every array (`vdm.runs.digests`), and one that does not come back with the same is
-    unreadable as one cut short is. Those of earlier versions have none, and are read without.
+    A checkpoint holds the digest of every array (`vdm.runs.digests`). One whose arrays do not match their digests
+    counts as unreadable, as does a truncated one. Checkpoints of earlier versions have no digests, and are read without
+    this check.
     """
 
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
@@ -86,8 +88,8 @@ class Checkpoints:
         }
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
-        except ValueError as error:  # JSON that is not
-            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py mends it") from error
+        except ValueError as error:  # invalid JSON
+            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py repairs it") from error
         if not read_only:
             self._retention.stops.update(step for step in self.steps() if _is_of_a_stop(directory / str(step)))
 
@@ -100,7 +102,7 @@ class Checkpoints:
         self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
+        """Return the steps of the complete checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(
@@ -112,12 +114,12 @@ class Checkpoints:
         wait: bool = False,
         of_a_stop: bool = False,
     ) -> None:
-        """Starts saving the state of step `state.step`; if that step is there, adds only what was not known of it.
+        """Start saving the state of step `state.step`; if that step is already saved, only add `bits_per_dim` to it.
 
-        `position` is the data iterator's state, `get_state()`. `bits_per_dim` of the test split, if known, decides
-        which checkpoint is the best. With `wait`, returns when it is safely on disk. One `of_a_stop` is for going on
-        from, and goes when there is a later one. Raises `InputError` when the disk is full or Orbax out of time, also
-        for the save before this one; the checkpoints that were complete stay.
+        `position` is the data iterator's state, `get_state()`. `bits_per_dim` is that of the test split, if known, and
+        decides which checkpoint is the best. With `wait`, return only when everything is safely on disk. A checkpoint
+        `of_a_stop` exists only to resume from, and is deleted once there is a later one. Raises `InputError` if the
+        disk is full or Orbax times out, also during the previous save; complete checkpoints are kept.
         """
         step = int(state.step)
         try:
@@ -151,11 +153,12 @@ class Checkpoints:
     def restore(
         self, state: TrainState, metrics: Metrics, iterator: grain.DatasetIterator
     ) -> tuple[TrainState, Metrics, list[str]] | None:
-        """The newest readable state and metrics, and warnings about newer ones; None if there is no checkpoint.
+        """Return the newest readable state and metrics, with warnings about newer ones; None if there is no checkpoint.
 
-        `state` and `metrics` give shapes, types and shardings (abstract arrays); the iterator is put in its place.
-        Checkpoints that cannot be read, newer than one that can, are moved to `checkpoints_unreadable/`, so that their
-        steps can be saved again. Raises `InputError` for a checkpoint of another architecture, or if none can be read.
+        `state` and `metrics` give shapes, dtypes and shardings (as abstract arrays). The iterator is moved to the
+        checkpoint's position. Unreadable checkpoints newer than the one restored are moved to
+        `checkpoints_unreadable/`, so that their steps can be saved again. Raises `InputError` for a checkpoint of a
+        different architecture, or if none can be read.
         """
         unreadable: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -168,7 +171,7 @@ class Checkpoints:
             try:
                 position = _position(self.directory, step)
                 items = self._manager.restore(step, args=args)
-            except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
+            except Exception as error:  # Orbax and TensorStore raise many types for damaged files
                 why = one_line(error)[:120]
             if parallel.all_true(not why):
                 why = self._damaged(step, state=items["state"], running=items["running"])
@@ -176,11 +179,11 @@ class Checkpoints:
                 unreadable[step] = why or "in another process"
                 continue
             if not self._has_digests(step):
-                unknown = "has no digests: whether its arrays are as saved is not known"
+                unknown = "has no digests: its arrays cannot be verified"
                 self._warnings.append(f"the checkpoint of step {step} {unknown}")
             iterator.set_state(position)
             warnings = [
-                f"the checkpoint of step {bad} cannot be read ({why}): going on from step {step}"
+                f"the checkpoint of step {bad} cannot be read ({why}): resuming from step {step}"
                 for bad, why in unreadable.items()
             ]
             for bad in unreadable:
@@ -193,10 +196,10 @@ class Checkpoints:
         return None
 
     def restore_one(self, like: Part, which: str = "latest") -> Part:
-        """The state, or the part of it that `like` names, in the checkpoint `latest`, `best` or of a step's number.
+        """Return the state, or the part of it that `like` names, from checkpoint `latest`, `best` or a step number.
 
-        Only that part is read. Raises `InputError` if there is no such checkpoint, it cannot be read, or it has another
-        architecture.
+        Only that part is read. Raises `InputError` if there is no such checkpoint, it cannot be read, or its
+        architecture differs.
         """
         step = self._find(which)
         self._check_architecture(step, like)
@@ -219,7 +222,7 @@ class Checkpoints:
         return (self.directory / str(step) / "digests").exists()
 
     def _damaged(self, step: int, **items: Any) -> str:
-        """What of the items that were read is not what was saved, "" if nothing; all processes must call it."""
+        """Describe what differs between the items read and those saved; "" if nothing. Every process must call it."""
         found = digests(items)
         if not self._has_digests(step):
             return ""
@@ -244,14 +247,14 @@ class Checkpoints:
         raise InputError(f"checkpoint {which!r}: not latest, best or one of {steps}")
 
     def _check_architecture(self, step: int, like: TrainState | Trained) -> None:
-        """Raises `InputError` at the first array whose name or shape differs from `like`."""
+        """Raise `InputError` at the first array whose name or shape differs from `like`."""
         try:
             saved = self._manager.item_metadata(step)["state"]
             found = _shapes(saved.tree if hasattr(saved, "tree") else saved)
         except Exception:
-            return  # unreadable: restoring it will say so
+            return  # restoring it will report that it is unreadable
         if not found:
-            return  # its list of arrays is missing: likewise
+            return  # likewise: its list of arrays is missing
         wanted = _shapes(like._asdict())
         if isinstance(like, Trained):
             found = {name: shape for name, shape in found.items() if name.partition("/")[0] in like._fields}
@@ -263,9 +266,10 @@ class Checkpoints:
                 )
 
     def _finish_deleting(self) -> None:
-        """What a session that was killed had begun to delete: Orbax deletes a checkpoint file by file.
+        """Finish deletions that a killed session had begun, since Orbax deletes a checkpoint file by file.
 
-        What is left of one is not kept now either: all that counts was there, or it counts as one of a stop.
+        The policy does not keep what is left of such a checkpoint now either: the reasons to delete it still hold, and
+        one without a readable data position counts as made by a stop.
         """
         found = [SimpleNamespace(step=step, metrics=self._manager.metrics(step)) for step in self.steps()]
         for checkpoint, kept in zip(found, self._retention.should_preserve(found), strict=True):
@@ -284,7 +288,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _add_metrics(self, step: int, bits_per_dim: float) -> None:
-        """To a checkpoint that has none: as Orbax has them, and so that a kill leaves none or whole ones."""
+        """Add bits/dim to a checkpoint that has none, atomically and in Orbax's format."""
         self._manager.wait_until_finished()
         partial, folder = (self.directory / str(step) / name for name in ("metrics.partial", "metrics"))
 
@@ -300,30 +304,30 @@ class Checkpoints:
 
 
 def _read(like: TrainState | Trained) -> ocp.args.PyTreeRestore:
-    """To restore the arrays that `like` names into its shapes, types and shardings, and no others."""
+    """Arguments to restore exactly the arrays that `like` names, into its shapes, dtypes and shardings."""
     where = ocp.checkpoint_utils.construct_restore_args(like)
     return ocp.args.PyTreeRestore(like, restore_args=where, partial_restore=isinstance(like, Trained))
 
 
 def _drop_unreadable_metrics(directory: Path) -> list[str]:
-    """Orbax opens no folder with one that is cut short. Returns warnings."""
+    """Delete truncated metrics files, with which Orbax would not open the folder. Returns warnings."""
     warnings = []
     for path in _metrics(directory):
         try:
             _read_metrics(path)
         except InputError:
             shutil.rmtree(path.parent)
-            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not the best")
+            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not rated")
     return warnings
 
 
 def _check_metrics(directory: Path) -> None:
-    """Raises `InputError` for what `_drop_unreadable_metrics` drops."""
+    """Raise `InputError` for metrics that `_drop_unreadable_metrics` would delete."""
     for path in _metrics(directory):
         try:
             _read_metrics(path)
         except InputError as error:
-            raise InputError(f"{error}; train.py mends it") from error
+            raise InputError(f"{error}; train.py repairs it") from error
 
 
 def _metrics(directory: Path) -> list[Path]:
@@ -336,7 +340,7 @@ def _read_metrics(path: Path) -> float:
 
 
 def _position(directory: Path, step: int) -> dict[str, int]:
-    """The data iterator's state, one batch a step. Raises `InputError` if it is not there, or of another step."""
+    """Return the data iterator's state. Raises `InputError` if it is missing or does not match the step."""
     path = directory / str(step) / "data" / "metadata"
     position = {name: value for name, value in read_json(path).items() if name != OF_A_STOP}
     if field(position, "next_index", int, path) != step:
@@ -345,17 +349,17 @@ def _position(directory: Path, step: int) -> dict[str, int]:
 
 
 def _is_of_a_stop(checkpoint: Path) -> bool:
-    """Also of one whose position in the data cannot be read: it is not one to go on from."""
+    """Whether a checkpoint was made by a stop, or has no readable data position and cannot be resumed from."""
     path = checkpoint / "data" / "metadata"
     try:
-        # Earlier ones do not say.
+        # Earlier versions did not record it.
         return bool(field(read_json(path), OF_A_STOP, bool, path, False))
     except InputError:
         return True
 
 
 def _bits_per_dim(metrics: dict[str, Any]) -> float:
-    """A file of JSON may have a whole number."""
+    """Return bits/dim as a float; JSON may contain an integer."""
     return float(metrics["bits_per_dim"])
 
 

@@ -1,4 +1,4 @@
-"""`open_classifier`: a classifier on disk, ready to guide a sampler or to judge samples."""
+"""Open a classifier from disk, to guide a sampler or to judge samples (`open_classifier`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,15 +27,16 @@ def open_classifier(
     *,
     mesh: Mesh | None = None,
 ) -> tuple[Classifier, Variables]:
-    """The classifier that `vdm classifier` left in the folder `path`, and the moving average of its variables.
+    """Open the classifier that `vdm classifier` saved in `path`; return it with the moving average of its variables.
 
         classifier, variables = open_classifier("runs/digits/classifier", read_record(run.path)["data"])
         log_prob = classifier.log_prob(variables, z, gamma)      # (batch, classes)
 
-    `data` is a record, `DatasetInfo.to_dict()`, of the data that it has to be of: shape, levels, classes and version.
-    `checkpoint` is `latest`, `best` by cross-entropy while training, or a step. `mesh` is where the variables go.
+    `data` is the record (`DatasetInfo.to_dict()`) of the data that it must have been trained on: shape, levels, classes
+    and version are compared. `checkpoint` is `latest`, `best` (by cross-entropy during training) or a step. The
+    variables are placed on `mesh`.
 
-    Raises `InputError` if there is no classifier, it cannot be read, or it is of other data.
+    Raises `InputError` if there is no classifier, it cannot be read, or it was trained on other data.
     """
     path = Path(path)
     config: ClassifierConfig = read_config(path, ClassifierConfig)
@@ -47,7 +48,7 @@ def open_classifier(
 
 
 def restored(path: Path, model: Trainable, checkpoint: str | int, mesh: Mesh | None) -> Variables:
-    """The moving average of the variables of what is trained on a run's noise. Raises `InputError`."""
+    """Restore the moving average of the variables of a model trained on noisy images. May raise `InputError`."""
     mesh = parallel.make_mesh() if mesh is None else mesh
 
     def make() -> Trained:

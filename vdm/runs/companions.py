@@ -1,4 +1,4 @@
-"""What a guidance needs beside a run's model, opened from disk: `vdm.guides.Companion`s by name."""
+"""Open from disk what a guidance method needs besides the run's model: `vdm.guides.Companion`s by name."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from vdm.runs.texts import FILE, clip_folder
 
 
 def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
-    """The companions that this guidance of `run` needs: {} for most.
+    """Open the companions that `guidance` needs for `run`; {} for most methods.
 
         companions = open_companions(run, "autoguidance(1.0, weak='1000')")
         ImageSampler(run.model, run.mesh, settings, companions=companions)
 
-    Raises `InputError` for a text that names no guidance, and for a run or checkpoint that is not there.
+    Raises `InputError` for an unknown guidance method, and for a run or checkpoint that does not exist.
     """
     try:
         guide: Guide = parts.make("guidance", guidance)
@@ -36,7 +36,7 @@ def open_companions(run: Run, guidance: str) -> dict[str, Companion]:
 
 
 def _weak(run: Run, which: str) -> Companion:
-    """A checkpoint of the same run, or its oldest; or that of another run: RUN or RUN:CHECKPOINT."""
+    """Open another checkpoint of the same run (or its oldest), or another run, as RUN or RUN:CHECKPOINT."""
     if not which:
         raise InputError("weak='': must be oldest, latest, best, a step, RUN or RUN:CHECKPOINT")
     if which in ("oldest", "latest", "best") or is_whole(which):
@@ -48,7 +48,7 @@ def _weak(run: Run, which: str) -> Companion:
             raise InputError(f"weak={which!r} is step {run.step}, the model itself; must be another checkpoint or run")
     else:
         weak = open_run(*split_checkpoint(which), kind=Config, mesh=run.mesh)
-        # A record of an earlier version may not name them.
+        # Records of earlier versions may not name the classes.
         if None not in (weak.classes, run.classes) and weak.classes != run.classes:
             raise InputError(
                 f"weak={which!r} was trained with the classes {shown(weak.classes)}; must be {shown(run.classes)}"
@@ -57,7 +57,7 @@ def _weak(run: Run, which: str) -> Companion:
 
 
 def _classifier(run: Run, which: str) -> Companion:
-    """That in a folder, or in the run's own, as `vdm classifier` leaves it."""
+    """Open the classifier in a folder, by default the run's own, as saved by `vdm classifier`."""
     folder = Path(which) if which else run.home / "classifier"
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; vdm classifier --run={run.name} makes one")
@@ -65,7 +65,7 @@ def _classifier(run: Run, which: str) -> Companion:
 
 
 def _clip(run: Run, which: str) -> Companion:
-    """That in a folder, or in the run's own, as `vdm clip` leaves it; of the run's own encoding, if it has one."""
+    """Open the image–text model in a folder, by default the run's own from `vdm clip`; its encoding must match."""
     folder = clip_folder(run.path, which)
     model, variables, text = open_clip(folder, read_record(run.path).get("data"), mesh=run.mesh)
     if run.text is not None and text.to_dict() != run.text.to_dict():
@@ -74,7 +74,7 @@ def _clip(run: Run, which: str) -> Companion:
 
 
 def _text(run: Run, which: str) -> Companion:
-    """What encodes captions."""
+    """Return the encoder of the run's captions."""
     if run.text is None:
         raise InputError("the model was trained without captions")
     return of_text(run.text)[TEXT]

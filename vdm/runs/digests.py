@@ -1,8 +1,8 @@
-"""Digests of arrays: a bit that has flipped on a disk is found when a checkpoint is read.
+"""Digests of arrays, which reveal bits flipped on disk when a checkpoint is read.
 
-Computed where the arrays are, and the same however they are cut over devices and processes: a sum mod 2³² over the
-elements, of hash(bits ⊕ hash(index)) with MurmurHash3's 32-bit finaliser. That is a bijection, so a change within one
-element is always found; any other is missed once in 2³².
+They are computed where the arrays are, and do not depend on how these are sharded over devices and processes: the sum
+mod 2³² over all elements of hash(bits ⊕ hash(index)), where hash is MurmurHash3's 32-bit finalizer. The hash is a
+bijection, so a change within a single element is always detected; any other change goes unnoticed once in 2³² cases.
 """
 
 import math
@@ -15,13 +15,13 @@ from jaxtyping import Array, UInt32
 from vdm import parallel
 
 BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-"""By bytes an element."""
+"""Unsigned integer types by element size in bytes."""
 
 
 def digests(tree: Any) -> dict[str, str]:
-    """The digest of every array of a tree by its name, `ema/network/conv_in/kernel`: eight hexadecimal digits.
+    """Return the digest of every array in a tree, by names like `ema/network/conv_in/kernel`: eight hexadecimal digits.
 
-    Of several processes, all must call it. Raises `TypeError` for elements of more than four bytes.
+    With several processes, all must call it. Raises `TypeError` for elements of more than four bytes.
 
     >>> digests({"a": jnp.zeros(3)}) == digests({"a": jnp.zeros(2)})
     False
@@ -34,7 +34,7 @@ def digests(tree: Any) -> dict[str, str]:
 
 
 def name_of(path: tuple[Any, ...]) -> str:
-    """The keys to a leaf of a tree, joined by slashes."""
+    """Join the keys that lead to a leaf of a tree by slashes."""
     return "/".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path)
 
 
@@ -51,7 +51,7 @@ def _digest(x: Array) -> UInt32[Array, ""]:
 
 
 def _mix(x: Array) -> Array:
-    """MurmurHash3's 32-bit finaliser (Appleby 2011)."""
+    """Apply the 32-bit finalizer of MurmurHash3 (Appleby 2011)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
     return x ^ (x >> 16)

@@ -1,4 +1,4 @@
-"""The folder of a run: one writer at a time, and one config and data set, which checks hold it to."""
+"""The folder of a run: it has one writer at a time, and one config and data set, which later sessions must match."""
 
 import fcntl
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from vdm.runs.records import RUNS, checkpoint_steps, keep_evaluation, read_confi
 
 
 class RunDir:
-    """`workdir` with config.json, run.json, metrics.jsonl, evaluation.json, checkpoints/, samples/, plots/.
+    """The folder `workdir` with config.json, run.json, metrics.jsonl, evaluation.json, checkpoints/, samples/, plots/.
 
-    Holds a lock while open. Raises `InputError` for a second writer, for a folder that cannot be written, and, once
-    there is a checkpoint, for a config that would change what is trained, for fewer steps than are done, for other data
-    under the same name, and for another start. Where the config is lost, of config.json and of run.json, this one is
-    taken for it; `warnings` says so.
+    It stays locked while open. Raises `InputError` for a second writer and for a folder that is not writable. Once
+    there is a checkpoint, also for a config that would change what is trained, for fewer steps than already done, for
+    different data under the same name, and for a different `init_from`. If the config is lost from both config.json and
+    run.json, the given one is used, and `warnings` says so.
     """
 
     def __init__(self, path: Path, config: RunConfig, data: dict[str, Any], init_from: dict[str, Any] | None = None):
-        """`data` is the data set's record, `DatasetInfo.to_dict()`; `init_from` says whose weights it starts from."""
+        """`data` is the data set's record, `DatasetInfo.to_dict()`; `init_from` describes the weights to start from."""
         self.path, self._config, self._data, self._init_from = path, config, data, init_from
         self.warnings: list[str] = []
         self._lock = lock(path)
@@ -45,23 +45,25 @@ class RunDir:
         else:
             self.warnings.append(f"{path}: its config.json is lost: whether this is the run's config is not known")
         if config.training.steps < step:
-            raise InputError(f"config.training.steps={config.training.steps}: must be {step} or more, which are done")
+            raise InputError(
+                f"config.training.steps={config.training.steps}: must be at least {step}, the steps already done"
+            )
         there = record.get("init_from")
         given = self._init_from
         if given is not None and (
             there is None or any(there.get(name) != given[name] for name in ("run", "checkpoint"))
         ):
             begun = "from scratch" if there is None else f"from {there.get('run')}:{there.get('checkpoint')}"
-            raise InputError(f"--init_from: the run in {path} began {begun}; must be left out, or another --workdir")
-        # Of the one given again, step and digest may not be known.
+            raise InputError(f"--init_from: the run in {path} began {begun}; leave it out, or give another --workdir")
+        # The recorded one is complete: step and digest may be unknown now.
         self._init_from = there
 
     def close(self) -> None:
-        """Gives the folder up to other writers."""
+        """Release the lock on the folder."""
         self._lock.close()
 
     def write_record(self, devices: dict[str, Any], given: Sequence[str] = ()) -> None:
-        """run.json: the config again, the data set, what it started from, and for each session a `session_record`."""
+        """Write run.json: the config, the data set, the initial weights, and one `session_record` for each session."""
         session = session_record(self._config, devices, given)
         sessions = [*read_record(self.path).get("sessions", []), session]
         start = {} if self._init_from is None else {"init_from": self._init_from}
@@ -70,7 +72,7 @@ class RunDir:
 
 
 def lock(path: Path) -> TextIO:
-    """Makes the folder and locks it until the returned file is closed. Raises `InputError` if another run holds it."""
+    """Create the folder and lock it until the returned file is closed. Raises `InputError` if it is already locked."""
     check_writable_run(path, "--workdir")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,7 @@ def lock(path: Path) -> TextIO:
 
 
 def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) -> None:
-    """Raises `InputError` if `data` differ from those in a run's record; their name (a path, say) may change."""
+    """Raise `InputError` if `data` differ from those in a run's record, except in name (which may be a path)."""
     if differing := differing_data(record.get("data", {}), data):
         raise InputError(
             f"--workdir={path}: made with other data: {', '.join(differing)}; "
@@ -94,7 +96,7 @@ def check_same_data(record: dict[str, Any], data: dict[str, Any], path: Path) ->
 
 
 def differing_data(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Where two records of data differ, in words; not their name, and what was not known there may be known here."""
+    """Describe how two records of data differ, ignoring names, notes and fields unknown in the first."""
     return [
         f"{shown(name)[1:-1]} {shown(before)} there, {shown(here.get(name))} here"
         for name, before in there.items()
@@ -103,15 +105,15 @@ def differing_data(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def check_same_model(old: RunConfig, new: RunConfig, path: Path) -> None:
-    """Raises `InputError` if `new` describes another model than the run in `path` has."""
+    """Raise `InputError` if `new` describes a different model from that of the run in `path`."""
     _refuse(settings.differing(old, new, "model"), path)
 
 
 def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
-    """Raises `InputError` that lists the fields in which `new` would train something else than `old`."""
+    """Raise `InputError`, listing the fields, if training with `new` would not continue training with `old`."""
     found = settings.differing(old, new, "model", "training")
     if new.optimizer.decay == "constant":
-        # More steps continue the very same run.
+        # With a constant learning rate, more steps continue the same run.
         found.pop("training.steps", None)
     elif found.keys() == {"training.steps"}:
         there, here = found["training.steps"]
@@ -122,7 +124,7 @@ def check_same(old: RunConfig, new: RunConfig, path: Path) -> None:
         )
         raise InputError(
             f"--workdir={path}: training.steps {there} there, {here} here: with optimizer.decay={new.optimizer.decay} "
-            f"that is another learning rate from the first step on; {instead}"
+            f"that changes the learning rate from the first step on; {instead}"
         )
     _refuse(found, path)
 

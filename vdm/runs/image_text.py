@@ -1,4 +1,4 @@
-"""`open_clip`: an image–text model on disk, ready to guide a sampler or to find captions of images."""
+"""Open an image–text model from disk, to guide a sampler or to match captions with images (`open_clip`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +18,13 @@ from vdm.runs.texts import FILE, read_text
 
 
 class OpenedClip(NamedTuple):
-    """What `open_clip` returns."""
+    """An image–text model, as returned by `open_clip`."""
 
     model: ImageText
     variables: Variables
-    """Their moving average."""
+    """The moving average of the model's variables."""
     text: Text
-    """What encodes captions."""
+    """The encoder of captions."""
 
 
 def open_clip(
@@ -34,16 +34,18 @@ def open_clip(
     *,
     mesh: Mesh | None = None,
 ) -> OpenedClip:
-    """The image–text model that `vdm clip` left in the folder `path`, and what encodes its captions.
+    """Open the image–text model that `vdm clip` saved in `path`, with the encoder of its captions.
 
         clip, variables, text = open_clip("runs/digits/clip", read_record(run.path)["data"])
         f = clip.image_features(variables, z, gamma)                      # (batch, features)
         g = clip.text_features(variables, text(["a bold seven"]))         # (1, features)
 
-    `data` is a record, `DatasetInfo.to_dict()`, of the data whose images it has to see: shape and levels. `checkpoint`
-    is `latest`, `best` by the loss while training, or a step. `mesh` is where the variables go.
+    `data` is the record (`DatasetInfo.to_dict()`) of the data whose images it must accept: shape and levels are
+    compared. `checkpoint` is `latest`, `best` (by the loss during training) or a step. The variables are placed on
+    `mesh`.
 
-    Raises `InputError` if there is no image–text model, it cannot be read, or it is of other images.
+    Raises `InputError` if there is no image–text model, it cannot be read, or it was trained on images of another shape
+    or number of levels.
     """
     path = Path(path)
     config: ImageTextConfig = read_config(path, ImageTextConfig)

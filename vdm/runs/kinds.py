@@ -1,4 +1,4 @@
-"""The kinds of runs that `vdm train` makes, by the class of their config, and what opening one needs to know of it."""
+"""The kinds of runs that `vdm train` makes, by the class of their config, and how to construct their parts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,20 +22,20 @@ Entry = TypeVar("Entry")
 
 
 class Kind(NamedTuple):
-    """What a config of one class describes."""
+    """How to build what a config of one class describes."""
 
     resolve: Callable[[Any, Dataset], Any]
-    """(config, dataset) -> the config with what the data have of it. Raises `InputError` if it asks for other data."""
+    """(config, dataset) -> the config completed from the data. Raises `InputError` if it specifies other data."""
     model: Callable[[Any], Any]
-    """The model, float32."""
+    """Build the model, in float32."""
     objective: Callable[[Any], Objective]
-    """What is minimised of it."""
+    """Build the training objective."""
     same: Mapping[str, str]
-    """Fields of the config, and what a model given in place of the config's calls them."""
+    """Config fields that must match a model supplied by the caller, and the model's attributes for them."""
 
 
 def _resolve(config: PredecessorConfig, dataset: Dataset) -> PredecessorConfig:
-    """Shape and levels of the data, and, for a model that takes labels, how many there are."""
+    """Fill in shape and levels from the data and, for a model that takes labels, the number of classes."""
     data, info = sources.resolve_shape(config.data, dataset), dataset.info
     of_labels = "classes" in parts.read("predecessor", config.model.name).signature.parameters
     if of_labels and config.data.labels and info.classes is not None:
@@ -44,12 +44,12 @@ def _resolve(config: PredecessorConfig, dataset: Dataset) -> PredecessorConfig:
 
 
 def _objective(config: PredecessorConfig) -> Objective:
-    """Raises `InputError` for settings of a bound where there is none."""
+    """Build the objective. Raises `InputError` for settings of a bound if the model has none."""
     model, c = predecessors.from_config(config), config.objective
     if isinstance(model, LadderNetwork):
         for name, value in settings.flatten(c).items():
             if value != getattr(LatentObjectiveConfig(), name):
-                raise InputError(f"config.objective.{name}={value}: is of a bound; a ladder network has none")
+                raise InputError(f"config.objective.{name}={value}: applies to a bound; a ladder network has none")
         return LadderCosts.of(model)
     return LatentBound(model.num_layers, c.beta, c.warmup_steps, c.free_bits)
 
@@ -69,7 +69,7 @@ KINDS: Mapping[type, Kind] = MappingProxyType(
 
 
 def of(config: Any, kinds: Mapping[type, Entry]) -> Entry:
-    """The entry of a config's class, or of one that it inherits from. Raises TypeError where there is none."""
+    """Return the entry for the config's class or a parent class. Raises TypeError if there is none."""
     found = next((entry for kind, entry in kinds.items() if isinstance(config, kind)), None)
     if found is None:
         allowed = " or a ".join(kind.__name__ for kind in kinds)
@@ -78,19 +78,20 @@ def of(config: Any, kinds: Mapping[type, Entry]) -> Entry:
 
 
 def resolve(config: Any, dataset: Dataset) -> Any:
-    """The config with shape, levels and labels as the data have them. Raises `InputError` if it asks for others."""
+    """Return the config completed with the data's shape, levels and labels. Raises `InputError` if it differs."""
     return of(config, KINDS).resolve(config, dataset)
 
 
 def objective_of(config: RunConfig) -> Objective:
-    """The objective that a config describes."""
+    """Return the objective that a config describes."""
     return of(config, KINDS).objective(config)
 
 
 def model_of(config: Any, given: Any = None) -> Any:
-    """The model of a config, or the given one, computed in float32.
+    """Return the model of a config, or the given model, with computation in float32.
 
-    Raises `InputError` if that is of other images or steps, and for a `precision` that its network cannot compute in.
+    Raises `InputError` if the given model is for other images or another number of steps, and for a `precision` that
+    the network does not support.
     """
     kind = of(config, KINDS)
     model = kind.model(config) if given is None else model_lib.at_precision(given, "float32", "evaluation")
@@ -103,5 +104,5 @@ def model_of(config: Any, given: Any = None) -> Any:
         of_config, of_model = flat[field], getattr(given, attribute)
         of_model = tuple(of_model) if attribute == "shape" else of_model
         if of_config != of_model:
-            raise InputError(f"config.{field}={of_config!r}: must be {of_model!r}, as the model given has it")
+            raise InputError(f"config.{field}={of_config!r}: must be {of_model!r}, as in the given model")
     return model

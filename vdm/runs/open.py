@@ -1,4 +1,4 @@
-"""`open_run`: a run on disk as its config, model, variables and data, ready to evaluate or to sample from."""
+"""Open a run on disk: its config, model, variables and data, ready for evaluation or sampling (`open_run`)."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,46 +32,46 @@ from vdm.training.task import Objective, Trainable
 
 @dataclass(frozen=True)
 class Run:
-    """A checkpoint of a run: what `open_run` returns."""
+    """A checkpoint of a run, as returned by `open_run`."""
 
     path: Path
     config: Any
-    """A `Config`, or a `PredecessorConfig`."""
+    """A `Config` or a `PredecessorConfig`."""
     model: Any
-    """The `Model`, or the `LatentModel` or `LadderNetwork`, float32."""
+    """A `Model`, `LatentModel` or `LadderNetwork`, in float32."""
     mesh: Mesh
     step: int
-    """Steps that it was trained for."""
+    """Number of training steps of this checkpoint."""
     variables: Variables
-    """The moving average of the model's variables, over the mesh."""
+    """The moving average of the model's variables, placed on the mesh."""
     proposal: Any
-    """What the objective carries: of a diffusion model's, the state of its proposal."""
+    """The objective's own state; for a diffusion model, that of the proposal for t."""
     given: Dataset | None = field(default=None, repr=False)
-    """The data that `open_run` was given."""
+    """The data set passed to `open_run`, if any."""
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set of the config, loaded on first use, or the one given.
+        """The data set passed to `open_run`, or else that of the config, loaded on first use.
 
-        Raises `InputError` if it cannot be had, its images are not of the model's shape and levels, or it has the name
-        of the run's own data and is not the same.
+        Raises `InputError` if it cannot be loaded, does not match the model's shape and levels, or has the name of the
+        run's own data but different content.
         """
         return self.load()
 
     @property
     def name(self) -> str:
-        """What records call it: its path, or `vdm:NAME`."""
+        """The run's name in records: its path, or `vdm:NAME`."""
         return name_of(self.path)
 
     @property
     def home(self) -> Path:
-        """Where results go by default: its folder, or runs/vdm_NAME for a released model, which is only read."""
+        """The default folder for results: the run's own, or runs/vdm_NAME for a released model, which is read-only."""
         return home(self.path)
 
     def load(self, progress: Progress | None = None, text: Text | None = None) -> Dataset:
-        """`dataset`, for a program that shows how far reading it is.
+        """Load `dataset`, reporting progress.
 
-        `text` encodes captions where the run does not say how.
+        `text` encodes the captions if the run does not specify an encoding.
         """
         record, name = read_record(self.path), self.config.data.name
         own = record.get("data", {}).get("name")
@@ -89,24 +89,24 @@ class Run:
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the labels of the data that it was trained on; None where these have none."""
+        """Names of the labels of the training data; None if there are none."""
         return field_of(read_record(self.path), "data.classes", list[str] | None, self.path, None)
 
     @cached_property
     def text(self) -> Text | None:
-        """How its captions were encoded; None of data without captions. Raises `InputError` for a damaged text.json."""
+        """The encoding of captions; None for data without captions. Raises `InputError` for a damaged text.json."""
         return read_text(self.path)
 
     def conditions(self, sampling: SamplingConfig, seed: int) -> Conditions:
-        """Of a diffusion model, the conditions of images of a seed, as `config.sampling` has labels, text and guidance.
+        """Return the conditions for sampling with this seed, from the labels, text and guidance of `sampling`.
 
-        Raises `InputError` for others.
+        For diffusion models only. Raises `InputError` for settings that the model does not support.
         """
         text = text_of(self.path, parts.make("guidance", sampling.guidance))
         return requested(self.model, sampling, seed, self.classes, lambda: self.dataset.test, text)
 
     def key(self, stream: Stream, seed: int | None = None) -> PRNGKeyArray:
-        """The key that a stream of the run's seed, or of another, starts from."""
+        """Return the initial key of a random stream, for the run's seed or another one."""
         return stream_key(self.config.seed if seed is None else seed, stream)
 
 
@@ -120,20 +120,21 @@ def open_run(
     dataset: Dataset | None = None,
     model: Any = None,
 ) -> Run:
-    """The run in the folder `path` as of a checkpoint: `latest`, `best` by test bits/dim while training, or a step.
+    """Open the run in the folder `path` at a checkpoint: `latest`, `best` (by test bits/dim during training) or a step.
 
-    `path` may be `vdm:NAME`, a released model (`vdm.runs.places`), which has one checkpoint. The run is one of a
-    diffusion model, or of a predecessor (`vdm.predecessors`); with `kind`, the class of its config, of that alone.
+    `path` may also be `vdm:NAME`, a released model (`vdm.runs.places`), which has a single checkpoint. The run may be
+    that of a diffusion model or of a predecessor (`vdm.predecessors`); `kind`, a config class, restricts it to one of
+    them.
 
         run = vdm.open_run("runs/digits")
         denoise = run.model.denoiser(run.variables)
         eps_hat = denoise(z, gamma)                # z: (batch, *run.model.shape), gamma: scalar or (batch,)
 
-    `config` takes the place of the run's own: it may sample and evaluate otherwise, or name other data, but must be of
-    the same model. `mesh` is where the variables go (default: all devices). `dataset` and `model` are for a run that
-    `vdm.train` was given such to; a model is checked by the names and shapes of its variables.
+    `config` replaces the run's own config: it may change sampling and evaluation or name other data, but must describe
+    the same model. The variables are placed on `mesh` (default: all devices). Pass `dataset` and `model` if they were
+    passed to `vdm.train`; the model is checked by the names and shapes of its variables.
 
-    Raises `InputError` if there is no such run or checkpoint, it cannot be read, or it is of another model.
+    Raises `InputError` if there is no such run or checkpoint, it cannot be read, or it is of a different model.
     """
     path = located(path)
     if is_released(path):
@@ -144,7 +145,7 @@ def open_run(
         config = saved
     else:
         validate(config)
-        # What the data fill in.
+        # Fields that are filled in from the data.
         filled = {
             name: getattr(config.data, name) or getattr(saved.data, name)
             for name in ("shape", "levels", "entries", "classes", "vocabulary")
@@ -160,7 +161,7 @@ def open_run(
 
 
 def _restored(path: Path, checkpoint: str, like: Trained) -> Trained:
-    """A checkpoint of a run, or the weights of a released model."""
+    """Restore a checkpoint of a run, or the weights of a released model."""
     if is_released(path):
         return read_weights(path, checkpoint, like)
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
@@ -168,7 +169,7 @@ def _restored(path: Path, checkpoint: str, like: Trained) -> Trained:
 
 
 def steps(path: Path) -> list[int]:
-    """Steps of the checkpoints of the run in `path`, oldest first; of a released model its one."""
+    """Return the steps of a run's checkpoints, oldest first; a released model has one."""
     if is_released(path):
         return [field_of(read_record(path), "step", int, path)]
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
@@ -176,13 +177,13 @@ def steps(path: Path) -> list[int]:
 
 
 def _given(record: dict[str, Any]) -> list[str]:
-    """What the caller made of a run's last session; see `session_record`."""
+    """Return which objects the caller supplied in the run's last session; see `session_record`."""
     sessions = record.get("sessions", [])
     return list(sessions[-1].get("given", [])) if sessions else []
 
 
 def _abstract(model: Trainable, objective: Objective, mesh: Mesh) -> Trained:
-    """Shapes, types and shardings of what is read of a checkpoint."""
+    """Return shapes, dtypes and shardings of what is read from a checkpoint."""
 
     def make() -> Trained:
         return Trained(jnp.zeros((), jnp.int32), model.init(stream_key(0, Stream.INIT)), objective.init())

@@ -1,7 +1,7 @@
-"""Where runs are: a folder, or `vdm:NAME` for a released model; and where what is made of them goes.
+"""Where runs are found (a folder, or `vdm:NAME` for a released model), and where their results go.
 
-A released model is a folder that is only read, with `card.json` (see `vdm.runs.released`). `vdm:NAME` is the folder
-NAME in the first of `PLACES` that has it.
+A released model is a read-only folder with `card.json` (see `vdm.runs.released`). `vdm:NAME` is the folder NAME in the
+first of `PLACES` that has one.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from vdm.reading import shown
 PREFIX = "vdm:"
 CARD = "card.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-"""Names of released models."""
+"""Pattern of the names of released models."""
 
 _CHECKOUT = Path(__file__).parents[2] / "models"
 
 
 def pulled() -> Path | None:
-    """The folder of models that `vdm pull` brought; None without a home."""
+    """Return the folder of models downloaded by `vdm pull`; None without a home directory."""
     return cache_path("models")
 
 
@@ -34,23 +34,23 @@ def _given() -> Path | None:
 
 
 def _installed() -> Path | None:
-    """Of the package `vdm-models`."""
+    """Return the folder of the package `vdm-models`."""
     spec = importlib.util.find_spec("vdm_models")
     locations = list(spec.submodule_search_locations or ()) if spec is not None else []
     return Path(locations[0]) if locations else None
 
 
 PLACES: tuple[Callable[[], Path | None], ...] = (_given, pulled, _installed, lambda: _CHECKOUT)
-"""Folders of released models, first come first: VDM_MODELS, those pulled, the package vdm-models, the checkout's."""
+"""Folders of released models by priority: VDM_MODELS, `vdm pull`, the package vdm-models, the source checkout."""
 
 
 def is_released(folder: Path) -> bool:
-    """Whether it is the folder of a released model."""
+    """Whether this is the folder of a released model."""
     return (folder / CARD).is_file()
 
 
 def known() -> dict[str, Path]:
-    """The released models that are here: their folders by name."""
+    """Return the folders of all released models on this machine, by name."""
     found: dict[str, Path] = {}
     for place in filter(None, (place() for place in PLACES)):
         folders = sorted(place.iterdir()) if place.is_dir() else []
@@ -59,9 +59,9 @@ def known() -> dict[str, Path]:
 
 
 def located(run: str | Path) -> Path:
-    """The folder of a run, given by its path or as `vdm:NAME`.
+    """Return the folder of a run, given by path or as `vdm:NAME`.
 
-    Raises `InputError` for a NAME that is none of `known`.
+    Raises `InputError` for a NAME that is not among `known`.
     """
     text = str(run)
     if not text.startswith(PREFIX):
@@ -76,7 +76,7 @@ def located(run: str | Path) -> Path:
 
 
 def split_checkpoint(text: str) -> tuple[Path, str]:
-    """The run and the checkpoint of RUN or RUN:CHECKPOINT; a folder's name may have a colon.
+    """Split RUN or RUN:CHECKPOINT into run and checkpoint; the name of an existing folder may contain a colon.
 
     >>> split_checkpoint("runs/digits:1000"), split_checkpoint("vdm:digits")
     ((PosixPath('runs/digits'), '1000'), (PosixPath('vdm:digits'), 'latest'))
@@ -87,23 +87,23 @@ def split_checkpoint(text: str) -> tuple[Path, str]:
 
 
 def name_of(folder: Path) -> str:
-    """What a run is called in records: `vdm:NAME` for a released model that is here under this name, else its path."""
+    """Return a run's name in records: `vdm:NAME` for a released model found under this name, otherwise its path."""
     if is_released(folder) and known().get(folder.name) == folder:
         return f"{PREFIX}{folder.name}"
     return str(folder)
 
 
 def home(run: str | Path) -> Path:
-    """Where results of a run go by default: its own folder, or runs/vdm_NAME for a released model.
+    """Return the default folder for the results of a run: its own, or runs/vdm_NAME for a released model.
 
-    Raises `InputError` as `located`.
+    Raises `InputError` like `located`.
     """
     folder = located(run)
     return Path("runs", f"vdm_{folder.resolve().name}") if is_released(folder) else folder
 
 
 def check_writable_run(folder: Path, flag: str) -> None:
-    """Raises `InputError` for a released model: nothing is trained in its folder."""
+    """Raise `InputError` for a released model, whose folder is read-only."""
     if str(folder).startswith(PREFIX) or is_released(folder):
         raise InputError(
             f"{flag}={folder}: is a released model, which is only read; give a folder of your own "

@@ -1,4 +1,4 @@
-"""What a run says of itself: config.json, run.json, metrics.jsonl, evaluation.json."""
+"""The records that a run keeps about itself: config.json, run.json, metrics.jsonl, evaluation.json."""
 
 import dataclasses
 import hashlib
@@ -23,27 +23,27 @@ from vdm.reading import field, found, is_whole, parse_json, read_bytes, read_jso
 from vdm.runs.places import CARD, is_released, located
 
 RUNS: tuple[type, ...] = (Config, PredecessorConfig)
-"""Classes of the configs of what `vdm train` trains; `vdm.runs.kinds` has what they describe."""
+"""Config classes that `vdm train` accepts; `vdm.runs.kinds` defines what they describe."""
 
 GPU = "gpu"
-"""The platform whose kernels need not give the same bits twice."""
+"""The platform on which computations may not be reproducible bit for bit."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 def checkpoint_steps(path: Path) -> list[int]:
-    """Steps of the complete checkpoints of the run in `path`, by their folders' names."""
+    """Return the steps of the complete checkpoints of the run in `path`, from the names of their folders."""
     return sorted(int(folder.name) for folder in (path / "checkpoints").glob("[0-9]*") if is_whole(folder.name))
 
 
 def read_config(path: Path, *kinds: type) -> Any:
-    """The config of the run in `path`, with its parts imported: of config.json, or without that of run.json.
+    """Read the config of the run in `path`, from config.json or else from run.json, and import its parts.
 
-    `kinds` are the dataclasses that it may be of, `Config` alone by default; one of another task than a diffusion model
-    has a field `task` that says which.
+    `kinds` are the config classes to accept, by default only `Config`; the config of anything but a diffusion model has
+    a field `task` that says what it is for.
 
-    Raises `InputError` if there is none to be read, and says what to do, if no run could have it, or if it was changed
-    by hand in what decides the training.
+    Raises `InputError` if there is no readable config (and says what to do), if it is invalid, or if fields that affect
+    the training were edited by hand.
     """
     path = located(path)
     where = path / "config.json"
@@ -52,7 +52,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     else:
         where, values = path / "run.json", read_record(path).get("config", {})
     if not values and checkpoint_steps(path):
-        raise InputError(f"{path}: has checkpoints but no config.json; train.py with the --config of the run goes on")
+        raise InputError(f"{path}: has checkpoints but no config.json; to resume, use train.py with the run's --config")
     if not values:
         raise InputError(f"{path}: has no config.json, so it is not a run; vdm train makes one")
     by_name = {what(dataclasses.asdict(kind())): kind for kind in kinds or (Config,)}
@@ -69,17 +69,17 @@ def read_config(path: Path, *kinds: type) -> Any:
 
 
 def what(values: dict[str, Any]) -> str:
-    """What a config, as a table, is of: "diffusion model", or its task's name."""
+    """Return what a config, given as a dict, is for: "diffusion model", or the name of its task."""
     return str(values.get("task", "diffusion model"))
 
 
 def _check_unchanged(config: RunConfig, path: Path) -> None:
-    """Raises `InputError` if config.json was changed by hand where that gives checkpoints or results another meaning.
+    """Raise `InputError` if an edit of config.json changes the meaning of the checkpoints or results.
 
-    run.json has the config again. That there are more steps to train may be known to config.json first.
+    It is compared with the copy in run.json. The number of training steps may be updated in config.json first.
     """
     record = read_record(path)
-    if "config" not in record:  # an earlier version's
+    if "config" not in record:  # written by an earlier version
         return
     there = from_dict(record["config"], f"{path / 'run.json'}: config.", type(config))
     differing = settings.differing(config, there, "model", "training")
@@ -99,13 +99,13 @@ def _read_config_file(path: Path) -> dict[str, Any]:
             copied = "config" in read_record(path)
         except InputError:
             copied = False
-        raise InputError(f"{error}{'; without this file the copy in run.json is used' * copied}") from error
+        raise InputError(f"{error}{'; if you delete it, the copy in run.json is used' * copied}") from error
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """run.json of the run in `path`, {} if there is none: of what is used of it, each is of its type.
+    """Read run.json of the run in `path` ({} if missing), checking the types of all fields that are used.
 
-    A released model's card has the same of it. Raises `InputError` for another.
+    For a released model, read its card, which has the same fields. Raises `InputError` for a field of the wrong type.
     """
     path = located(path)
     where = path / (CARD if is_released(path) else "run.json")
@@ -120,14 +120,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """evaluation.json of the run in `path`, {} if there is none."""
+    """Read evaluation.json of the run in `path`; {} if missing."""
     return read_json(path / "evaluation.json", {})
 
 
 def session_record(config: RunConfig, devices: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
-    """What run.json says of one session: command, devices, precision, versions, git revision.
+    """Return the entry of one session in run.json: command, devices, precision, versions, git revision.
 
-    `given` names what the caller of `train` made and the config does not: "model", "dataset".
+    `given` lists what the caller of `train` supplied as objects instead of through the config: "model", "dataset".
     """
     return {
         "command": sys.argv,
@@ -147,10 +147,10 @@ def session_record(config: RunConfig, devices: dict[str, Any], given: Sequence[s
 
 
 def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Of two `session_record`s in a row, on GPUs: why the second does not go on to the bit; None if it does.
+    """Explain in one line why a session on GPUs does not resume the previous one bit for bit; None if it does.
 
-    Other kernels, or the same in another order, add up in another order. One line, for the console, of what both of
-    them say: an earlier version's record says less, and nothing of being deterministic, which it was not.
+    Different kernels, or the same ones in a different order, sum in a different order. Only what both `session_record`s
+    contain is compared. A record of an earlier version contains less, and counts as not deterministic.
     """
     there, here = (session.get("devices", {}) for session in (before, now))
     if GPU not in (there.get("platform"), here.get("platform")):
@@ -170,18 +170,18 @@ def inexact_resume(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     reasons = ", ".join(reason for reason, holds in differing.items() if holds)
     if not reasons:
         return None
-    return f"resumed {reasons}: the steps to come are not those of an uninterrupted run to the bit"
+    return f"resumed {reasons}: the next steps will not match an uninterrupted run bit for bit"
 
 
 def write_evaluation(path: Path, numbers: dict[str, Any], data: dict[str, Any], step: int) -> None:
-    """evaluation.json, what training found at its end: the numbers (`Evaluation.to_dict()`), and what they are of."""
+    """Write evaluation.json at the end of training: the numbers (`Evaluation.to_dict()`) and what they refer to."""
     write_json(path / "evaluation.json", numbers | measured(data, step))
 
 
 def keep_evaluation(path: Path, steps: int) -> None:
-    """Before a run goes on to `steps`: evaluation.json of fewer becomes evaluations/final_step_1000.json.
+    """Before training continues to `steps`, move evaluation.json of fewer steps to evaluations/final_step_1000.json.
 
-    One that cannot be read is put aside as evaluation.json.bad: training writes it anew.
+    An unreadable file is renamed evaluation.json.bad; training writes a new one.
     """
     try:
         there = read_evaluation(path).get("checkpoint_step")
@@ -194,9 +194,9 @@ def keep_evaluation(path: Path, steps: int) -> None:
 
 
 def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
-    """What the numbers of an evaluation are numbers of; `data` is `DatasetInfo.to_dict()`."""
+    """Describe what an evaluation was computed on; `data` is `DatasetInfo.to_dict()`."""
     return {
-        # Numbers are the same whatever labels are called, and notes are in run.json.
+        # Class names do not affect the numbers, and notes are in run.json.
         "data": {name: value for name, value in data.items() if name not in ("classes", "notes")},
         "split": "test",
         "checkpoint_step": step,
@@ -205,14 +205,14 @@ def measured(data: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, each as `parse_metrics` wants it; lines that are none are left out."""
+    """Return the records of a metrics.jsonl, skipping invalid lines (see `parse_metrics`)."""
     return split_metrics(path)[0]
 
 
 def split_metrics(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
-    """The records of a metrics.jsonl, and the lines that are none by their numbers.
+    """Return the records of a metrics.jsonl, and its invalid lines by line number.
 
-    A last line without an end is that of a kill, and neither.
+    A last line without a newline was cut off by a kill, and is ignored.
     """
     records, bad = [], {}
     lines = read_bytes(path).split(b"\n")[:-1] if os.path.lexists(path) else []
@@ -225,9 +225,9 @@ def split_metrics(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
 
 
 def parse_metrics(line: bytes, where: Path | str) -> dict[str, Any]:
-    """The record in a line of metrics.jsonl: "kind", "step" and numbers, which may be NaN, infinite or None.
+    """Parse a line of metrics.jsonl: "kind", "step" and numbers, which may be NaN, infinite or None.
 
-    Raises `InputError`, about `where`, for anything else.
+    Raises `InputError`, prefixed with `where`, for anything else.
     """
     record = parse_json(line, where, finite=False)
     field(record, "kind", str, where)
@@ -239,7 +239,7 @@ def parse_metrics(line: bytes, where: Path | str) -> dict[str, Any]:
 
 
 def weights_digest(variables: Any) -> str:
-    """Tells the weights of checkpoints apart: a model trained anew to the same step has others."""
+    """Hash a model's weights, to distinguish checkpoints of the same step from different training runs."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):
         found.update(np.asarray(leaf).tobytes())
@@ -247,12 +247,12 @@ def weights_digest(variables: Any) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def git_revision() -> str | None:
-    """Commit of the source tree ("-dirty" if changed), or None outside a checkout."""
+    """Return the commit of the source tree (with "-dirty" if modified); None outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

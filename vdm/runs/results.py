@@ -1,4 +1,4 @@
-"""Where what is measured and drawn of a run goes, under names that tell what it is of: nothing replaces another."""
+"""Where a run's results and plots go, under names that say what they are, so that none replaces another."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from vdm.settings import as_word, flatten
 
 
 def folder_of(workdir: Path, out: Path | None, name: str) -> Path:
-    """The folder `name` of a run's `home`, or of `out`, found to be writable.
+    """Return the folder `name` inside the run's `home` or inside `out`, after checking that it is writable.
 
-    Raises `InputError` if it is not; of several processes, all must call it.
+    Raises `InputError` if it is not. With several processes, all must call it.
     """
     flag, hint = ("--workdir", "; --out=FOLDER writes elsewhere") if out is None else ("--out", "")
     folder = (home(workdir) if out is None else out) / name
@@ -27,10 +27,10 @@ def folder_of(workdir: Path, out: Path | None, name: str) -> Path:
 
 
 def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
-    """What results of these settings are called: step_2000_draws_50_T_inf.
+    """Return the base name of result files for these settings, such as step_2000_draws_50_T_inf.
 
-    In it are the checkpoint's step, every setting, the data if they are not the run's own (and it depends on `data`),
-    and those of the config's `fields` that are not as the run was trained with: step_2000_data_letters_1f2e3d4c_….
+    It contains the checkpoint's step, the data if they are not the run's own (unless `data` is False), those of the
+    config's `fields` that differ from the run's own config, and all `settings`: step_2000_data_letters_1f2e3d4c_….
     """
     own, here = flatten(read_config(run.path, *RUNS)), flatten(run.config)
     others = {name.rpartition(".")[2]: here[name] for name in fields if here[name] != own[name]}
@@ -39,7 +39,7 @@ def stem(run: Run, *fields: str, data: bool = True, **settings: Any) -> str:
 
 
 def other_data(run: Run) -> str:
-    """ "" for the run's own data; of others their name and version, letters_1f2e3d4c."""
+    """Return "" for the run's own data; for other data their name and version, such as letters_1f2e3d4c."""
     info, record = run.dataset.info, read_record(run.path)
     if info.name == read_config(run.path, *RUNS).data.name or _same_data(record, info, run.path):
         return ""
@@ -48,7 +48,7 @@ def other_data(run: Run) -> str:
 
 
 def _same_data(record: dict[str, Any], info: DatasetInfo, path: Path) -> bool:
-    """Whether they are those of the record under another name, as of data that were moved."""
+    """Whether the data match those in the record, even under another name (because they were moved, say)."""
     try:
         check_same_data(record, info.to_dict(), path)
     except InputError:
@@ -57,9 +57,9 @@ def _same_data(record: dict[str, Any], info: DatasetInfo, path: Path) -> bool:
 
 
 def check_same_weights(path: Path, digest: str) -> None:
-    """Raises `InputError` if a result there is of other weights: of another run, or one trained anew to that step.
+    """Raise `InputError` if the result at `path` was computed with other weights (another run, or trained anew).
 
-    `digest` is their `vdm.runs.records.weights_digest`.
+    `digest` is the `vdm.runs.records.weights_digest` of the current weights.
     """
     try:
         there = field(read_json(path, {}), "weights_digest", str | None, path, None)

@@ -1,4 +1,4 @@
-"""Many images on disk: shards of `SHARD` images as npz files, written one at a time and never twice."""
+"""Many images on disk: npz files of `SHARD` images each, written one at a time and never drawn twice."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from vdm.npz import read_npz
 from vdm.reading import read_json, shown
 
 SHARD = 1024
-"""Images in every shard but the last: what a kill costs at most, and what is held in memory."""
+"""Number of images per shard: the most that a kill can lose, and the most held in memory."""
 
 UNSAID = {"precision": "tf32", "guidance": "none", "text": None}
-"""Settings of samples of earlier versions, which had no others."""
+"""Settings that samples of earlier versions did not record, with the only values possible then."""
 
 Images: TypeAlias = UInt8[np.ndarray, "num *data"] | Float32[np.ndarray, "num *data"]
-"""Integers, or real numbers."""
+"""Images as integers or real numbers."""
 
 
 def stream(
@@ -32,18 +32,18 @@ def stream(
     shape: Sequence[int],
     levels: int,
 ) -> int:
-    """Images 0 … num−1 into `folder`/shard_00000.npz, …, each with an array `images`; returns how many it has drawn.
+    """Write images 0 … num−1 to `folder`/shard_00000.npz, … as arrays `images`; return how many were drawn.
 
-    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time, of `shape`, with values
-    below `levels`, or real ones. Shards that are there with as many images or more are kept as they are, so a run that
-    was killed goes on, and one with a larger `num` adds to it. `settings` (JSON values) are all that the
-    images depend on; they are written beside them. Raises `InputError` if the folder has images of others, or a file
-    that is no shard of such images. Of several processes, all draw and see the folder.
+    `draw(first, num)` makes images `first` … `first` + `num` − 1, at most `SHARD` at a time, of `shape`, with integers
+    below `levels` or real values. Existing shards with enough images are kept, so a run that was killed continues, and
+    a larger `num` extends an earlier run. `settings` (JSON values) must hold everything that the images depend on; they
+    are stored beside the images. Raises `InputError` if the folder has images with other settings, or a file that is
+    not a shard of such images. With several processes, all must draw and see the folder.
     """
     _check_settings(folder, settings)
     starts = range(0, num, SHARD)
     shards = [(folder / f"shard_{first // SHARD:05d}.npz", first, min(SHARD, num - first)) for first in starts]
-    # All at once: a process must not take what the first writes meanwhile for what was there.
+    # Determine this before any writing: otherwise a process could mistake new files of the main one for old ones.
     missing = [shard for shard in shards if not shard[0].exists() or len(_read(shard[0], shape, levels)) < shard[2]]
     for path, first, wanted in missing:
         images = draw(first, wanted)
@@ -55,7 +55,7 @@ def stream(
 
 
 def read(folder: Path) -> Iterator[Images]:
-    """The shards of a folder in order, each (num, *shape). Raises `InputError` for a broken one."""
+    """Iterate over the shards of a folder in order, each (num, *shape). Raises `InputError` for a broken one."""
     shape = None
     for path in sorted(folder.glob("shard_*.npz")):
         images = _read(path, shape)
@@ -64,13 +64,13 @@ def read(folder: Path) -> Iterator[Images]:
 
 
 class Shards:
-    """The first `num` images of a folder as a source of elements {"image": …}; one shard at a time is in memory."""
+    """The first `num` images of a folder as a source of elements {"image": …}, with one shard in memory at a time."""
 
     def __init__(self, folder: Path, num: int | None = None):
-        """All images if `num` is None. Raises `InputError` if there are none, or fewer, and for a broken shard."""
+        """Use all images if `num` is None. Raises `InputError` for no or too few images, and for a broken shard."""
         self._paths = sorted(folder.glob("shard_*.npz"))
         if not self._paths:
-            raise InputError(f"{printable(folder)}: has no shard_*.npz, as vdm sample leaves them")
+            raise InputError(f"{printable(folder)}: has no shard_*.npz as written by vdm sample")
         self._number, self._images = 0, _read(self._paths[0])
         last = self._images if len(self._paths) == 1 else _read(self._paths[-1], self._images.shape[1:])
         there = SHARD * (len(self._paths) - 1) + len(last)
@@ -89,7 +89,7 @@ class Shards:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """All that the images of a folder depend on, as `stream` wrote it. Raises `InputError` if it is not there."""
+    """Return the settings that `stream` stored with the images. Raises `InputError` if they are missing."""
     return read_json(folder / "settings.json")
 
 
@@ -99,7 +99,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if any(folder.glob("shard_*.npz")):
             raise InputError(f"{folder}: has samples without settings.json; move them away")
         return
-    # Those of an earlier version say nothing of it.
+    # Earlier versions did not record these settings.
     there = {name: value for name, value in UNSAID.items() if settings.get(name) == value} | read_json(path)
     differing = [
         f"{shown(name)[1:-1]} {shown(there.get(name))} there, {shown(settings.get(name))} here"
@@ -107,17 +107,17 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         if there.get(name) != settings.get(name)
     ]
     if differing:
-        raise InputError(f"{folder}: has samples of other settings: {', '.join(differing)}; move them away")
+        raise InputError(f"{folder}: has samples with other settings: {', '.join(differing)}; move them away")
 
 
 def _read(path: Path, shape: Sequence[int] | None = None, levels: int | None = None) -> Images:
-    """The images of a shard; of any shape and levels, unless they are given."""
+    """Read the images of a shard, checking shape and levels if they are given."""
     try:
         images = read_npz(path, ["images"])["images"]
     except InputError as error:
         raise InputError(f"{error}; delete it and it is drawn again") from error
     wanted = tuple(images.shape[1:] if shape is None else shape)
-    # Of unknown levels, as they come.
+    # If the levels are unknown, the dtype decides.
     real = images.dtype == np.float32 if levels is None else levels == likelihoods.REAL
     levels = likelihoods.REAL if real else levels or 256
     dtype, ranks = likelihoods.dtype(levels), (2, 3, 4) if real else (4,)
@@ -134,6 +134,6 @@ def _read(path: Path, shape: Sequence[int] | None = None, levels: int | None = N
 
 
 def _write(path: Path, images: Images) -> None:
-    """So that a kill leaves no shard or a whole one."""
+    """Write a shard atomically."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, images=images)

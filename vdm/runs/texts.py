@@ -1,4 +1,4 @@
-"""text.json of a run: how its captions became what its network takes."""
+"""text.json of a run: how captions are encoded for its network."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FILE = "text.json"
 
 
 def read_text(path: Path) -> Text | None:
-    """The encoding of captions of the run in `path`; None of one without. Raises `InputError` for a damaged file."""
+    """Read the caption encoding of the run in `path`; None if it has none. Raises `InputError` for a damaged file."""
     where = located(path) / FILE
     values = read_json(where, {})
     if not values:
@@ -34,9 +34,9 @@ def read_text(path: Path) -> Text | None:
 
 
 def text_of(path: Path, guide: Guide) -> Text | None:
-    """What encodes captions of images of the run in `path`: its own, or that of an image–text model that leads to them.
+    """Return the caption encoding for the run in `path`: its own, or that of the image–text model that guides it.
 
-    None of neither. Raises `InputError` for a damaged file, and where there is no such image–text model.
+    None if there is neither. Raises `InputError` for a damaged file, or if the image–text model is missing.
     """
     companion, folder = guide.companion
     own = read_text(path)
@@ -44,7 +44,7 @@ def text_of(path: Path, guide: Guide) -> Text | None:
 
 
 def clip_folder(path: Path, folder: str) -> Path:
-    """Of the image–text model that a guidance of the run in `path` names. Raises `InputError` where there is none."""
+    """Return the folder of the image–text model that guides the run in `path`. Raises `InputError` if missing."""
     found = Path(folder) if folder else home(path) / CLIP
     if not found.is_dir():
         raise InputError(f"{found}: no such folder; vdm clip --run={path} makes one")
@@ -52,6 +52,6 @@ def clip_folder(path: Path, folder: str) -> Path:
 
 
 def write_text(path: Path, text: Text | None) -> None:
-    """Nothing for data without captions."""
+    """Write text.json; does nothing for data without captions."""
     if text is not None:
         write_json(path / FILE, text.to_dict())

@@ -1,4 +1,4 @@
-"""A trained model as a lossless codec: its rate beside its bound at every T, and beside classical coders."""
+"""A trained model as a lossless codec: its rate for each T, compared with its bound and with classical coders."""
 
 from vdm.comparisons.codecs.measure import compare_codecs
 from vdm.comparisons.codecs.settings import CodecsSettings

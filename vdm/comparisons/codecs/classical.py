@@ -1,7 +1,7 @@
-"""Classical lossless coders of images: what can be had of them here, and the bytes that they take.
+"""Classical lossless image coders: which are available, and the bytes they need.
 
-PNG, WebP, deflate and LZMA are Pillow's and Python's own. The others are those of `imagecodecs` (`pip install
-vdm[codecs]`). Each is set to its best compression, and writes as little of a container as it can.
+PNG, WebP, deflate and LZMA come with Pillow and Python. The others come with `imagecodecs` (`pip install vdm[codecs]`).
+Each is set to its best compression and to the smallest possible container.
 """
 
 import importlib
@@ -18,10 +18,10 @@ from jaxtyping import UInt8
 from PIL import Image, features
 
 Picture = UInt8[np.ndarray, "rows columns"] | UInt8[np.ndarray, "rows columns 3"] | UInt8[np.ndarray, "rows columns 4"]
-"""Grey, or of 3 or 4 channels."""
+"""A gray picture, or one with 3 or 4 channels."""
 
 LONGEST_SIDE = 16_383
-"""Of a picture of WebP."""
+"""Maximum side length of a WebP picture in pixels."""
 
 
 class Coder(NamedTuple):
@@ -29,33 +29,33 @@ class Coder(NamedTuple):
 
     encode: Callable[[Picture], bytes]
     decode: Callable[[bytes, int], Any]
-    """Back to the picture of so many axes, or to its bytes in their order."""
+    """(bytes, number of axes) -> the picture, or its raw bytes in order."""
     missing: Callable[[], str | None]
-    """What it needs that is not installed here; None if it can be used."""
+    """Return what the coder needs that is not installed here; None if it is ready to use."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a coder makes of a set of images."""
+    """The result of a coder on a set of images."""
 
     name: str
     files: int | None
-    """Bytes of a file an image, all together; None where that failed."""
+    """Total bytes with one file per image; None if that failed."""
     picture: int | None
-    """Bytes of all images in one picture, in the smaller of its layouts."""
+    """Bytes of all images as a single picture, in the smaller of its layouts."""
     columns: int
-    """Of that picture; 0 of none."""
+    """Columns of images in that picture; 0 if there is none."""
     problem: str
-    """What is missing, or why it failed; empty if nothing did."""
+    """What is missing, or why it failed; empty if nothing went wrong."""
 
     @property
     def smallest(self) -> int | None:
-        """Bytes of the set in the way that takes fewest."""
+        """Bytes for the set in the more compact of the two ways."""
         return min((size for size in (self.files, self.picture) if size is not None), default=None)
 
 
 def measured(name: str, coder: Coder, images: UInt8[np.ndarray, "num height width channels"]) -> Outcome:
-    """The bytes that a coder takes for these images, decoded and compared; what fails is said, and raises nothing."""
+    """Code the images, decode and compare them, and return the bytes needed; failures are reported, not raised."""
     if missing := coder.missing():
         return Outcome(name, None, None, 0, f"not installed: {missing}")
     files, problem = _size(coder, [as_picture(image) for image in images])
@@ -70,7 +70,7 @@ def measured(name: str, coder: Coder, images: UInt8[np.ndarray, "num height widt
 
 
 def versions() -> dict[str, str | None]:
-    """Of the packages that sizes depend on; None of one that is not installed."""
+    """Return the versions of the packages that sizes depend on; None for one that is not installed."""
 
     def version(name: str) -> str | None:
         try:
@@ -82,7 +82,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _size(coder: Coder, pictures: Sequence[Picture]) -> tuple[int | None, str]:
-    """(bytes of all, "") or (None, what is wrong)."""
+    """Return (total bytes, "") or (None, what went wrong)."""
     total = 0
     try:
         for picture in pictures:
@@ -97,7 +97,7 @@ def _size(coder: Coder, pictures: Sequence[Picture]) -> tuple[int | None, str]:
 
 
 def as_picture(image: UInt8[np.ndarray, "height width channels"]) -> Picture:
-    """The image as coders take one: of another number of channels than 1, 3 and 4, these are side by side, grey.
+    """Return the image in a form that coders accept; channels other than 1, 3 or 4 are placed side by side in gray.
 
     >>> as_picture(np.zeros((8, 8, 1), np.uint8)).shape, as_picture(np.zeros((8, 8, 2), np.uint8)).shape
     ((8, 8), (8, 16))
@@ -111,7 +111,7 @@ def as_picture(image: UInt8[np.ndarray, "height width channels"]) -> Picture:
 def tiled(
     images: UInt8[np.ndarray, "num height width channels"], columns: int
 ) -> UInt8[np.ndarray, "rows_height columns_width channels"]:
-    """All images in one, row by row; what is left of the last row is black.
+    """Tile all images into one, row by row; unused tiles in the last row are black.
 
     >>> tiled(np.ones((5, 8, 8, 1), np.uint8), 2).shape
     (24, 16, 1)
@@ -125,7 +125,7 @@ def tiled(
 
 
 def layouts(images: UInt8[np.ndarray, "num height width channels"]) -> list[int]:
-    """Columns of the pictures that are tried: about as many as rows, and one, where that is no taller than allowed."""
+    """Return the numbers of columns to try: one for a square layout, and 1, unless that would be too tall for WebP."""
     num, height, *_ = images.shape
     square = int(np.ceil(np.sqrt(num)))
     return sorted({square, *([1] if num * height <= LONGEST_SIDE else [])})
@@ -146,7 +146,7 @@ def _pillow(format: str, feature: str, **options: Any) -> Coder:
 def _webp() -> Coder:
     coder = _pillow("WEBP", "webp", lossless=True, quality=100, method=6, exact=True)
 
-    # It has pictures of three and four channels only. Of three that are the same it codes one.
+    # WebP has only pictures with three or four channels; it codes three identical ones as one.
     def encode(picture: Picture) -> bytes:
         return coder.encode(np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture)
 
@@ -158,7 +158,7 @@ def _webp() -> Coder:
 
 
 def _imagecodecs(codec: str, **options: Any) -> Coder:
-    """Its functions CODEC_encode and CODEC_decode."""
+    """Return the coder made of imagecodecs' functions CODEC_encode and CODEC_decode."""
 
     def function(kind: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(importlib.import_module("imagecodecs"), f"{codec}_{kind}")
@@ -191,7 +191,7 @@ def _lzma() -> Coder:
     def filters(dict_size: int) -> list[dict[str, int]]:
         return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dict_size, "lc": 0, "pb": 0}]
 
-    # A dictionary of the preset's 64 MB takes longer to make than a small picture to code.
+    # Allocating the preset's 64 MB dictionary takes longer than coding a small picture.
     return Coder(
         lambda picture: lzma.compress(picture.tobytes(), lzma.FORMAT_RAW, filters=filters(max(picture.size, 1 << 12))),
         lambda code, ndim: lzma.decompress(code, lzma.FORMAT_RAW, filters=filters(1 << 26)),
@@ -209,4 +209,4 @@ CODERS: dict[str, Coder] = {
     "deflate": _deflate(),
     "LZMA": _lzma(),
 }
-"""By name."""
+"""The classical coders, by name."""

@@ -1,4 +1,4 @@
-"""A set of images coded by a model's chain and decoded again: what it takes, beside the bound of the same images."""
+"""Encode and decode a set of images with a model, and compare the cost with the bound of the same images."""
 
 import copy
 import math
@@ -19,78 +19,78 @@ from vdm.comparisons.codecs.peak import forget_peak, peak_bytes
 from vdm.evaluation.statistics import Groups, stderr_of_draws, stderr_over_images
 
 COUNTS = (1, 10, 100)
-"""Files of so many images, and of all, say what the initial bits cost."""
+"""Numbers of images for which a file is written as well, to show the cost of the initial bits."""
 
 CLOSE = 0.01
-"""How much of the net rate the rest of a file may be."""
+"""Relative excess over the net rate that counts as close."""
 
 
 class Images(NamedTuple):
-    """What is coded."""
+    """The images to code, and their bound."""
 
     images: UInt8[np.ndarray, "num *data"]
     labels: Integer[np.ndarray, " num"] | None
-    """For a model that is conditioned on them."""
+    """Class labels, for a label-conditional model."""
     num_classes: int
-    """0 without labels."""
+    """Number of classes; 0 without labels."""
     bits: Float[np.ndarray, "draws num"]
-    """The bound of each, in bits/dim: independent draws, each the exact sum over all T."""
+    """The bound of each image in bits/dim: independent draws, each an exact sum over all T terms."""
     groups: Groups | None
 
     @property
     def num_dims(self) -> int:
-        """Of an image."""
+        """Number of dimensions of an image."""
         return self.images[0].size
 
     def first(self, num: int) -> "Images":
-        """The first so many."""
+        """Return the first `num` images."""
         labels, groups = (None if a is None else a[:num] for a in (self.labels, self.groups))
         return Images(self.images[:num], labels, self.num_classes, self.bits[:, :num], groups)
 
 
 @dataclass(frozen=True)
 class Coded:
-    """What the codec makes of a set of images at one T; rates are in bits/dim."""
+    """Result of coding a set of images at one T; rates are in bits/dim."""
 
     num_steps: int
     num_images: int
     num_dims: int
     bound: float
-    """L_T."""
+    """The discrete-time bound L_T."""
     bound_stderr: float | None
-    """For images like these; None of one image or group."""
+    """Standard error for other images like these; None for a single image or group."""
     bound_draws: int
-    """Independent sums over all T that it is a mean of."""
+    """Number of independent sums over all T that the bound averages."""
     net: float
-    """Bits on a stack that has some already, without labels: a mean over repeats."""
+    """Bits pushed onto a stack that is already filled, without labels, averaged over repeats."""
     noise: float
-    """Standard error of `above` for these very images, from the draws of both."""
+    """Standard error of `above` for this exact set of images, from the draws of both the rate and the bound."""
     files: tuple[tuple[int, int], ...]
-    """(images, bytes) of files of the first 1, 10, 100 and all images, each decoded and compared."""
+    """(images, bytes) of files with the first 1, 10, 100 and all images, each decoded and compared."""
     seeds: int
-    """Images at the start of the last of these files, deflated."""
+    """Number of deflated images at the start of the last of these files, which supply the initial bits."""
     images_needed: int
-    """Images of a file that is within `CLOSE` of the net rate: see `images_needed`."""
+    """Number of images from which a file is within `CLOSE` of the net rate; see `images_needed`."""
     encode_seconds: float
-    """An image, in the last of these files."""
+    """Encoding time per image, in the last of these files."""
     decode_seconds: float
     coder_share: float
-    """Of these seconds, what is not the network's."""
+    """Fraction of the encoding and decoding time spent outside the network."""
     peak_bytes: int
-    """See `peak.peak_bytes`."""
+    """Peak memory; see `peak.peak_bytes`."""
 
     @property
     def above(self) -> float:
-        """Net rate above the bound."""
+        """Net rate minus the bound."""
         return self.net - self.bound
 
     def gross(self) -> dict[int, float]:
-        """Whole bytes of each of the files, in bits/dim."""
+        """Total bytes of each file in bits/dim, by number of images."""
         return {num: 8 * size / (num * self.num_dims) for num, size in self.files}
 
 
 def net_bits(chain: Chain, images: Images, repeats: int) -> Float[np.ndarray, "repeats batches"]:
-    """Bits of each batch, without labels, on a stack that has some already: so many times, each with other draws."""
+    """Return the bits of each batch, without labels, on a filled stack: `repeats` times with independent draws."""
     num, size = len(images.images), chain.batch_size
     words = math.ceil(chain.bits_to_start(min(size, num)) / 32) + 64
     stack = Stack(np.random.default_rng(0).integers(1, 2**32, words, np.uint32))
@@ -105,10 +105,10 @@ def net_bits(chain: Chain, images: Images, repeats: int) -> Float[np.ndarray, "r
 
 
 def coded(chain: Chain, images: Images, repeats: int, header: Header) -> Coded:
-    """Codes the images so many times for the net rate, two at least, and into files, which are decoded and compared.
+    """Code the images `repeats` times (at least two) for the net rate, and into files that are decoded and compared.
 
-    A file has the `header`, but for the number of images, and one chunk. Raises `InputError` if what is decoded is not
-    what was encoded.
+    Each file has the given `header`, except for the number of images, and a single chunk. Raises `InputError` if the
+    decoded images differ.
     """
     num, num_dims = len(images.images), images.num_dims
     rates = net_bits(chain, images, repeats) / (num * num_dims)
@@ -140,10 +140,11 @@ def coded(chain: Chain, images: Images, repeats: int, header: Header) -> Coded:
 
 
 def images_needed(bits: float, rate: chunk.Rate, header_bytes: int, num_classes: int = 0) -> int:
-    """How many images a file must have to be within `CLOSE` of their net rate of so many bits an image.
+    """Return how many images a file needs to come within `CLOSE` of the net rate, `bits` per image.
 
-    A file is its header, its s seeds deflated and n − s images at the net rate, so what it has beyond n of these is
-    header + seeds − s images, whatever n is: at n images, `CLOSE` of n. Labels count as images' bits. More than s.
+    A file consists of a header, s deflated seed images and n − s images at the net rate. Its excess over n images at
+    the net rate is therefore header + seeds − s · bits, independently of n, and must be at most `CLOSE` times the bits
+    of n images. Labels count as part of an image's bits. The result is always larger than s.
     """
     extra = 8 * header_bytes + rate.seed_bits - rate.seeds * bits
     return max(math.ceil(extra / (CLOSE * (bits + (math.log2(num_classes) if num_classes else 0.0)))), rate.seeds + 1)
@@ -154,7 +155,7 @@ class _File(NamedTuple):
 
     content: bytes
     header_bytes: int
-    """All before the payload."""
+    """Bytes before the payload."""
     rate: chunk.Rate
     encode_seconds: float
     decode_seconds: float
@@ -167,12 +168,12 @@ def _file(chain: Chain, images: Images, header: Header) -> _File:
     payload, rate = coding.encode_chunk(chain, images.images, images.labels, images.num_classes)
     before = front(header, [payload.entry])
     middle = time.perf_counter()
-    # It is held against its digest.
+    # Decoding checks the digest of the images.
     coding.decode_chunk(chain, Container.of_bytes(before + payload.payload), 0)
     end = time.perf_counter()
     return _File(before + payload.payload, len(before), rate, middle - start, end - middle)
 
 
 def bits_of(terms: Float[np.ndarray, "draws 3 num"], num_dims: int) -> Float[np.ndarray, "draws num"]:
-    """The bound's terms in nats, as `Estimates` has them, in bits/dim."""
+    """Sum the bound's terms, in nats as in `Estimates`, and convert them to bits/dim."""
     return np.asarray(bounds.bits_per_dim(terms.sum(axis=1), num_dims))

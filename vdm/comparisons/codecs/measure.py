@@ -1,4 +1,4 @@
-"""compare.py --by=codec: one trained model, the bytes of images coded by it at every T, and classical coders."""
+"""compare.py --by=codec: the file sizes of a trained model's codec for each T, and those of classical coders."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -42,21 +42,19 @@ def compare_codecs(
     run: Path,
     checkpoint: str,
 ) -> str:
-    """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown tables.
+    """Compare codecs on a checkpoint of the run in `run`, measuring what is missing; return the Markdown tables.
 
-    WORKDIR/cells/ has a file for each T and each classical coder; codecs.json, codecs.md and codecs.png are made of
-    them, after each T. Raises `InputError` for bad input.
+    WORKDIR/cells/ holds a file for each T and each classical coder; codecs.json, codecs.md and codecs.png are made from
+    them and updated after each T. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
     trained = open_run(run, checkpoint, config=config)
     model = trained.model
     if others := sorted(set(model.condition) - {LABEL}):
-        raise InputError(f"--run={run}: is conditioned on {', '.join(others)}; must be on labels alone, or nothing")
+        raise InputError(f"--run={run}: is conditioned on {', '.join(others)}; must be on labels only, or nothing")
     if model.num_steps is not None and settings.steps != (model.num_steps,):
-        raise InputError(
-            f"comparison.steps={settings.steps}: must be ({model.num_steps},), as the model was trained for"
-        )
+        raise InputError(f"comparison.steps={settings.steps}: must be ({model.num_steps},), as in training")
     if not settings.steps:
         raise InputError("comparison.steps=(): must be one or more")
     if len(selected(len(trained.dataset.test), settings.max_images)) < 2:
@@ -97,11 +95,11 @@ class _Codecs:
         return table
 
     def _cost(self, num_steps: int) -> int:
-        """Network calls of one T: to encode, decode, encode again, and for the bound."""
+        """Return the network calls for one T: for decoding, repeated encoding, and the bound."""
         return len(self.indices) * num_steps * (1 + self.settings.repeats + self._draws(num_steps))
 
     def _draws(self, num_steps: int) -> int:
-        """Exact sums over all T."""
+        """Return the number of exact sums over all T to draw."""
         return max(self.settings.draws // num_steps, 2)
 
     def _of_images(self) -> dict[str, Any]:
@@ -109,7 +107,7 @@ class _Codecs:
         return {"data": info, "images": selection.record(len(self.indices), info["num_test"])}
 
     def _settings(self, num_steps: int) -> dict[str, Any]:
-        """All that the numbers of one T depend on."""
+        """Return everything that the numbers for one T depend on."""
         s = self.settings
         return self._of_images() | {
             "num_steps": num_steps,
@@ -122,7 +120,7 @@ class _Codecs:
         }
 
     def _measure(self, num_steps: int) -> Coded:
-        """The bound of the images, and their code."""
+        """Compute the bound of the images, and code them."""
         trained, model = self.trained, self.trained.model
         with progress_of(self.console, f"bound at T = {num_steps}") as progress:
             estimates = self.evaluator.estimates(
@@ -149,7 +147,7 @@ class _Codecs:
             return coded(chain, images, self.settings.repeats, header)
 
     def _header(self, num_steps: int, classes: int) -> Header:
-        """Of a file, as `vdm compress` writes it."""
+        """Return the header of a file as `vdm compress` writes it."""
         trained, model = self.trained, self.trained.model
         return Header(
             T=num_steps,

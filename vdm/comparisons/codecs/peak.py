@@ -1,4 +1,4 @@
-"""How much memory a part of a program takes at its peak."""
+"""Peak memory use of a part of a program."""
 
 import contextlib
 import resource
@@ -8,19 +8,19 @@ from pathlib import Path
 import jax
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in the unit of `ru_maxrss`."""
+"""Bytes per unit of `ru_maxrss`."""
 
 
 def forget_peak() -> None:
-    """Lets the process's peak begin anew, where that can be done: on Linux, in /proc."""
+    """Reset the process's peak memory, where that is possible (on Linux, through /proc)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes(device: jax.Device) -> int:
-    """The most that was used of the device's memory, or where it does not say, as a CPU, by the whole process.
+    """Return the peak use of the device's memory or, if it does not report it (CPUs), of the whole process's memory.
 
-    The process's since `forget_peak`, a device's since its start.
+    The process's peak counts from `forget_peak`, a device's from the start of the program.
     """
     stats = device.memory_stats() or {}
     process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT

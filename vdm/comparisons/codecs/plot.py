@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=codec: bits/dim by number of time steps, beside classical coders."""
+"""The figure of compare.py --by=codec: bits/dim by number of time steps, with classical coders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +16,15 @@ STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def plot(path: Path, several: Sequence[Coded], outcomes: Sequence[Outcome]) -> None:
-    """Writes bound, net rate and gross rate of all images against T, and net rate above bound with its error.
+    """Plot bound, net rate and gross rate of all images against T, and the net rate above the bound with its error.
 
-    On the left classical coders are grey lines, each in the smaller of its two ways.
+    In the left panel, classical coders are gray lines, each in the more compact of its two ways.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     steps = [coded.num_steps for coded in several]
     bound = [coded.bound for coded in several]
-    errors = np.array([coded.bound_stderr for coded in several], float)  # None: NaN, no bar
+    errors = np.array([coded.bound_stderr for coded in several], float)  # None becomes NaN: no error bar
     last = several[0].files[-1][0]
     left.errorbar(steps, bound, errors, color=BLACK, marker="_", label="bound", **ERROR_BARS)
     style: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none"}

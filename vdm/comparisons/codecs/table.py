@@ -1,4 +1,4 @@
-"""The tables of compare.py --by=codec: rates against the bound by T, and classical coders of the same images."""
+"""The tables of compare.py --by=codec: rates and bound by T, and classical coders on the same images."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from vdm.comparisons.codecs.coded import CLOSE, Coded
 
 
 def rates_markdown(several: Sequence[Coded]) -> str:
-    """As the third row of Table 2 of Kingma et al. (2021): T across, and down what the codec comes to, in bits/dim."""
+    """Format the codec's rates by T in bits/dim, as in the third row of Table 2 of Kingma et al. (2021)."""
 
     def row(name: str, cell: Callable[[Coded], str]) -> str:
         return tables.row(name, [cell(coded) for coded in several])
@@ -26,21 +26,21 @@ def rates_markdown(several: Sequence[Coded]) -> str:
             row("net rate above bound", lambda coded: f"{coded.above:+.4f}" + _error(coded.noise)),
             *(gross(count) for count, _ in first.files),
             row(f"images until gross is within {CLOSE:.0%} of net", lambda coded: str(coded.images_needed)),
-            row("seconds an image, encoding", lambda coded: f"{coded.encode_seconds:.3g}"),
-            row("seconds an image, decoding", lambda coded: f"{coded.decode_seconds:.3g}"),
-            row("of these not the network's", lambda coded: f"{coded.coder_share:.0%}"),
+            row("seconds per image, encoding", lambda coded: f"{coded.encode_seconds:.3g}"),
+            row("seconds per image, decoding", lambda coded: f"{coded.decode_seconds:.3g}"),
+            row("of these, outside the network", lambda coded: f"{coded.coder_share:.0%}"),
             row("peak memory, MB", lambda coded: f"{coded.peak_bytes / 1e6:.0f}"),
             "",
-            "Bits/dim. The error of the bound is for images like these, that of the difference for these very images, "
-            "from the draws of both. The net rate is that of a stack that has bits already. Gross is whole bytes of a "
-            "file, with header, initial bits (its first images, deflated) and labels if there are any. Each file was "
+            "Bits/dim. The error of the bound is for other images like these, that of the difference for this exact "
+            "set, from the draws of both. The net rate is for a stack that already has bits. Gross counts all bytes of "
+            "a file: header, initial bits (its first images, deflated) and labels, if any. Each file was "
             "decoded and compared.",
         ]
     )
 
 
 def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
-    """Classical coders down, smallest first, and `best`, the model's smallest file; what fails has a line, too."""
+    """Format classical coders, smallest first, and `best`, the model's smallest file; failures are listed, too."""
     num_values = best.num_images * best.num_dims
 
     def cell(size: int | None) -> str:
@@ -49,7 +49,7 @@ def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
     ours = best.files[-1][1]
     alone = f"{best.gross()[1]:.3f}"
     lines = tables.head(
-        f"bits/dim of {best.num_images} images", ["a file an image", "all in one file", "vdm takes less by"]
+        f"bits/dim of {best.num_images} images", ["one file per image", "all in one file", "vdm is smaller by"]
     )
     lines.append(tables.row(f"vdm, T = {best.num_steps}", [alone, cell(ours), ""]))
     found = [outcome for outcome in outcomes if outcome.smallest is not None]
@@ -61,9 +61,9 @@ def classical_markdown(outcomes: Sequence[Outcome], best: Coded) -> str:
         [
             *lines,
             "",
-            "Whole bytes; each file was decoded and compared. Classical coders take all images as one picture, in the "
-            "smaller of two layouts: about as many columns as rows, or one column. Of vdm, a file an image is that of "
-            "the first image. Last column: all in one file of vdm, against the smaller of the coder's two.",
+            "From all bytes; each file was decoded and compared. Classical coders code all images as one picture, in "
+            "the smaller of two layouts: about as many columns as rows, or one column. For vdm, one file per image "
+            "means that of the first image. Last column: one file by vdm, against the smaller of the coder's two.",
         ]
     )
 

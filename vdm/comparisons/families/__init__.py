@@ -1,4 +1,4 @@
-"""A VAE, hierarchical VAEs and diffusion models on the same data and budget: bounds, samples, holes."""
+"""A VAE, hierarchical VAEs and diffusion models with the same data and budget: bounds, samples, prior holes."""
 
 from vdm.comparisons.families.measure import compare_families
 from vdm.comparisons.families.settings import FamiliesSettings

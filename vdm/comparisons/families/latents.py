@@ -1,4 +1,4 @@
-"""What is measured of a trained member: its bound by layer, its samples and its aggregate posterior."""
+"""Measurements on a trained model: its bound by layer, its samples and its aggregate posterior."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -27,11 +27,11 @@ from vdm.runs.open import Run
 Samples = Num[np.ndarray, "num *data"]
 
 HOLE = 0.1
-"""A hole is where q(z_T) is below so much of p(z_T)."""
+"""A hole is a region where q(z_T) is below this fraction of p(z_T)."""
 
 
 class Trained(ABC):
-    """A run of a member, with its data, ready to be measured."""
+    """A trained run with its data, ready to be measured."""
 
     def __init__(self, run: Run):
         self.run, self.model, self.variables = run, run.model, run.variables
@@ -40,35 +40,35 @@ class Trained(ABC):
 
     @property
     def num_parameters(self) -> int:
-        """Of the network."""
+        """Number of parameters of the network."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.variables["network"]))
 
     @abstractmethod
     def bound(self) -> dict[str, Any]:
-        """On the test examples: bits_per_dim, stderr, reconstruction, rates, active."""
+        """Return bits_per_dim, stderr, reconstruction, rates and active units on the test examples."""
 
     def importance(self, draws: int) -> float | None:
-        """The importance-weighted bound, bits/dim; None in continuous time, where there are infinitely many latents."""
+        """Return the importance-weighted bound in bits/dim; None in continuous time, with infinitely many latents."""
         evaluate = ImportanceEvaluator(self.model, self.run.mesh, self.settings.batch_size, self.num_steps)
         return evaluate(self.variables, self.test, self.key, draws).total
 
     num_steps: int | None = None
-    """T of a diffusion model."""
+    """Number of time steps T of a diffusion model; None for continuous time and other models."""
 
     @abstractmethod
     def samples(self, num: int) -> Samples:
-        """From the prior."""
+        """Draw samples from the prior."""
 
     @abstractmethod
     def samples_from_aggregate(self, num: int) -> Samples | None:
-        """The same with z_T of the aggregate posterior; None where that is the prior by construction."""
+        """Draw samples with z_T from the aggregate posterior; None for models where it is the prior by construction."""
 
     @abstractmethod
     def posterior(self, images: Samples) -> Normal:
-        """q(z_T|x) of each."""
+        """Return q(z_T|x) of each image."""
 
     def hole(self, points: int) -> dict[str, float]:
-        """The aggregate posterior of some training examples against the prior."""
+        """Compare the aggregate posterior of `points` training examples with the prior."""
         found = holes.holes(self.posterior(self._training(points)), self.run.key(Stream.AGGREGATE))
         below = next(each for each in found.below if each.factor == HOLE)
         return {
@@ -81,20 +81,20 @@ class Trained(ABC):
         }
 
     def _training(self, num: int) -> Samples:
-        """Examples from all over the training split, each once, as far as there are so many."""
+        """Return up to `num` different examples from all over the training split."""
         source = self.run.dataset.train
         return examples(source, selected(len(source), min(num, len(source))))["image"]
 
 
 class Predecessor(Trained):
-    """A VAE or a hierarchical one."""
+    """A VAE or a hierarchical VAE."""
 
     def __init__(self, run: Run, decode: str):
         super().__init__(run)
         self._decode: Decoding = parts.make("decoding", decode)
 
     def bound(self) -> dict[str, Any]:
-        """By `LatentEvaluator`."""
+        """Evaluate the bound with `LatentEvaluator`."""
         evaluate = LatentEvaluator(self.model, self.run.mesh, self.settings.batch_size)
         result = evaluate(self.variables, self.test, self.key, self.settings.draws)
         return {
@@ -106,15 +106,15 @@ class Predecessor(Trained):
         }
 
     def posterior(self, images: Samples) -> Normal:
-        """By the encoder."""
+        """Compute the posteriors with the encoder."""
         return holes.posteriors(self.model, self.variables, images, self.key)
 
     def samples(self, num: int) -> Samples:
-        """Image k from its own key."""
+        """Draw samples from the prior, image k with its own key."""
         return self._drawn(num)
 
     def samples_from_aggregate(self, num: int) -> Samples | None:
-        """z_T of the posteriors of training examples, in turn, with the noise of those from the prior."""
+        """Draw z_T from the posteriors of training examples in turn, using the same noise as `samples`."""
         images = self._training(num)
         return self._drawn(num, self.posterior(images[np.arange(num) % len(images)]))
 
@@ -130,14 +130,14 @@ class Predecessor(Trained):
 
 
 class Diffusion(Trained):
-    """A diffusion model, of T steps or in continuous time."""
+    """A diffusion model in discrete time (T steps) or continuous time."""
 
     def __init__(self, run: Run):
         super().__init__(run)
         self.num_steps = self.model.num_steps
 
     def bound(self) -> dict[str, Any]:
-        """By `Evaluator`, and of T steps the rate of each: that of z_0 is the first."""
+        """Evaluate the bound with `Evaluator`; in discrete time also the rate of each step, starting with z_0."""
         num_steps = self.num_steps
         evaluate = Evaluator(self.model, self.run.mesh, self.settings.batch_size)
         draws = exact_draws(num_steps, self.settings.draws)
@@ -151,7 +151,7 @@ class Diffusion(Trained):
         }
 
     def _rates(self, num_steps: int) -> list[float]:
-        """KL(q(z_s|z_t, x) ‖ p(z_s|z_t)) of each step, bits/dim, from s = 0 on."""
+        """Return KL(q(z_s|z_t, x) ‖ p(z_s|z_t)) of each step in bits/dim, starting with s = 0."""
 
         @jax.jit
         def of_batch(variables: Any, batch: Batch, key: PRNGKeyArray) -> Array:
@@ -181,19 +181,19 @@ class Diffusion(Trained):
         return means
 
     def importance(self, draws: int) -> float | None:
-        """Of T steps."""
+        """Return the importance-weighted bound in discrete time; None in continuous time."""
         return None if self.num_steps is None else super().importance(draws)
 
     def posterior(self, images: Samples) -> Normal:
-        """q(z_1|x) = N(α_1 x, σ_1²)."""
+        """Return q(z_1|x) = N(α_1 x, σ_1²)."""
         gamma_1 = float(self.model.gamma(self.variables, jnp.float32(1)))
         return holes.diffused(likelihoods.encode(images, self.model.levels), gamma_1)
 
     def samples(self, num: int) -> Samples:
-        """By the config's sampler."""
+        """Draw samples with the config's sampler."""
         sampler = ImageSampler(self.model, self.run.mesh, self.run.config.sampling)
         return sampler(self.variables, self.run.key(Stream.SAMPLING), num)[0]
 
     def samples_from_aggregate(self, num: int) -> Samples | None:
-        """None."""
+        """Return None: the prior matches by construction."""
         return None

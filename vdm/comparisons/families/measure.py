@@ -1,4 +1,4 @@
-"""compare.py --by=family: a VAE, hierarchical VAEs and diffusion models of several seeds, and what each came to."""
+"""compare.py --by=family: train and measure a VAE, hierarchical VAEs and diffusion models for several seeds."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,22 +45,22 @@ from vdm.settings import check
 def compare_families(
     config: Config, settings: FamiliesSettings, workdir: Path, console: Console, programs: Programs
 ) -> str:
-    """Runs the parts that are not done yet; returns the Markdown tables.
+    """Train and measure what is missing; return the Markdown tables.
 
-    `config` is that of the diffusion models. WORKDIR/vae-T_1-seed_0, … are ordinary runs with the same data, steps and
-    batches; outcome.json in each has what was measured, families.json, families.md and families.png are made of them.
-    Raises `InputError` for bad input.
+    `config` is that of the diffusion models. WORKDIR/vae-T_1-seed_0, … are ordinary runs with the same data, number of
+    steps and batch size. outcome.json in each holds its measurements, from which families.json, families.md and
+    families.png are made. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
     if config.network.condition:
         raise InputError("config.network.condition: predecessors are not conditioned; must be empty")
     if len(set(settings.depths)) < len(settings.depths):
-        raise InputError(f"comparison.depths={settings.depths}: must be different ones")
+        raise InputError(f"comparison.depths={settings.depths}: must all be different")
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     runs: dict[tuple[Member, int], Any] = {}
-    # Seed by seed: what there is of an unfinished comparison is a comparison.
+    # Seed by seed, so that an unfinished comparison already compares all members.
     for seed in seeds_of(config, settings.seeds):
         for member in members(settings):
             try:
@@ -108,13 +108,13 @@ class _Families:
         return table
 
     def _cost(self, member: Member) -> int:
-        """Network calls of measuring a member."""
+        """Return the network calls for measuring a member."""
         c, steps = self.settings, member.depth or self.config.sampling.steps
         calls = steps if member.family == VDM else 1
         return c.samples * calls + len(self.dataset.test) * c.importance * (calls if member.depth else 0)
 
     def _settings(self) -> dict[str, Any]:
-        """What the measurements depend on beside the run."""
+        """Return what the measurements depend on apart from the run."""
         c, config = self.settings, self.config
         sampling = {name: value for name, value in asdict(config.sampling).items() if name != "batch_size"}
         rest = {"draws": config.evaluation.draws, "steps": config.training.steps}
@@ -137,7 +137,7 @@ class _Families:
         return measured
 
     def _open(self, member: Member, config: Any, folder: Path) -> Trained:
-        """The end of the run. A discrete model draws samples by all of its steps."""
+        """Open the final checkpoint of the run. A discrete-time model samples with all of its steps."""
         if member.family != VDM:
             return Predecessor(open_last(config, folder, self.mesh), self.settings.decode)
         sampling = with_steps_of(config.sampling, member.depth)
@@ -147,7 +147,7 @@ class _Families:
         return {name: estimate.value for name, estimate in self.quality(samples).items()}
 
     def _seconds(self, config: Any, folder: Path) -> float:
-        """Of all steps, at the pace of each log line."""
+        """Return the seconds for all steps, at the pace of each log line."""
         batch_size, before, seconds = config.training.batch_size, 0, 0.0
         for record in read_metrics(folder / "metrics.jsonl"):
             if record["kind"] == "train":

@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=family: each bound by its terms, what samples are worth, and the holes."""
+"""The figure of compare.py --by=family: the terms of each bound, sample quality, and holes in the prior."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from vdm.evaluation.metrics import Metric
 from vdm.plots.axes import BLACK, BLUE, ERROR_BARS, ORANGE, annotate, save
 
 LAYERS = ("#E69F00", "#F3C766", "#F9E3B3", "#D55E00")
-"""Of the rates of the layers, in turn."""
+"""Colors of the layers' rates, in turn."""
 LEAST = 1e-4
-"""Nats of a hole, on a logarithmic axis: those of diffusion models are as good as none."""
+"""Lower limit of the logarithmic axis for holes, in nats; those of diffusion models are negligible."""
 
 
 def plot(path: Path, metrics: Mapping[str, Metric], outcomes: Sequence[FamilyOutcome]) -> None:
-    """Bars from members down; means over seeds, with their standard deviations as error bars."""
+    """Plot one row per member: means over seeds, with standard deviations as error bars."""
     groups = group(outcomes)
     names, rows = [str(member) for member in groups], np.arange(len(groups))
     figure = Figure(figsize=(4.6 + 3.6 * (1 + len(metrics)), max(5.0, 1.6 + 0.42 * len(rows))), layout="constrained")
@@ -51,7 +51,7 @@ def plot(path: Path, metrics: Mapping[str, Metric], outcomes: Sequence[FamilyOut
 
 
 def _terms(axes: Axes, groups: Sequence[Sequence[FamilyOutcome]]) -> None:
-    """Stacked bars of the reconstruction and the layers' rates; of infinitely many layers, one bar."""
+    """Stack bars of the reconstruction and the layers' rates; with infinitely many layers, the rates are one bar."""
     for row, those in enumerate(groups):
         first = those[0]
         mean, std = statistics([outcome.bits_per_dim for outcome in those])

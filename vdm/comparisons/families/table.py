@@ -1,4 +1,4 @@
-"""Families side by side: bounds by term, rates by layer, samples and holes; means and deviations over seeds."""
+"""Tables of model families: bounds by term, rates by layer, samples and holes, with mean and std over seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,35 +12,34 @@ from vdm.evaluation.metrics import Metric
 
 @dataclass(frozen=True)
 class FamilyOutcome:
-    """What one run came to; None where there is no such thing."""
+    """The results of one run; None where a quantity does not exist."""
 
     member: Member
     seed: int
     bits_per_dim: float
     """The bound on the test examples."""
     reconstruction: float
-    """Of it, bits/dim."""
+    """The reconstruction term of the bound, in bits/dim."""
     rates: tuple[float, ...] | None
-    """Of it, bits/dim of each layer, from that next to x up: of z_1 … z_T, or of the T + 1 latents z_0, z_{1/T} … z_1
-    of a diffusion model; None in continuous time, where there are infinitely many."""
+    """The rate of each layer in bits/dim, starting next to x: z_1 … z_T, or for a diffusion model the T + 1 latents
+    z_0, z_{1/T} … z_1. None in continuous time, with infinitely many latents."""
     active: tuple[int, ...] | None
-    """Active units of each layer, of a predecessor."""
+    """Number of active units in each layer of a predecessor."""
     importance: float | None
-    """The importance-weighted bound, bits/dim."""
+    """The importance-weighted bound, in bits/dim."""
     from_prior: Mapping[str, float]
-    """Metrics of samples, by name."""
+    """Metrics of samples from the prior, by name."""
     from_aggregate: Mapping[str, float] | None
-    """The same where z_T comes from the aggregate posterior, of a predecessor."""
+    """Metrics of samples whose z_T comes from the aggregate posterior, for a predecessor."""
     hole: Mapping[str, float]
-    """Of the aggregate posterior of z_T: `kl` in nats and `mmd` (squared) from the prior, and `share` of prior mass in
-    holes."""
+    """Aggregate posterior of z_T vs. the prior: `kl` in nats, squared `mmd`, and `share`, the prior mass in holes."""
     parameters: int
     seconds: float
-    """Of training, on the machine that trained it."""
+    """Training time, on the machine that trained the run."""
 
 
 class Column(NamedTuple):
-    """A number of an outcome, and how a table shows it."""
+    """A number of an outcome, and how a table formats it."""
 
     title: str
     value: Callable[[FamilyOutcome], float | None]
@@ -48,7 +47,7 @@ class Column(NamedTuple):
 
 
 def columns(metrics: Mapping[str, Metric], floors: Mapping[str, float], draws: int) -> list[Column]:
-    """All but the rates, which have a table of their own; metrics with their noise floors."""
+    """Return all columns except the rates, which have their own table; metrics come with their noise floors."""
 
     def quality(name: str, metric: Metric, where: str) -> Column:
         def value(outcome: FamilyOutcome) -> float | None:
@@ -76,7 +75,7 @@ def columns(metrics: Mapping[str, Metric], floors: Mapping[str, float], draws: i
 
 
 def group(outcomes: Sequence[FamilyOutcome]) -> dict[Member, list[FamilyOutcome]]:
-    """By member, in the order of their first appearance."""
+    """Group outcomes by member, in the order of first appearance."""
     groups: dict[Member, list[FamilyOutcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.member, []).append(outcome)
@@ -86,7 +85,7 @@ def group(outcomes: Sequence[FamilyOutcome]) -> dict[Member, list[FamilyOutcome]
 def markdown(
     outcomes: Sequence[FamilyOutcome], metrics: Mapping[str, Metric], floors: Mapping[str, float], draws: int
 ) -> str:
-    """Members down, numbers across; below it the rate of each layer, and the active units of predecessors."""
+    """Format one row per member; below it, a table of the rates of each layer, with active units of predecessors."""
     groups, wanted = group(outcomes), columns(metrics, floors, draws)
     lines = tables.head("", [column.title for column in wanted])
     for member, those in groups.items():
@@ -101,7 +100,7 @@ def markdown(
 
 
 def _cell(values: Sequence[float | None], show: Callable[[float], str]) -> str:
-    """mean ± deviation over seeds; of one, the value."""
+    """Format mean ± standard deviation over seeds, or a single value."""
     found = [value for value in values if value is not None]
     if not found:
         return ""

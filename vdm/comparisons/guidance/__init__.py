@@ -1,4 +1,4 @@
-"""Guidance on one trained conditional model: quality, class accuracy and diversity of its samples by scale."""
+"""Guidance on one trained conditional model: quality, class accuracy and diversity of samples by guidance scale."""
 
 from vdm.comparisons.guidance.measure import compare_guidance
 from vdm.comparisons.guidance.settings import GuidanceSettings

@@ -1,4 +1,4 @@
-"""compare.py --by=guidance: one trained model with labels, and how good its samples are by every guidance."""
+"""compare.py --by=guidance: the quality of a conditional model's samples for each guidance method."""
 
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -43,7 +43,7 @@ from vdm.settings import check
 
 DIVERSITY = "diversity"
 MOST_REAL = 20_000
-"""Real images that diversity is held against: of more, a random sample."""
+"""Maximum number of real images used for diversity; a random sample if there are more."""
 
 
 def compare_guidance(
@@ -55,10 +55,10 @@ def compare_guidance(
     run: Path,
     checkpoint: str,
 ) -> str:
-    """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown table.
+    """Compare guidance on a checkpoint of the run in `run`, measuring what is missing; return the Markdown table.
 
-    WORKDIR/cells/ has a file for each guidance; guidance.json, guidance.md and guidance.png are made of them, after
-    each. Raises `InputError` for bad input.
+    WORKDIR/cells/ holds a file for each guidance method; guidance.json, guidance.md and guidance.png are made from them
+    and updated after each. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
@@ -68,12 +68,12 @@ def compare_guidance(
         raise InputError(
             f"--run={run}: was trained without labels or captions; must be of a config such as digits_conditional"
         )
-    # Before hours of others.
+    # Check every guidance method before spending hours on the first ones.
     samplers = LedSamplers(trained, replace(config.sampling, num=settings.samples), [UNGUIDED, *settings.guidances])
     labels = trained.conditions(config.sampling, config.seed)(settings.samples).get(LABEL)
     if labels is not None and np.bincount(labels).max() < 2:
         raise InputError(
-            f"comparison.samples={settings.samples}: each is of another class; must be more, "
+            f"comparison.samples={settings.samples}: every sample has a different class; must be more, "
             "so that a class has two samples to compare"
         )
     labelled = labels is not None
@@ -139,7 +139,7 @@ class _Guidances:
         return batch["image"], batch[LABEL]
 
     def _settings(self, name: str) -> dict[str, Any]:
-        """All that the numbers of a row depend on."""
+        """Return everything that the numbers of a row depend on."""
         guidance = self._guidance(name)
         return {
             "row": name,
@@ -148,12 +148,12 @@ class _Guidances:
             "weights": self.weights,
             "companions": self.samplers.digests(guidance),
             "data": self.trained.dataset.info.to_dict(),
-            # Of the metrics' real images.
+            # Determines the real images used by the metrics.
             "choice": CHOICE,
         } | weights_of(self.quality)
 
     def _measure(self, name: str) -> dict[str, Any]:
-        """What the images of one guidance come to; every one has the same key, and so the same latents."""
+        """Measure the images of one guidance method; all methods use the same key, and hence the same latents."""
         num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
         condition = self.conditions(num)
         labels = condition.get(LABEL)

@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=guidance: every measure of samples against the scale."""
+"""The figure of compare.py --by=guidance: every measure of the samples against the guidance scale."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ MARKERS = "osD^v<"
 
 
 def plot(path: Path, measures: Mapping[str, Measure], rows: Sequence[Row]) -> None:
-    """A panel a measure, a line for guidances that differ in scale alone, from the unguided model at scale 0.
+    """Plot one panel per measure; methods that differ only in scale form a line, starting unguided at scale 0.
 
-    Dotted lines are the model without labels; grey lines are what real images come to.
+    Dotted lines show the unconditional model; gray lines show the value of real images.
     """
     figure = Figure(figsize=(4.6 * len(measures), 4.4), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""What compare.py --by=guidance compares."""
+"""Settings of compare.py --by=guidance."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from vdm.settings import at_least, parts_of, setting
 
 @dataclass
 class GuidanceSettings:
-    """Guidances on one trained run with labels or captions."""
+    """Settings for comparing guidance methods on one trained run with labels or captions."""
 
     guidances: tuple[str, ...] = setting(
         (
@@ -15,13 +15,11 @@ class GuidanceSettings:
             "classifier_free(1, interval=(-3, 3))", "classifier_free(2, interval=(-3, 3))",
             "classifier_free(4, interval=(-3, 3))",
         ),
-        "Guidances, beside the model with labels and without.",
+        "Guidance methods, in addition to the model with and without labels.",
         parts_of("guidance"),
     )  # fmt: skip
-    metrics: tuple[str, ...] = setting(
-        ("mmd", "class_accuracy"), "What their images are measured by.", parts_of("metric")
-    )
+    metrics: tuple[str, ...] = setting(("mmd", "class_accuracy"), "Metrics of sample quality.", parts_of("metric"))
     classifier: str | None = setting(
-        None, "Folder of the classifier that metrics by one use; None: the data's own, trained if need be."
+        None, "Folder of the classifier for metrics that need one; None: the data's own, trained if necessary."
     )
-    samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))
+    samples: int = setting(1000, "Number of images from each, with the other settings of `sampling`.", at_least(3))

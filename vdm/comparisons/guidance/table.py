@@ -1,4 +1,4 @@
-"""Guidances side by side: what each measure says of their samples, laid out as Table 1 of Wang."""
+"""The table of guidance methods: every measure of their samples, in the layout of Table 1 of Wang."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from vdm.comparisons import tables
 from vdm.evaluation.metrics import Estimate, Metric
 
 NO_LABELS, LABELS = "no labels", "labels"
-"""The model without its labels, and with them, unguided."""
+"""Rows of a label-conditional model: with its labels dropped, and with labels but without guidance."""
 NO_CAPTIONS, CAPTIONS = "no captions", "captions"
-"""The same of a model of captions."""
+"""The same rows for a model conditioned on captions."""
 
 
 class Row(NamedTuple):
-    """What the samples of one guidance came to."""
+    """The results of the samples of one guidance method."""
 
     name: str
-    """`NO_LABELS`, `LABELS`, `NO_CAPTIONS`, `CAPTIONS` or the guidance as the config has it."""
+    """`NO_LABELS`, `LABELS`, `NO_CAPTIONS`, `CAPTIONS`, or the guidance as in the config."""
     estimates: Mapping[str, Estimate]
-    """By measure; image k of every row came from the same latents."""
+    """Estimates by measure; image k of every row starts from the same latent."""
 
 
 class Measure(NamedTuple):
@@ -27,24 +27,24 @@ class Measure(NamedTuple):
 
     title: str
     heading: str
-    """With factor and unit."""
+    """The column's heading, with factor and unit."""
     of_data: float
-    """What real images come to: a noise floor of a distance, the classifier's accuracy, a diversity of 1."""
+    """Value for real images: the noise floor of a distance, the classifier's accuracy, or a diversity of 1."""
     factor: float = 1.0
     digits: int = 3
 
     @classmethod
     def of_metric(cls, metric: Metric, floor: float) -> "Measure":
-        """Of one in the registry."""
+        """Make the column of a registered metric."""
         return cls(metric.title, metric.heading(), floor, metric.factor, metric.digits)
 
     def show(self, value: float) -> str:
-        """The value as the table has it."""
+        """Format a value for the table."""
         return f"{self.factor * value:.{self.digits}f}"
 
 
 def markdown(measures: Mapping[str, Measure], rows: Sequence[Row]) -> str:
-    """Guidances down, measures across, with their standard errors; last what real images come to."""
+    """Format guidance methods as rows and measures as columns, with standard errors; the last row is real images."""
     lines = tables.head("", [each.heading for each in measures.values()])
     for row in rows:
         cells = [_cell(each, row.estimates[name]) for name, each in measures.items()]
@@ -54,7 +54,7 @@ def markdown(measures: Mapping[str, Measure], rows: Sequence[Row]) -> str:
 
 
 def families(rows: Sequence[Row]) -> dict[str, list[tuple[float, Row]]]:
-    """Guidances that differ in their scale alone, by what they have in common: (scale, row) by increasing scale.
+    """Group guidance methods that differ only in scale, by their common part: (scale, row) by increasing scale.
 
     >>> found = families([Row("classifier_free(2)", {}), Row("classifier_free(0.5)", {}), Row("labels", {})])
     >>> {name: [scale for scale, _ in members] for name, members in found.items()}

@@ -1,4 +1,4 @@
-"""Models trained alike but for their prediction, weighting and proposal: bound, sample quality, gradient noise."""
+"""Models that differ only in prediction, weighting and proposal: bound, sample quality, gradient noise."""
 
 from vdm.comparisons.modes import Mode
 from vdm.comparisons.objectives.measure import compare_objectives

@@ -1,4 +1,4 @@
-"""compare.py --by=objective: runs that differ in prediction, weighting, proposal and seed, and what each came to."""
+"""compare.py --by=objective: train and measure runs that differ in prediction, weighting, proposal and seed."""
 
 import itertools
 import math
@@ -50,15 +50,15 @@ from vdm.training.gradient_noise import gradient_noise
 def compare_objectives(
     config: Config, settings: ObjectivesSettings, workdir: Path, console: Console, programs: Programs
 ) -> str:
-    """Runs the parts that are not done yet; returns the Markdown tables.
+    """Train and measure what is missing; return the Markdown tables.
 
-    WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget; outcome.json in each has what
-    was measured, objectives.json and objectives.md are made of them. Raises `InputError` for bad input.
+    WORKDIR/eps-elbo-uniform-seed_0, … are ordinary runs with the same network and budget. outcome.json in each holds
+    its measurements, from which objectives.json and objectives.md are made. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
     runs = {}
-    # Seed by seed: what there is of an unfinished comparison is a comparison.
+    # Seed by seed, so that an unfinished comparison already compares all objectives.
     for seed, *texts in itertools.product(
         seeds_of(config, settings.seeds), settings.predictions, settings.weightings, settings.proposals
     ):
@@ -75,9 +75,9 @@ def compare_objectives(
             raise InputError(f"comparison: {error}") from error
         runs[objective, seed] = run
     if not runs:
-        raise InputError("comparison: predictions, weightings and proposals must each have one or more")
+        raise InputError("comparison: predictions, weightings and proposals must each have at least one")
     if len({folder_name(*run) for run in runs}) < len(runs):
-        raise InputError("comparison: predictions, weightings and proposals must each have different ones")
+        raise InputError("comparison: predictions, weightings and proposals must each have no duplicates")
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
     mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp)
@@ -142,17 +142,17 @@ class _Objectives:
         return table
 
     def _is_evaluation(self, record: dict[str, Any]) -> bool:
-        """Whether it is one of the images that evaluations while training are of today."""
+        """Whether a record is an evaluation, on the images that the current version selects."""
         total = len(self.dataset.test)
         sample = None if num_evaluated(self.dataset.test, self.config.evaluation.max_images) == total else VERSION
         return record["kind"] == "evaluation" and record.get("sample") == sample
 
     def _settings(self) -> dict[str, Any]:
-        """What the measurements depend on beside the run."""
+        """Return what the measurements depend on apart from the run."""
         c = self.config
         sampling = {name: value for name, value in asdict(self.sampling).items() if name != "batch_size"}
         rest = {"gradients": self.settings.gradients, "draws": c.evaluation.draws, "steps": c.training.steps}
-        # Of the metrics' real images, and the conditions.
+        # `choice` determines the real images used by the metrics, and the conditions.
         return {"sampling": sampling, "choice": CHOICE} | rest | weights_of(self.quality)
 
     def _measure(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -185,12 +185,12 @@ class _Objectives:
         return measured
 
     def _bound(self, trained: Run) -> float:
-        """The run's own final evaluation, if nobody has written another over it with other draws or weights."""
+        """Return the bound of the run's final evaluation if that has the right draws and precision; else compute it."""
         config = trained.config
         draws = exact_draws(config.objective.num_steps, config.evaluation.draws)
         wanted = {"num_draws": draws, "num_steps": config.objective.num_steps, "checkpoint_step": trained.step}
         there = read_evaluation(trained.path)
-        # Bounds are compared in float32, whatever the runs' own evaluations are in. (Earlier versions: "float32 (…)".)
+        # Bounds are compared in float32, whatever precision the runs evaluate in. (Earlier versions: "float32 (…)".)
         in_float32 = str(there.get("precision")).startswith(precisions.FLOAT32)
         if "plan" not in there and in_float32 and all(there.get(name) == value for name, value in wanted.items()):
             total: float = field(there, "bits_per_dim.total", float, trained.path / "evaluation.json")
@@ -217,10 +217,10 @@ class _Objectives:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
+    """Return None for infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
 def folder_name(objective: Choice, seed: int) -> str:
-    """A run's folder."""
+    """Return the name of a run's folder."""
     return file_name(*objective, f"seed_{seed}")

@@ -1,4 +1,4 @@
-"""Objectives side by side: bound, sample quality and gradient noise by prediction, weighting and proposal."""
+"""Tables of objectives: bound, sample quality and gradient noise by prediction, weighting and proposal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vdm.evaluation.metrics import Metric
 
 
 class Choice(NamedTuple):
-    """What tells two groups of runs apart."""
+    """An objective: what distinguishes two groups of runs."""
 
     prediction: str
     weighting: str
@@ -21,22 +21,22 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class ObjectiveOutcome:
-    """What one run came to."""
+    """The results of one run."""
 
     objective: Choice
     seed: int
     bits_per_dim: float
-    """The bound on the test images, whatever was minimised."""
+    """The bound on the test images, whatever objective was minimized."""
     metrics: Mapping[str, float]
-    """Metrics of its samples, by name."""
+    """Metrics of the run's samples, by name."""
     gradient_noise: float
-    """tr Cov(g)/‖E g‖² of a batch at the end: `vdm.training.gradient_noise`."""
+    """tr Cov(g)/‖E g‖² of a batch gradient at the end of training; see `vdm.training.gradient_noise`."""
     curve: tuple[tuple[int, float], ...]
-    """(step, bits/dim of test images) while training."""
+    """(step, bits/dim on test images) during training."""
 
 
 class Number(NamedTuple):
-    """A number of an outcome, and how a table shows it."""
+    """A number of an outcome, and how a table formats it."""
 
     title: str
     value: Callable[[ObjectiveOutcome], float]
@@ -44,7 +44,7 @@ class Number(NamedTuple):
 
 
 def numbers(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> list[Number]:
-    """All that there is a table of; metrics with their noise floors."""
+    """Return all numbers that get a table; metrics come with their noise floors."""
 
     def quality(name: str, metric: Metric) -> Number:
         title = f"{metric.heading('of samples')} ({metric.floor} {metric.show(floors[name])})"
@@ -58,7 +58,7 @@ def numbers(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> list[
 
 
 def group(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, list[ObjectiveOutcome]]:
-    """By objective, in the order of their first appearance."""
+    """Group outcomes by objective, in the order of first appearance."""
     groups: dict[Choice, list[ObjectiveOutcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.objective, []).append(outcome)
@@ -66,7 +66,7 @@ def group(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, list[ObjectiveOu
 
 
 def markdown(outcomes: Sequence[ObjectiveOutcome], metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> str:
-    """A table for each number: predictions across, weightings (and proposals) down; mean ± std over seeds."""
+    """Format a table for each number: columns are predictions, rows weightings (and proposals); mean ± std."""
     groups = group(outcomes)
     predictions = list(dict.fromkeys(objective.prediction for objective in groups))
     rows = list(dict.fromkeys((objective.weighting, objective.proposal) for objective in groups))
@@ -87,7 +87,7 @@ def markdown(outcomes: Sequence[ObjectiveOutcome], metrics: Mapping[str, Metric]
 
 
 def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
-    """The step at which a loss curve first comes down to `level`, straight between its points; ∞ if it does not."""
+    """Return the step at which a loss curve first reaches `level`, linearly interpolated; ∞ if it never does."""
     previous = None
     for step, loss in curve:
         if loss <= level:
@@ -100,10 +100,11 @@ def steps_to_reach(curve: Sequence[tuple[int, float]], level: float) -> float:
 
 
 def speed_ups(outcomes: Sequence[ObjectiveOutcome]) -> dict[Choice, float]:
-    """Steps that the runs of a proposal need to come to the final loss of those with the first proposal, as a ratio.
+    """Return the fraction of the steps in which each proposal reaches the final loss of the first; ∞ if it never does.
 
-    Of mean curves over the seeds that both have, at the steps that all have, with the same prediction and weighting;
-    below 1 it is faster, down to a curve's first point. Objectives without such curves are left out.
+    Both have the same prediction and weighting. Values below 1 mean faster training; the smallest possible value is at
+    a curve's first point. The curves are means over the seeds that both have, at the steps that all curves share.
+    Objectives without such curves are left out.
     """
     groups = group(outcomes)
     ratios = {}

@@ -1,4 +1,4 @@
-"""Samplers on one trained model: the quality of their images at every number of network calls."""
+"""Samplers on one trained model: sample quality for each number of network calls."""
 
 from vdm.comparisons.modes import Mode
 from vdm.comparisons.samplers.measure import compare_samplers

@@ -1,4 +1,4 @@
-"""compare.py --by=sampler: one trained model, every sampler at every number of network calls, and how good it is."""
+"""compare.py --by=sampler: sample quality of a trained model for every sampler and number of network calls."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -48,13 +48,13 @@ REFERENCE = "ancestral"
 
 
 class Cell(NamedTuple):
-    """One number of the tables."""
+    """One cell of the tables."""
 
     sampler: str
-    """As the config has it, with its grid if it names one."""
+    """The sampler as in the config, with its grid if it names one."""
     steps: int
     calls: int
-    """Network calls an image."""
+    """Network calls per image."""
 
 
 def compare_samplers(
@@ -66,16 +66,16 @@ def compare_samplers(
     run: Path,
     checkpoint: str,
 ) -> str:
-    """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown tables.
+    """Compare samplers on a checkpoint of the run in `run`, measuring what is missing; return the Markdown tables.
 
-    WORKDIR/cells/ has a file for each sampler and number of steps; samplers.json, samplers.md and samplers.png are made
-    of them, after each. Raises `InputError` for bad input.
+    WORKDIR/cells/ holds a file for each sampler and number of steps; samplers.json, samplers.md and samplers.png are
+    made from them and updated after each. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
     if not settings.metrics:
         raise InputError("comparison.metrics=(): must be one or more")
-    # Before the data and the checkpoint are read, and hours of the cheaper ones.
+    # Check before reading data and checkpoint, and before spending hours on the cheaper cells.
     wanted = cells(settings)
     for cell in wanted:
         sampling, model_steps = sampling_of(config, settings, cell), config.objective.num_steps
@@ -94,7 +94,7 @@ def compare_samplers(
 
 
 def cells(settings: SamplersSettings) -> list[Cell]:
-    """What is to be measured, each once, the cheapest first."""
+    """Return the different cells to measure, cheapest first."""
     texts = (*settings.samplers, *settings.noises, REFERENCE)
     calls = {text: parts.make("sampler", on_grid(text)[0]).calls for text in texts}
     pairs = {(text, num // calls[text]) for text in settings.samplers for num in settings.calls}
@@ -105,7 +105,7 @@ def cells(settings: SamplersSettings) -> list[Cell]:
 
 
 def sampling_of(config: Config, settings: SamplersSettings, cell: Cell) -> SamplingConfig:
-    """The settings that a cell's images are drawn with."""
+    """Return the settings with which a cell's images are sampled."""
     sampler, grid = on_grid(cell.sampler, config.sampling.grid)
     return replace(config.sampling, num=settings.samples, steps=cell.steps, sampler=sampler, grid=grid)
 
@@ -141,23 +141,23 @@ class _Samplers:
         return table
 
     def _settings(self, cell: Cell) -> dict[str, Any]:
-        """All that the cell's numbers depend on."""
+        """Return everything that a cell's numbers depend on."""
         return {
             "sampling": asdict(sampling_of(self.config, self.settings, cell)),
             "seed": self.config.seed,
             "weights": self.weights,
             "data": self.trained.dataset.info.to_dict(),
-            # Of the metrics' real images, and the conditions.
+            # Determines the real images used by the metrics, and the conditions.
             "choice": CHOICE,
         } | self._weights_beside()
 
     def _weights_beside(self) -> dict[str, Any]:
-        """Of what guides beside the model, and of what features are made with."""
+        """Identify the weights of guiding models and of feature extractors."""
         guides = [weights_digest(each.variables) for each in self.companions.values() if each.variables]
         return weights_of(self.quality) | ({"companions": guides} if guides else {})
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
-        """The quality of the images of one sampler; every sampler has the same key, and so the same z₁."""
+        """Measure the images of one sampler; all samplers use the same key, and hence the same z₁."""
         sampling = sampling_of(self.config, self.settings, cell)
         sampler = ImageSampler(self.trained.model, self.trained.mesh, sampling, companions=self.companions)
         key = stream_key(self.config.seed, Stream.SAMPLING)
@@ -169,7 +169,7 @@ class _Samplers:
         return record_of(estimates)
 
     def _measured(self, estimates: Mapping[Cell, Mapping[str, Estimate]]) -> dict[str, Measured]:
-        """What each metric says of the samplers so far."""
+        """Collect the results so far by metric."""
         result = {}
         for name, metric in self.quality.metrics.items():
             outcomes = [SamplerOutcome(*cell, several[name]) for cell, several in estimates.items()]

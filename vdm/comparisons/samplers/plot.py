@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=sampler: quality of samples by network calls."""
+"""The figure of compare.py --by=sampler: sample quality against network calls."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,18 +24,18 @@ from vdm.plots.axes import (
     save,
 )
 
-# Grids of one sampler share its colour.
+# The grids of one sampler share its color.
 COLORS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "grey", "#8B4513", "#F0E442")
 GRID_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^v<>Ph*"
 
 
 def plot(path: Path, several: Sequence[Measured]) -> None:
-    """Writes each metric of samples against network calls, a panel a metric, a line a sampler with its standard errors.
+    """Plot one panel per metric against network calls, with one line per sampler and standard errors.
 
-    Network calls are on a log axis, and so is a distance; a score is not. A distance's noise floor is a grey band; an
-    outcome below a third of it, or below 0, is a triangle at the lower edge. A score's is a grey line. A dotted line
-    is the reference.
+    The axis of network calls is logarithmic, as is that of a distance, but not that of a score. The noise floor of a
+    distance is a gray band, and outcomes below a third of it are triangles at the lower edge; that of a score is a gray
+    line. The dotted line is the reference.
     """
     figure = Figure(figsize=(10, 5.6 * len(several)), layout="constrained")
     panels = figure.subplots(len(several), squeeze=False)[:, 0]
@@ -75,11 +75,11 @@ def _panel(axes: Axes, measured: Measured) -> None:
         name = f"{reference.sampler}, {reference.calls} calls"
         axes.axhline(reference.estimate.value, color=BLACK, linestyle=":", linewidth=1, label=name)
     ticks = sorted({o.calls for o in outcomes})
-    # Two numbers of calls that are nearly the same are one tick.
+    # Numbers of calls that are nearly equal share a tick.
     ticks = [n for n, after in zip(ticks, [*ticks[1:], np.inf], strict=True) if after > 1.3 * n]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.xaxis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=True))
     axes.set_xticks([], minor=True)
     title = f"{metric.title} from training images" if metric.lower_is_better else metric.title
     unit = f", {metric.unit}" if metric.unit else ""
-    annotate(axes, "Quality of samples", title + unit, "network calls an image", legend=False)
+    annotate(axes, "Quality of samples", title + unit, "network calls per image", legend=False)

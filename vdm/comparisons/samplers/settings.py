@@ -1,4 +1,4 @@
-"""What compare.py --by=sampler compares."""
+"""Settings of compare.py --by=sampler."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from vdm.settings import Limit, at_least, increasing_steps, parts_of, setting, s
 
 
 def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
-    """("heun", "karras") of "heun@karras": a sampler and its grid; without an @ the grid is the one given.
+    """Split "heun@karras" into sampler and grid, ("heun", "karras"); without an @, use the given grid.
 
-    Raises ValueError for what `vdm.parts` refuses.
+    Raises ValueError for an invalid sampler or grid (see `vdm.parts`).
     """
     sampler, at, named = text.partition("@")
     parts.check("sampler", sampler)
@@ -18,7 +18,7 @@ def on_grid(text: str, grid: str = "schedule") -> tuple[str, str]:
 
 
 def samplers_on_grids() -> Limit:
-    """A tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
+    """Limit for a tuple of samplers, each as SAMPLER or SAMPLER@GRID."""
 
     def problem(texts: tuple[str, ...]) -> str | None:
         try:
@@ -33,7 +33,7 @@ def samplers_on_grids() -> Limit:
 
 @dataclass
 class SamplersSettings:
-    """Samplers on one trained run."""
+    """Settings for comparing samplers on one trained run."""
 
     samplers: tuple[str, ...] = setting(
         (
@@ -41,23 +41,23 @@ class SamplersSettings:
             "dpm_solver_pp(2, True)", "unipc", "predictor_corrector", "heun@karras", "dpm_solver_pp(2)@uniform",
             "dpm_solver_pp(2)@karras",
         ),
-        "Samplers, with a grid where that is not the one of `sampling`.",
+        "Samplers, with a grid (SAMPLER@GRID) where it differs from that of `sampling`.",
         samplers_on_grids(),
     )  # fmt: skip
     calls: tuple[int, ...] = setting(
         (5, 10, 20, 50, 100),
-        "Network calls an image that they are given; a sampler of two calls a step takes half the steps.",
+        "Network calls per image; a sampler with two calls per step takes half as many steps.",
         increasing_steps(),
     )
-    reference_calls: int = setting(1000, "Calls of `ancestral` whose quality the others are to reach.", steps())
+    reference_calls: int = setting(1000, "Network calls of `ancestral` that set the quality to reach.", steps())
     noises: tuple[str, ...] = setting(
         ("ddim(0)", "ddim(0.2)", "ddim(0.5)", "ddim(1)", "ddpm(large)"),
-        "Samplers for a table of their own, by how much noise a step draws.",
+        "Samplers for a separate table by the amount of noise per step.",
         samplers_on_grids(),
     )
-    noise_steps: tuple[int, ...] = setting((10, 20, 50, 1000), "The steps in that table.", increasing_steps())
-    metrics: tuple[str, ...] = setting(("mmd",), "What their images are measured by.", parts_of("metric"))
+    noise_steps: tuple[int, ...] = setting((10, 20, 50, 1000), "Numbers of steps in that table.", increasing_steps())
+    metrics: tuple[str, ...] = setting(("mmd",), "Metrics of sample quality.", parts_of("metric"))
     classifier: str | None = setting(
-        None, "Folder of the classifier that metrics by one use; None: the data's own, trained if need be."
+        None, "Folder of the classifier for metrics that need one; None: the data's own, trained if necessary."
     )
-    samples: int = setting(1000, "Images drawn by each, with the other settings of `sampling`.", at_least(3))
+    samples: int = setting(1000, "Number of images from each, with the other settings of `sampling`.", at_least(3))

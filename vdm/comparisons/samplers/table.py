@@ -1,4 +1,4 @@
-"""Samplers side by side: quality of samples by network calls, and the calls each needs to be as good as a reference."""
+"""Tables of samplers: sample quality by network calls, and the calls needed to match a reference."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,41 +7,41 @@ from vdm.comparisons import tables
 from vdm.evaluation.metrics import Estimate, Metric
 
 STDERRS = 2.0
-"""How many standard errors above the reference still count as being as good."""
+"""Number of standard errors by which a sampler may be worse and still count as matching the reference."""
 
 
 class SamplerOutcome(NamedTuple):
-    """What the images of one sampler at one number of steps came to by one metric."""
+    """The result of one sampler with one number of steps, by one metric."""
 
     sampler: str
-    """As the config has it: "heun" or "heun@karras"."""
+    """The sampler as in the config: "heun" or "heun@karras"."""
     steps: int
     calls: int
-    """Network calls an image."""
+    """Network calls per image."""
     estimate: Estimate
-    """Image k of every outcome came from the same z₁."""
+    """The metric's estimate; image k of every outcome starts from the same z₁."""
 
 
 class Measured(NamedTuple):
-    """What one metric says of samplers."""
+    """The results of samplers by one metric."""
 
     metric: Metric
     floor: float
-    """Its noise floor for as many images."""
+    """The metric's noise floor for this number of images."""
     outcomes: Sequence[SamplerOutcome]
     reference: SamplerOutcome | None
-    """The one that the others are held against, once it is measured."""
+    """The outcome that the others are compared with, once it is measured."""
 
     @property
     def heading(self) -> str:
-        """Of the tables."""
+        """The heading of the tables."""
         return f"{self.metric.heading()} ({self.metric.floor} {self.metric.show(self.floor)})"
 
     def calls_needed(self, outcomes: Sequence[SamplerOutcome]) -> int | None:
-        """The fewest network calls from which on one sampler is as good as the reference; None if it never is.
+        """Return the fewest network calls from which on a sampler matches the reference; None if it never does.
 
-        As good is at most `STDERRS` standard errors of the difference worse; from there on is at every larger number
-        of calls among the outcomes as well, so that one lucky draw does not count. None without a reference, too.
+        Matching means being worse by at most `STDERRS` standard errors of the difference. It must hold for all larger
+        numbers of calls among the outcomes, too, so that one lucky draw does not count. None if there is no reference.
         """
         if self.reference is None:
             return None
@@ -55,7 +55,7 @@ class Measured(NamedTuple):
 
 
 def by_sampler(outcomes: Sequence[SamplerOutcome]) -> dict[str, list[SamplerOutcome]]:
-    """The outcomes of each sampler by increasing calls, samplers in the order of their first appearance."""
+    """Group outcomes by sampler in the order of first appearance, each sorted by calls."""
     groups: dict[str, list[SamplerOutcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.sampler, []).append(outcome)
@@ -63,7 +63,7 @@ def by_sampler(outcomes: Sequence[SamplerOutcome]) -> dict[str, list[SamplerOutc
 
 
 def noises_markdown(measured: Measured, samplers: Sequence[str], steps: Sequence[int]) -> str:
-    """The metric by noise and steps, as Table 2 of Wang: samplers down, steps across; what is not measured is empty."""
+    """Format the metric by sampler (rows) and steps (columns), as in Table 2 of Wang; missing cells are empty."""
     found = {(o.sampler, o.steps): o for o in measured.outcomes}
     lines = tables.head(measured.heading, [f"{n} steps" for n in steps])
     for sampler in samplers:
@@ -72,9 +72,9 @@ def noises_markdown(measured: Measured, samplers: Sequence[str], steps: Sequence
 
 
 def calls_markdown(measured: Measured, samplers: Sequence[str], calls: Sequence[int]) -> str:
-    """The metric by network calls, samplers down; with a reference also the calls to be as good: `calls_needed`.
+    """Format the metric by sampler and network calls, and the calls needed to match the reference (`calls_needed`).
 
-    A sampler of k calls a step is in the column of n calls with ⌊n/k⌋ steps; one without outcomes has no row.
+    With k calls per step, the column of n calls shows ⌊n/k⌋ steps. Samplers without outcomes have no row.
     """
     metric, reference = measured.metric, measured.reference
     groups = by_sampler(measured.outcomes)

@@ -1,4 +1,4 @@
-"""Discrete- and continuous-time models trained alike, and their bounds at every number of time steps T."""
+"""Discrete- and continuous-time models trained alike, and their bounds for each number of time steps T."""
 
 from vdm.comparisons.modes import Mode
 from vdm.comparisons.steps.measure import compare_steps

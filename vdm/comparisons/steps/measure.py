@@ -1,4 +1,4 @@
-"""compare.py --by=steps: continuous- and discrete-time models, trained alike, and their bounds at every T."""
+"""compare.py --by=steps: train discrete- and continuous-time models alike, and evaluate their bounds at every T."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -32,17 +32,18 @@ ANY = NUMBERS + TEXT
 
 
 def compare_steps(config: Config, settings: StepsSettings, workdir: Path, console: Console, programs: Programs) -> str:
-    """Runs the parts of the comparison that are not done yet; returns its Markdown table.
+    """Train and measure what is missing; return the Markdown table.
 
-    WORKDIR/inf-seed_0, WORKDIR/T_10-seed_0, … are ordinary runs with the same budget, those of a seed with the same
-    start and data order; their folders bounds/ hold the bits/dim of each image, all with the same noise;
-    comparison.json, comparison.md and comparison.png are made of them, of the seeds that are complete.
+    WORKDIR/inf-seed_0, WORKDIR/T_10-seed_0, … are ordinary runs with the same budget; runs of the same seed share
+    initial weights and data order. Their folders bounds/ hold the bits/dim of each image, all computed with the same
+    noise. comparison.json, comparison.md and comparison.png are made from these, for the seeds that are complete.
+    Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
     if config.objective.num_steps is not None:
         raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
-    # Refused before there is a folder.
+    # Checked before a folder is created.
     seeds_of(config, settings.seeds)
     with progress_of(console, "reading the data") as progress:
         dataset = load(config.data, progress)
@@ -72,7 +73,7 @@ class _Steps:
     def run(self) -> str:
         measurements: list[Measurement] = []
         table = ""
-        # Seed by seed: what there is of an unfinished comparison is a comparison.
+        # Seed by seed, so that an unfinished comparison already compares all models.
         for seed in self.seeds:
             for trained in self.evaluated:
                 measurements += self._of_run(trained, seed)
@@ -81,7 +82,7 @@ class _Steps:
         return table
 
     def _of_run(self, trained: T, seed: int) -> Iterator[Measurement]:
-        """Trains one model, if it is not trained yet, and measures its bounds."""
+        """Train one model, if that is not done yet, and measure its bounds."""
         run = self._run(trained, seed)
         train_once(self.train, *run, self.dataset, self.work, self.console)
         variables = None
@@ -95,13 +96,13 @@ class _Steps:
             yield measurement
 
     def _run(self, trained: T, seed: int) -> tuple[Config, Path]:
-        """Config and folder of one model's run."""
+        """Return config and folder of one model's run."""
         objective = replace(self.config.objective, num_steps=trained)
         folder = self.workdir / file_name(_name(trained), f"seed_{seed}")
         return replace(self.config, objective=objective, seed=seed), folder
 
     def _measure(self, variables: model_lib.Variables, trained: T, seed: int, evaluated: T) -> Measurement:
-        """The bound of each image, written to a file of its own."""
+        """Compute the bound of each image and save it to its own file."""
         num_draws = self._draws(evaluated)
         path = self._path(trained, seed, evaluated)
         what = f"{path.parent.parent.name} at {_name(evaluated)}"
@@ -134,7 +135,7 @@ class _Steps:
         return Measurement(trained, evaluated, seed, **saved, groups=estimates.groups)
 
     def _read(self, trained: T, seed: int, evaluated: T) -> Measurement | None:
-        """What was measured before, if it was measured as this config asks; of a damaged file nothing."""
+        """Read an earlier measurement, if it is undamaged and matches the current settings; otherwise None."""
         try:
             saved = {
                 name: array[()] for name, array in read_npz(self._path(trained, seed, evaluated), kinds=ANY).items()
@@ -161,7 +162,7 @@ class _Steps:
         return Measurement(trained, evaluated, seed, bits, **plain, groups=groups)
 
     def _path(self, trained: T, seed: int, evaluated: T) -> Path:
-        """Its name has all that may differ: what was measured otherwise, maybe for hours, is kept."""
+        """Its name contains everything that may differ, so that earlier measurements (perhaps of hours) are kept."""
         measured = {"steps": self.config.training.steps, "draws": self._draws(evaluated), "images": self.num_images}
         name = file_name(_name(evaluated), *(f"{what}_{num}" for what, num in measured.items()))
         return self._run(trained, seed)[1] / "bounds" / f"{name}.npz"

@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=steps: bits/dim by number of time steps."""
+"""The figure of compare.py --by=steps: bits/dim against the number of time steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ TIME_STEPS = "number of time steps T"
 
 
 def plot(path: Path, own: Sequence[Row], infinite: Sequence[Row]) -> None:
-    """Writes bits/dim against the number of time steps T, what each T costs over T = ∞, and what training at T wins.
+    """Plot bits/dim against the number of time steps T, the excess over T = ∞, and the gain from training at T.
 
-    The arguments are those of `table.rows`. On the left bits/dim, with ∞ set apart as the last tick. In the middle the
-    excess over ∞ at ∞ on log axes, beside a line that falls as 1/T; an excess ≤ 0 is a triangle at the lower edge. On
-    the right, where both were measured, how far models trained at T are below those trained at ∞ at the same T. Error
-    bars are standard errors, over seeds if there are several.
+    The arguments are those returned by `table.rows`. Left: bits/dim, with ∞ set apart as the last tick. Middle: the
+    excess over models trained and evaluated at ∞, on log axes, with a line that falls as 1/T; an excess ≤ 0 is a
+    triangle at the lower edge. Right: where both were measured, how far models trained at T are below those trained at
+    ∞ and evaluated at the same T. Error bars are standard errors, over seeds if there are several.
     """
     gains = [row for row in own if row.gain is not None]
     steps = sorted({row.evaluated for row in (*own, *infinite) if row.evaluated is not None})
@@ -34,7 +34,7 @@ def plot(path: Path, own: Sequence[Row], infinite: Sequence[Row]) -> None:
     log_y(middle)
     positive: list[tuple[float, int]] = []
     for series, color, marker, size, label in (
-        # One hollow and the other small, for the series may coincide.
+        # One hollow and one small, since the series may coincide.
         (infinite, BLUE, "o", 6, "trained at ∞, evaluated at T"),
         (own, RED, "s", 3, "trained and evaluated at T"),
     ):
@@ -42,7 +42,7 @@ def plot(path: Path, own: Sequence[Row], infinite: Sequence[Row]) -> None:
         style |= {"markerfacecolor": "none"} if size > 3 else {}
         *before, last = series
         _errorbar(left, [row.evaluated for row in before], [row.bits_per_dim for row in before], style)
-        # Apart: no line across the break of the axis.
+        # Drawn separately, so that no line crosses the break of the axis.
         _errorbar(left, [infinity], [last.bits_per_dim], style | {"label": None if before else label})
         finite = [(row.evaluated, row.excess) for row in before if row.evaluated is not None]
         above = [(T, excess) for T, excess in finite if excess.value > 0]
@@ -69,19 +69,19 @@ def plot(path: Path, own: Sequence[Row], infinite: Sequence[Row]) -> None:
             "label": "above 0: training at T is better",
         }
         _errorbar(axes, [row.evaluated for row in gains], [row.gain for row in gains if row.gain is not None], style)
-        # In units of its largest error: at few steps the gain is a hundred times that at many.
+        # Linear within twice the largest error: gains at few steps are a hundred times larger than at many.
         axes.set_yscale("symlog", linthresh=max(2 * max(row.gain.stderr or 0 for row in gains if row.gain), 1e-6))
         annotate(axes, "Trained at T below trained at ∞, both at T", "bits/dim, linear about 0", TIME_STEPS)
     save(figure, path)
 
 
 def _errorbar(axes: Axes, x: Sequence[int | None], means: Sequence[Mean], style: dict[str, Any]) -> None:
-    errors = np.array([mean.stderr for mean in means], float)  # None: NaN, no bar
+    errors = np.array([mean.stderr for mean in means], float)  # None becomes NaN: no error bar
     axes.errorbar(np.array(x, float), [mean.value for mean in means], errors, **style)
 
 
 def _steps_axis(axes: Axes, steps: Sequence[int], infinity: int | None = None) -> None:
-    """A log axis with a tick at each number of steps and no others, but for ∞, set apart at the place `infinity`."""
+    """Set a log axis with a tick at each number of steps only, and ∞ set apart at the position `infinity`."""
     axes.set_xscale("log")
     if infinity is None:
         axes.set_xticks(steps, [str(T) for T in steps])

@@ -1,4 +1,4 @@
-"""Discrete- against continuous-time bounds on the same images with the same noise: rows, their table, their errors."""
+"""Discrete- and continuous-time bounds on the same images with the same noise: rows, table and errors."""
 
 import functools
 import math
@@ -13,48 +13,48 @@ from vdm.comparisons.seeds import statistics
 from vdm.evaluation.statistics import Groups, stderr_over, stderr_over_images
 
 T = int | None
-"""A number of time steps; None is ∞, continuous time."""
+"""A number of time steps; None stands for ∞, continuous time."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The bound of one run at one T, image by image."""
+    """The bound of one run at one T, for each image."""
 
     trained: T
     evaluated: T
     seed: int
-    """Of the run; the noise of the estimate is that of all others."""
+    """The run's seed; the noise of the estimates is the same for all seeds."""
     bits: Float[np.ndarray, " images"]
-    """Bits/dim of each image, a mean over its draws."""
+    """Bits/dim of each image, averaged over its draws."""
     num_draws: int
-    """Network calls an image."""
+    """Network calls per image."""
     exact_sum: bool
-    """Whether all T terms were summed."""
+    """Whether the bound is an exact sum over all T terms."""
     revision: str
     """Git revision of the code that measured it; empty outside a checkout."""
     groups: Groups | None = None
-    """What the images belong to, where the data say so."""
+    """The group that each image belongs to, if the data specify groups."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over runs and images, with the standard errors that each of the two gives it."""
+    """A mean over runs and images, with the standard error due to each."""
 
     value: float
     over_seeds: float | None
-    """Of another set of runs on the same images; None of a single seed."""
+    """Standard error for other runs on the same images; None for a single seed."""
     over_images: float | None
-    """Of the same runs on other images like these, by their groups if they have any; None of a single one."""
+    """Standard error for the same runs on other images like these (or groups, if any); None for a single one."""
 
     @property
     def stderr(self) -> float | None:
-        """The error that tables and figures show: over seeds, over images where there is one seed."""
+        """The error in tables and figures: over seeds or, with a single seed, over images."""
         return self.over_images if self.over_seeds is None else self.over_seeds
 
 
 @dataclass(frozen=True)
 class Row:
-    """One column of the table: the numbers of one kind of model at one T, in bits/dim.
+    """The results of one kind of model at one T, in bits/dim: the cells that it fills in a column of the table.
 
     Differences are paired: between runs of the same seed, on the same images with the same noise.
     """
@@ -63,24 +63,24 @@ class Row:
     evaluated: T
     bits_per_dim: Mean
     excess: Mean
-    """Above the continuous-time models in continuous time."""
+    """Difference from the continuous-time models evaluated in continuous time."""
     drop: Mean | None
-    """Below the row with the same kind of model and the next smaller T; None for the smallest."""
+    """Improvement over the same kind of model at the next smaller T; None for the smallest."""
     gain: Mean | None
-    """Of models trained at T, below the continuous-time ones at the same T; None where those were not evaluated."""
+    """Improvement of models trained at T over continuous-time ones at the same T; None if these were not evaluated."""
     by_seed: dict[int, float]
-    """Bits/dim of each run."""
+    """Bits/dim of each run, by seed."""
     num_draws: int
     exact_sum: bool
     revision: str
     stderr_over: str
-    """What the errors shown take as independent: "3 seeds", or of one seed "images" or "groups (3)"."""
+    """The units over which the shown errors are computed: "3 seeds" or, for one seed, "images" or "groups (3)"."""
 
 
 def rows(measurements: Sequence[Measurement]) -> tuple[list[Row], list[Row]]:
-    """(models at the T they were trained at, the ∞-trained models at every T), each by increasing T.
+    """Return (models evaluated at the T they were trained at, ∞-trained models at every T), each by increasing T.
 
-    The row of ∞ at ∞ ends both. All have the same seeds, and images in the same order.
+    The row trained and evaluated at ∞ is the last of both. All measurements need the same seeds and the same images.
     """
     groups: dict[tuple[T, T], list[Measurement]] = {}
     for m in sorted(measurements, key=lambda m: (_order(m.evaluated), m.seed)):
@@ -119,14 +119,14 @@ def rows(measurements: Sequence[Measurement]) -> tuple[list[Row], list[Row]]:
 
 
 def mean_of(values: Float[np.ndarray, "seeds images"], groups: Groups | None = None) -> Mean:
-    """Of numbers of each run and image: each error is that of the means over the other axis."""
+    """Average numbers of each run and image; each error is that of the means over the other axis."""
     by_seed = values.mean(axis=1).tolist()
     over_seeds = None if len(by_seed) == 1 else statistics(by_seed)[1] / math.sqrt(len(by_seed))
     return Mean(float(values.mean()), over_seeds, stderr_over_images(values.mean(axis=0), groups))
 
 
 def markdown(own: Sequence[Row], infinite: Sequence[Row]) -> str:
-    """The `rows` as Table 2 of Kingma et al. (2021): T across, the two kinds of model down; then their differences."""
+    """Format `rows` as Table 2 of Kingma et al. (2021): one column per T, both kinds of model, and differences."""
     columns = sorted({row.evaluated for row in (*own, *infinite)}, key=_order)
 
     def line(name: str, cells: dict[T, str]) -> str:

@@ -1,4 +1,4 @@
-"""Captions on one trained model: whether its samples are as they ask, by guidance, and for combinations never seen."""
+"""Captions on one trained model: how well samples follow them, by guidance, including unseen combinations."""
 
 from vdm.comparisons.modes import Mode
 from vdm.comparisons.texts.measure import compare_text

@@ -1,4 +1,4 @@
-"""compare.py --by=text: one trained model with captions, and whether its samples are as they ask, by guidance."""
+"""compare.py --by=text: how well the samples of a text-conditional model follow their captions, by guidance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -52,10 +52,10 @@ def compare_text(
     run: Path,
     checkpoint: str,
 ) -> str:
-    """Measures what is not measured yet of a checkpoint of the run in `run`; returns the Markdown tables.
+    """Compare how captions are followed at a checkpoint of the run in `run`; return the Markdown tables.
 
-    WORKDIR/cells/ has a file for each guidance and kind of captions; text.json, text.md and text.png are made of them,
-    after each. Raises `InputError` for bad input.
+    Measures what is missing. WORKDIR/cells/ holds a file for each guidance method and kind of captions; text.json,
+    text.md and text.png are made from them and updated after each method. Raises `InputError` for invalid input.
     """
     validate(config)
     check(settings, "comparison")
@@ -68,7 +68,7 @@ def compare_text(
     if name not in DESCRIPTIONS:
         described = " or ".join(DESCRIPTIONS)
         raise InputError(
-            f"--run={run}: nothing measures what captions of {config.data.name!r} ask; must be {described}"
+            f"--run={run}: there are no measurements for captions of {config.data.name!r}; must be {described}"
         )
     held_out = () if source is None else source.arguments.get("held_out", ())
     samplers = LedSamplers(trained, replace(config.sampling, num=settings.samples), [UNGUIDED, *settings.guidances])
@@ -124,7 +124,7 @@ class _Texts:
         return table
 
     def _of_test_images(self) -> tuple[list[str], np.ndarray]:
-        """The first caption of each test image, and the images, in the order of `selection`; without those held out."""
+        """Return first captions and images of the test split in the order of `selection`, without those held out."""
         source = self.trained.dataset.test
         batch = examples(source, order(len(source)))
         grammar = self.description.grammar
@@ -135,12 +135,12 @@ class _Texts:
         return [captions[k] for k in kept], batch["image"][kept]
 
     def _combinations(self) -> list[str]:
-        """A sentence for each that was held out."""
+        """Return a sentence for each held-out combination."""
         grammar = self.description.grammar
         return [grammar.captions(dict.fromkeys(grammar.phrases, "") | each)[0] for each in self.held_out]
 
     def _settings(self, name: str, captions: Sequence[str]) -> dict[str, Any]:
-        """All that the numbers of a cell depend on."""
+        """Return everything that the numbers of a cell depend on."""
         guidance = UNGUIDED if name in (TEXT, NO_TEXT) else name
         return {
             "row": name,
@@ -155,7 +155,7 @@ class _Texts:
         }
 
     def _measure(self, name: str, captions: Sequence[str]) -> dict[str, Estimate]:
-        """Image k of every row has the same key, so the same latents, and the same caption, k modulo their number."""
+        """Measure obedience; image k of every row has the same latents and caption (k modulo their number)."""
         num, key = self.settings.samples, stream_key(self.config.seed, Stream.SAMPLING)
         asked = [captions[k % len(captions)] for k in range(num)]
         text = self.trained.text

@@ -1,4 +1,4 @@
-"""The figure of compare.py --by=text: the share of samples that are as asked, by attribute and guidance."""
+"""The figure of compare.py --by=text: the share of samples that match their captions, by attribute and guidance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from vdm.plots.axes import BLACK, BLUE, ERROR_BARS, GREEN, ORANGE, PURPLE, RED, 
 
 COLORS = (BLACK, BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MARKERS = "osD^v<"
-"""In turn, and the next each time that colours begin again."""
+"""Markers; the next one is used each time the colors repeat."""
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
-    """A panel for each that is asked for; by attribute a point a guidance, with its standard error."""
+    """Plot one panel per kind of captions: for each attribute, one point per guidance method, with standard errors."""
     there = [asked for asked in (TEST, HELD_OUT) if any(asked in row.estimates for row in rows)]
     figure = Figure(figsize=(7.5 * len(there), 4.6), layout="constrained")
     panels = figure.subplots(1, len(there), squeeze=False, sharey=True)[0]

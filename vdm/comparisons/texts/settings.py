@@ -1,4 +1,4 @@
-"""What compare.py --by=text compares."""
+"""Settings of compare.py --by=text."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from vdm.settings import at_least, parts_of, setting
 
 @dataclass
 class TextSettings:
-    """Guidances on one trained run with captions."""
+    """Settings for comparing guidance methods on one trained run with captions."""
 
     guidances: tuple[str, ...] = setting(
         ("classifier_free(1)", "classifier_free(2)", "classifier_free(4)"),
-        "Guidances, beside the model with captions and without.",
+        "Guidance methods, in addition to the model with and without captions.",
         parts_of("guidance"),
     )
     classifier: str | None = setting(
-        None, "Folder of the classifier that tells the class of samples; None: the data's own, trained if need be."
+        None, "Folder of the classifier for the class of samples; None: the data's own, trained if necessary."
     )
     samples: int = setting(
-        600, "Images drawn by each, with the other settings of `sampling`, of each kind of captions.", at_least(2)
+        600, "Number of images from each per kind of captions, with the other settings of `sampling`.", at_least(2)
     )

@@ -1,4 +1,4 @@
-"""Obedience by guidance and attribute: of captions of test images, and of combinations never seen in training."""
+"""Tables of obedience to captions by guidance and attribute: test captions, and combinations unseen in training."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,27 +7,27 @@ from vdm.comparisons import tables
 from vdm.evaluation.metrics import Estimate
 
 NO_TEXT, TEXT, REAL = "no caption", "captions", "real images"
-"""The model without its captions, with them, unguided, and the test images themselves."""
+"""Rows: the model with its captions dropped, with captions but without guidance, and the real test images."""
 TEST, HELD_OUT = "captions of test images", "combinations never seen in training"
-"""What is asked for."""
+"""The two kinds of captions to sample with."""
 
 
 class Row(NamedTuple):
-    """What the samples of one guidance came to."""
+    """The results of the samples of one guidance method."""
 
     name: str
-    """`NO_TEXT`, `TEXT`, the guidance as the config has it, or `REAL`."""
+    """`NO_TEXT`, `TEXT`, the guidance as in the config, or `REAL`."""
     estimates: Mapping[str, Mapping[str, Estimate]]
-    """By what is asked for, by attribute: the share of samples that have it, in per cent."""
+    """By kind of captions and by attribute: the percentage of samples that match."""
 
 
 def attributes(rows: Sequence[Row], asked: str) -> list[str]:
-    """Of all rows, in order."""
+    """Return all attributes that occur in the rows, in order."""
     return list(dict.fromkeys(name for row in rows for name in row.estimates.get(asked, {})))
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table for each that is asked for: guidances down, attributes across, with their standard errors."""
+    """Format a table for each kind of captions: guidance methods as rows, attributes as columns, standard errors."""
     lines: list[str] = []
     for asked in (TEST, HELD_OUT):
         there = [row for row in rows if asked in row.estimates]

@@ -1,1 +1,1 @@
-"""Our own TFDS builders, for images that installed packages ship: one file each. Building them needs no network."""
+"""TFDS builders for images that installed packages ship, one file each. They need no network."""

@@ -1,4 +1,4 @@
-"""scikit-learn's 8×8 handwritten digits as a TFDS builder."""
+"""TFDS builder of scikit-learn's 8×8 handwritten digits."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,10 @@ NUM_IMAGES, NUM_TEST = 1797, 300
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """1797 grey images of 8×8 pixels with 17 levels: 1497 to train, 300 to test.
+    """1797 gray images of 8×8 pixels with 17 levels: 1497 for training, 300 for testing.
 
     The test split is the last 300 images in the order of `RandomState(0).permutation(1797)`, a stream that numpy
-    keeps the same for ever.
+    guarantees never to change.
     """
 
     VERSION = tfds.core.Version("1.0.0")

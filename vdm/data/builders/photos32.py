@@ -1,4 +1,4 @@
-"""32×32 crops of the photographs that scikit-learn and scikit-image ship, as a TFDS builder."""
+"""TFDS builder of 32×32 crops of the photographs that scikit-learn and scikit-image ship."""
 
 import importlib.resources
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ TRAIN_PHOTOS = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
     ("skimage", "data/astronaut.png"),
-    ("skimage", "data/motorcycle_left.png"),  # motorcycle_right shows the same scene: used nowhere
+    ("skimage", "data/motorcycle_left.png"),  # motorcycle_right shows the same scene, so it is not used
 )
 TEST_PHOTOS = (
     ("skimage", "data/chelsea.png"),
@@ -24,11 +24,11 @@ TRAIN_STRIDE, TEST_STRIDE = 12, 32
 
 
 class Photos32(tfds.core.GeneratorBasedBuilder):
-    """8-bit RGB crops of 32×32 pixels from seven photographs; no photograph gives crops to both splits.
+    """8-bit RGB crops of 32×32 pixels from seven photographs; no photograph contributes to both splits.
 
-    Each photograph is cropped twice, at its own size and after a reduction to half of it (each pixel the mean of 2×2,
-    rounded), on a regular grid from the top left corner: every 12 pixels for the train split, where crops overlap,
-    and every 32 for the test split, where crops of one size do not. 9159 crops to train, 744 to test.
+    Each photograph is cropped at its own size and at half size (each pixel the rounded mean of 2×2), on a regular grid
+    that starts in the top left corner: every 12 pixels for the train split, where crops overlap, and every 32 pixels
+    for the test split, where crops of the same size do not. This gives 9159 training crops and 744 test crops.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -63,7 +63,7 @@ class Photos32(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         key = 0
         for package, path in photos:
-            # The file itself, not skimage.data: that would download what an installation does not hold.
+            # Read the file itself: skimage.data would try to download what is missing.
             with importlib.resources.files(package).joinpath(path).open("rb") as file:
                 photo = np.asarray(Image.open(file).convert("RGB"))
             for image in (photo, halve(photo)):
@@ -73,14 +73,14 @@ class Photos32(tfds.core.GeneratorBasedBuilder):
 
 
 def halve(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) uint8 to (H // 2, W // 2, C): means of 2×2 pixels, halves rounded up; an odd last line is dropped."""
+    """Reduce uint8 (H, W, C) to (H // 2, W // 2, C) by rounded 2×2 means (½ up), dropping an odd last row or column."""
     height, width, channels = image.shape
     blocks = image[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, channels)
     return ((blocks.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
 
 
 def crops(image: np.ndarray, stride: int) -> Iterator[np.ndarray]:
-    """All whole SIDE×SIDE crops whose top left corner is a multiple of `stride`, row by row."""
+    """Yield all complete SIDE×SIDE crops whose top left corner is at multiples of `stride`, row by row."""
     for top in range(0, image.shape[0] - SIDE + 1, stride):
         for left in range(0, image.shape[1] - SIDE + 1, stride):
             yield image[top : top + SIDE, left : left + SIDE]

@@ -1,10 +1,10 @@
-"""Captions composed of what is measured on an image: a grammar, measurements of digits and of photographs, sources."""
+"""Captions composed from measurements on the image: a grammar, the measurements, and the data sets that use them."""
 
 from vdm.data.captions.description import Description
 from vdm.data.captions.digits import DIGITS
 from vdm.data.captions.photos import PHOTOS
 
 DESCRIPTIONS = {"digits_captions": DIGITS, "photos32_captions": PHOTOS}
-"""By the source whose captions say so."""
+"""Caption descriptions, by the name of the data source that uses them."""
 
 __all__ = ["DESCRIPTIONS", "Description"]

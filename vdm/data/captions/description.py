@@ -1,4 +1,4 @@
-"""What captions of a kind of images say: measurements, and the grammar that words them."""
+"""Descriptions of a kind of images: measured attributes, and the grammar that puts them into words."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,29 +11,30 @@ from vdm.data.captions.grammar import Grammar
 Images = UInt8[np.ndarray, "num height width channels"]
 Labels = Integer[np.ndarray, " num"]
 Words = Mapping[str, np.ndarray]
-"""By attribute, of each image its value, a text; "" where it is between two values, and nothing is said of it."""
+"""The values of all images, by attribute; "" if a measurement lies between two values and is left unsaid."""
 Ranges = Mapping[str, tuple[float, float]]
-"""Of each value the lowest and the highest number that it is said of."""
+"""The lowest and highest measurement for which each value is used."""
 
 
 class Description(NamedTuple):
-    """Attributes of images that captions say and that samples are measured by."""
+    """The attributes that captions mention, and that samples are checked against."""
 
     measured: Callable[[Images, Labels | None], Words]
-    """(images, labels) -> the values of each. Labels, where they are needed, are those that images have or should
-    have, or a classifier's."""
+    """Measure images: (images, labels) -> values by attribute. Labels, where needed, are the classes of the images:
+    true ones, intended ones, or a classifier's predictions."""
     grammar: Grammar
 
     def captions(self, images: Images, labels: Labels | None = None) -> list[tuple[str, ...]]:
-        """All sentences of each image; the first says all that is to be said of it."""
+        """Return all sentences for each image; the first mentions everything that can be said about it."""
         values = self.measured(images, labels)
         rows = [dict(zip(values, row, strict=True)) for row in np.stack([*values.values()], axis=1).tolist()]
         return [self.grammar.captions(row) for row in rows]
 
     def obeyed(self, text: str | Sequence[str], images: Images, labels: Labels | None = None) -> dict[str, np.ndarray]:
-        """Of each attribute whether images are as a text asks, or each as its own: 1.0, 0.0, or NaN where not asked.
+        """Whether each image shows what its text asks for: by attribute, 1.0, 0.0, or NaN if not asked for.
 
-        By the measurements that captions are made of; `labels` are a classifier's.
+        `text` is one caption for all images, or one per image. Uses the same measurements as the captions; `labels` are
+        a classifier's predictions.
         """
         texts = [text] * len(images) if isinstance(text, str) else text
         asked = [self.grammar.attributes_of(each) for each in texts]
@@ -50,7 +51,7 @@ class Description(NamedTuple):
 
 
 def worded(numbers: Float[np.ndarray, " num"], ranges: Ranges) -> np.ndarray:
-    """The value whose range each number is in, ends included; "" of others, and of NaN.
+    """Return the value whose range (ends included) contains each number; "" if there is none, and for NaN.
 
     >>> worded(np.array([0.1, 0.4, 0.9, np.nan]), {"low": (-np.inf, 0.3), "high": (0.7, np.inf)}).tolist()
     ['low', '', 'high', '']

@@ -1,15 +1,16 @@
-"""What captions of scikit-learn's digits say: class, stroke weight, slant, width, place.
+"""Captions of scikit-learn's digits: class, stroke weight, slant, width, position.
 
-All by moments of the ink, with the value of a pixel (0 to 16) as its weight, x to the right and y down, in pixels:
+All are measured by moments of the ink, with pixel values (0 to 16) as weights, x to the right and y down, in pixels:
 
-    ink     mean value of the pixels / 16
-    slant   arctan(−cov(x, y) / var(y)), in degrees: how far the ink leans to the right, as a shear would make it
-    width   the standard deviation of x
+    ink     mean pixel value / 16
+    slant   arctan(−cov(x, y) / var(y)), in degrees: how far the ink leans to the right, as if sheared
+    width   standard deviation of x
     place   mean of x − 3.5
 
-A seven leans right and a six left by what they are, and an eight has more ink. So slant is the difference to the median
-slant of the training images of its class, and weight and width are the ratios to the medians of theirs (`USUAL`). Their
-height says nothing: all fill the 8 rows. What lies between two ranges (`RANGES`) is not said.
+By its very shape a seven leans to the right and a six to the left, and an eight has more ink. Slant is therefore
+relative to the median of the training images of the same class, and weight and width are ratios to their medians
+(`USUAL`). Height is not used, since all digits fill the 8 rows. Measurements between two ranges (`RANGES`) are not
+mentioned.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from vdm.data.captions.description import Description, Images, Labels, Ranges, W
 from vdm.data.captions.grammar import Grammar
 
 LEVELS = 16
-"""The value of full ink."""
+"""The pixel value of full ink."""
 
 INF = float("inf")
 
@@ -30,7 +31,7 @@ USUAL: Mapping[str, tuple[float, ...]] = {
     "slant": (-1.74, -0.70, -8.14, -4.78, 0.39, -0.74, -11.45, 7.78, -0.41, -5.35),
     "width": (1.461, 1.021, 1.245, 1.227, 1.305, 1.253, 1.331, 1.210, 1.187, 1.334),
 }
-"""Medians of the training images of the classes 0 to 9."""
+"""Medians over the training images of classes 0 to 9."""
 
 RANGES: Mapping[str, Ranges] = {
     "weight": {"light": (0.0, 0.93), "medium": (0.97, 1.03), "bold": (1.07, INF)},
@@ -38,7 +39,7 @@ RANGES: Mapping[str, Ranges] = {
     "width": {"narrow": (0.0, 0.9), "wide": (1.1, INF)},
     "place": {"left": (-INF, -0.3), "right": (0.3, INF)},
 }
-"""Of what is measured: ratio to the usual ink, degrees from the usual slant, ratio to the usual width, pixels."""
+"""Ranges of: ratio to the median ink; degrees from the median slant; ratio to the median width; pixels."""
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -73,11 +74,11 @@ GRAMMAR = Grammar(
         "a {class.0}[ {slant.0}]",
     ),
 )
-"""The last three leave something open, as people do."""
+"""The last three leave some attributes out, as people do."""
 
 
 def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
-    """Ink, slant (degrees), width and place (pixels) of each image; NaN of one without ink.
+    """Return ink, slant (degrees), width and place (pixels) of each image; NaN for all but the ink if it has none.
 
     >>> bar = np.zeros((1, 8, 8, 1), np.uint8)
     >>> bar[0, :, 3] = 16
@@ -96,7 +97,7 @@ def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
     dx, dy = x - mean_x[:, None, None], y - mean_y[:, None, None]
     return {
         "ink": total / (LEVELS * x.size),
-        # + 0: no −0.
+        # + 0.0 turns −0.0 into 0.0
         "slant": np.degrees(np.arctan2(-mean(dx * dy), mean(dy * dy))) + 0.0,
         "width": np.sqrt(mean(dx * dx)),
         "place": mean_x - (images.shape[2] - 1) / 2,
@@ -104,9 +105,9 @@ def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
 
 
 def measured(images: Images, labels: Labels | None) -> Words:
-    """The values of each attribute of images (N, 8, 8, 1) of 17 levels. Raises ValueError without their classes."""
+    """Return the attributes of images (N, 8, 8, 1) with 17 levels. Raises ValueError if `labels` is None."""
     if labels is None:
-        raise ValueError("labels=None: must be the class of each image, as slant and weight are beside the usual of it")
+        raise ValueError("labels=None: must be classes, since slant and weight are relative to class medians")
     found = numbers(images)
     usual = {name: np.array(medians)[labels] for name, medians in USUAL.items()}
     relative = {

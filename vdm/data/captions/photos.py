@@ -1,13 +1,13 @@
-"""What captions of crops of photographs say: dominant colour, brightness, texture.
+"""Captions of crops of photographs: dominant color, brightness, texture.
 
-Of an image with values from 0 to 1, of its mean colour (R, G, B) and of its luma Y = 0.299 R + 0.587 G + 0.114 B:
+For pixel values from 0 to 1, the mean color (R, G, B) and the luma Y = 0.299 R + 0.587 G + 0.114 B of an image:
 
-    colour      the hue of the mean colour, in degrees, where max − min of its channels is 0.1 or more; grey, where
-                that is 0.05 or less
+    colour      hue of the mean color, in degrees, if max − min of its channels is at least 0.1; grey, if that is at
+                most 0.05
     brightness  mean of Y
-    texture     mean of |Y − Y of the pixel to the left| and of |Y − Y of the pixel above|
+    texture     average of the mean |Y − Y of the pixel to the left| and the mean |Y − Y of the pixel above|
 
-What lies between two ranges (`RANGES`) is not said.
+Measurements between two ranges (`RANGES`) are not mentioned.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from vdm.data.captions.grammar import Grammar
 INF = float("inf")
 
 COLOURFUL, GREY = 0.1, 0.05
-"""Difference of channels from which there is a hue, and up to which there is none."""
+"""Chroma (max − min of the channels) at and above which a hue is named; chroma up to which the crop is grey."""
 
 RANGES: Mapping[str, Ranges] = {
     "colour": {
@@ -53,11 +53,11 @@ GRAMMAR = Grammar(
         "a[ {brightness.1}] photograph[, {texture.2}]",
     ),
 )
-"""The last two leave something open, as people do."""
+"""The last two leave some attributes out, as people do."""
 
 
 def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
-    """Hue of the mean colour (degrees, from −20 to 340), chroma, brightness and texture of RGB images of 8 bits.
+    """Return the hue of the mean color (degrees, −20 to 340), chroma, brightness and texture of 8-bit RGB images.
 
     >>> sky = np.full((1, 32, 32, 3), (51, 102, 204), np.uint8)
     >>> {name: values.round(3).tolist() for name, values in numbers(sky).items()}
@@ -67,7 +67,7 @@ def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
     luma = values @ np.array([0.299, 0.587, 0.114])
     mean = values.mean(axis=(1, 2))
     red, green, blue = mean.T
-    # Of the hexagon that is the colour cube seen along its grey diagonal.
+    # The hue on the hexagon that is the RGB cube seen along its gray diagonal.
     chroma = mean.max(axis=1) - mean.min(axis=1)
     top = mean.argmax(axis=1)
     sector = np.choose(top, [green - blue, blue - red, red - green]) / np.where(chroma > 0, chroma, 1)
@@ -82,7 +82,7 @@ def numbers(images: Images) -> dict[str, Float[np.ndarray, " num"]]:
 
 
 def measured(images: Images, labels: Labels | None = None) -> Words:
-    """The values of each attribute of images (N, H, W, 3) of 256 levels. Labels are not needed."""
+    """Return the attributes of images (N, H, W, 3) with 256 levels. Labels are not used."""
     found = numbers(images)
     hue = worded(found["hue"], RANGES["colour"])
     colour = np.where(found["chroma"] >= COLOURFUL, hue, np.where(found["chroma"] <= GREY, "grey", ""))

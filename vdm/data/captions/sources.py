@@ -1,4 +1,4 @@
-"""The embedded data sets with captions: `digits_captions`, `photos32_captions`."""
+"""The built-in data sets with captions: `digits_captions`, `photos32_captions`."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from vdm.data.prepared import load_builtin
 from vdm.data.texts import TEXT
 
 AT_ONCE = 1024
-"""Images that are measured at a time."""
+"""Number of images measured at a time."""
 
 
 class WithCaptions:
-    """Some elements of a source, each with its captions as "text"."""
+    """A subset of a source, with the captions of each element as "text"."""
 
     def __init__(self, source: Source, indices: Sequence[int], captions: Sequence[tuple[str, ...]]):
         self._source, self._indices = source, indices
@@ -30,29 +30,31 @@ class WithCaptions:
 
 
 def digits_captions(data_dir: str = "", held_out: tuple[str, ...] = ()) -> Dataset:
-    """`digits` with captions that say class, stroke weight, slant, width and place: see `vdm.data.captions.digits`.
+    """`digits` with captions of class, stroke weight, slant, width and place; see `vdm.data.captions.digits`.
 
-    `held_out` are combinations in the captions' own words, as `digits_captions(held_out=('seven leaning left',))`:
-    images that are all that one of them says are not trained on; they stay in the test split.
+    `held_out` lists combinations of attributes in the captions' own words, as in `digits_captions(held_out=('seven
+    leaning left',))`. Images that match all of a combination are removed from the train split; they remain in the test
+    split.
 
-    Raises ValueError for a combination in other words, and for one that no training image is, or all are.
+    Raises ValueError for a combination in unknown words or that matches no training image, and if no training images
+    remain.
     """
     return _captioned("digits_captions", load_builtin("digits", data_dir), held_out)
 
 
 def photos32_captions(data_dir: str = "", held_out: tuple[str, ...] = ()) -> Dataset:
-    """`photos32` with captions that say dominant colour, brightness and texture: see `vdm.data.captions.photos`.
+    """`photos32` with captions of dominant color, brightness and texture; see `vdm.data.captions.photos`.
 
-    `held_out` are combinations that are not trained on, as in `digits_captions`: `held_out=('dark orange',)`.
+    `held_out` lists combinations to leave out of training, as in `digits_captions`: `held_out=('dark orange',)`.
     """
     return _captioned("photos32_captions", load_builtin("photos32", data_dir), held_out)
 
 
 def _captioned(name: str, dataset: Dataset, held_out: tuple[str, ...]) -> Dataset:
-    """The data set with captions, and without the training images that are held out."""
+    """Return the data set with captions, and without the training images that are held out."""
     describe = DESCRIPTIONS[name]
     captions = {split: _captions(getattr(dataset, split), describe.captions) for split in ("train", "test")}
-    # The first caption of an image says all that there is to say of it.
+    # The first caption of an image mentions all of its attributes.
     said = [describe.grammar.attributes_of(of_image[0]) for of_image in captions["train"]]
     kept, notes = np.ones(len(said), bool), []
     for text in held_out:
@@ -62,7 +64,7 @@ def _captioned(name: str, dataset: Dataset, held_out: tuple[str, ...]) -> Datase
             raise ValueError(f"held_out: {error}") from None
         held = np.array([all(each[key] == value for key, value in wanted.items()) for each in said])
         if not held.any():
-            raise ValueError(f"held_out: {text!r}: no training image is that; must be some")
+            raise ValueError(f"held_out: {text!r}: matches no training image; must match some")
         notes.append(f"held out of training: {text}, {held.sum()} of {len(held)} images")
         kept &= ~held
     if not kept.any():
@@ -83,7 +85,7 @@ def _captioned(name: str, dataset: Dataset, held_out: tuple[str, ...]) -> Datase
 
 
 def _captions(source: Source, captions: Callable[..., list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
-    """All of each element."""
+    """Return all captions of each element."""
     found = []
     for start in range(0, len(source), AT_ONCE):
         batch = examples(source, range(start, min(start + AT_ONCE, len(source))))

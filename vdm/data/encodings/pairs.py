@@ -1,4 +1,4 @@
-"""Byte pairs: tokens are bytes, and what often comes one after the other is one token."""
+"""Byte-pair encoding: tokens are bytes, or frequent sequences of bytes."""
 
 import functools
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from vdm.reading import parse_json
 
 BYTES = 256
 MOST = 2**16
-"""Tokens of a vocabulary."""
+"""Maximum size of the vocabulary."""
 
 Merges = tuple[tuple[str, str], ...]
-"""Tokens that become one, most frequent first. A byte is one printable letter, as `tokenizers` writes it."""
+"""Pairs of tokens to merge, most frequent first. Bytes are written as one printable character, as in `tokenizers`."""
 
 
 def bpe(vocabulary: int = 512, length: int = 32) -> Encoding:
-    """Byte-pair encoding (Sennrich et al. 2016) of small letters, learned from the training captions, within words.
+    """Byte-pair encoding (Sennrich et al. 2016) of lower-cased text, learned within the words of the training captions.
 
-    There are 256 bytes, padding, and as many pairs as `vocabulary` has room for and the captions have. No text is
-    outside of it. What is longer than `length` tokens is cut.
+    The vocabulary consists of padding, the 256 bytes, and as many merges as fit into it and occur in the captions. Any
+    text can be encoded. Captions longer than `length` tokens are cut.
 
-    Raises ValueError for a vocabulary with less room than that, or more than 2¹⁶, and for a length below 1.
+    Raises ValueError for a vocabulary below 257 or above 2¹⁶, and for a length outside 1 to 4096.
 
     >>> encoding = bpe(vocabulary=260, length=6)
     >>> state = encoding.fit(["a bold seven", "a bold eight"])
@@ -57,15 +57,15 @@ def bpe(vocabulary: int = 512, length: int = 32) -> Encoding:
 
 
 def check(state: State) -> None:
-    """Raises ValueError unless it is a list of pairs, each of tokens that there are by then."""
+    """Raise ValueError unless the state is a list of pairs, each made of tokens that exist by then."""
     merges, known = state.get("merges"), set(_alphabet())
     if not isinstance(merges, list) or len(merges) > MOST:
         raise ValueError(f"merges: must be a list of pairs, at most {MOST}")
     for number, pair in enumerate(merges):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(token, str) for token in pair)):
-            raise ValueError(f"merges: number {number} is no pair of tokens")
+            raise ValueError(f"merges: number {number} is not a pair of tokens")
         if unknown := [token for token in pair if token not in known]:
-            raise ValueError(f"merges: number {number} is of {unknown[0]!r}, which is no token before it")
+            raise ValueError(f"merges: number {number} uses {unknown[0]!r}, which is not a token at that point")
         known.add("".join(pair))
 
 
@@ -74,12 +74,12 @@ def _merges(state: State) -> Merges:
 
 
 def _alphabet() -> list[str]:
-    """The letters of the bytes, in a fixed order."""
+    """The characters that stand for the 256 bytes, in a fixed order."""
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def _vocabulary(merges: Merges) -> dict[str, int]:
-    """The number of each token: bytes first. Two pairs may be one token."""
+    """Number the tokens, bytes first. Two different merges may give the same token."""
     tokens = dict.fromkeys([*_alphabet(), *("".join(pair) for pair in merges)])
     return {token: number for number, token in enumerate(tokens)}
 

@@ -1,4 +1,4 @@
-"""A token a byte."""
+"""Encoding of captions as UTF-8 bytes."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from vdm.data.encodings.encoding import Encoding, State, check_length, longer, p
 
 
 def utf8(length: int = 64) -> Encoding:
-    """The bytes of a caption in small letters, each plus 1; what is longer than `length` is cut. Nothing is learned.
+    """Encode the UTF-8 bytes of the case-folded caption, each plus 1, cut or padded to `length`. Nothing is learned.
 
-    Raises ValueError for a length below 1.
+    Raises ValueError for a length outside 1 to 4096.
 
     >>> utf8(length=4).encode({}, ["Seven", "a"]).tolist()
     [[116, 102, 119, 102], [98, 0, 0, 0]]
