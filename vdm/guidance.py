@@ -28,7 +28,7 @@ from vdm.predictions import Both, Denoise, Guided, Prediction
 
 Guidance = Callable[[Denoise], Denoise]
 Several = Callable[[Array, gaussian.Gamma], tuple[Prediction, ...]]
-"""(z, γ) -> the predictions for z by several denoisers; of two, first the one led towards, then the one led away from."""
+"""(z, γ) -> predictions for z by several denoisers: of two, first the one led towards, then the one led away from."""
 Rule = Callable[..., Prediction]
 """(*predictions, γ) -> the combined prediction."""
 
@@ -76,10 +76,10 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: ArrayLi
 
 
 def autoguidance(denoise: Denoise, weak: Denoise, scale: ArrayLike) -> Guided:
-    """Guidance away from a weaker denoiser of the same condition (Karras et al. 2024, whose w is 1 + `scale`); two calls.
+    """Guidance away from a weaker denoiser (Karras et al. 2024, whose w is 1 + `scale`); two calls.
 
-    The weaker denoiser is a smaller network, or one that was trained for fewer steps. The combination is that of
-    `classifier_free`.
+    The weaker denoiser has the same condition; it is a smaller network, or one that was trained for fewer steps. The
+    predictions are combined as in `classifier_free`.
 
     >>> guided = autoguidance(lambda z, gamma: z, lambda z, gamma: 0.5 * z, scale=1.0)
     >>> guided(jnp.ones((1, 2)), 0.0).eps.tolist()
@@ -176,7 +176,10 @@ def apart(*denoisers: Denoise) -> Several:
 
 
 def together(denoise: Denoise, num: int = 2) -> Several:
-    """Predictions with `num` conditions in one call of `num` times the batch; `denoise` has the conditions `interleaved`."""
+    """Predictions for `num` conditions, with one call of `num` times the batch.
+
+    The conditions of `denoise` must be `interleaved`.
+    """
     answer = predictions.both(denoise)
 
     def several(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> tuple[Prediction, ...]:

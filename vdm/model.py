@@ -113,9 +113,7 @@ class Model:
         return self if same else replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
-        """Initialize the variables, for conditions like `condition` (default: those that the model's `condition`
-        describes).
-        """
+        """Initialize the variables, for conditions like `condition` (default: those described by the model)."""
         if condition is None and self.condition:
             condition = {name: jnp.zeros((1, *like.shape), like.dtype) for name, like in self.conditions.items()}
         batch = 1 if condition is None else jax.tree.leaves(condition)[0].shape[0]
@@ -128,7 +126,7 @@ class Model:
         return {"network": params, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
 
     def condition_of(self, batch: Mapping[str, Any]) -> Condition:
-        """Return the entries of a batch that the network is conditioned on, as a dict, or None for an unconditional model.
+        """Return the entries of a batch that the network is conditioned on, or None for an unconditional model.
 
         "dropped" is included if the batch has it and the network knows it. Raises ValueError if the batch lacks an
         entry or has it in another shape.
@@ -151,7 +149,7 @@ class Model:
         return {**self.condition, DROPPED: jax.ShapeDtypeStruct((), jnp.bool_)}
 
     def with_dropped(self, batch: Batch, key: PRNGKeyArray) -> Batch:
-        """Add "dropped" to a training batch: drop each example's condition independently with rate `condition_dropout`."""
+        """Add "dropped" to a training batch, drawn independently per example with rate `condition_dropout`."""
         if not self.condition or not self.condition_dropout:
             return batch
         dropped = jax.random.bernoulli(key, self.condition_dropout, batch["image"].shape[:1])
