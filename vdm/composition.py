@@ -1,4 +1,4 @@
-"""Composition of several conditions as a product of experts: each has a weight on its change of the unconditional model.
+"""Composition of several conditions, each with a weight, as a product of experts.
 
 By Bayes' rule, p(z|c₁, …, c_n) ∝ p(z) Π_i p(z|c_i)/p(z) for conditions that are independent given z. So the score is
 the unconditional score plus each condition's difference from it, and weights can strengthen a condition or negate it
@@ -37,7 +37,7 @@ def composed(denoisers: Sequence[Denoise], unconditional: Denoise, weights: Sequ
 
 
 def weighted(weights: Sequence[ArrayLike] | Float[Array, " num"]) -> Rule:
-    """Rule of `composed`: combine the predictions of each condition and, as the last one, the unconditional prediction."""
+    """Rule of `composed`: combine the conditional predictions and the unconditional one, which comes last."""
 
     def rule(*given: Any) -> Prediction:
         *several, _ = given

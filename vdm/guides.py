@@ -129,11 +129,11 @@ def classifier_free(
     rescale: float = 0.0,
     negative: int | str | None = None,
 ) -> Guide:
-    """Classifier-free guidance (Ho & Salimans 2022): 1 + w times the conditional prediction, − w times the unconditional.
+    """Classifier-free guidance (Ho & Salimans 2022) with w = `scale`, where γ is in `interval`.
 
-    w = `scale`, where γ is in `interval`; elsewhere the model is unguided. `rescale` is the share φ of Lin et al.
-    (2024). `negative` is a label or caption to lead away from, in place of the unconditional prediction. Two network
-    calls, or one with twice the batch. Raises ValueError for numbers out of range.
+    1 + w times the prediction with the condition, minus w times the one without. `rescale` is the share φ of Lin et al.
+    (2024). `negative` is a label or caption to lead away from, in place of no condition. Two network calls, or one with
+    twice the batch. Raises ValueError for numbers out of range.
 
     >>> classifier_free(1.5, interval=(-4.0, 3.0)).numbers["scale"]
     np.float32(1.5)
@@ -150,8 +150,7 @@ def apg(
     interval: tuple[float, float] = (-math.inf, math.inf),
     negative: int | str | None = None,
 ) -> Guide:
-    """Adaptive projected guidance (Sadat et al. 2024): classifier-free, with a weaker component along x̂ and a bounded
-    norm.
+    """Adaptive projected guidance (Sadat et al. 2024): classifier-free, but weaker along x̂ and bounded.
 
     `eta` is the share kept of the component along x̂. `norm` is the largest length of the change at w = 1, over the
     data dimensions. Raises ValueError for numbers out of range.

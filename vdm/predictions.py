@@ -17,12 +17,13 @@ of standard deviation s. (z/r, −F) are the (z, v) of the data x/s, which have 
 
 Conversions go through (x, ε), a `Prediction`. Equations cited by number alone are those of De Sousa Ribeiro & Glocker
 (2024). (In their Tables 4.1 and 4.2 the entries with u assume α+σ = 1, which this process satisfies only in the limits
-γ → ±∞, and some entries of Table 4.2 have wrong signs.) In no conversion do the two terms of
+γ → ±∞, and some entries of Table 4.2 have wrong signs.) The
+coefficients of x and ε in a value never have the same sign, so that neither term of
 
     |∂target/∂value| |value| + |∂target/∂z| |z|
 
-is lost to cancellation, and the error of `convert` is at most 10 float32 spacings of this sum, which is little more than
-what rounding of z and of the value already leaves undetermined. (Between v, u and F, ∂target/∂z is a difference of two
+is lost to cancellation, and the error of `convert` is at most 10 float32 spacings of this sum, little more than what
+rounding of z and of the value already leaves undetermined. (Between v, u and F, ∂target/∂z is a difference of two
 numbers of order 1, and the sum of the two is used in its place.) Where this sum is large, near the ends, the
 information is truly lost, whatever the arithmetic: at γ = 20, where α = 5e-5, a float32 ε determines x to about 3e-3,
 and at γ = −20 an x determines ε no better; at γ = ±13.3, to about 1e-4. A network that must be accurate at both ends

@@ -52,7 +52,7 @@ class NoiseLevels(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """Pure functions `init`, `draw` and `update`, as in an optax transformation. The state is part of the train state."""
+    """Pure functions `init`, `draw` and `update`, as in an optax transformation; its state is in the train state."""
 
     init: Callable[[], State]
     draw: Callable[[State, Even, bounds.GammaFn, int | None], NoiseLevels]
@@ -92,7 +92,9 @@ def adaptive() -> Proposal:
 
 
 def importance() -> Proposal:
-    """Proposal of least variance: p(t) ∝ the root mean square of the weighted loss at t (Nichol & Dhariwal 2021, Eq. 18).
+    """Proposal of least variance (Nichol & Dhariwal 2021, Eq. 18).
+
+    p(t) ∝ the root mean square of the weighted loss at t, a moving average in `BINS` bins of t.
 
     >>> proposal = importance()
     >>> levels = proposal.draw(proposal.init(), jnp.array([0.25]), lambda t: 15 * t - 10, None)
