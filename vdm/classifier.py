@@ -63,7 +63,7 @@ class Classifier(OnNoise):
         gamma: gaussian.Gamma,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
-        """Return log p(c|z, γ) of every class c, float32; γ is a scalar or (batch,). Dropout is on if a key is given."""
+        """Return log p(c|z, γ) of every class c, float32; γ is a scalar or (batch,). Dropout is on with a key."""
         params, rngs = {"params": variables["network"]}, None if dropout_key is None else {"dropout": dropout_key}
         with precisions.products(self.precision):
             logits = self.network.apply(params, z, self.finite(gamma), dropout_key is not None, rngs=rngs)
@@ -163,7 +163,7 @@ def _validate_classifier(config: ClassifierConfig) -> None:
 
 
 def network_context(config: ClassifierConfig) -> dict[str, Any]:
-    """Arguments that a network's constructor is given: see `noisy.context`; and `classes` (2 while they are unknown)."""
+    """Arguments that a network's constructor is given: see `noisy.context`; and `classes` (2 while unknown)."""
     return noisy.context(config, classes=config.data.classes or 2)
 
 

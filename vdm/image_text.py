@@ -1,4 +1,4 @@
-"""The image–text model of noisy images, which guides a diffusion model towards a caption and matches captions and images.
+"""The image–text model of noisy images: it guides a diffusion model towards a caption, and matches captions and images.
 
 Its config is a class of its own, with those groups of a model's config that the training loop reads
 (`vdm.config.RunConfig`).
@@ -69,7 +69,7 @@ class ImageText(OnNoise):
         gamma: gaussian.Gamma,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch features"]:
-        """Return f(z, γ), float32; γ is a scalar or (batch,). Dropout is on if a key is given."""
+        """Return f(z, γ), float32; γ is a scalar or (batch,). Dropout is on with a key."""
         return self._apply(variables, "image", z, self.finite(gamma), dropout_key is not None, dropout_key=dropout_key)
 
     def text_features(self, variables: Variables, text: ArrayLike) -> Float[Array, "batch features"]:

@@ -21,7 +21,10 @@ Schedule = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class OnNoise:
-    """A network that is given noisy integer images z_t and their γ. Stateless: its variables {"network": …} are passed in."""
+    """A network that is given noisy integer images z_t and their γ.
+
+    It is stateless: its variables {"network": …} are passed in.
+    """
 
     network: nn.Module
     shape: tuple[int, ...]
@@ -53,7 +56,7 @@ class OnNoise:
 
 
 def parameters(variables: Mapping[str, Any]) -> Variables:
-    """Return the variables {"network": …} from what Flax initializes. Raises ValueError for any other kind of variables."""
+    """Return {"network": …} from the variables that Flax initializes. Raises ValueError if not all are parameters."""
     if others := variables.keys() - {"params"}:
         raise ValueError(f"network: has variables {', '.join(sorted(others))}; must have parameters alone")
     return {"network": variables.get("params", {})}

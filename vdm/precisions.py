@@ -1,13 +1,11 @@
 """Precisions of a network's computation: the three values of `precision`.
 
-float32   all products and convolutions in float32, with a relative rounding error of at most 2⁻²⁴.
-
-tf32      float32 arrays, but the factors of products and convolutions are rounded to TensorFloat-32, with an error of
-at most 2⁻¹¹, and products are accumulated in float32. This is what NVIDIA GPUs from Ampere on do. A CPU or an older GPU
-has no such format and computes in float32; a TPU replaces each product by three of bfloat16 numbers, which is more
-accurate.
-
-bfloat16  the blocks of the network in bfloat16, with an error of at most 2⁻⁸; the rest of the network as with tf32.
+- `float32`: all products and convolutions in float32, with a relative rounding error of at most 2⁻²⁴.
+- `tf32`: float32 arrays, but the factors of products and convolutions are rounded to TensorFloat-32, with an error of
+    at most 2⁻¹¹, and products are accumulated in float32. This is what NVIDIA GPUs from Ampere on do. A CPU or an older
+    GPU has no such format and computes in float32; a TPU replaces each product by three of bfloat16 numbers, which is
+    more accurate.
+- `bfloat16`: the blocks of the network in bfloat16, with an error of at most 2⁻⁸; the rest of it as with `tf32`.
 
 Only the network is affected: γ, z, losses, likelihoods, samplers' steps and variables are always float32.
 """
@@ -27,12 +25,11 @@ AS_FLOAT32 = ", as float32 on this device"
 """Said after a precision that is not float32 but makes no difference on this device: see `is_float32`."""
 
 AMPERE, HOPPER = 8.0, 9.0
-"""Compute capabilities of the first NVIDIA GPUs with TF32, and of the first with attention heads of up to 256 channels."""
+"""Compute capabilities of the first NVIDIA GPUs with TF32, and of the first with attention heads of up to 256."""
 
 
 def products(precision: str) -> AbstractContextManager[None]:
-    """Context in which a network is *traced*, so that its products and convolutions, and their gradients, have a
-    precision.
+    """Context that sets the precision of a network that is *traced* within: products, convolutions and their gradients.
 
     Around a call of a program that is already compiled, it has no effect. Raises ValueError unless the precision is one
     of `PRECISIONS`.
@@ -48,7 +45,7 @@ def products(precision: str) -> AbstractContextManager[None]:
 
 
 def dtype(precision: str) -> Any:
-    """Return the dtype in which a network's blocks compute. Raises ValueError unless `precision` is one of `PRECISIONS`."""
+    """Return the dtype that a network's blocks compute in. Raises ValueError for an unknown precision."""
     return jnp.dtype(jnp.bfloat16 if _known(precision) == "bfloat16" else jnp.float32)
 
 
@@ -66,7 +63,7 @@ def is_float32(precision: str, device: Any) -> bool:
 
 
 def compute_capability(device: Any) -> float:
-    """Return the compute capability of an NVIDIA GPU (a `jax.Device`), e.g. 9.0 for Hopper; 0 for other makers' devices."""
+    """Return the compute capability of an NVIDIA GPU (a `jax.Device`), e.g. 9.0 for Hopper; 0 for other devices."""
     return float(device.compute_capability) if "cuda" in device.client.platform_version else 0.0
 
 

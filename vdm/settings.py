@@ -22,7 +22,7 @@ from vdm.errors import InputError
 from vdm.reading import found, shown
 
 Affects = Literal["model", "training", "running"]
-"""What depends on a field: the meaning of a checkpoint's arrays; what is trained; or neither, so it is free to change."""
+"""What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so that it may change."""
 
 # For more steps, float32 times i/T would not be distinct enough.
 MAX_STEPS = 1_000_000
