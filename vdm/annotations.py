@@ -82,7 +82,7 @@ def _float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("must be a number that a float can have") from None
+        raise ValueError("must be a number within the range of a float") from None
 
 
 def _tuple(values: Sequence[Any], of: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -133,7 +133,7 @@ def diffusion_loss_at(
     """
     if isinstance(denoise, predictions.Guided):
         raise ValueError(
-            "denoise: is guided or clipped, so the bound would not be the model's; must be a model's own, as it is"
+            "denoise: is guided or clipped, so the bound would not be the model's; must be the model's own denoiser"
         )
     z_t = gaussian.diffuse(x, eps, gamma_t)
     prediction = predictions.compose(*predictions.both(denoise)(z_t, gamma_t), gamma_t, space)

@@ -91,7 +91,7 @@ class Classifier(OnNoise):
             log_prob = self.log_prob(variables, gaussian.alpha(gamma) * x, gamma)
         if not seen or seen[-1][1].shape != log_prob.shape or seen[-1][0].ndim != 2:
             raise ValueError(
-                "the classifier's network has no features: its logits must be what an nn.Dense makes of a vector"
+                "the classifier's network has no features: its logits must be the output of an nn.Dense for a vector"
             )
         return seen[-1][0].astype(jnp.float32), log_prob
 
@@ -175,6 +175,6 @@ def from_config(config: ClassifierConfig) -> Classifier:
     validate(config)
     data = config.data
     if data.shape is None or data.levels is None or data.classes is None:
-        raise InputError("config.data: shape, levels and classes must be set (vdm classifier reads them of the data)")
+        raise InputError("config.data: shape, levels and classes must be set (vdm classifier reads them from the data)")
     network: nn.Module = parts.make("classifier", config.network.name, **network_context(config))
     return Classifier(network, data.shape, data.levels, data.classes, **noisy.ends(config.of))

@@ -438,8 +438,8 @@ def _check_proposal(config: Config) -> None:
     learns_itself = parts.read("schedule", schedule.name).name == "learned_monotone"
     if parts.read("proposal", objective.proposal).name != "uniform" and learns_itself and objective.num_steps is None:
         raise InputError(
-            f"config.objective.proposal={objective.proposal!r}: schedule.name={schedule.name!r} learns itself where "
-            "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
+            f"config.objective.proposal={objective.proposal!r}: schedule.name={schedule.name!r} itself learns where "
+            "the noise levels go; must be uniform, or with another schedule, such as learned_linear"
         )
 
 

@@ -14,7 +14,7 @@ _COMPANIONS = {
     "weak": "a weaker model",
     CLASSIFIER: "a classifier of noisy images",
     CLIP: "an image–text model of noisy images",
-    TEXT: "what the run's captions are encoded by",
+    TEXT: "the encoder of the run's captions",
 }
 
 
@@ -23,7 +23,7 @@ def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> No
     numbers, condition = guide.numbers, model.condition
     needs, _ = guide.companion
     if (NEGATIVE in numbers or guide.others) and not condition:
-        raise ValueError("the model has no labels; must be none, or of a run with config.network.condition=('label',)")
+        raise ValueError("the model has no labels; must be none, or for a run with config.network.condition=('label',)")
     if guide.needs_none and condition and not model.condition_dropout:
         raise ValueError("the model always had its condition in training (config.network.condition_dropout=0)")
     wanted = _entries(guide, condition)

@@ -200,7 +200,7 @@ def from_config(config: ImageTextConfig) -> ImageText:
     validate(config)
     data = config.data
     if data.shape is None or data.levels is None or data.entries is None:
-        raise InputError("config.data: shape, levels and entries must be set (vdm clip reads them of the data)")
+        raise InputError("config.data: shape, levels and entries must be set (vdm clip reads them from the data)")
     network: nn.Module = parts.make("image_text", config.network.name, **network_context(config))
     text = model_lib.described(data.entries, ["text"])["text"]
     return ImageText(network, data.shape, data.levels, text, **noisy.ends(config.of))

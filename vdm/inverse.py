@@ -204,7 +204,7 @@ def _check_latents(z: Array, measurement: Measurement) -> None:
     """Raise ValueError unless z has the shape of the data that were measured: nothing is broadcast."""
     shape = len(measurement.y), *measurement.operator.shape
     if z.shape != shape:
-        raise ValueError(f"z has shape {z.shape}: must be {shape}, as the measurement is")
+        raise ValueError(f"z has shape {z.shape}: must be {shape}, that of the measured data")
 
 
 def _guided(

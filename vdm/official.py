@@ -1,6 +1,7 @@
 """Import a checkpoint of google-research/vdm as a run, for vdm evaluate, vdm sample and vdm export.
 
-python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official python evaluate.py --workdir=runs/official
+python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
+python evaluate.py --workdir=runs/official
 
 The checkpoint is a file in Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last one is used. For
 the differences between the two models, and how they are bridged, see docs/howto/official_checkpoints.md.
@@ -105,7 +106,7 @@ def read(path: Path) -> Official:
 
 
 def _params(tree: Any, where: str) -> Tree:
-    """Return the arrays of `score_model` and `gamma` as float32. Raises `InputError` for NaN, infinity and non-arrays."""
+    """Return the arrays of `score_model` and `gamma` as float32. Raises `InputError` unless all are finite arrays."""
     if not isinstance(tree, dict) or "score_model" not in tree:
         has = _names(tree) if isinstance(tree, dict) else _kind(tree)
         raise InputError(f"{where} has {has}; must have score_model, and gamma if learned")
@@ -240,9 +241,7 @@ def _check_gamma(gamma: Tree) -> None:
 
 
 def _ends(start: float, end: float, gamma_min: float, gamma_max: float) -> Tree:
-    """Return `schedules.end_points` with γ(0) = start and γ(1) = end, which must lie on either side of the config's
-    midpoint.
-    """
+    """Return `schedules.end_points` with γ(0) = start and γ(1) = end, on either side of the config's midpoint."""
     middle = (gamma_min + gamma_max) / 2
     if not start < middle < end:
         raise InputError(
@@ -297,10 +296,10 @@ def variables(params: Tree, config: Config) -> Variables:
 
 
 def import_run(official: Official, config: Config, workdir: Path) -> None:
-    """Write a run with one checkpoint to `workdir`: their step, parameters and moving average, and a fresh optimizer
-    state.
+    """Write a run with one checkpoint to `workdir`: their step, parameters and moving average.
 
-    Raises `InputError` if there already is a run, and as `variables` does; then nothing is written.
+    The optimizer state is a fresh one. Raises `InputError` if there already is a run, and as `variables` does; then
+    nothing is written.
     """
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir}: has a run already; must be another folder")

@@ -72,7 +72,7 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
     if weights.ndim != 1 or not np.all(weights > 0) or abs(weights.sum() - 1) > 1e-6:
         raise ValueError(f"weights={weights.tolist()}: must be positive, of shape (K,), with sum 1")
     if means.shape[:1] != weights.shape:
-        raise ValueError(f"means has shape {means.shape}: must be ({weights.size}, *data), one mean a weight")
+        raise ValueError(f"means has shape {means.shape}: must be ({weights.size}, *data), one mean per weight")
     if stds.shape not in (weights.shape, means.shape):
         raise ValueError(f"stds has shape {stds.shape}: must be {weights.shape} or {means.shape}")
     if np.any(stds < 0):

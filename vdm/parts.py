@@ -255,7 +255,7 @@ def register(kind: str, name: str, constructor: Constructor) -> None:
     if not name.isidentifier():
         raise ValueError(f"name={name!r}: must be letters, digits and _")
     if PARTS[kind].setdefault(name, constructor) is not constructor:
-        raise ValueError(f"name={name!r}: is another {kind}'s already")
+        raise ValueError(f"name={name!r}: already names another {kind}")
 
 
 def import_modules(modules: Sequence[str]) -> None:
@@ -392,7 +392,7 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
         if name in arguments:
             # E.g. `shifted_cosine(-2)`, whose first parameter is not the shift.
             raise PartError(
-                call.kind, text, f"{name}={shown(value)} comes from the config: give others by name", call.usage
+                call.kind, text, f"{name}={shown(value)} is set by the config: give other arguments by name", call.usage
             )
         arguments[name] = value
         if isinstance(value, Call):

@@ -239,7 +239,7 @@ def _output(
     """Return the network's output in the dtype of z. Raises ValueError unless it has shape `shape`."""
     value = jnp.asarray(network(z, jnp.asarray(gamma)), z.dtype)
     if value.shape != shape:
-        per = "one number an example" if kind == "energy" else "the shape of z"
+        per = "one number per example" if kind == "energy" else "the shape of z"
         raise ValueError(f"network output of kind {kind!r} has shape {value.shape}: must be {shape}, {per}")
     return value
 

@@ -137,7 +137,7 @@ def check(proposal: Proposal, gamma_min: float, gamma_max: float, num_steps: int
     mean, std = proposal.normal
     if num_steps is not None:
         raise ValueError(
-            f"num_steps={num_steps}: a density over γ is for continuous time; must be None, or the proposal one over "
+            f"num_steps={num_steps}: a density over γ needs continuous time; must be None, or the proposal one over "
             "times, such as uniform"
         )
     # SciPy and not JAX: a config is checked before the devices are set up.

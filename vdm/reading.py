@@ -69,7 +69,7 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text in UTF-8 (byte {error.start})") from error
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _integer(text: str) -> int:
 
 
 def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _name(words: Sequence[str]) -> str:

@@ -212,7 +212,7 @@ def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> 
     if not weighting.monotone:
         raise ValueError(
             f"weighting={weighting.name}: must be monotone (non-increasing in λ); where it rises −w'(λ) is negative, "
-            "no density over noise levels: the objective would maximise the loss of those ELBOs"
+            "not a density over noise levels: the objective would maximize the loss of those ELBOs"
         )
     if not -np.inf < lambda_min < lambda_max < np.inf:
         raise ValueError(f"lambda_min={lambda_min}, lambda_max={lambda_max}: must be finite and increasing")
@@ -253,7 +253,7 @@ def _edm_peak(p_mean: float, p_std: float, sigma_data: float) -> float:
     slope = (center - lam) / var - 1 / (1 + sigma_data**2 * np.exp(lam))
     (falls,) = np.nonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     if len(falls) != 1:
-        raise ValueError(f"edm({p_mean}, {p_std}, {sigma_data}) has {len(falls)} peaks: must have one to be held at")
+        raise ValueError(f"edm({p_mean}, {p_std}, {sigma_data}) has {len(falls)} peaks: must have exactly one")
     k = falls[0]
     return float(lam[k] + (lam[k + 1] - lam[k]) * slope[k] / (slope[k] - slope[k + 1]))
 
