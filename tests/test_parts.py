@@ -199,7 +199,7 @@ def test_a_part_of_ones_own():
     for kind, name, says in (
         ("thin", "a", "must be one of schedule,"),
         ("thing", "a b", "must be letters"),
-        ("thing", "pair", "already names another thing"),
+        ("thing", "pair", "is taken by another thing"),
     ):
         with pytest.raises(ValueError, match=says):
             parts.register(kind, name, none)

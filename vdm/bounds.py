@@ -73,11 +73,11 @@ def discrete_diffusion_loss(
     eps: Float[Array, "batch *data"],
     num_steps: Integer[ArrayLike, ""],
 ) -> Float[Array, " batch"]:
-    """Estimate the diffusion loss of a T-step model by its term of step i ∈ {1, …, T}, times T, in nats: Eq. A.38.
+    """Estimate the diffusion loss of a T-step model by T times its term of step i ∈ {1, …, T}, in nats: Eq. A.38.
 
     T/2 expm1(γ_t − γ_s) ‖ε − ε̂(z_t, γ_t)‖² with t = i/T and s = (i−1)/T. Its mean over uniform i and ε is the
-    diffusion loss, the sum over steps of the KL divergences from q(z_s|z_t, x) to p(z_s|z_t): Eq. 3.62 and 3.99 (Kingma
-    et al. 2021, Eq. 12 and 14).
+    diffusion loss, the sum over steps of KL(q(z_s|z_t, x) ‖ p(z_s|z_t)): Eq. 3.62 and 3.99 (Kingma et al. 2021, Eq. 12
+    and 14).
 
     >>> x, eps, i = jnp.zeros((3, 2)), jnp.ones((3, 2)), jnp.array([1, 2, 10])
     >>> discrete_diffusion_loss(lambda z, gamma: z, lambda t: 15 * t - 10, x, i, eps, 10).shape
@@ -108,8 +108,8 @@ def noise_levels(
 ) -> tuple[Array, Array]:
     """Return (γ, weight) of the diffusion loss at times t ∈ [0, 1), each (batch,).
 
-    For a model of T = `num_steps` steps, which may be traced, these are those of the step whose interval contains t.
-    With None they are those of `continuous_noise_levels`.
+    With T = `num_steps`, which may be traced, they are those of the step whose interval contains t; with None, those of
+    `continuous_noise_levels`.
     """
     if num_steps is None:
         return continuous_noise_levels(gamma, t)
@@ -126,10 +126,10 @@ def diffusion_loss_at(
 ) -> Float[Array, " batch"]:
     """Return ½ weight ‖ε − ε̂(z_t, γ_t)‖² in nats for the given γ and weight, e.g. those of `noise_levels`.
 
-    `space`, one of `predictions.KINDS`, is the prediction whose error is squared: the error of this kind, times the
-    factor of Table 4.3 that turns it into the error of ε. The result is the same up to rounding: in the space of the
-    network's own prediction, its error is not passed through a division by α or σ. In the space of x it is one term of
-    Eq. 3.86, 3.93 and 3.124 (Kingma et al. 2021, Eq. 13 and 16). Raises ValueError for a guided or clipped denoiser.
+    `space`, one of `predictions.KINDS`, is the kind of prediction whose error is squared; the factor of Table 4.3 turns
+    it into the error of ε. The result is the same up to rounding: in the space of the network's own prediction, its
+    error is not passed through a division by α or σ. In the space of x it is one term of Eq. 3.86, 3.93 and 3.124
+    (Kingma et al. 2021, Eq. 13 and 16). Raises ValueError for a guided or clipped denoiser.
     """
     if isinstance(denoise, predictions.Guided):
         raise ValueError(

@@ -32,7 +32,9 @@ def composed(denoisers: Sequence[Denoise], unconditional: Denoise, weights: Sequ
     [[-0.5, -0.5]]
     """
     if not denoisers or len(denoisers) != len(weights):
-        raise ValueError(f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be equally many, 1 or more")
+        raise ValueError(
+            f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be equally many, 1 or more"
+        )
     return guidance.guided(guidance.apart(*denoisers, unconditional), weighted(weights))
 
 

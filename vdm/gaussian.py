@@ -109,8 +109,7 @@ def posterior_from_eps(
     """Return (mean, variance) of q(z_s|z_t, x) with x expressed through ε, Eq. 4.2, computed as Eq. A.29 and A.21.
 
     With a predicted ε this is the generative transition p(z_s|z_t) of Eq. 3.103 (Kingma et al. 2021, Eq. 28, 31 and
-    32). A draw of it is Eq. 3.104, corrected: the noise is scaled by √((1−α_s²) c), i.e. √((1−α_s²) c) ε, not √(1−α_s²
-    c ε).
+    32). A draw of it is Eq. 3.104, corrected: its noise term is √((1−α_s²) c) ε, not √(1−α_s² c ε).
     """
     gamma_s, gamma_t = expand(gamma_s, z_t), expand(gamma_t, z_t)
     c = -jnp.expm1(gamma_s - gamma_t)

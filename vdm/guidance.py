@@ -46,7 +46,9 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
     [[1.5, 1.5]]
     """
     if not denoisers or len(denoisers) != len(weights):
-        raise ValueError(f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be equally many, 1 or more")
+        raise ValueError(
+            f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be equally many, 1 or more"
+        )
     for k, weight in enumerate(weights):
         if jnp.ndim(weight) != 0:
             raise ValueError(f"weights[{k}] has shape {jnp.shape(weight)}: must be a scalar")

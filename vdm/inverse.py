@@ -41,7 +41,7 @@ SINGULAR = 10 * EPS
 
 
 class Measurement(NamedTuple):
-    """A measurement y = A x + std · N(0, I) of each example, with 0 where a mask-like operator measures nothing."""
+    """A measurement y = A x + std · N(0, I) of each example. If A only picks values, y is 0 where it picks none."""
 
     operator: Operator
     y: Float[Array, "batch *measured"]

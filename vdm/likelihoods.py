@@ -137,8 +137,8 @@ def _exponents(z_0: Array, gamma_0: gaussian.Gamma, levels: int) -> tuple[Array,
     """Return the integer n nearest to z₀/α₀ and a function k -> log p(n + k|z₀) − log p(n|z₀), k on a new last axis.
 
     The exponents are ½ SNR(0) δ (2d − δ) with d = z₀/α₀ − n in encoded units and δ = 2k/levels: differences of squares,
-    factorized. No exponent is above 0, that of k = 0 is exactly 0, and no large numbers are subtracted, however far z₀
-    or k is from the data.
+    factorized. No exponent is above 0, that of k = 0 is exactly 0, and no large numbers are subtracted, however far
+    z₀/α₀ is from the range of the data.
     """
     gamma = gaussian.expand(gamma_0, z_0)
     half_snr = 0.5 * gaussian.snr(gamma)[..., None]

@@ -286,7 +286,9 @@ def described(entries: Sequence[str] | None, names: Sequence[str]) -> dict[str, 
             name, dtype, *sizes = text.split()
             found[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
         except (TypeError, ValueError) as error:
-            raise InputError(f"config.data.entries: {text!r}: must be like 'label int32' or 'tokens int32 77'") from error
+            raise InputError(
+                f"config.data.entries: {text!r}: must be like 'label int32' or 'tokens int32 77'"
+            ) from error
     if missing := [name for name in names if name not in found]:
         raise InputError(f"config.data.entries: must describe {missing[0]!r} (it is read from the data)")
     return {name: found[name] for name in names}

@@ -255,7 +255,7 @@ def register(kind: str, name: str, constructor: Constructor) -> None:
     if not name.isidentifier():
         raise ValueError(f"name={name!r}: must be letters, digits and _")
     if PARTS[kind].setdefault(name, constructor) is not constructor:
-        raise ValueError(f"name={name!r}: already names another {kind}")
+        raise ValueError(f"name={name!r}: is taken by another {kind} already")
 
 
 def import_modules(modules: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """What a denoiser returns, what a network may predict, and the adapter that turns a network into a denoiser.
 
-Whatever a network predicts, its output determines the x and ε of which it believes z = α x + σ ε to consist:
+Whatever a network predicts, its output determines an x and an ε with z = α x + σ ε:
 
     kind    value                                what it gives in float32
     x       x                                    x exactly; ε = (z − α x)/σ loses digits as γ → −∞
@@ -17,17 +17,17 @@ of standard deviation s. (z/r, −F) are the (z, v) of the data x/s, which have 
 
 Conversions go through (x, ε), a `Prediction`. Equations cited by number alone are those of De Sousa Ribeiro & Glocker
 (2024). (In their Tables 4.1 and 4.2 the entries with u assume α+σ = 1, which this process satisfies only in the limits
-γ → ±∞, and some entries of Table 4.2 have wrong signs.) The
-coefficients of x and ε in a value never have the same sign, so that neither term of
+γ → ±∞, and some entries of Table 4.2 have wrong signs.) The coefficients of x and ε in a value never have the same
+sign, so that neither term of
 
     |∂target/∂value| |value| + |∂target/∂z| |z|
 
 is lost to cancellation, and the error of `convert` is at most 10 float32 spacings of this sum, little more than what
 rounding of z and of the value already leaves undetermined. (Between v, u and F, ∂target/∂z is a difference of two
-numbers of order 1, and the sum of the two is used in its place.) Where this sum is large, near the ends, the
-information is truly lost, whatever the arithmetic: at γ = 20, where α = 5e-5, a float32 ε determines x to about 3e-3,
-and at γ = −20 an x determines ε no better; at γ = ±13.3, to about 1e-4. A network that must be accurate at both ends
-should predict v, u or F. At α = 0 (zero terminal SNR), eps, score and energy leave x undefined.
+numbers of order 1, and the bound uses their sum in its place.) Where this sum is large, near the ends, the information
+is truly lost, whatever the arithmetic: at γ = 20, where α = 5e-5, a float32 ε determines x to about 3e-3, and at γ =
+−20 an x determines ε no better; at γ = ±13.3, to about 1e-4. A network that must be accurate at both ends should
+predict v, u or F. At α = 0 (zero terminal SNR), eps, score and energy leave x undefined.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ from vdm import gaussian
 
 
 class Prediction(NamedTuple):
-    """The x and ε that a noisy z = α x + σ ε is predicted to consist of, each with the shape of z."""
+    """The predicted x and ε, with z = α x + σ ε, each with the shape of z."""
 
     x: Array
     eps: Array
