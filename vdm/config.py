@@ -193,7 +193,9 @@ class TrainingConfig:
         one_of(*precisions.PRECISIONS),
     )
     steps_per_call: int = running(
-        1, "Training steps per compiled call, where no log, evaluation or checkpoint is due between.", between(1, 1000)
+        1,
+        "Training steps per compiled call, where no log, evaluation or checkpoint is due in between.",
+        between(1, 1000),
     )
     deterministic: bool = running(
         False, "On a GPU, use only deterministic kernels, none chosen by timing: slower, but bitwise reproducible."
@@ -231,7 +233,7 @@ class EvaluationConfig:
     )
     precision: str = running(
         "float32",
-        "Precision of the network; for others than float32, their effect on bits/dim is measured and reported.",
+        "Precision of the network; the effect on bits/dim of any but float32 is measured and reported.",
         one_of(*precisions.PRECISIONS),
     )
     metrics: tuple[str, ...] = running(
@@ -415,7 +417,7 @@ def network_context(config: Config) -> dict[str, Any]:
 def check_part(config: Any, kind: str, group_name: str = "", **context: Any) -> None:
     """Make the part that a group of fields describes, and raise `InputError` naming the field that it refuses.
 
-    The group is called like the kind, unless `group_name` is given.
+    The group has the name of the kind, unless `group_name` is given.
     """
     group_name = group_name or kind
     group = getattr(config, group_name)

@@ -78,7 +78,7 @@ def _as_it_is(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
 
 
 class Guide(NamedTuple):
-    """A guidance as a text names it."""
+    """A guidance, made from the text that names it."""
 
     numbers: Numbers
     denoiser: Callable[[Numbers, Scene], Denoise]

@@ -31,7 +31,7 @@ def array_names(path: str | Path) -> list[str]:
 
 
 NUMBERS, TEXT = "biufc", "U"
-"""Kinds of dtypes."""
+"""NumPy's kinds of dtypes: those of numbers, and that of text."""
 
 
 def read_npz(path: str | Path, names: Sequence[str] | None = None, kinds: str = NUMBERS) -> dict[str, np.ndarray]:
@@ -96,7 +96,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
     if min(shape, default=0) < 0 or declared != member.file_size - header:
         raise ValueError(f"declares shape {shape} of {dtype}, but has {_bytes(member.file_size - header)}")
     with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)  # to the last byte, where the checksum is verified
+        return np.lib.format.read_array(file, allow_pickle=False)  # reads to the last byte, where zipfile verifies the checksum
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _named(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, RuntimeError, … by where the damage is
+    except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, RuntimeError, …, depending on the damage
         raise InputError(f"{what}: {one_line(error)}") from error
 
 

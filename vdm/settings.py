@@ -261,7 +261,7 @@ def increasing_steps() -> Limit:
 
 
 def each(low: int, high: int) -> Limit:
-    """Numbers that are each ≥ `low` and ≤ `high`."""
+    """Several numbers, each ≥ `low` and ≤ `high`."""
     return _must(lambda value: all(low <= n <= high for n in value), f"each from {low} to {high}")
 
 
