@@ -112,7 +112,7 @@ class Classifier(OnNoise):
         eps: Float[Array, "batch *data"],
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, " batch"]:
-        """Cross-entropy in nats at given noise levels, with given noise. Raises ValueError for a batch without labels."""
+        """Cross-entropy in nats at given noise levels and noise. Raises ValueError for a batch without labels."""
         if "label" not in batch:
             raise ValueError(f"batch has {', '.join(batch)}: must have 'label'")
         z = gaussian.diffuse(likelihoods.encode(batch["image"], self.levels), eps, gamma_t)

@@ -96,7 +96,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
     if min(shape, default=0) < 0 or declared != member.file_size - header:
         raise ValueError(f"declares shape {shape} of {dtype}, but has {_bytes(member.file_size - header)}")
     with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)  # reads to the last byte, where zipfile verifies the checksum
+        return np.lib.format.read_array(file, allow_pickle=False)  # to the last byte, where the checksum is verified
 
 
 @contextmanager
