@@ -135,7 +135,7 @@ def test_a_constructor_is_given_what_it_asks_for():
 ])  # fmt: skip
 def test_what_the_context_gives_the_text_cannot(kind, text, name):
     """Else `shifted_cosine(-2)` would silently be one with another γ(0) than the config says."""
-    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give other arguments by name; usage: "):
+    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give the others by name; usage: "):
         parts.make(kind, text, gamma_min=-13.3, gamma_max=5.0, a=2.0)
 
 

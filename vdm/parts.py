@@ -392,7 +392,7 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
         if name in arguments:
             # E.g. `shifted_cosine(-2)`, whose first parameter is not the shift.
             raise PartError(
-                call.kind, text, f"{name}={shown(value)} comes from the config: give other arguments by name", call.usage
+                call.kind, text, f"{name}={shown(value)} comes from the config: give the others by name", call.usage
             )
         arguments[name] = value
         if isinstance(value, Call):
