@@ -131,9 +131,9 @@ def classifier_free(
 ) -> Guide:
     """Classifier-free guidance (Ho & Salimans 2022) with w = `scale`, where γ is in `interval`.
 
-    1 + w times the prediction with the condition, minus w times the one without. `rescale` is the share φ of Lin et al.
-    (2024). `negative` is a label or caption to lead away from, in place of no condition. Two network calls, or one with
-    twice the batch. Raises ValueError for numbers out of range.
+    The result is 1 + w times the prediction with the condition, minus w times the one without. `rescale` is the share φ
+    of Lin et al. (2024). `negative` is a label or caption to lead away from, in place of no condition. Two network
+    calls, or one with twice the batch. Raises ValueError for numbers out of range.
 
     >>> classifier_free(1.5, interval=(-4.0, 3.0)).numbers["scale"]
     np.float32(1.5)

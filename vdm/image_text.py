@@ -158,7 +158,7 @@ class ImageTextNetworkConfig:
     text_channels: int = of_model(64, "Channels of the captions' transformer.", between(1, 2**16))
     text_depth: int = of_model(2, "Blocks of the captions' transformer.", between(1, 1000))
     groups: int | None = of_model(
-        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
+        None, "Groups of each group normalization; None: 32, or fewer so that each has four channels.", at_least(1)
     )
     dropout: float = setting(0.1, "Dropout rate inside residual blocks in training.", fraction())
 

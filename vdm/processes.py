@@ -54,7 +54,7 @@ class Process(NamedTuple):
 def variance_exploding() -> Process:
     """Variance-exploding process (Song & Ermon 2019): y = x + s ε, with time s = σ/α = e^{γ/2}.
 
-    EDM (Karras et al. 2022) calls s σ. Its denoiser D(y, s) is of kind "x", and its ODE is dy/ds = (y − D)/s.
+    EDM (Karras et al. 2022) writes σ for s. Its denoiser D(y, s) is of kind "x", and its ODE is dy/ds = (y − D)/s.
 
     >>> float(variance_exploding().time(0.0))
     1.0
