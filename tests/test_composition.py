@@ -103,7 +103,9 @@ def test_weights_may_be_traced() -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     every, (one, *_), _ = attributes(INDEPENDENT)
     for denoisers, weights in (([], []), ([one.denoise], [1.0, 2.0])):
-        with pytest.raises(ValueError, match=r"^denoisers, weights: \d and \d of them; must be as many, 1 or more$"):
+        with pytest.raises(
+            ValueError, match=r"^denoisers, weights: \d and \d of them; must be equally many, 1 or more$"
+        ):
             composed(denoisers, every.denoise, weights)
     led, x = composed([one.denoise], every.denoise, [1.0]), jnp.zeros((2, 2))
     with pytest.raises(ValueError, match="guided"):

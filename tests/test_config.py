@@ -98,10 +98,10 @@ def of_network(**network: Any) -> Config:
         (Config(objective=ObjectiveConfig(weighting="edn")), "weighting='edn': must be one of elbo, simple, sigmoid"),
         (Config(objective=ObjectiveConfig(loss_space="energy")), "not one of x, eps, score, v, u, F"),
         (Config(objective=ObjectiveConfig(proposal="normal")), "must be one of uniform, adaptive, importance"),
-        (Config(objective=ObjectiveConfig(proposal="adaptive")), "'learned_monotone' learns itself where"),
+        (Config(objective=ObjectiveConfig(proposal="adaptive")), "'learned_monotone' itself learns where"),
         (
             Config(objective=ObjectiveConfig(proposal="log_normal", num_steps=10)),
-            "proposal='log_normal': num_steps=10: a density over γ is for continuous time; must be None",
+            "proposal='log_normal': num_steps=10: a density over γ needs continuous time; must be None",
         ),
         (
             Config(objective=ObjectiveConfig(proposal="log_normal(9, 0.1)"), schedule=ScheduleConfig(name="linear")),

@@ -96,7 +96,7 @@ def test_weights_may_be_traced():
 
 @pytest.mark.parametrize(("denoisers", "weights"), [([], []), ([denoise], [0.5, 0.5])])
 def test_a_combination_needs_a_weight_for_each(denoisers, weights):
-    with pytest.raises(ValueError, match=r"denoisers, weights: .* must be as many, 1 or more"):
+    with pytest.raises(ValueError, match=r"denoisers, weights: .* must be equally many, 1 or more"):
         guidance.combine(denoisers, weights)
 
 

@@ -135,7 +135,7 @@ def test_a_constructor_is_given_what_it_asks_for():
 ])  # fmt: skip
 def test_what_the_context_gives_the_text_cannot(kind, text, name):
     """Else `shifted_cosine(-2)` would silently be one with another γ(0) than the config says."""
-    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give others by name; usage: "):
+    with pytest.raises(parts.PartError, match=rf"{name} comes from the config: give the others by name; usage: "):
         parts.make(kind, text, gamma_min=-13.3, gamma_max=5.0, a=2.0)
 
 
@@ -161,7 +161,7 @@ def test_what_the_context_gives_the_text_cannot(kind, text, name):
     ("pair(n=2.0)", "n=2.0: must be a whole number; usage: pair"),
     ("pair(n=True)", "n=True: must be a whole number; usage: pair"),
     ("pair(n=None)", "n=None: must be a whole number; usage: pair"),
-    ("pair(1" + "0" * 400 + ")", "must be a number that a float can have; usage: pair"),
+    ("pair(1" + "0" * 400 + ")", "must be a number within the range of a float; usage: pair"),
     ("pair(a=none)", "a=none: must be a number; usage: pair"),
     ("pair(a=pair(2))", r"a=pair\(a=2.0\): must be a number; usage: pair"),
     ("outer", r"inner is missing; usage: outer\(inner, size='small', sizes=\(\)\)"),
@@ -199,7 +199,7 @@ def test_a_part_of_ones_own():
     for kind, name, says in (
         ("thin", "a", "must be one of schedule,"),
         ("thing", "a b", "must be letters"),
-        ("thing", "pair", "is another thing's"),
+        ("thing", "pair", "is taken by another thing"),
     ):
         with pytest.raises(ValueError, match=says):
             parts.register(kind, name, none)

@@ -359,7 +359,7 @@ def test_eps_is_passed_on_as_it_is():
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1), (2, 3)])
 def test_an_energy_that_is_not_one_number_an_example_is_refused(shape):
-    with pytest.raises(ValueError, match=r"kind 'energy' has shape .* must be \(2,\), one number an example"):
+    with pytest.raises(ValueError, match=r"kind 'energy' has shape .* must be \(2,\), one number per example"):
         denoiser(lambda z, _: jnp.sum(z) * jnp.ones(shape), "energy")(jnp.ones((2, 3)), jnp.zeros(2))
 
 

@@ -198,7 +198,7 @@ def test_bad_proposals_are_refused(text, message):
 @pytest.mark.parametrize(
     ("text", "num_steps", "message"),
     [
-        ("log_normal", 10, "num_steps=10: a density over γ is for continuous time"),
+        ("log_normal", 10, "num_steps=10: a density over γ needs continuous time"),
         ("log_normal(-30, 1)", None, r"γ ~ N\(-60, 2²\) has 0 of its mass from gamma_min=-13.3 to gamma_max=5.0"),
         ("logit_normal(6, 1)", None, "has 0.0002 of its mass"),
     ],

@@ -293,7 +293,7 @@ def test_the_density_in_time_integrates_to_one_less_the_atom(name):
 
 @pytest.mark.parametrize("name", NOT_MONOTONE)
 def test_no_mixture_of_a_weighting_that_rises(name):
-    with pytest.raises(ValueError, match=r"weighting=\w+.*: must be monotone .* maximise the loss"):
+    with pytest.raises(ValueError, match=r"weighting=\w+.*: must be monotone .* maximize the loss"):
         weightings.elbo_mixture(parts.make("weighting", name), LOW, HIGH)
 
 

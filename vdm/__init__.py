@@ -9,7 +9,7 @@ denoise = run.model.denoiser(run.variables)
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # or else what type checkers know of them is what `__getattr__` says
+if TYPE_CHECKING:  # otherwise type checkers see only the `Any` that `__getattr__` returns
     from vdm.programs.classifier import train_classifier as train_classifier
     from vdm.programs.clip import train_clip as train_clip
     from vdm.programs.train import train as train
@@ -27,7 +27,7 @@ FUNCTIONS = {
     "train_clip": "vdm.programs.clip",
     "train_classifier": "vdm.programs.classifier",
 }
-"""Names that are public here and live in a module of their own."""
+"""Public functions of the package, each with the module that defines it."""
 
 __all__ = [
     "bounds", "classifier", "codec", "composition", "config", "data", "decodings", "evaluation", "gaussian", "guidance",
@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """`FUNCTIONS` and submodules on first use: `import vdm` alone imports nothing else."""
+    """Import `FUNCTIONS` and submodules on first use, so that `import vdm` alone imports nothing else."""
     if name in FUNCTIONS:
         return getattr(importlib.import_module(FUNCTIONS[name]), name)
     if not name.startswith("_"):

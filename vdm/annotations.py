@@ -1,4 +1,4 @@
-"""Values against annotations: what a text, JSON or Python code gives, as a constructor or a config field wants it."""
+"""Conversion of values from text, JSON or Python to the annotated types of constructors and config fields."""
 
 import contextlib
 import types
@@ -13,9 +13,9 @@ WORDS = {
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """`value` as the annotation wants it: an int as a float, a list as a tuple. ValueError if it is of another type.
+    """Convert `value` to the annotation: an int to a float, a list to a tuple. Raises ValueError for any other type.
 
-    What is no class, as a type variable, and an annotation that cannot be checked let everything pass.
+    Annotations that are not classes, such as type variables, or that cannot be checked, accept any value.
     """
     of = kinds(annotation)
     if type(value) is int and float in of:
@@ -34,7 +34,7 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def kinds(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type. JAX's `ArrayLike` is a number, as far as a text goes."""
+    """Return the types of a union, or the one type. JAX's `ArrayLike` counts as a number: texts have no arrays."""
     is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     found: tuple[Any, ...] = typing.get_args(annotation) if is_union else (annotation,)
     if complex in found:
@@ -43,12 +43,12 @@ def kinds(annotation: Any) -> tuple[Any, ...]:
 
 
 def takes_none(annotation: Any) -> bool:
-    """Whether None is one of the values."""
+    """Return whether None is an allowed value."""
     return types.NoneType in kinds(annotation)
 
 
 def describe(annotation: Any) -> str:
-    """What a value must be: "a number or None"."""
+    """Describe the values that an annotation allows, e.g. "a number or None"."""
     found = []
     for kind in kinds(annotation):
         of = typing.get_args(kind)
@@ -63,7 +63,7 @@ def describe(annotation: Any) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether these are one value of one type: 1, True and 1.0 are three."""
+    """Return whether two values are equal and of the same type: 1, True and 1.0 are three different values."""
     return type(a) is type(b) and (a == b or repr(a) == repr(b))
 
 
@@ -82,7 +82,7 @@ def _float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("must be a number that a float can have") from None
+        raise ValueError("must be a number within the range of a float") from None
 
 
 def _tuple(values: Sequence[Any], of: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
-"""The configuration of a run: nested, typed dataclasses, one line a field.
+"""The configuration of a run: nested, typed dataclasses, one line per field.
 
-A file in `configs/` returns a `Config` from `get_config()`. The programs read it with
-`--config=configs/digits.py` and change single fields with `--config.training.steps=100`.
+A file in `configs/` returns a `Config` from `get_config()`. The programs read it with `--config=configs/digits.py`, and
+change single fields with `--config.training.steps=100`.
 """
 
 import dataclasses
@@ -31,47 +31,48 @@ from vdm.settings import (
     steps,
 )
 
-# What a checkpoint's arrays mean, and what is free to differ; the others decide what is trained.
+# Fields that decide what a checkpoint's arrays mean, and fields that are free to change. The others decide what is
+# trained.
 of_model = partial(setting, affects="model")
 running = partial(setting, affects="running")
 
 
-# No attributes but the fields: a name that a config file has wrong is an error.
+# With slots, a misspelled field in a config file is an error.
 @dataclass(slots=True)
 class DataConfig:
-    """Which images, and how they are read."""
+    """Which images to use, and how they are read."""
 
-    # What the name stands for is compared instead: `vdm.runs`.
-    name: str = running("digits", "The data; files of your own are `npz:PATH` or `folder:PATH`.", source())
+    # Free to change, because `vdm.runs` compares what the name stands for instead.
+    name: str = running("digits", "The data; for files of your own, `npz:PATH` or `folder:PATH`.", source())
     data_dir: str = running(
-        "", "Folder of prepared TFDS data; empty: TFDS's own default (`TFDS_DATA_DIR`, `~/tensorflow_datasets`)."
+        "", "Folder of prepared TFDS data; empty: TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`)."
     )
     shape: tuple[int, ...] | None = of_model(
-        None, "Shape of an image, or a vector; None: read from the data, which must agree.", data_shape()
+        None, "Shape of an image or vector, which the data must have; None: read from the data.", data_shape()
     )
     levels: int | None = of_model(
         None,
-        "Integer values that a pixel can take, 0: real numbers; None: read from the data (256 for 8-bit images).",
+        "Number of integer values per pixel; 0: real numbers; None: read from the data (256 for 8-bit images).",
         num_levels(),
     )
     classes: int | None = of_model(
-        None, "Number of labels, where the network is conditioned on them; None: read from the data.", at_least(1)
+        None, "Number of labels, if the network is conditioned on them; None: read from the data.", at_least(1)
     )
     entries: tuple[str, ...] | None = of_model(
-        None, "What it is conditioned on, as `label int32` or `tokens int32 77`; None: read from the data."
+        None, "Entries the network is conditioned on, as `label int32` or `tokens int32 77`; None: read from the data."
     )
     text: str = of_model(
-        "bytes", "How captions become what the network takes, as `bytes(length=64)`.", part("text", in_context=True)
+        "bytes", "Encoding of captions for the network, e.g. `bytes(length=64)`.", part("text", in_context=True)
     )
     vocabulary: int | None = of_model(
-        None, "Different tokens, where it is conditioned on captions as tokens; None: read from the data.", at_least(1)
+        None, "Number of different tokens, if captions are tokens; None: read from the data.", at_least(1)
     )
-    labels: bool = running(True, "False: train without labels, also by a config with labels.")
+    labels: bool = running(True, "False: train without labels, even if the config conditions on them.")
     augmentations: tuple[str, ...] = setting(
         (), "Random augmentations of training images.", some_of("flip", "rotate90", "swap_channels")
     )
     num_workers: int = running(
-        0, "Worker processes that read and augment; 0: threads of this process.", between(0, 1024)
+        0, "Worker processes that read and augment images; 0: threads of this process.", between(0, 1024)
     )
 
 
@@ -81,94 +82,96 @@ class ScheduleConfig:
 
     name: str = of_model(
         "learned_monotone",
-        "Fixed, as `shifted_cosine(shift=-2)`; or learned, its ends (`learned_linear`) or all (`learned_monotone`).",
+        "Fixed, e.g. `shifted_cosine(shift=-2)`; learned ends (`learned_linear`); learned shape (`learned_monotone`).",
         part("schedule", in_context=True),
     )
-    gamma_min: float = of_model(-13.3, "γ(0): its value if fixed, its start if learned.", between(-30, 30))
-    gamma_max: float = of_model(5.0, "γ(1): its value if fixed, its start if learned.", between(-30, 30))
+    gamma_min: float = of_model(-13.3, "γ(0) of a fixed schedule; initial γ(0) of a learned one.", between(-30, 30))
+    gamma_max: float = of_model(5.0, "γ(1) of a fixed schedule; initial γ(1) of a learned one.", between(-30, 30))
 
 
 @dataclass(slots=True)
 class NetworkConfig:
-    """The denoising network; a network takes of these fields what it has a parameter for."""
+    """The denoising network. A network is given those of these fields that it has parameters for."""
 
     name: str = of_model(
         "unet",
-        "`unet`: VDM's, at full resolution; `adm`: a U-Net that halves it; `dit`: a transformer; or one of your own.",
+        "`unet`: VDM's, at full resolution; `adm`: a downsampling U-Net; `dit`: a transformer; or one of your own.",
         part("network", in_context=True),
     )
     channels: int = of_model(128, "Channels of every block, and size of the embedding of γ.", between(1, 2**16))
     depth: int = of_model(
-        32, "Blocks: of `unet` on the way down, of `adm` too, at each resolution; of `dit` in all.", between(1, 1000)
+        32, "Blocks: of `unet` on the way down, of `adm` the same per resolution, of `dit` in total.", between(1, 1000)
     )
     attention: str = of_model(
-        "middle", "`middle`: one attention block between down and up; `everywhere`: after each residual block too."
+        "middle", "`middle`: one attention block between down and up; `everywhere`: also after each residual block."
     )
     heads: int = of_model(1, "Attention heads; must divide `channels`.", at_least(1))
     groups: int | None = of_model(
-        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
+        None, "Groups of each group normalization; None: 32, or fewer so that each has four channels.", at_least(1)
     )
     dropout: float = setting(
-        0.1, "Dropout rate inside residual blocks while training; `unet` rounds it to a multiple of 1/256.", fraction()
+        0.1, "Dropout rate inside residual blocks in training; `unet` rounds it to a multiple of 1/256.", fraction()
     )
     prediction: str = of_model(
         "eps", "What the network predicts: see `vdm.predictions`.", one_of(*predictions.PREDICTIONS)
     )
     condition: tuple[str, ...] = of_model(
-        (), "Entries of a batch that the network is conditioned on, beside γ: `label`, or what else the data have."
+        (), "Entries of a batch that the network is conditioned on, besides γ: `label`, or others that the data have."
     )
     condition_dropout: float = of_model(
         0.1,
-        "Share of training images whose condition is dropped; above 0 the network also learns to do without.",
+        "Share of training images whose condition is dropped; above 0, the network also learns to work without it.",
         fraction(),
     )
     fourier: tuple[int, ...] | None = of_model(
         None,
-        "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: from the levels, (7, 8) for 256.",
+        "Exponents n of the input features sin(2ⁿπz), cos(2ⁿπz); None: set by the levels, (7, 8) for 256.",
         each(-20, 20),
     )
-    remat: bool = running(False, "Training computes the blocks twice to keep less: a third more work, far less memory.")
+    remat: bool = running(False, "Recompute the blocks in the backward pass: a third more work, far less memory.")
 
 
 @dataclass(slots=True)
 class ObjectiveConfig:
-    """What is minimised."""
+    """The training objective."""
 
     weighting: str = setting(
-        "elbo", "w(λ) on the diffusion loss: `elbo` is the bound, others as `sigmoid(2)`.", part("weighting")
+        "elbo", "Weighting w(λ) of the diffusion loss: `elbo` (the bound), `sigmoid(2)`, ….", part("weighting")
     )
     loss_space: str = setting(
-        "eps", "Whose error is squared: the same loss, with other rounding.", one_of(*predictions.KINDS)
+        "eps", "Prediction whose error is squared: the same loss up to rounding.", one_of(*predictions.KINDS)
     )
     num_steps: int | None = setting(
-        None, "T of a model of T steps, and of its bound; None: continuous time, T → ∞.", steps()
+        None, "T of a discrete-time model and its bound; None: continuous time, T → ∞.", steps()
     )
     proposal: str = of_model(
-        "uniform", "Noise levels of a batch: `uniform` times, `adaptive`, `log_normal(-1.2, 1.2)`, ….", part("proposal")
+        "uniform", "Distribution of noise levels: `uniform`, `adaptive`, `log_normal(-1.2, 1.2)`, ….", part("proposal")
     )
-    stratified: bool = setting(True, "Noise levels of a batch share one random offset, or are independent draws.")
+    stratified: bool = setting(
+        True, "Spread a batch's noise levels evenly, with one random offset, instead of drawing them independently."
+    )
 
 
 @dataclass(slots=True)
 class OptimizerConfig:
-    """The network's optimiser, Adam for the schedule, and the moving average of both."""
+    """The network's optimizer, Adam for the schedule, and the moving average of both."""
 
     name: str = setting(
         "adamw",
-        "The network's: `adamw`, or `muon`, which moves kernels by orthogonal matrices.",
+        "The network's optimizer: `adamw`, or `muon`, which orthogonalizes the updates of kernels.",
         part("optimizer", in_context=True),
     )
     learning_rate: float = setting(2e-4, "Peak learning rate of the network.", positive())
     schedule_learning_rate: float = setting(2e-4, "Peak learning rate of a learned schedule's parameters.", positive())
-    b1: float = setting(0.9, "Adam's decay of the mean.", fraction())
-    b2: float = setting(0.99, "Adam's decay of the second moment.", fraction())
+    b1: float = setting(0.9, "Adam's decay rate of the first moment.", fraction())
+    b2: float = setting(0.99, "Adam's decay rate of the second moment.", fraction())
     weight_decay: float = setting(0.01, "Decoupled weight decay, on the network's kernels only.", at_least(0))
-    warmup_steps: int = setting(100, "Steps of linear warm-up from 0.", at_least(0))
+    warmup_steps: int = setting(100, "Steps of linear learning-rate warm-up from 0.", at_least(0))
     decay: str = setting(
-        "constant", "Learning rate after warm-up; `cosine`: to 0 at the last step.", one_of("constant", "cosine")
+        "constant", "Learning rate after warm-up; `cosine` decays to 0 at the last step.", one_of("constant", "cosine")
     )
     clip_norm: float = setting(
-        1.0, "Gradients of the network are scaled down to this global norm; 0: never.", at_least(0)
+        1.0, "Global norm to which the network's gradients are clipped; 0: no clipping.", at_least(0)
     )
     ema_decay: float = setting(
         0.9999, "Decay of the moving average of all variables, warmed up as min(decay, (1+n)/(10+n)).", fraction()
@@ -177,23 +180,25 @@ class OptimizerConfig:
 
 @dataclass(slots=True)
 class TrainingConfig:
-    """Length and rhythm of a run."""
+    """Length and schedule of a training run."""
 
-    steps: int = setting(10_000_000, "Optimiser steps in all.", at_least(1))
-    batch_size: int = setting(128, "Images a step, over all devices and hosts.", at_least(1))
+    steps: int = setting(10_000_000, "Total number of optimizer steps.", at_least(1))
+    batch_size: int = setting(128, "Images per step, over all devices and hosts.", at_least(1))
     accumulate: int = running(
-        1, "Parts that a batch is computed in, for one update; must divide `batch_size`.", at_least(1)
+        1, "Gradient accumulation: parts in which a batch is computed; must divide `batch_size`.", at_least(1)
     )
     precision: str = setting(
         "tf32",
-        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        "Precision of the network; `tf32`: TensorFloat-32 products where the device has them, else float32.",
         one_of(*precisions.PRECISIONS),
     )
     steps_per_call: int = running(
-        1, "Steps in one program that the devices are given, where nothing is due between them.", between(1, 1000)
+        1,
+        "Training steps per compiled call, where no log, evaluation or checkpoint is due in between.",
+        between(1, 1000),
     )
     deterministic: bool = running(
-        False, "On a GPU, only kernels that give the same bits every time, none chosen by timing: slower, exact."
+        False, "On a GPU, use only deterministic kernels, none chosen by timing: slower, but bitwise reproducible."
     )
     log_every: int = running(100, "Steps between log lines.", at_least(1))
     evaluate_every: int = running(10_000, "Steps between evaluations of the test split; 0: at the end.", at_least(0))
@@ -204,104 +209,104 @@ class TrainingConfig:
     )
     loggers: tuple[str, ...] = running(
         ("tensorboard",),
-        "Where numbers and pictures go beside metrics.jsonl, as `wandb(project='mine')`; see `vdm.runs.trackers`.",
+        "Where metrics and images go besides metrics.jsonl, e.g. `wandb(project='mine')`; see `vdm.runs.trackers`.",
         parts_of("tracker"),
     )
     fsdp: int = running(
         1,
-        "Devices that share one copy of the variables and the optimiser's state; must divide the devices.",
+        "Devices that share one copy of variables and optimizer state; must divide the number of devices.",
         at_least(1),
     )
 
 
 @dataclass(slots=True)
 class EvaluationConfig:
-    """How bits/dim of the test split is measured."""
+    """How bits/dim of the test split is estimated."""
 
-    batch_size: int = running(128, "Images a network call, over all devices.", at_least(1))
-    draws: int = running(10, "Noise draws an image in the final evaluation and in evaluate.py.", at_least(1))
-    training_draws: int = running(1, "Noise draws an image in the evaluations during training.", at_least(1))
+    batch_size: int = running(128, "Images per network call, over all devices.", at_least(1))
+    draws: int = running(10, "Noise draws per image in the final evaluation and in evaluate.py.", at_least(1))
+    training_draws: int = running(1, "Noise draws per image in evaluations during training.", at_least(1))
     max_images: int = running(
         0,
-        "Test images, from all over the split, that evaluations during training and the variance report use; 0: all.",
+        "Test images, spread over the split, for evaluations during training and the variance report; 0: all.",
         at_least(0),
     )
     precision: str = running(
         "float32",
-        "What the network computes in; of others than float32, what that does to bits/dim is measured and said.",
+        "Precision of the network; the effect on bits/dim of any but float32 is measured and reported.",
         one_of(*precisions.PRECISIONS),
     )
     metrics: tuple[str, ...] = running(
-        (), "What samples are measured by, with every evaluation during training.", parts_of("metric")
+        (), "Metrics of samples, computed with every evaluation during training.", parts_of("metric")
     )
-    samples: int = running(1000, "Samples that are drawn for these metrics.", at_least(3))
+    samples: int = running(1000, "Number of samples drawn for these metrics.", at_least(3))
 
 
 @dataclass(slots=True)
 class SamplingConfig:
-    """How images are drawn. What an image depends on is in its file's name, and beside it in settings.json."""
+    """How images are sampled. The settings that determine an image are in its file's name and in settings.json."""
 
-    num: int = running(64, "Images drawn.", at_least(1))
+    num: int = running(64, "Number of images.", at_least(1))
     steps: int = running(
         250,
-        "Steps of the sampler; a model of T steps takes at most T on grids of its own steps.",
+        "Steps of the sampler; a T-step model takes at most T on grids made of its own steps.",
         steps(),
         in_name=InName("T_{}", always=True),
     )
     batch_size: int = running(64, "Images sampled at a time.", at_least(1))
     sampler: str = running(
         "ancestral",
-        "The sampler, as `ddim(0.5)` or `dpm_solver_pp(2)`: see `vdm.samplers`.",
+        "The sampler, e.g. `ddim(0.5)` or `dpm_solver_pp(2)`: see `vdm.samplers`.",
         part("sampler"),
         in_name=InName(always=True),
     )
     grid: str = running(
         "schedule",
-        "Noise levels; `schedule`: the model's own γ(t), `quadratic`: γ(t²), others: between its ends.",
+        "Noise levels; `schedule`: the model's own γ(t), `quadratic`: γ(t²), others: from γ(1) to γ(0).",
         part("grid"),
         in_name=InName(),
     )
     labels: str | None = running(
         None,
-        "Labels of the images, in turn: `all`, some as `3,7,cat`, or `random` ones; or `test`: conditions of test "
-        "images. None: all, where the network is conditioned on labels alone.",
+        "Labels of the images, in turn: `all`, a list such as `3,7,cat`, or `random`; or `test`: the conditions of "
+        "test images. None: all, if the network is conditioned on labels alone.",
         in_name=InName("labels_{}"),
     )
     text: str | None = running(
         None,
-        "Captions of the images, in turn, one a line; None: those of test images, where there are captions.",
+        "Captions of the images, in turn, one per line; None: those of test images, if there are captions.",
         lines(),
         in_name=InName("text_{}", of=settings.digested),
     )
     clip: str = running(
         "none",
-        "What x̂ is kept in; `static`: [−1, 1], `dynamic`: its 99.5th percentile, scaled to [−1, 1].",
+        "Clipping of x̂; `static`: to [−1, 1], `dynamic`: to its 99.5th percentile, rescaled to [−1, 1].",
         part("clipping"),
         in_name=InName("clip_{}"),
     )
     guidance: str = running(
         "none",
-        "What leads x̂ towards its label, as `classifier_free(1.5)` or `apg(2.0, norm=10)`: see `vdm.guides`.",
+        "Guidance towards the condition, e.g. `classifier_free(1.5)` or `apg(2.0, norm=10)`: see `vdm.guides`.",
         part("guidance"),
         in_name=InName(),
     )
     guidance_batch: str = running(
         "auto",
-        "Guidance by two conditions in one network call of twice the batch (`together`) or in two calls (`apart`).",
+        "Guidance by two conditions in one network call with twice the batch (`together`) or two calls (`apart`).",
         one_of("auto", "together", "apart"),
     )
     decode: str = running(
         "mode",
-        "The image of z₀ under p(x|z₀): its `mode`, its `mean`, rounded, or a `draw`.",
+        "How z₀ is decoded under p(x|z₀): by its `mode`, its rounded `mean`, or a random `draw`.",
         part("decoding"),
         in_name=InName(),
     )
     zero_terminal_snr: bool = running(
-        False, "Start at SNR 0 and not at that of γ(1); for predictions x, v, u and F.", in_name=InName("zero_snr")
+        False, "Start at SNR 0 instead of that of γ(1); for predictions x, v, u and F.", in_name=InName("zero_snr")
     )
     precision: str = running(
         "tf32",
-        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        "Precision of the network; `tf32`: TensorFloat-32 products where the device has them, else float32.",
         one_of(*precisions.PRECISIONS),
         in_name=InName(),
     )
@@ -311,8 +316,8 @@ class SamplingConfig:
 class Config:
     """Everything that defines a run."""
 
-    seed: int = setting(0, "Seed of initialisation, data order, times, noise and dropout.", between(0, 2**32 - 1))
-    imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
+    seed: int = setting(0, "Seed of initialization, data order, times, noise and dropout.", between(0, 2**32 - 1))
+    imports: tuple[str, ...] = running((), "Modules that register your own parts; imported first.")
     data: DataConfig = field(default_factory=DataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -325,7 +330,7 @@ class Config:
 
 @runtime_checkable
 class RunConfig(Protocol):
-    """What the training loop reads of a config, whatever it is that the run trains: `Config` is one."""
+    """The fields of a config that the training loop reads, for any kind of run; `Config` is one such config."""
 
     seed: int
     imports: tuple[str, ...]
@@ -337,17 +342,17 @@ class RunConfig(Protocol):
 
 @functools.singledispatch
 def validate(config: Any) -> None:
-    """Raises `InputError` for the first field whose value no run could use; of each class of config its own."""
+    """Raise `InputError` for the first field with an invalid value; each class of config registers its own check."""
     raise TypeError(f"config is of type {type(config).__name__}: must be a Config")
 
 
 @validate.register
 def _validate_model(config: Config) -> None:
-    """Imports `config.imports`, and raises `InputError` for the first field whose value no run could use."""
+    """Import `config.imports`, and raise `InputError` for the first field with an invalid value."""
     check_training(config)
-    # What is left is between fields.
+    # Single fields are valid; these checks are across fields.
     check_part(config, "schedule", **schedule_context(config))
-    # Else it is checked again when the data are known.
+    # Otherwise the network is checked once the data are known.
     read = config.data.entries is not None or not config.network.condition
     if config.data.shape is not None and config.data.levels is not None and read:
         check_part(config, "network", **network_context(config))
@@ -361,7 +366,7 @@ def _validate_model(config: Config) -> None:
 
 
 def check_training(config: RunConfig) -> None:
-    """The part of `validate` that is the same for all that is trained: single fields, parts' modules, the optimiser."""
+    """Check what all kinds of training share: single fields, modules of parts, and the optimizer."""
     import_parts(config)
     settings.check(config)
     shape, levels = config.data.shape, config.data.levels
@@ -377,7 +382,7 @@ def check_training(config: RunConfig) -> None:
 
 
 def import_parts(config: RunConfig) -> None:
-    """Imports the modules whose parts the config may name. Raises `InputError` for one that cannot be imported."""
+    """Import the modules of `config.imports`. Raises `InputError` for one that cannot be imported."""
     try:
         parts.import_modules(config.imports)
     except ValueError as error:
@@ -385,20 +390,24 @@ def import_parts(config: RunConfig) -> None:
 
 
 def schedule_context(config: Any) -> dict[str, Any]:
-    """What a schedule's constructor is given, if it has a parameter of the name."""
+    """Arguments that a schedule's constructor is given, if it has parameters of these names."""
     return {"gamma_min": config.schedule.gamma_min, "gamma_max": config.schedule.gamma_max}
 
 
 def optimizer_context(config: RunConfig) -> dict[str, Any]:
-    """What an optimiser's constructor is given beside `rate`, step -> learning rate, if it has a parameter of the name:
-    all fields of `config.optimizer`."""
+    """Arguments that an optimizer's constructor is given, if it has parameters of these names.
+
+    These are all fields of `config.optimizer`. Besides them it is given `rate`, step -> learning rate.
+    """
     return dataclasses.asdict(config.optimizer)
 
 
 def network_context(config: Config) -> dict[str, Any]:
-    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels`, `classes` and
-    `vocabulary` of the data, the ends of γ, whether z is added to its result (`residual`), `dtype` (float32:
-    `Model.computed_in` changes it), and all fields of `config.network`."""
+    """Arguments that a network's constructor is given, if it has parameters of these names.
+
+    These are all fields of `config.network`; `shape`, `levels`, `classes` and `vocabulary` of the data; the ends of γ;
+    `residual`, whether the network adds z to its output; and `dtype` (float32: `Model.computed_in` changes it).
+    """
     of_data = {name: getattr(config.data, name) for name in ("shape", "levels", "classes", "vocabulary")}
     residual = config.network.prediction in predictions.RESIDUAL
     rest = {"residual": residual, "dtype": precisions.FLOAT32}
@@ -406,9 +415,9 @@ def network_context(config: Config) -> dict[str, Any]:
 
 
 def check_part(config: Any, kind: str, group_name: str = "", **context: Any) -> None:
-    """Makes the part that a group of fields describes; what it refuses is said of the field that it came from.
+    """Make the part that a group of fields describes, and raise `InputError` naming the field that it refuses.
 
-    The group has the kind's name unless another is given.
+    The group has the name of the kind, unless `group_name` is given.
     """
     group_name = group_name or kind
     group = getattr(config, group_name)
@@ -431,28 +440,31 @@ def _check_proposal(config: Config) -> None:
     learns_itself = parts.read("schedule", schedule.name).name == "learned_monotone"
     if parts.read("proposal", objective.proposal).name != "uniform" and learns_itself and objective.num_steps is None:
         raise InputError(
-            f"config.objective.proposal={objective.proposal!r}: schedule.name={schedule.name!r} learns itself where "
-            "the noise levels go; must be uniform, or the schedule another one, such as learned_linear"
+            f"config.objective.proposal={objective.proposal!r}: schedule.name={schedule.name!r} itself learns where "
+            "the noise levels go; must be uniform, or with another schedule, such as learned_linear"
         )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as nested dicts of JSON values."""
+    """Return the config as nested dicts of JSON values."""
     return dataclasses.asdict(config)
 
 
 def from_dict(values: dict[str, Any], where: str = "config.", kind: type = Config) -> Any:
-    """The inverse of `to_dict`, also of an earlier version's; `where` is what messages say before a field's name.
+    """Return the config of such a dict, including dicts of earlier versions: the inverse of `to_dict`.
 
-    `kind` is the dataclass that the values are of. Raises `InputError` for a field that there is not, and for a value
-    of another type.
+    `kind` is the dataclass of the config, and `where` is what messages put before a field's name. Raises `InputError`
+    for an unknown field, and for a value of the wrong type.
     """
     return settings.from_dict(kind, _upgraded(values, where) if kind is Config else values, where)
 
 
 def _upgraded(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """What an earlier version wrote, as this one has it: a schedule's arguments were fields beside its name, and
-    training.precision was network.dtype, without a word for TF32, and no condition was ever dropped."""
+    """Convert the dict of an earlier version to this one.
+
+    Formerly a schedule's arguments were fields beside its name, training.precision was network.dtype, which had no
+    value for TF32, and conditions were never dropped.
+    """
     values = {name: value for name, value in values.items() if name != "comparison"}
     network, training = values.get("network"), values.get("training", {})
     if isinstance(network, dict) and "dtype" in network and isinstance(training, dict):

@@ -1,7 +1,7 @@
-"""The image of a last latent z₀ under p(x|z₀): decodings (keys, z₀, γ(0), levels) -> image, with the shape of z₀.
+"""Decoding of a final latent z₀ into an image under p(x|z₀): (keys, z₀, γ(0), levels) -> image, shape of z₀.
 
-It is int32, or float32 of real numbers. Each image has a key of its own, so that it is the same whatever batch it is
-drawn in.
+The image is int32, or float32 for real-valued data. Each image has its own key, so that it does not depend on the batch
+in which it is decoded.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def mode() -> Decoding:
 
 
 def mean() -> Decoding:
-    """The mean of each pixel, of integers rounded to the nearest value.
+    """The mean of each pixel, rounded to the nearest value for integer data.
 
     >>> keys = jax.random.split(jax.random.key(0), 1)
     >>> mean()(keys, jnp.asarray([[-1.0, 0.1, 1.0]]), -10.0, 4).tolist()
@@ -43,7 +43,7 @@ def mean() -> Decoding:
 
 
 def draw() -> Decoding:
-    """A draw, with the key of the image.
+    """A random draw, with each image's own key.
 
     >>> keys = jax.random.split(jax.random.key(0), 2)
     >>> one, other = draw()(keys, jnp.zeros((2, 100)), 1.0, 256)

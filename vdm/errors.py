@@ -1,4 +1,4 @@
-"""Exceptions that end a program without anything being broken: wrong input, and a request to stop."""
+"""Exceptions that end a program although nothing is broken: invalid input, and a request to stop."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """Bad input: a config field, a flag, a file or an argument.
+    """Invalid input: a config field, a flag, a file or an argument.
 
-    The message is one line that names what was wrong, what was found and what is allowed. The
-    programs print it without a traceback and exit with status 2 (`vdm.programs.process`).
+    The message is one line that names what was wrong, what was found and what is allowed. The programs print it without
+    a traceback and exit with status 2 (`vdm.programs.process`).
     """
 
 
 class Stopped(Exception):
-    """The run was asked to stop by a signal and has saved a checkpoint."""
+    """The run was asked to stop by a signal, and has saved a checkpoint."""
 
     def __init__(self, signal_number: int, step: int):
         super().__init__(f"stopped at step {step}")
@@ -22,20 +22,20 @@ class Stopped(Exception):
 
 
 class NonFiniteError(InputError):
-    """A loss term or gradient is NaN or infinite: the run stops, its last good checkpoint is kept."""
+    """A loss term or gradient is NaN or infinite: the run stops and keeps its last good checkpoint."""
 
 
 class WorkerDied(InputError):
-    """A process that reads data ended before its time."""
+    """A process that reads data ended prematurely."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, is that of a full disk."""
+    """Return whether an error, or one of its causes, is that of a full disk."""
     return error is not None and _says(error, "No space left", "File too large", "quota exceeded")
 
 
 def explained(error: BaseException) -> str | None:
-    """One line on an error that is no bug: bad input, files, memory; None for others."""
+    """Return one line that explains an error that is not a bug (bad input, files, memory); None for other errors."""
     line = None
     if isinstance(error, InputError):
         line = str(error)
@@ -44,7 +44,7 @@ def explained(error: BaseException) -> str | None:
     elif _says(error, os.strerror(errno.EMFILE)):
         line = "too many open files; raise the limit, as with `ulimit -n 4096`"
     elif isinstance(error, OSError):
-        # Files the user named; a bug of ours would not be an OSError.
+        # About files that the user named: a bug in vdm would not be an OSError.
         line = os_error(error)
     elif isinstance(error, MemoryError):
         line = "out of memory"
@@ -56,12 +56,12 @@ def explained(error: BaseException) -> str | None:
 
 
 def os_error(error: OSError) -> str:
-    """FILE: what is wrong with it."""
+    """Return "FILE: what is wrong with it"."""
     return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
 
 
 def _says(error: BaseException, *texts: str) -> bool:
-    """Whether it, or an error that it came from, says one of these."""
+    """Whether the message of an error, or of one of its causes, contains one of these texts."""
     return any(text in str(one) for one in _causes(error) for text in texts)
 
 
@@ -72,5 +72,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type's name if it has none."""
+    """Return the first line of an error's message, or the name of its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

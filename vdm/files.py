@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are either complete or absent, and folders for caches."""
 
 import fcntl
 import json
@@ -17,9 +17,10 @@ PROBE = 1 << 16
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which then takes its place.
+    """Yield a path beside `path` to write to, and then move that file to `path`.
 
-    A kill or a full disk leaves either the old file or the new one; of a file that could not be written nothing.
+    If the process is killed or the disk is full, either the old file or the new one is left. A file that could not be
+    written leaves nothing behind.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -32,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Waits for another program that makes the same, and keeps others waiting: of one lock file, which stays."""
+    """Hold a lock on a file, waiting for any other program that holds it; the lock file is not deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -40,10 +41,10 @@ def held(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, flag: str, hint: str = "") -> None:
-    """Finds out before the work whether files can be made in a folder, which need not be there: tries it.
+    """Check by trying, before the work starts, that files can be created in a folder, which need not exist yet.
 
-    Nothing stays. Raises `InputError` that names the `flag`, and ends with the `hint`, if it is read-only, full, or a
-    file, or if it cannot be made.
+    Nothing is left behind. Raises `InputError` that names the `flag` and ends with the `hint` if the folder is
+    read-only, full, or a file, or if it cannot be created.
     """
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -56,9 +57,10 @@ def check_writable(folder: Path, flag: str, hint: str = "") -> None:
 
 
 def cache_path(name: str) -> Path | None:
-    """Where the user's own folder of this name for what can be made again is, or would be; None without a home.
+    """Return the path of the user's cache folder of this name, which may not exist; None without a home folder.
 
-    VDM_CACHE says where such folders are; else they are in `vdm` of the system's place for caches (XDG_CACHE_HOME).
+    Cache folders are in VDM_CACHE if it is set, else in `vdm` in the system's cache folder (XDG_CACHE_HOME). Their
+    contents can be made again.
     """
     root = os.environ.get("VDM_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vdm"
@@ -68,12 +70,12 @@ def cache_path(name: str) -> Path | None:
 
 
 def cache_folder(name: str) -> Path | None:
-    """The folder of `cache_path`, made; None if it cannot be written."""
+    """Create the folder of `cache_path` and return it; None if it is not writable."""
     folder = cache_path(name)
     if folder is None:
         return None
     try:
-        # Who writes there decides what is run: nobody else may.
+        # Cached programs are run, so nobody else may write here.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
@@ -82,18 +84,18 @@ def cache_folder(name: str) -> Path | None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes `text` so that a kill leaves either the old file or the new one."""
+    """Write a text file atomically: if the process is killed, either the old file or the new one is left."""
     with replacing(path) as partial:
         partial.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` so that a kill leaves either the old file or the new one."""
+    """Write `value` as JSON, atomically: if the process is killed, either the old file or the new one is left."""
     replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text of one line that any UTF-8 output takes: other bytes of its name are written as \\xe9, \\n, ….
+    """Return a path as one line of text for any UTF-8 output: bytes that are not printable become \\xe9, \\n, ….
 
     >>> printable("caf\\udce9\\n.png")
     'caf\\\\xe9\\\\n.png'

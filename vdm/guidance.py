@@ -1,17 +1,17 @@
-"""Functions from denoisers to a denoiser that lead sampling: towards a condition, and x̂ kept in the range of the data.
+"""Functions that turn denoisers into one that steers sampling: guidance towards a condition, and clipping of x̂.
 
-They change the model, so `vdm.bounds` refuses their result. Every denoiser may answer with ε̂ or with a `Prediction`;
-the result answers with a `Prediction` for which z = α x̂ + σ ε̂, as it does for what it is made of. Numbers may be
-traced.
+They change the model, so `vdm.bounds` refuses their result. Their arguments may return ε̂ or a `Prediction`; the result
+returns a `Prediction`, for which z = α x̂ + σ ε̂ holds as it does for the predictions it is made of. Numbers such as
+scales may be traced.
 
-A `Rule` says what is made of several predictions of one z, mostly two, and `Several` how these come about. With w =
-`scale` and Δ the difference of the two x̂,
+A `Several` makes several predictions (mostly two) for the same z, and a `Rule` combines them. With w = `scale` and Δ =
+x̂_c − x̂, the difference of the two x̂,
 
     linear      x̂_c + w Δ: Ho & Salimans 2022; Karras et al. 2024
-    rescaled    that, with the standard deviation of x̂_c again: Lin et al. 2024
-    projected   x̂_c + w (Δ⊥ + η Δ∥), Δ kept short: Sadat et al. 2024
+    rescaled    the same, rescaled to the standard deviation of x̂_c: Lin et al. 2024
+    projected   x̂_c + w (Δ⊥ + η Δ∥), with the length of Δ limited: Sadat et al. 2024
 
-Many papers write 1 + w for the scale. At w = 0 each is the first prediction.
+At w = 0 each gives the first prediction. Many papers write 1 + w for the scale.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,17 +28,17 @@ from vdm.predictions import Both, Denoise, Guided, Prediction
 
 Guidance = Callable[[Denoise], Denoise]
 Several = Callable[[Array, gaussian.Gamma], tuple[Prediction, ...]]
-"""(z, γ) -> the predictions of z by several denoisers; of two, of what is led to, and of what is led away from."""
+"""(z, γ) -> predictions for z by several denoisers: of two, first the one led towards, then the one led away from."""
 Rule = Callable[..., Prediction]
-"""(*predictions, γ) -> what is made of them."""
+"""(*predictions, γ) -> the combined prediction."""
 
 
 def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
-    """Σ_k w_k of the predictions of each: x̂ and ε̂ alike. Weights are scalars, may be negative, and may be traced.
+    """Return the denoiser with the weighted sum Σ_k w_k of the denoisers' predictions, for both x̂ and ε̂.
 
-    A mixture is a model of its own, which has a bound as any other has: it is `Guided` only if a part is.
-    With weights of sum 1, α x̂ + σ ε̂ = z holds as it does for each. Raises ValueError unless there is a scalar weight
-    for each denoiser, and one or more of them.
+    Weights are scalars, which may be negative and may be traced. A mixture is a model of its own, with a bound like any
+    other: the result is `Guided` only if one of `denoisers` is. If the weights sum to 1, z = α x̂ + σ ε̂ holds as it
+    does for each of them. Raises ValueError unless there is at least one denoiser, and one scalar weight for each.
 
     >>> import jax.numpy as jnp
     >>> guided = combine([lambda z, gamma: z, lambda z, gamma: 0 * z], [1.5, -0.5])
@@ -46,7 +46,9 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
     [[1.5, 1.5]]
     """
     if not denoisers or len(denoisers) != len(weights):
-        raise ValueError(f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be as many, 1 or more")
+        raise ValueError(
+            f"denoisers, weights: {len(denoisers)} and {len(weights)} of them; must be equally many, 1 or more"
+        )
     for k, weight in enumerate(weights):
         if jnp.ndim(weight) != 0:
             raise ValueError(f"weights[{k}] has shape {jnp.shape(weight)}: must be a scalar")
@@ -62,10 +64,11 @@ def combine(denoisers: Sequence[Denoise], weights: Sequence[ArrayLike]) -> Both:
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: ArrayLike) -> Guided:
-    """ε̂ = (1 + w) ε̂_c − w ε̂, and x̂ alike (Ho & Salimans 2022; Wang, Eq. 9): w = `scale`, two calls.
+    """Classifier-free guidance (Ho & Salimans 2022; Wang, Eq. 9): ε̂ = (1 + w) ε̂_c − w ε̂, w = `scale`; two calls.
 
-    w = 0 is the conditional denoiser, w = −1 the unconditional one, both exactly. ε̂ is −σ times the gradient of
-    (1 + w) log p(z|c) − w log p(z), which at w > 0 is the log-density of no diffusion's z_t.
+    x̂ is combined in the same way. w = 0 is the conditional denoiser and w = −1 the unconditional one, both exactly. ε̂
+    is −σ times the gradient of (1 + w) log p(z|c) − w log p(z), which for w > 0 is not the log-density of any diffused
+    data.
 
     >>> guided = classifier_free(lambda z, gamma: z, lambda z, gamma: 0.5 * z, scale=2.0)
     >>> guided(jnp.ones((1, 2)), 0.0).eps.tolist()
@@ -75,9 +78,10 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: ArrayLi
 
 
 def autoguidance(denoise: Denoise, weak: Denoise, scale: ArrayLike) -> Guided:
-    """Away from a weaker denoiser of the same condition (Karras et al. 2024, whose w is 1 + `scale`): two calls.
+    """Guidance away from a weaker denoiser (Karras et al. 2024, whose w is 1 + `scale`); two calls.
 
-    The weaker one is a smaller network, or one trained less. The same combination as `classifier_free`.
+    The weaker denoiser has the same condition; it is a smaller network, or one that was trained for fewer steps. The
+    predictions are combined as in `classifier_free`.
 
     >>> guided = autoguidance(lambda z, gamma: z, lambda z, gamma: 0.5 * z, scale=1.0)
     >>> guided(jnp.ones((1, 2)), 0.0).eps.tolist()
@@ -89,9 +93,10 @@ def autoguidance(denoise: Denoise, weak: Denoise, scale: ArrayLike) -> Guided:
 def adaptive_projected(
     conditional: Denoise, unconditional: Denoise, scale: ArrayLike, eta: ArrayLike = 0.0, norm: ArrayLike = jnp.inf
 ) -> Guided:
-    """x̂ = x̂_c + w (Δ⊥ + η Δ∥), Δ = x̂_c − x̂ (Sadat et al. 2024, Alg. 1, whose w is 1 + `scale`): two calls.
+    """Adaptive projected guidance (Sadat et al. 2024, Alg. 1, whose w is 1 + `scale`), without momentum; two calls.
 
-    See `projected`. `eta` = 1 and `norm` = ∞ is `classifier_free`. Without the paper's momentum.
+    x̂ = x̂_c + w (Δ⊥ + η Δ∥) with Δ = x̂_c − x̂: see `projected`. With `eta` = 1 and `norm` = ∞ it is
+    `classifier_free`.
 
     >>> guided = adaptive_projected(lambda z, gamma: 0 * z, lambda z, gamma: 0.5 * z, scale=1.0)
     >>> guided(jnp.ones((1, 2)), 0.0).eps.tolist()  # Δ is parallel to x̂
@@ -106,12 +111,13 @@ def classifier(
     scale: ArrayLike,
     gamma_1: ArrayLike = jnp.inf,
 ) -> Guided:
-    """ε̂ − s σ ∇_z log p(c|z) and x̂ + s σ²/α ∇_z log p(c|z) (Dhariwal & Nichol 2021, Alg. 2): s = `scale`.
+    """Classifier guidance (Dhariwal & Nichol 2021, Alg. 2): ε̂ − s σ ∇_z log p(c|z), with s = `scale`.
 
-    `log_prob` is (z, γ) -> log p(c|z_γ) in nats, (batch,), each of its own example. If it and the denoiser are exact,
-    s = 1 is the exact denoiser of c. Towards γ = ∞ the gradient goes to 0 as α does, and the change of x̂ to a limit, s
-    times that of x̂ by c. At γ = ∞ itself the gradient is asked at `gamma_1`, the most noise that `log_prob` knows,
-    which is off that limit by O(α₁); if that is ∞ too, nothing changes.
+    x̂ changes by s σ²/α ∇_z log p(c|z). `log_prob` is (z, γ) -> log p(c|z_γ) in nats, (batch,), each entry depending on
+    its own example only. If it and the denoiser are exact, s = 1 gives the exact denoiser conditioned on c. As γ → ∞,
+    the gradient vanishes with α, and the change of x̂ has a limit: s times the change of x̂ that conditioning on c
+    makes. At γ = ∞ itself, the gradient is evaluated at `gamma_1`, the highest noise level that `log_prob` knows, which
+    is off that limit by O(α₁). If `gamma_1` is ∞ too, nothing changes.
 
     >>> guided = classifier(lambda z, gamma: 0 * z, lambda z, gamma: jnp.sum(z, axis=1), scale=1.0)
     >>> bool(jnp.allclose(guided(jnp.zeros((1, 2)), 0.0).eps, -(0.5**0.5)))  # −σ
@@ -131,9 +137,9 @@ def classifier(
 
 
 def interval(guided: Denoise, otherwise: Denoise, gamma_low: ArrayLike, gamma_high: ArrayLike) -> Guided:
-    """`guided` where γ_low ≤ γ ≤ γ_high and `otherwise` elsewhere (Kynkäänniemi et al. 2024).
+    """Return `guided` where γ_low ≤ γ ≤ γ_high and `otherwise` elsewhere (Kynkäänniemi et al. 2024).
 
-    For γ a scalar, as samplers have it, only the one that is needed is called; for γ of (batch,), both.
+    For scalar γ, as in samplers, only the denoiser that is needed is called; for γ of shape (batch,), both are.
 
     >>> limited = interval(lambda z, gamma: z, lambda z, gamma: 0 * z, -1.0, 2.0)
     >>> [limited(jnp.ones((1, 1)), gamma).eps.item() for gamma in (-2.0, -1.0, 2.0, 3.0)]
@@ -146,7 +152,7 @@ def interval(guided: Denoise, otherwise: Denoise, gamma_low: ArrayLike, gamma_hi
         low, high = (jnp.asarray(end, gamma.dtype) for end in (gamma_low, gamma_high))
         where = (low <= gamma) & (gamma <= high)
         if not gamma.ndim:
-            # Closed over, so that a γ known when tracing stays so.
+            # γ is closed over and not an operand, so that a γ that is concrete while tracing stays concrete.
             result: Prediction = jax.lax.cond(where, lambda: inside(z, gamma), lambda: outside(z, gamma))
             return result
         where = where.reshape(where.shape + (1,) * (z.ndim - 1))
@@ -156,7 +162,7 @@ def interval(guided: Denoise, otherwise: Denoise, gamma_low: ArrayLike, gamma_hi
 
 
 def guided(several: Several, rule: Rule) -> Guided:
-    """The denoiser whose prediction `rule` makes of several.
+    """Return the denoiser that combines the predictions of `several` by `rule`.
 
     >>> rule = rescaled(linear(scale=2.0), share=0.7)
     >>> guided(apart(lambda z, gamma: 0.5 * z, lambda z, gamma: z), rule)(jnp.ones((1, 2)), 0.0).eps.shape
@@ -166,13 +172,16 @@ def guided(several: Several, rule: Rule) -> Guided:
 
 
 def apart(*denoisers: Denoise) -> Several:
-    """A call of each."""
+    """Predictions of several denoisers, with one call of each."""
     answers = [predictions.both(denoise) for denoise in denoisers]
     return lambda z, gamma: tuple(answer(z, gamma) for answer in answers)
 
 
 def together(denoise: Denoise, num: int = 2) -> Several:
-    """One call of `num` times the batch, by a denoiser that has so many conditions `interleaved`."""
+    """Predictions for `num` conditions, with one call of `num` times the batch.
+
+    The conditions of `denoise` must be `interleaved`.
+    """
     answer = predictions.both(denoise)
 
     def several(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> tuple[Prediction, ...]:
@@ -185,9 +194,9 @@ def together(denoise: Denoise, num: int = 2) -> Several:
 
 
 def interleaved(*several: Any) -> Any:
-    """Pytrees of arrays (batch, …) as one of as many times the batch: of two, rows 2k and 2k + 1 are row k of each.
+    """Interleave pytrees of arrays (batch, …) into one batch: for two, rows 2k and 2k + 1 are row k of each.
 
-    So the rows of an image stay on its device.
+    This order keeps all rows of an image on the same device.
 
     >>> interleaved(jnp.array([1, 2]), jnp.array([-1, -2])).tolist()
     [1, -1, 2, -2]
@@ -197,21 +206,21 @@ def interleaved(*several: Any) -> Any:
 
 
 def linear(scale: ArrayLike) -> Rule:
-    """(1 + w) of the first prediction − w of the second."""
+    """Rule of classifier-free guidance: (1 + w) times the first prediction minus w times the second, w = `scale`."""
 
     def rule(first: Prediction, second: Prediction, gamma: gaussian.Gamma) -> Prediction:
         w = scalar("scale", scale, first.x)
-        # With weights, and not by the difference, w = −1 is the second to the bit, too.
+        # As a weighted sum and not first + w · difference, w = −1 gives the second to the bit.
         return Prediction(*((1 + w) * one - w * other for one, other in zip(first, second, strict=True)))
 
     return rule
 
 
 def rescaled(rule: Rule, share: ArrayLike) -> Rule:
-    """x̂ of `rule` times 1 + φ (std x̂_c/std x̂ − 1), φ = `share` (Lin et al. 2024, Eq. 15-16), and ε̂ changed with it.
+    """Rule that rescales the x̂ of `rule` by 1 + φ (std x̂_c/std x̂ − 1), φ = `share` (Lin et al. 2024, Eq. 15-16).
 
-    `std` is over the data dimensions of an example, as in the paper; there the network's output is rescaled, here x̂,
-    whatever the network predicts, so that z = α x̂ + σ ε̂. φ = 0 is `rule`.
+    ε̂ changes accordingly. `std` is over the data dimensions of each example, as in the paper. There the network's
+    output is rescaled; here it is x̂, whatever the network predicts, so that z = α x̂ + σ ε̂ holds. φ = 0 gives `rule`.
     """
 
     def apply(first: Prediction, second: Prediction, gamma: gaussian.Gamma) -> Prediction:
@@ -224,10 +233,11 @@ def rescaled(rule: Rule, share: ArrayLike) -> Rule:
 
 
 def projected(scale: ArrayLike, eta: ArrayLike = 0.0, norm: ArrayLike = jnp.inf) -> Rule:
-    """x̂_c + w (Δ⊥ + η Δ∥): Δ is x̂_c − x̂, shortened to the length `norm` if it is longer, in each example.
+    """Rule of adaptive projected guidance: x̂_c + w (Δ⊥ + η Δ∥), where Δ = x̂_c − x̂ has length at most `norm`.
 
-    Δ∥ is its projection on x̂_c, which saturates the image, and Δ⊥ the rest (Sadat et al. 2024, Alg. 1). ε̂ changes with
-    x̂. Lengths are √Σ over the data dimensions of x̂ in [−1, 1].
+    Δ∥ is the projection of Δ on x̂_c, which causes saturated images, and Δ⊥ the rest (Sadat et al. 2024, Alg. 1). A Δ
+    longer than `norm` is shortened to it, in each example. Lengths are √Σ over the data dimensions of x̂ in [−1, 1]. ε̂
+    changes accordingly.
     """
 
     def rule(first: Prediction, second: Prediction, gamma: gaussian.Gamma) -> Prediction:
@@ -245,7 +255,7 @@ def projected(scale: ArrayLike, eta: ArrayLike = 0.0, norm: ArrayLike = jnp.inf)
 
 
 def scalar(name: str, value: ArrayLike, like: Array) -> Array:
-    """A number of a guide, which may be traced, in the dtype of `like`. Raises ValueError for what is no scalar.
+    """Return a number, which may be traced, in the dtype of `like`. Raises ValueError unless it is a scalar.
 
     >>> import jax.numpy as jnp
     >>> scalar("scale", 2, jnp.ones(3)).dtype
@@ -257,12 +267,12 @@ def scalar(name: str, value: ArrayLike, like: Array) -> Array:
 
 
 def _sum(values: Array) -> Array:
-    """Over the data dimensions of each example, with axes to broadcast."""
+    """Sum over the data dimensions of each example, with axes kept for broadcasting."""
     return jnp.sum(values, axis=tuple(range(1, values.ndim)), keepdims=True)
 
 
 def _root(square: Array) -> Array:
-    """√, with derivative 0 at 0: flows differentiate a denoiser."""
+    """√ with derivative 0 at 0: probability flows differentiate a denoiser."""
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
@@ -272,7 +282,7 @@ def _std(values: Array) -> Array:
 
 
 def no_clipping() -> Guidance:
-    """x̂ as it is.
+    """Leave x̂ unchanged.
 
     >>> no_clipping()(abs) is abs
     True
@@ -281,7 +291,7 @@ def no_clipping() -> Guidance:
 
 
 def static_clipping() -> Guidance:
-    """x̂ clipped to [−1, 1], the range of encoded data, and ε̂ changed with it.
+    """Clip x̂ to [−1, 1], the range of encoded data, and adjust ε̂ accordingly.
 
     >>> import jax.numpy as jnp
     >>> denoise = static_clipping()(lambda z, gamma: 0 * z)
@@ -292,9 +302,9 @@ def static_clipping() -> Guidance:
 
 
 def dynamic_clipping(percentile: float = 99.5) -> Guidance:
-    """x̂ clipped to [−s, s] and divided by s, where s ≥ 1 is each example's percentile of |x̂| (Saharia et al. 2022).
+    """Dynamic thresholding (Saharia et al. 2022): clip x̂ to [−s, s] and divide it by s; ε̂ changes accordingly.
 
-    Raises ValueError unless 0 < percentile ≤ 100.
+    s is the given percentile of |x̂| in each example, and at least 1. Raises ValueError unless 0 < percentile ≤ 100.
 
     >>> import jax.numpy as jnp
     >>> denoise = dynamic_clipping(percentile=100.0)(lambda z, gamma: 0 * z)
@@ -319,7 +329,7 @@ def _limiting(limit: Callable[[Array], Array]) -> Guidance:
         def limited(z: Float[Array, "batch *data"], gamma: gaussian.Gamma) -> Prediction:
             x_hat, eps_hat = answer(z, gamma)
             kept = limit(x_hat)
-            # z = α x + σ ε holds as before; where nothing is clipped ε̂ is as it was, to the bit.
+            # Keeps z = α x̂ + σ ε̂. Where nothing is clipped, ε̂ is unchanged to the bit.
             ratio = jnp.exp(-gaussian.expand(gamma, z) / 2)
 
             return Prediction(kept, eps_hat + ratio * (x_hat - kept))

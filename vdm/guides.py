@@ -1,7 +1,7 @@
-"""What configs and flags name a guidance by: `classifier_free(1.5, interval=(-4, 3))`.
+"""Guidances as configs and flags name them: `classifier_free(1.5, interval=(-4, 3))`.
 
-A `Guide` has the numbers of its text apart from the function that guides with them, so that one compiled program serves
-all texts that differ in numbers alone. The mathematics is in `vdm.guidance` and `vdm.samplers.shifted`.
+A `Guide` keeps the numbers of such a text separate from the function that guides with them, so that one compiled
+program serves all texts that differ in numbers only. The mathematics is in `vdm.guidance` and `vdm.samplers.shifted`.
 """
 
 import math
@@ -22,18 +22,18 @@ from vdm.predictions import Denoise
 from vdm.samplers import Sampler, options
 
 CLASSIFIER, CLIP, TEXT = "classifier", "clip", "text"
-"""The companion that has labels of its own; an image–text model, which has captions; the one that encodes captions."""
+"""Names of companions: a classifier, which is about labels; an image–text model; and the encoder of captions."""
 LABEL = "label"
-"""The entry of a condition that classifiers are about. Captions are the entry `TEXT`."""
+"""Entry of a condition that classifiers are about. Captions are the entry `TEXT`."""
 LEADS = {CLASSIFIER: LABEL, CLIP: TEXT}
-"""Companions that lead to an entry of a condition, which the model itself may do without."""
+"""Companions that lead towards an entry of a condition, which the model itself need not be conditioned on."""
 NEGATIVE, NONE = "negative", -1
-"""The number that is a label to lead away from; no such label."""
+"""Name of the number that holds a label to lead away from, and its value for no label."""
 MOST = 1000.0
-"""Of a scale."""
+"""Largest absolute value of a scale."""
 
 Numbers = dict[str, Any]
-"""Scalars by name: what may be traced."""
+"""Scalars by name, which may be traced."""
 
 
 class Companion(NamedTuple):
@@ -41,7 +41,7 @@ class Companion(NamedTuple):
 
     A classifier is an object with `log_prob(variables, z, gamma) -> (batch, classes)`, log p(c|z_γ) in nats. An
     image–text model has `image_features(variables, z, gamma)` and `text_features(variables, text)`, both -> (batch,
-    features): see `vdm.image_text`. What encodes captions is a `vdm.data.texts.Text`, without variables.
+    features): see `vdm.image_text`. An encoder of captions is a `vdm.data.texts.Text`, which has no variables.
     """
 
     what: Any
@@ -49,28 +49,28 @@ class Companion(NamedTuple):
 
 
 def of_text(text: Any) -> dict[str, Companion]:
-    """What encodes the captions of a guidance, as a companion; None: nothing."""
+    """The encoder of captions of a guidance, as a companion; None gives no companion."""
     return {} if text is None else {TEXT: Companion(text, {})}
 
 
 class Scene(NamedTuple):
-    """What a guide has to do with when it makes a denoiser."""
+    """Everything that a guide is given to make a denoiser."""
 
     denoiser: Callable[[Condition], Denoise]
-    """The model's own, of a condition."""
+    """Condition -> the model's own denoiser."""
     condition: Condition
-    """That of the images."""
+    """Condition of the images."""
     labelled: bool
-    """Whether the model is given it; else it is for a companion alone."""
+    """Whether the model is given the condition; otherwise only a companion uses it."""
     drops: bool
-    """Whether the model knows images whose condition is dropped."""
+    """Whether the model was trained with dropped conditions."""
     together: bool
-    """Whether two conditions go into one network call of twice the batch."""
+    """Whether the predictions for several conditions are made in one network call with a larger batch."""
     gamma_1: Array
-    """γ(1), the most noise that the networks know."""
+    """γ(1), the highest noise level that the networks know."""
     companions: Mapping[str, Companion]
     others: Mapping[str, Array] = MappingProxyType({})
-    """The labels, or the encoded captions, of `Guide.others`: (number of them, …), traced."""
+    """The labels or encoded captions of `Guide.others`, traced, with shape (number of others, …)."""
 
 
 def _as_it_is(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
@@ -78,44 +78,44 @@ def _as_it_is(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
 
 
 class Guide(NamedTuple):
-    """A guidance as a text names it."""
+    """A guidance, made from the text that names it."""
 
     numbers: Numbers
     denoiser: Callable[[Numbers, Scene], Denoise]
-    """The guided denoiser of `Scene.condition`."""
+    """Returns the guided denoiser for `Scene.condition`."""
     sampler: Callable[[Numbers, Scene, Sampler], Sampler] = _as_it_is
-    """The guided sampler, where the step is what is guided."""
+    """Returns the guided sampler, for a guidance that acts on the sampler's steps."""
     companion: tuple[str, str] = ("", "")
-    """Name in `Scene.companions` of what it needs, and which: of "weak" a checkpoint."""
+    """Name of the needed companion in `Scene.companions`, and which one it is: for "weak", a checkpoint."""
     others: tuple[int | str, ...] = ()
-    """Labels, or captions, that it leads to or away from beside those of the images."""
+    """Labels or captions, beside those of the images, that it leads towards or away from."""
     needs_none: bool = False
-    """Whether it always asks the model with the condition dropped, if it has one."""
+    """Whether it always needs the model's prediction with the condition dropped, if the model has one."""
 
     @property
     def moves_steps(self) -> bool:
-        """Whether it is the steps of the sampler that are guided."""
+        """Whether the guidance acts on the sampler's steps."""
         return self.sampler is not _as_it_is
 
     @property
     def leads(self) -> str:
-        """The entry of a condition that its companion leads to, and that the model may do without; "": none."""
+        """The entry of a condition that the companion leads towards, which the model need not have; "" for none."""
         return LEADS.get(self.companion[0], "")
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Those of `others`."""
+        """The captions among `others`."""
         return tuple(each for each in self.others if isinstance(each, str))
 
     @property
     def program(self) -> "Guide":
-        """What is the same of two guides that one compiled program serves."""
+        """The guide without its values: equal for two guides that one compiled program can serve."""
         others = tuple("" if isinstance(each, str) else 0 for each in self.others)
         return self._replace(numbers=dict.fromkeys(self.numbers), others=others)
 
 
 def none() -> Guide:
-    """The model as it is.
+    """No guidance: the model as it is.
 
     >>> none().numbers
     {}
@@ -129,11 +129,11 @@ def classifier_free(
     rescale: float = 0.0,
     negative: int | str | None = None,
 ) -> Guide:
-    """(1 + w) of the prediction with the condition, − w of that without (Ho & Salimans 2022): w = `scale`.
+    """Classifier-free guidance (Ho & Salimans 2022) with w = `scale`, where γ is in `interval`.
 
-    Where γ is in `interval`. `rescale` is the share φ of Lin et al. (2024). `negative` is a label, or a caption, to
-    lead away from, in place of none. Two network calls, or one of twice the batch. Raises ValueError for numbers out of
-    range.
+    The result is 1 + w times the prediction with the condition, minus w times the one without. `rescale` is the share φ
+    of Lin et al. (2024). `negative` is a label or caption to lead away from, in place of no condition. Two network
+    calls, or one with twice the batch. Raises ValueError for numbers out of range.
 
     >>> classifier_free(1.5, interval=(-4.0, 3.0)).numbers["scale"]
     np.float32(1.5)
@@ -150,10 +150,10 @@ def apg(
     interval: tuple[float, float] = (-math.inf, math.inf),
     negative: int | str | None = None,
 ) -> Guide:
-    """As classifier_free, but less along x̂, and only so far (Sadat et al. 2024): adaptive projected guidance.
+    """Adaptive projected guidance (Sadat et al. 2024): classifier-free, but weaker along x̂ and bounded.
 
-    `eta` is what is left of the part along x̂, `norm` the greatest length of the change, over the data dimensions, at
-    w = 1. Raises ValueError for numbers out of range.
+    `eta` is the share kept of the component along x̂. `norm` is the largest length of the change at w = 1, over the
+    data dimensions. Raises ValueError for numbers out of range.
 
     >>> sorted(apg(2.0, norm=10.0).numbers)
     ['eta', 'high', 'low', 'negative', 'norm', 'scale']
@@ -170,10 +170,10 @@ def autoguidance(
     interval: tuple[float, float] = (-math.inf, math.inf),
     rescale: float = 0.0,
 ) -> Guide:
-    """Away from a weaker model with the same label, in place of none (Karras et al. 2024, whose w is 1 + `scale`).
+    """Guidance away from a weaker model with the same condition (Karras et al. 2024, whose w is 1 + `scale`).
 
-    `weak` is a checkpoint of the same run (a step, `best`, or `oldest`, the first that it still has), or another run's:
-    RUN or RUN:CHECKPOINT. Raises ValueError for numbers out of range.
+    `weak` is a checkpoint of the same run (a step, `best`, or `oldest`, the first one that the run still has), or
+    another run's: RUN or RUN:CHECKPOINT. Raises ValueError for numbers out of range.
 
     >>> autoguidance(1.0, weak="1000").companion
     ('weak', '1000')
@@ -190,12 +190,12 @@ def classifier(
     unconditional: bool = False,
     folder: str = "",
 ) -> Guide:
-    """Towards the label by the gradient of a classifier of noisy images (Dhariwal & Nichol 2021): s = `scale`.
+    """Guidance towards the label by the gradient of a classifier of noisy images (Dhariwal & Nichol 2021): s = `scale`.
 
-    As a change of ε̂, for every sampler; or, `shifted`, of the mean of each step of a stochastic one (Strümke &
-    Langseth, Eq. 43). The classifier is in `folder`, by default the run's own, RUN/classifier. The model may be one
-    without labels; one with labels is given them too (Wang, Eq. 8), unless `unconditional`. Raises ValueError for
-    numbers out of range.
+    It changes ε̂, for every sampler, or, with `shifted`, the mean of each step of a stochastic sampler (Strümke &
+    Langseth, Eq. 43). The classifier is in `folder`, by default the run's own, RUN/classifier. The model may be
+    unconditional; a label-conditional model is given the labels too (Wang, Eq. 8), unless `unconditional`. Raises
+    ValueError for numbers out of range.
 
     >>> classifier(2.0, shifted=True).companion
     ('classifier', '')
@@ -210,13 +210,13 @@ def clip(
     unconditional: bool = False,
     folder: str = "",
 ) -> Guide:
-    """Towards the caption by ε̂ − s σ ∇_z ⟨f(z, γ), g(y)⟩ of an image–text model of noisy images: s = `scale`.
+    """Guidance towards the caption by ε̂ − s σ ∇_z ⟨f(z, γ), g(y)⟩ of an image–text model of noisy images: s = `scale`.
 
-    Nichol et al. (2022, §2.4), and the last formula of Strümke & Langseth, which is `shifted`. f has the length of the
-    learned scale of the logits (as in the code that Nichol et al. released; their text has none), so that ⟨f, g⟩ stands
-    for log p(y|z) and a constant, and s is that of `classifier`. The model is in `folder`, by default the run's own,
-    RUN/clip. The diffusion model may be one without captions; one with captions is given them too, unless
-    `unconditional`. Raises ValueError for numbers out of range.
+    Nichol et al. (2022, §2.4); `shifted` is the last formula of Strümke & Langseth. The length of f is the learned
+    scale of the logits (as in the code that Nichol et al. released; their paper omits it), so that ⟨f, g⟩ stands for
+    log p(y|z) up to a constant, and s means the same as in `classifier`. The image–text model is in `folder`, by
+    default the run's own, RUN/clip. The diffusion model may be unconditional; a caption-conditional one is given the
+    captions too, unless `unconditional`. Raises ValueError for numbers out of range.
 
     >>> clip(3.0).companion
     ('clip', '')
@@ -225,7 +225,7 @@ def clip(
 
 
 def needed(model: Model, leads: str) -> list[str]:
-    """The entries that a condition must have: the model's, and that which a companion leads to."""
+    """The entries that a condition must have: the model's own, and the one that a companion leads towards."""
     return list(dict.fromkeys([*model.condition, *([leads] if leads else [])]))
 
 
@@ -260,23 +260,23 @@ def _without(numbers: Numbers, scene: Scene) -> Denoise:
 
 
 def dropped(scene: Scene) -> Condition:
-    """The condition of the images, all of it dropped."""
+    """The condition of the images, with all of it dropped."""
     return {**scene.condition, DROPPED: jnp.ones(_num(scene), jnp.bool_)}
 
 
 def own(scene: Scene) -> dict[str, Array]:
-    """The condition of the images, none of it dropped unless it says so."""
+    """The condition of the images, with none of it dropped unless it says so itself."""
     return {DROPPED: jnp.zeros(_num(scene), jnp.bool_), **scene.condition} if scene.drops else dict(scene.condition)
 
 
 def another(scene: Scene, k: int) -> dict[str, Array]:
-    """The condition of the images, but with number `k` of the guide's `others`."""
+    """The condition of the images, with number `k` of the guide's `others` in place of their own label or caption."""
     shapes = {name: (_num(scene), *each.shape[1:]) for name, each in scene.others.items()}
     return own(scene) | {name: jnp.broadcast_to(each[k], shapes[name]) for name, each in scene.others.items()}
 
 
 def several(scene: Scene, *conditions: Condition) -> Several:
-    """The model's predictions with each condition, of the same entries: in one network call, or in one for each."""
+    """The model's predictions for several conditions of the same entries, in one network call or in one call each."""
     if scene.together:
         return guidance.together(scene.denoiser(guidance.interleaved(*conditions)), len(conditions))
     return guidance.apart(*map(scene.denoiser, conditions))
@@ -303,7 +303,7 @@ def _autoguidance(numbers: Numbers, scene: Scene) -> Denoise:
 
 
 def _towards(companion: tuple[str, str], numbers: Numbers, shifted: bool, unconditional: bool) -> Guide:
-    """By the gradient of what a companion says of the entry that it leads to."""
+    """Guide by the gradient of a companion's score for the entry that it leads towards."""
     if shifted:
         denoiser, sampler = _without if unconditional else _unguided, _shifted
     else:
@@ -335,7 +335,7 @@ def _shifted(numbers: Numbers, scene: Scene, sampler: Sampler) -> Sampler:
 
 
 def _of_conditions(numbers: Numbers, scene: Scene, rule: Rule) -> Denoise:
-    """By the condition of the images, and away from the other: dropped, or with the negative label or caption."""
+    """Guide towards the images' condition and away from the other one: dropped, or the negative label or caption."""
     first, second, negative = own(scene), own(scene), numbers[NEGATIVE]
     if scene.others:
         second = another(scene, 0)

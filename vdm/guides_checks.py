@@ -1,4 +1,4 @@
-"""Whether a guidance, a model and what it needs beside it go together."""
+"""Checks that a guidance, a model and the guidance's companions fit together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,16 @@ _COMPANIONS = {
     "weak": "a weaker model",
     CLASSIFIER: "a classifier of noisy images",
     CLIP: "an image–text model of noisy images",
-    TEXT: "what the run's captions are encoded by",
+    TEXT: "the encoder of the run's captions",
 }
 
 
 def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> None:
-    """Raises ValueError for a model that this cannot guide, or not with these companions."""
+    """Raise ValueError for a model that this guide cannot guide, or cannot guide with these companions."""
     numbers, condition = guide.numbers, model.condition
     needs, _ = guide.companion
     if (NEGATIVE in numbers or guide.others) and not condition:
-        raise ValueError("the model has no labels; must be none, or of a run with config.network.condition=('label',)")
+        raise ValueError("the model has no labels; must be none, or for a run with config.network.condition=('label',)")
     if guide.needs_none and condition and not model.condition_dropout:
         raise ValueError("the model always had its condition in training (config.network.condition_dropout=0)")
     wanted = _entries(guide, condition)
@@ -48,7 +48,7 @@ def check(guide: Guide, model: Model, companions: Mapping[str, Companion]) -> No
 
 
 def _entries(guide: Guide, condition: Mapping[str, Any]) -> list[str]:
-    """Of the model's condition, those that it needs."""
+    """The entries of a condition that the guide needs the model to have."""
     negative = [LABEL] if guide.numbers.get(NEGATIVE, NONE) != NONE else []
     return negative + [TEXT if isinstance(each, str) else LABEL for each in guide.others]
 

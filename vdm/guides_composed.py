@@ -10,9 +10,10 @@ from vdm.predictions import Denoise
 def composed(others: tuple[str, ...] | tuple[int, ...] = (), weights: tuple[float, ...] = (1.0,)) -> Guide:
     """Several conditions, each with a weight (Liu et al. 2022): ε̂_∅ + Σ w_i (ε̂_i − ε̂_∅).
 
-    The first weight is that of the images' own condition; the rest are of `others`: captions, or else labels. A weight
-    of 1 is that condition as it is, a negative one leads away. A network call for each and one without any, or one call
-    of so many times the batch. Raises ValueError unless there are as many weights as conditions, each of them finite.
+    The first weight is for the images' own condition, the rest for `others`: captions, or labels. A single weight of 1
+    leaves that condition unguided; a negative weight leads away from it. Costs one network call per condition and an
+    unconditional one, or one call with all of them in the batch. Raises ValueError unless there are as many weights as
+    conditions, each of them finite.
 
     >>> composed(("a bold digit", "a digit leaning left"), weights=(1.5, 1.0, -0.5)).others
     ('a bold digit', 'a digit leaning left')

@@ -1,6 +1,7 @@
-"""The image–text model of noisy images: what leads a diffusion model towards a caption, and finds captions of images.
+"""The image–text model of noisy images: it guides a diffusion model towards a caption, and matches captions and images.
 
-Its config is a class of its own, with the groups of a model's that the training loop reads (`vdm.config.RunConfig`).
+Its config is a class of its own, with those groups of a model's config that the training loop reads
+(`vdm.config.RunConfig`).
 """
 
 from dataclasses import dataclass, field
@@ -33,10 +34,11 @@ from vdm.settings import at_least, between, fraction, one_of, part, setting
 
 @dataclass(frozen=True)
 class ImageText(OnNoise):
-    """f(z_t, γ) of noisy images and g(y) of captions, whose inner product ⟨f, g⟩ is a logit: how well they go together.
+    """Features f(z_t, γ) of noisy images and g(y) of captions, whose inner product ⟨f, g⟩ is the logit of a match.
 
-    Trained with `contrastive`, it nears log p(y|z_t)/p(y) and a constant, so its gradient by z_t is that of a
-    classifier's log p(y|z_t). Captions are encoded as arrays: see `vdm.data.texts`. Stateless, as a `Classifier` is.
+    Trained with `contrastive`, it approaches log p(y|z_t)/p(y) plus a constant, so its gradient with respect to z_t is
+    that of a classifier's log p(y|z_t). Captions are encoded as arrays: see `vdm.data.texts`. Stateless, like a
+    `Classifier`.
 
     >>> from vdm.networks.image_text import towers
     >>> like = jax.ShapeDtypeStruct((16,), jnp.int32)
@@ -47,15 +49,16 @@ class ImageText(OnNoise):
     """
 
     text: jax.ShapeDtypeStruct
-    """Shape and type of a caption's array.
+    """Shape and dtype of a caption's array.
 
-    The network is any Flax module with the methods `image`, (z, γ, train=False) -> f, z (batch, *shape) and γ a scalar
-    or (batch,), and `text`, captions (batch, *text.shape) -> g; f and g are (batch, features). Equal captions must have
-    equal g. Its call, (z, γ, text), makes all of its parameters. With `train`, dropout draws from the stream "dropout".
+    The network is any Flax module with the methods `image`, (z, γ, train=False) -> f, with z (batch, *shape) and γ a
+    scalar or (batch,), and `text`, captions (batch, *text.shape) -> g; f and g are (batch, features). Equal captions
+    must have equal g. Its call, (z, γ, text), must create all of its parameters. With `train`, dropout draws from the
+    stream "dropout".
     """
 
     def init(self, key: PRNGKeyArray) -> Variables:
-        """Fresh variables."""
+        """Initialize the variables."""
         z, text = jnp.zeros((1, *self.shape)), jnp.zeros((1, *self.text.shape), self.text.dtype)
         return noisy.parameters(self.network.init(key, z, jnp.zeros(1), text))
 
@@ -66,11 +69,11 @@ class ImageText(OnNoise):
         gamma: gaussian.Gamma,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch features"]:
-        """f(z, γ), float32; γ a scalar or (batch,). Dropout is on when it gets a key."""
+        """Return f(z, γ), float32; γ is a scalar or (batch,). Dropout is on with a key."""
         return self._apply(variables, "image", z, self.finite(gamma), dropout_key is not None, dropout_key=dropout_key)
 
     def text_features(self, variables: Variables, text: ArrayLike) -> Float[Array, "batch features"]:
-        """g(y) of captions (batch, *text.shape), float32."""
+        """Return g(y) of captions (batch, *text.shape), float32."""
         return self._apply(variables, "text", jnp.asarray(text))
 
     def features(
@@ -81,7 +84,7 @@ class ImageText(OnNoise):
         eps: Float[Array, "batch *data"],
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "batch features"], Float[Array, "batch features"]]:
-        """(f, g) of a batch with "image", integers 0 … levels−1, and "text", at these noise levels, with this noise.
+        """Return (f, g) of a batch with "image", integers 0 … levels−1, and "text", for given noise levels and noise.
 
         Raises ValueError for a batch without captions.
         """
@@ -102,7 +105,7 @@ class ImageText(OnNoise):
 def logits_of(
     images: Float[Array, "images features"], texts: Float[Array, "texts features"]
 ) -> Float[Array, "images texts"]:
-    """⟨f, g⟩ of every image with every caption, in float32.
+    """Return ⟨f, g⟩ of every image with every caption, in float32.
 
     >>> logits_of(jnp.eye(2), jnp.array([[3.0, 4.0]])).tolist()
     [[3.0], [4.0]]
@@ -111,15 +114,14 @@ def logits_of(
 
 
 def contrastive(logits: Float[Array, "batch batch"], same: Bool[Array, "batch batch"]) -> Float[Array, " batch"]:
-    """The symmetric loss of each example of a batch, nats: of its image with all captions, and of its caption with all
-    images.
+    """Symmetric contrastive loss of each example of a batch in nats: its image with all captions and vice versa.
 
-    Each is KL(targets ‖ softmax(logits)), of whose two the mean is taken. The targets of an image are all captions
-    that are `same` as its own, equally, and likewise those of a caption all images that have it. Where no two captions
-    are the same it is the cross-entropy of Radford et al. (2021, Fig. 3); else it is that less a constant, the targets'
-    entropy: equal captions have equal logits, so sharing the target among them changes no gradient. Leaving them out
-    would: the minimum, log p(y|z)/p(y) and a constant, would be another. It takes both: of images alone, any function
-    of z could be added.
+    It is the mean of two terms KL(targets ‖ softmax(logits)). The target of an image is uniform over all captions that
+    are the `same` as its own, and that of a caption uniform over all images that have it. If all captions differ, this
+    is the cross-entropy of Radford et al. (2021, Fig. 3); otherwise it is that minus a constant, the entropy of the
+    targets. Equal captions have equal logits, so sharing the target among them changes no gradient. Leaving them out
+    would change it, and with it the minimum, log p(y|z)/p(y) plus a constant. Both terms are needed: with that of
+    images alone, any function of z could be added to the logits.
 
     >>> contrastive(jnp.zeros((2, 2)), jnp.eye(2, dtype=bool)).round(4).tolist()
     [0.6930999755859375, 0.6930999755859375]
@@ -136,7 +138,7 @@ def contrastive(logits: Float[Array, "batch batch"], same: Bool[Array, "batch ba
 
 
 def equal(text: Array) -> Bool[Array, "batch batch"]:
-    """Which captions of a batch are the same; of a frozen encoder's states, by the row of the whole.
+    """Return which captions of a batch are equal; states of a frozen encoder are compared by their first row only.
 
     >>> equal(jnp.array([[5, 7], [5, 0], [5, 7]]))[0].tolist()
     [True, False, True]
@@ -147,7 +149,7 @@ def equal(text: Array) -> Bool[Array, "batch batch"]:
 
 @dataclass(slots=True)
 class ImageTextNetworkConfig:
-    """The network; it takes of these fields what it has a parameter for."""
+    """The network. It is given those of these fields that it has parameters for."""
 
     name: str = of_model("towers", "`towers`, or one of your own.", part("image_text", in_context=True))
     features: int = of_model(64, "Length of the vectors of images and captions.", between(2, 2**16))
@@ -156,18 +158,18 @@ class ImageTextNetworkConfig:
     text_channels: int = of_model(64, "Channels of the captions' transformer.", between(1, 2**16))
     text_depth: int = of_model(2, "Blocks of the captions' transformer.", between(1, 1000))
     groups: int | None = of_model(
-        None, "Groups of every normalisation; None: 32, or fewer so that each has four channels.", at_least(1)
+        None, "Groups of each group normalization; None: 32, or fewer so that each has four channels.", at_least(1)
     )
-    dropout: float = setting(0.1, "Dropout rate inside residual blocks while training.", fraction())
+    dropout: float = setting(0.1, "Dropout rate inside residual blocks in training.", fraction())
 
 
 @dataclass(slots=True)
 class ImageTextConfig:
-    """Everything that defines an image–text model on noisy images."""
+    """Everything that defines an image–text model of noisy images."""
 
     task: str = of_model("image-text model", "What is trained.", one_of("image-text model"))
-    seed: int = setting(0, "Seed of initialisation, data order, times, noise and dropout.", between(0, 2**32 - 1))
-    imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
+    seed: int = setting(0, "Seed of initialization, data order, times, noise and dropout.", between(0, 2**32 - 1))
+    imports: tuple[str, ...] = running((), "Modules that register your own parts; imported first.")
     of: OfConfig = field(default_factory=OfConfig)
     data: DataConfig = field(default_factory=DataConfig)
     network: ImageTextNetworkConfig = field(default_factory=ImageTextNetworkConfig)
@@ -181,24 +183,24 @@ def _validate_image_text(config: ImageTextConfig) -> None:
     check_training(config)
     if config.evaluation.metrics:
         raise InputError(f"config.evaluation.metrics={config.evaluation.metrics}: an image-text model draws no samples")
-    # Else it is checked again when the data are known.
+    # The network is checked again once the data are known.
     check_part(config, "image_text", "network", **network_context(config))
 
 
 def network_context(config: ImageTextConfig) -> dict[str, Any]:
-    """What a network's constructor is given: see `noisy.context`; and `vocabulary`."""
+    """Arguments that a network's constructor is given: see `noisy.context`; and `vocabulary`."""
     return noisy.context(config, vocabulary=config.data.vocabulary)
 
 
 def from_config(config: ImageTextConfig) -> ImageText:
-    """The image–text model that a config describes, float32.
+    """Return the image–text model that a config describes, in float32.
 
-    Raises `InputError` for a bad field, or without data.shape, data.levels and data.entries.
+    Raises `InputError` for an invalid field, or if data.shape, data.levels or data.entries is not set.
     """
     validate(config)
     data = config.data
     if data.shape is None or data.levels is None or data.entries is None:
-        raise InputError("config.data: shape, levels and entries must be set (vdm clip reads them of the data)")
+        raise InputError("config.data: shape, levels and entries must be set (vdm clip reads them from the data)")
     network: nn.Module = parts.make("image_text", config.network.name, **network_context(config))
     text = model_lib.described(data.entries, ["text"])["text"]
     return ImageText(network, data.shape, data.levels, text, **noisy.ends(config.of))

@@ -1,21 +1,23 @@
-"""Inverse problems y = A x + noise: denoisers of x given z and y, made of a model's denoiser without training.
+"""Inverse problems y = A x + noise: denoisers of x given z and y, built from a model's denoiser without training.
 
-By Bayes' rule E[x|z, y] = x̂ + (σ²/α) ∇_z log p(y|z). With r = y − A x̂ and J = ∂x̂/∂z, all methods here take p(y|z) for
-a Gaussian around A x̂, so that the change of x̂ is (σ²/α) Jᵀ Aᵀ C⁻¹ r. They differ in its covariance C:
+By Bayes' rule E[x|z, y] = x̂ + (σ²/α) ∇_z log p(y|z). With r = y − A x̂ and J = ∂x̂/∂z, all methods here approximate
+p(y|z) by a Gaussian with mean A x̂, so that x̂ changes by (σ²/α) Jᵀ Aᵀ C⁻¹ r. They differ in its covariance C:
 
     moment_matching  σ_y² I + A V Aᵀ, V = (σ²/α) Jᵀ = Cov[x|z]   exact for Gaussian data
     pigdm            σ_y² I + v A Aᵀ, v a number                 exact for white Gaussian data
-    dps              ‖r‖ times a number, by rule of thumb        exact for no data
+    dps              a rule of thumb: a number times ‖r‖         exact for no data
 
-`proximal` is `pigdm` with v I in place of (σ²/α) Jᵀ, too: no gradient. A network that sees z through fine Fourier
-features, as VDM's does, has a J of their slopes, which is no covariance: what goes by gradients fails there.
+`proximal` is `pigdm` with (σ²/α) Jᵀ replaced by v I as well, so it needs no gradient. A network that sees z through
+high-frequency Fourier features, as VDM's does, has a J dominated by the slopes of these features, which is no
+covariance: methods that use gradients fail there.
 
-Each calls the network once, and every product with Jᵀ is one gradient of that call. Results are `Guided`, for they lead
-elsewhere than the model does. Examples of a batch do not see each other. Numbers may be traced.
+Each method calls the network once, and each product with Jᵀ is one gradient of that call. Results are `Guided`, for
+they are not the model's own denoiser. Examples of a batch are treated independently. Numbers may be traced.
 
-As γ → ∞, J vanishes with α and the change has a limit. At γ = ∞ itself the denoiser is asked at `gamma_1`, the most
-noise that it knows, which is off that limit by O(α₁); if that is ∞ too, x̂ is the denoiser's own. In float32 the change
-that is made of a network of ε loses digits as 1/α² does: it has five at γ = 5 and none at γ = 16.
+As γ → ∞, J vanishes with α and the change has a limit. At γ = ∞ itself the denoiser is evaluated at `gamma_1`, the
+highest noise level that it knows, which is off that limit by O(α₁); if `gamma_1` is ∞ too, x̂ is the denoiser's own. In
+float32, a change computed from a network that predicts ε loses digits as 1/α² does: it has five digits at γ = 5 and
+none at γ = 16.
 """
 
 from collections.abc import Callable
@@ -35,25 +37,25 @@ from vdm.samplers import options
 
 EPS = float(np.finfo(np.float32).eps)
 SINGULAR = 10 * EPS
-"""What is left of an eigenvalue of 0, relative to the largest, after the roundings of a network and its gradient."""
+"""Size of an eigenvalue of 0, relative to the largest one, after rounding errors of the network and its gradient."""
 
 
 class Measurement(NamedTuple):
-    """y = A x + std · N(0, I) of each example; 0 where an operator that picks values measures nothing."""
+    """A measurement y = A x + std · N(0, I) of each example. If A only picks values, y is 0 where it picks none."""
 
     operator: Operator
     y: Float[Array, "batch *measured"]
     std: ArrayLike = 0.0
-    """In units of x in [−1, 1]: a scalar, 0 or more."""
+    """Standard deviation of the noise in units of x in [−1, 1]: a scalar, 0 or more."""
 
 
 class Linearised(NamedTuple):
-    """What a method knows of one network call."""
+    """What a method is given of one network call."""
 
     residual: Float[Array, "batch *measured"]
     """y − A x̂."""
     back: Callable[[Array], Array]
-    """u -> (σ²/α) Jᵀ Aᵀ u: one gradient."""
+    """u -> (σ²/α) Jᵀ Aᵀ u, at the cost of one gradient."""
     std: Array
     """σ_y."""
     gamma: Array
@@ -61,13 +63,13 @@ class Linearised(NamedTuple):
 
 
 def dps(denoise: Denoise, measurement: Measurement, scale: ArrayLike = 1.0, gamma_1: ArrayLike = jnp.inf) -> Guided:
-    """Diffusion posterior sampling with a normalised residual (Chung et al. 2023, Alg. 1): 1 call and 1 gradient.
+    """Diffusion posterior sampling with a normalized residual (Chung et al. 2023, Alg. 1): 1 call and 1 gradient.
 
-    ∇_z log p(y|z) ≈ s √(m/(σ_y² + σ²)) Jᵀ Aᵀ r/‖r‖, for m measured values and s = `scale`. The paper moves each of 1000
-    steps by −ζ ∇_z ‖r‖, ζ about 1, whatever γ and the size of the image; divided by the length of a step, this is
-    ζ/β ≈ 50 to 10 000 times −∇_z ‖r‖. The root takes the place of ζ/β, so that s means the same for all samplers,
-    numbers of steps and images: for theirs of 256×256×3 and σ_y = 0.05 it goes from 440 to about 8900. At s = 1 it does
-    what `pigdm` does where A Aᵀ = I and ‖r‖² has its expected value.
+    ∇_z log p(y|z) ≈ s √(m/(σ_y² + σ²)) Jᵀ Aᵀ r/‖r‖, for m measured values and s = `scale`. The paper moves z in each of
+    1000 steps by −ζ ∇_z ‖r‖, with ζ about 1 whatever γ and the size of the image. Divided by the length of a step, this
+    is −∇_z ‖r‖ times ζ/β ≈ 50 to 10 000. Here the root replaces ζ/β, so that s means the same for all samplers, numbers
+    of steps and image sizes: for the paper's images of 256×256×3 and σ_y = 0.05, the root goes from 440 to about 8900.
+    At s = 1 this agrees with `pigdm` where A Aᵀ = I and ‖r‖² has its expected value.
 
     >>> known = Measurement(operators.mask(jnp.array([True, False])), jnp.array([[1.0, 0.0]]), std=0.1)
     >>> x_hat = dps(lambda z, gamma: 0.5 * z, known)(jnp.zeros((1, 2)), 0.0).x
@@ -94,10 +96,11 @@ def pigdm(
 ) -> Guided:
     """Pseudoinverse guidance, ΠGDM (Song et al. 2023): p(y|z) = N(A x̂, σ_y² I + v A Aᵀ); 1 call and 1 gradient.
 
-    v = σ² s/(σ² + α² s) is the variance of x given z for white data of variance s = `prior_var`, for which this is
-    exact. The system is solved by up to `iterations` steps of conjugate gradients, which need A and no network. One
-    step is enough where A Aᵀ is a multiple of I, as for masks and means of boxes. Of y without noise, what A all but
-    loses stays as x̂ has it: steps end where only rounding is left, which the pseudoinverse would blow up.
+    v = σ² s/(σ² + α² s) is the variance of x given z for white data of variance s = `prior_var`, for which the method
+    is exact. The linear system is solved by up to `iterations` steps of conjugate gradients, which need A but not the
+    network. One step is enough where A Aᵀ is a multiple of I, as for masks and box averages. For noiseless y,
+    components that A nearly annihilates are left as in x̂: iterations stop where only rounding error remains, which the
+    pseudoinverse would amplify. Raises ValueError unless iterations ≥ 1.
 
     >>> from vdm import oracles
     >>> known = Measurement(operators.mask(jnp.array([True, False])), jnp.array([[3.0, 0.0]]), std=1.0)
@@ -125,9 +128,10 @@ def moment_matching(
     """MMPS (Rozet et al. 2024): p(y|z) = N(A x̂, σ_y² I + A V Aᵀ), V = (σ²/α) Jᵀ; 1 call and `iterations` gradients.
 
     V is the covariance of x given z wherever x̂ is E[x|z]. If it does not depend on z, as for Gaussian data, this is
-    exactly E[x|z, y]; otherwise p(x|z) is taken for the Gaussian of its two moments. Conjugate gradients solve the
-    system, a gradient a step, and each example on its own. A network's J is not quite symmetric: an example that would
-    go uphill stops. In exact arithmetic as many steps as A V Aᵀ has distinct eigenvalues are enough.
+    exactly E[x|z, y]; otherwise p(x|z) is approximated by the Gaussian with its mean and covariance. The system is
+    solved by conjugate gradients, one gradient per step, separately for each example. The J of a network is not quite
+    symmetric: an example stops before a step of non-positive curvature. In exact arithmetic, as many steps as A V Aᵀ
+    has distinct eigenvalues are enough. Raises ValueError unless iterations ≥ 1.
 
     >>> from vdm import oracles
     >>> known = Measurement(operators.mask(jnp.array([True, False])), jnp.array([[2.25, 0.0]]), std=1.0)
@@ -149,11 +153,12 @@ def moment_matching(
 
 
 def proximal(denoise: Denoise, measurement: Measurement, prior_var: ArrayLike = 1.0, iterations: int = 50) -> Guided:
-    """x̂ moved to the x of least ‖y − A x‖²/σ_y² + ‖x − x̂‖²/v (DiffPIR, Zhu et al. 2023): 1 call, no gradient.
+    """Move x̂ to the x that minimizes ‖y − A x‖²/σ_y² + ‖x − x̂‖²/v (DiffPIR, Zhu et al. 2023): 1 call, no gradient.
 
-    x̂ + v Aᵀ (σ_y² I + v A Aᵀ)⁻¹ (y − A x̂), with v = σ² s/(σ² + α² s) as of `pigdm`, s = `prior_var`; theirs is σ²/α²
-    over a number. Exact for white Gaussian data of variance s, and biased for others: what is measured says nothing of
-    what is not. Where σ_y = 0 it puts what is measured into x̂ (Wang et al. 2023, DDNM). `iterations` as of `pigdm`.
+    x̂ + v Aᵀ (σ_y² I + v A Aᵀ)⁻¹ (y − A x̂), with v = σ² s/(σ² + α² s) as in `pigdm`, s = `prior_var`; in the paper v
+    is σ²/α² divided by a number. Exact for white Gaussian data of variance s and biased for other data, because what is
+    measured does not inform what is not. With σ_y = 0 it substitutes the measured values into x̂ (Wang et al. 2023,
+    DDNM). `iterations` is as in `pigdm`. Raises ValueError unless iterations ≥ 1.
 
     >>> from vdm import oracles
     >>> known = Measurement(operators.mask(jnp.array([True, False])), jnp.array([[3.0, 0.0]]), std=1.0)
@@ -181,13 +186,13 @@ def proximal(denoise: Denoise, measurement: Measurement, prior_var: ArrayLike = 
 
 
 def _white_var(prior_var: ArrayLike, gamma: Array, like: Array) -> Array:
-    """v = σ² s/(σ² + α² s): the variance of x given z for white data of variance s, to broadcast against `like`."""
+    """v = σ² s/(σ² + α² s), the variance of x given z for white data of variance s, broadcastable against `like`."""
     s, var = scalar("prior_var", prior_var, like), jax.nn.sigmoid(gamma)
     return gaussian.expand(var * s / (var + jax.nn.sigmoid(-gamma) * s), like)
 
 
 def _checked_std(measurement: Measurement) -> Array:
-    """σ_y. Raises ValueError for one below 0, and for a y that the operator does not measure."""
+    """Return σ_y. Raises ValueError if it is out of range, or if y does not have the operator's `measured` shape."""
     operator, y, std = measurement
     options.check_range("std", std, 0.0, 1e3)
     if y.shape[1:] != operator.measured:
@@ -196,10 +201,10 @@ def _checked_std(measurement: Measurement) -> Array:
 
 
 def _check_latents(z: Array, measurement: Measurement) -> None:
-    """Raises ValueError unless z has the shape of what was measured: nothing is broadcast."""
+    """Raise ValueError unless z has the shape of the data that were measured: nothing is broadcast."""
     shape = len(measurement.y), *measurement.operator.shape
     if z.shape != shape:
-        raise ValueError(f"z has shape {z.shape}: must be {shape}, as the measurement is")
+        raise ValueError(f"z has shape {z.shape}: must be {shape}, that of the measured data")
 
 
 def _guided(
@@ -228,7 +233,7 @@ def _guided(
 
         moved = change(Linearised(y - operator.apply(x_hat), back, std, known))
         x, eps = predictions.moved(Prediction(x_hat, eps_hat), moved, known)
-        # At γ = ∞ z is all noise.
+        # At γ = ∞, z is pure noise.
         return Prediction(x, jnp.where(jnp.isposinf(gaussian.expand(gamma, z)), z, eps))
 
     return Guided(led)
@@ -237,11 +242,11 @@ def _guided(
 def _conjugate_gradients(
     product: Callable[[Array], tuple[Array, Array]], b: Float[Array, "batch *measured"], iterations: int, floor: Array
 ) -> Array:
-    """Σ s_k d_k of the steps s_k p_k that solve K u = b in each example; `product` is p -> (K p, d).
+    """Solve K u = b by conjugate gradients in each example and return Σ s_k d_k; `product` is p -> (K p, d).
 
-    d is whatever is wanted of p. An example stops for good where what is left is rounding: its squared residual is at
-    most `floor`, (batch,), or the curvature p·K p/p·p at most `SINGULAR` of the largest so far. When all have stopped,
-    no more steps are made.
+    s_k is the size of step k in direction p_k, and d_k any linear function of p_k, e.g. p_k itself to get u. An example
+    stops for good when only rounding error remains: when its squared residual is at most `floor`, (batch,), or the
+    curvature p·K p/p·p at most `SINGULAR` times the largest so far. The loop ends when all examples have stopped.
     """
 
     def goes_on(carry: tuple[Array, ...]) -> Array:
@@ -268,7 +273,7 @@ def _conjugate_gradients(
 
 
 def _floor(y: Float[Array, "batch *measured"]) -> Float[Array, " batch"]:
-    """The square of what rounding leaves of a residual y − A x̂."""
+    """Square of the rounding error of a residual y − A x̂."""
     return jnp.square(2 * EPS) * _squares(y)
 
 

@@ -1,4 +1,4 @@
-"""Random streams of a seed, and one key an image: the same numbers on any number of devices and after any restart."""
+"""Random streams of a seed, and one key per image: the same numbers on any number of devices and after any restart."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -11,7 +11,7 @@ Keys = Key[Array, " batch"]
 
 
 class Stream(IntEnum):
-    """Streams of randomness of a seed: stream s starts from fold_in(key(seed), s)."""
+    """Random streams of a seed: stream s starts from fold_in(key(seed), s)."""
 
     INIT = 0
     TRAINING = 1
@@ -23,7 +23,7 @@ class Stream(IntEnum):
 
 
 def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
-    """The key that a stream starts from.
+    """Return the key that a stream starts from.
 
     >>> key = stream_key(0, Stream.SAMPLING)
     """
@@ -31,7 +31,9 @@ def stream_key(seed: int | UInt32[Array, ""], stream: Stream) -> PRNGKeyArray:
 
 
 def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
-    """One key an image: fold_in(key, first + k). Fold 0 is for z₁, 1 … T for the steps, T + 1 for the image of z₀.
+    """Return one key per image, fold_in(key, first + k).
+
+    Fold 0 of such a key is for z₁, folds 1 … T are for the steps, and fold T + 1 is for decoding z₀.
 
     >>> key = jax.random.key(0)
     >>> bool((image_keys(key, 2, first=3) == image_keys(key, 5)[3:]).all())
@@ -41,7 +43,7 @@ def image_keys(key: PRNGKeyArray, num: int, first: int | Array = 0) -> Keys:
 
 
 def keys_at(key: PRNGKeyArray, index: Array) -> Keys:
-    """The keys of images by their numbers, (batch,): fold_in(key, index).
+    """Return the keys of images by their numbers, (batch,): fold_in(key, index).
 
     >>> key = jax.random.key(0)
     >>> bool((keys_at(key, jnp.array([3, 4])) == image_keys(key, 2, first=3)).all())
@@ -51,10 +53,10 @@ def keys_at(key: PRNGKeyArray, index: Array) -> Keys:
 
 
 def folded(keys: Keys, n: int | Array) -> Keys:
-    """The keys of images with n folded into each."""
+    """Return the keys of images with n folded into each."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)
 
 
 def normal_per_image(keys: Keys, shape: Sequence[int]) -> Float[Array, "batch *data"]:
-    """Standard normal noise of shape (batch, *data), each image from its own key."""
+    """Draw standard normal noise of shape (batch, *data), each image from its own key."""
     return jax.vmap(lambda key: jax.random.normal(key, tuple(shape[1:])))(keys)

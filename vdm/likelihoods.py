@@ -1,6 +1,6 @@
-"""Data, their codes in about [−1, 1], and p(x|z₀): discretized of integers, a normal density of real numbers.
+"""Encoding of data into about [−1, 1], and the likelihood p(x|z₀): discretized for integers, Gaussian for real numbers.
 
-Data of `levels` values are integers 0 … levels−1; of `levels` = `REAL` they are real numbers, their own codes.
+With `levels` ≥ 2, data are integers 0 … levels−1. With `levels` = `REAL` they are real numbers, encoded as they are.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from vdm import gaussian
 
 REAL = 0
-"""The number of levels that says: not integers, but real numbers (float32)."""
+"""The value of `levels` that means real-valued (float32) data instead of integers."""
 
 Data: TypeAlias = Integer[Array, "batch *data"] | Float[Array, "batch *data"]
 """Integers, or real numbers."""
 
 
 def dtype(levels: int) -> np.dtype:
-    """What data on the host are arrays of: uint8, or float32 of real numbers.
+    """Return the dtype of data on the host: uint8 for integers, float32 for real numbers.
 
     >>> dtype(256), dtype(REAL)
     (dtype('uint8'), dtype('float32'))
@@ -31,7 +31,7 @@ def dtype(levels: int) -> np.dtype:
 
 
 def encode(x: Integer[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"], levels: int) -> Float[Array, "*shape"]:
-    """Bin centres (2x + 1)/levels − 1 in (−1, 1), float32, of integers 0 … levels−1; real numbers as they are.
+    """Encode integers 0 … levels−1 as bin centers (2x + 1)/levels − 1 in (−1, 1), float32; real numbers are unchanged.
 
     >>> encode(jnp.array([0, 1]), levels=2).tolist()
     [-0.5, 0.5]
@@ -45,7 +45,9 @@ def encode(x: Integer[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"], levels:
 
 
 def decode(x: Float[ArrayLike, "*shape"], levels: int) -> Integer[Array, "*shape"] | Float[Array, "*shape"]:
-    """The integer (int32) whose bin holds each value; values beyond ±1 go to the outermost bins. Real numbers stay.
+    """Return the integer (int32) whose bin contains each value of x in [−1, 1]; real numbers are unchanged.
+
+    Values outside [−1, 1] go to the outermost bins.
 
     >>> decode(jnp.array([-0.5, 0.5, 3.0]), levels=2).tolist()
     [0, 1, 1]
@@ -59,10 +61,10 @@ def decode(x: Float[ArrayLike, "*shape"], levels: int) -> Integer[Array, "*shape
 def logits(
     z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int
 ) -> Float[Array, "batch *data levels"]:
-    """log p(x|z₀) of every value 0 … levels−1, up to a constant: −½ SNR(0) (z₀/α₀ − x)², in nats.
+    """Return log p(x|z₀) of every value 0 … levels−1, up to a constant: −½ SNR(0) (z₀/α₀ − x)², in nats.
 
-    The discretized likelihood of VDM (Kingma et al. 2021, Eq. 8): p(x|z₀) ∝ q(z₀|x), elementwise. ValueError for real
-    numbers, which are no list of values.
+    This is the discretized likelihood of VDM (Kingma et al. 2021, Eq. 8): p(x|z₀) ∝ q(z₀|x), elementwise. Raises
+    ValueError for real-valued data, which have no list of values.
     """
     check_integers(levels)
     gamma = gaussian.expand(gamma_0, z_0)
@@ -71,19 +73,20 @@ def logits(
 
 
 def log_prob(x: Data, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, " batch"]:
-    """log p(x|z₀) in nats, summed over data dimensions: normalised `logits` at x. Never above 0.
+    """Return log p(x|z₀) in nats, summed over data dimensions: for integers, the normalized `logits` at x, at most 0.
 
-    The product over dimensions of Eq. 3.54 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021, Eq. 8).
-    Elementwise e_x − log Σ_k exp(e_k), the e_k of `_exponents`.
+    The product over dimensions of Eq. 3.54 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021, Eq. 8). Per
+    element it is e_x − log Σ_k exp(e_k), with the e_k of `_exponents`.
 
-    Of real numbers it is a density, log N(x; z₀/α₀, e^{γ₀}): as a function of x, q(z₀|x) has the variance σ₀²/α₀².
+    For real-valued data it is the log-density log N(x; z₀/α₀, e^{γ₀}): as a function of x, q(z₀|x) is a Gaussian of
+    variance σ₀²/α₀².
     """
     if levels == REAL:
         gamma = gaussian.expand(gamma_0, z_0)
         square = gaussian.snr(gamma) * jnp.square(x - z_0 / gaussian.alpha(gamma))
         return -0.5 * jnp.sum(square + gamma + np.float32(np.log(2 * np.pi)), axis=range(1, x.ndim))
     nearest, exponent = _exponents(z_0, gamma_0, levels)
-    # Log-sum-exp in one pass.
+    # A log-sum-exp that needs no maximum: no exponent is above 0.
     steps = _values(levels, x.ndim) - nearest[..., None]
     total = jnp.sum(jnp.exp(exponent(steps)), axis=-1)
     at_x = exponent((x.astype(jnp.int32) - nearest)[..., None])[..., 0]
@@ -91,13 +94,13 @@ def log_prob(x: Data, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma,
 
 
 def mean(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Float[Array, "batch *data"]:
-    """E[x|z₀] under p(x|z₀), elementwise, in the units of x: from 0 to levels − 1; of real numbers z₀/α₀."""
+    """Return E[x|z₀] under p(x|z₀), elementwise, in the units of x: from 0 to levels − 1, or z₀/α₀ for real numbers."""
     if levels == REAL:
         return z_0 / gaussian.alpha(gaussian.expand(gamma_0, z_0))
     nearest, exponent = _exponents(z_0, gamma_0, levels)
     steps = _values(levels, z_0.ndim) - nearest[..., None]
     weights = jnp.exp(exponent(steps))
-    # Both sums in one pass: no (…, levels) array in memory.
+    # Both sums in one pass, so that no (…, levels) array is held in memory.
     total, moment = jax.lax.reduce(
         (weights, weights * steps.astype(jnp.float32)),
         (jnp.float32(0), jnp.float32(0)),
@@ -108,18 +111,18 @@ def mean(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int)
 
 
 def mode(z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Data:
-    """The most probable x given z₀: the value (int32) nearest to z₀/α₀, which real numbers are themselves."""
+    """Return the most probable x given z₀: the integer (int32) nearest to z₀/α₀, or z₀/α₀ itself for real numbers."""
     return decode(z_0 / gaussian.alpha(gaussian.expand(gamma_0, z_0)), levels)
 
 
 def sample(key: PRNGKeyArray, z_0: Float[Array, "batch *data"], gamma_0: gaussian.Gamma, levels: int) -> Data:
-    """A draw of p(x|z₀), int32, or float32 of real numbers."""
+    """Draw from p(x|z₀): int32, or float32 for real numbers."""
     if levels == REAL:
         noise = jax.random.normal(key, z_0.shape)
         return mean(z_0, gamma_0, levels) + jnp.exp(0.5 * gaussian.expand(gamma_0, z_0)) * noise
     nearest, exponent = _exponents(z_0, gamma_0, levels)
 
-    # The largest of log p + Gumbel noise, one value after another: no (…, levels) array in memory.
+    # The largest of log p + Gumbel noise, value by value, so that no (…, levels) array is held in memory.
     def compared(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         noise = jax.random.gumbel(jax.random.fold_in(key, k), z_0.shape)
         score = exponent((k - nearest)[..., None])[..., 0] + noise
@@ -131,10 +134,11 @@ def sample(key: PRNGKeyArray, z_0: Float[Array, "batch *data"], gamma_0: gaussia
 
 
 def _exponents(z_0: Array, gamma_0: gaussian.Gamma, levels: int) -> tuple[Array, Callable[[Array], Array]]:
-    """(the value n nearest to z₀/α₀, the exponent log p(n + k|z₀) − log p(n|z₀) of integers k on a new last axis).
+    """Return the integer n nearest to z₀/α₀ and a function k -> log p(n + k|z₀) − log p(n|z₀), k on a new last axis.
 
-    ½ SNR(0) δ (2d − δ) with d = z₀/α₀ − n and δ = 2k/levels: differences of squares, factorised. None is above 0, that
-    of k = 0 is exactly 0, and no large numbers are subtracted however far off z₀ or k is.
+    The exponents are ½ SNR(0) δ (2d − δ) with d = z₀/α₀ − n in encoded units and δ = 2k/levels: differences of squares,
+    factorized. No exponent is above 0, that of k = 0 is exactly 0, and no large numbers are subtracted, however far
+    z₀/α₀ is from the range of the data.
     """
     gamma = gaussian.expand(gamma_0, z_0)
     half_snr = 0.5 * gaussian.snr(gamma)[..., None]
@@ -150,7 +154,7 @@ def _exponents(z_0: Array, gamma_0: gaussian.Gamma, levels: int) -> tuple[Array,
 
 
 def _values(levels: int, ndim: int) -> Array:
-    """0 … levels−1 on an axis after `ndim` others."""
+    """0 … levels−1 on a last axis, after `ndim` axes of size 1."""
     return jnp.arange(levels).reshape((1,) * ndim + (levels,))
 
 
@@ -161,6 +165,6 @@ def _distance(z_0: Array, gamma: Array, levels: int) -> Array:
 
 
 def check_integers(levels: int) -> None:
-    """Raises ValueError unless data are integers of two values or more."""
+    """Raise ValueError unless `levels` ≥ 2, i.e. unless the data are integers."""
     if levels < 2:
         raise ValueError(f"levels={levels}: must be 2 or more")

@@ -1,4 +1,4 @@
-"""A device that runs out of memory, said in one line with what to lower."""
+"""Out-of-memory errors of a device, as one line that says which settings to change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ FEATURES = "lower config.evaluation.batch_size (--batch_size of vdm metrics)"
 
 @contextmanager
 def guarded(what: str, remedy: str) -> Iterator[None]:
-    """Turns XLA's error for lack of memory, while `what` is compiled or run, into an `InputError` with the remedy.
+    """Turn XLA's out-of-memory error while `what` is compiled or run into an `InputError` with the remedy.
 
-    Devices run ahead of Python, so values should be waited for within.
+    Devices run ahead of Python, so the body should wait for its values.
     """
     try:
         yield

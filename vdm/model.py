@@ -1,4 +1,4 @@
-"""The model: schedule + network + likelihood, as three functions of its variables."""
+"""The model: a schedule, a network and a likelihood, as pure functions of its variables."""
 
 import functools
 import math
@@ -18,11 +18,11 @@ from vdm.errors import InputError, one_line
 Variables = dict[str, Any]
 Batch = dict[str, Array]
 Computed = TypeVar("Computed")
-"""A model that has precisions."""
+"""Any kind of model with a method `computed_in`."""
 DROPPED = "dropped"
-"""The entry of a batch, and of a condition, that says whose condition is not to be used: booleans (batch,)."""
+"""Entry of a batch or condition that marks the examples whose condition is to be ignored: booleans (batch,)."""
 Condition = Any
-"""A pytree of arrays with leading axis batch, or None: no condition."""
+"""A pytree of arrays with leading axis batch, or None for no condition."""
 
 
 class Bound(NamedTuple):
@@ -34,12 +34,12 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> Array:
-        """Their sum: −VLB, in nats; the free energy, Eq. 3.61 of De Sousa Ribeiro & Glocker (2024)."""
+        """Sum of the three terms, −VLB in nats: the free energy, Eq. 3.61 of De Sousa Ribeiro & Glocker (2024)."""
         return self.reconstruction + self.prior + self.diffusion
 
 
 class Draws(NamedTuple):
-    """The random numbers of one estimate of the bound: times, noise of z_t and noise of z₀."""
+    """Random numbers of one estimate of the bound: times, noise of z_t and noise of z₀."""
 
     t: Float[Array, " batch"]
     eps: Float[Array, "batch *data"]
@@ -48,12 +48,12 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A variational diffusion model of images or of vectors; stateless, its variables are passed in.
+    """A variational diffusion model of images or vectors. It is stateless: its variables are passed to its methods.
 
-    Of T steps it is p(z₁) p(x|z₀) Π p(z_s|z_t), Eq. 3.52 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021, Eq.
-    6). Variables are {"network": …, "schedule": …, "likelihood": …}; fixed parts have none ({}). A batch is a dict with
-    "image", integers 0 … levels−1 of shape (batch, *shape), or real numbers where `levels` is 0 (`likelihoods.REAL`),
-    and what the network is conditioned on.
+    With T steps it is p(z₁) p(x|z₀) Π p(z_s|z_t), Eq. 3.52 of De Sousa Ribeiro & Glocker (2024) (Kingma et al. 2021,
+    Eq. 6). Variables are {"network": …, "schedule": …, "likelihood": …}, with {} for parts without parameters. A batch
+    is a dict with "image", integers 0 … levels−1 of shape (batch, *shape), or real numbers if `levels` is 0
+    (`likelihoods.REAL`), and with whatever the network is conditioned on.
 
     >>> from vdm import schedules
     >>> from vdm.networks import UNet
@@ -67,36 +67,39 @@ class Model:
 
     schedule: schedules.Schedule
     network: nn.Module
-    """Any Flax module with the call (z, γ, condition=None, train=False) -> prediction: z (batch, *shape), γ a scalar or
-    (batch,), condition a pytree with leading axis batch or None. With `train`, dropout draws from the stream "dropout".
+    """A Flax module called as (z, γ, condition=None, train=False) -> prediction.
+
+    z is (batch, *shape), γ a scalar or (batch,), and condition a pytree with leading axis batch, or None. With `train`,
+    dropout draws from the stream "dropout".
     """
     shape: tuple[int, ...]
     levels: int
     prediction: str = "eps"
-    """What the network predicts: one of `predictions.PREDICTIONS`. The energy is ½ ‖its output‖²."""
+    """What the network predicts: one of `predictions.PREDICTIONS`. With "energy", E is ½ ‖output‖²."""
     num_steps: int | None = None
-    """T of a discrete-time model; None: continuous time."""
+    """T of a discrete-time model; None for continuous time."""
     condition: Mapping[str, jax.ShapeDtypeStruct] = field(default_factory=dict, hash=False)
-    """Which entries of a batch the network is conditioned on: shape and type of one example's."""
+    """The entries of a batch that the network is conditioned on, each with the shape and dtype of one example."""
     precision: str = precisions.FLOAT32
-    """What the network computes in: see `computed_in` for another."""
+    """Precision of the network's computation, e.g. "bfloat16"; `computed_in` changes it."""
     condition_dropout: float = 0.0
-    """Share of training images whose condition is dropped, so that the network learns to do without it too.
+    """Share of training images whose condition is dropped, so that the network also learns to work without it.
 
-    Above 0, a condition given to the network may have an entry "dropped", booleans (batch,): whose the network is to
-    ignore. Initialised with it, a network without conditions dropped is one that is not given it.
+    If it is above 0, a condition given to the network may have an entry "dropped", booleans (batch,), which marks the
+    examples whose condition the network is to ignore. A network initialized with this entry treats its absence as no
+    condition dropped.
     """
 
     @property
     def num_dims(self) -> int:
-        """Data dimensions of one image: what bits/dim divides by."""
+        """Number of data dimensions of one image: the divisor of bits/dim."""
         return math.prod(self.shape)
 
     def computed_in(self, precision: str) -> "Model":
-        """The same model, of the same variables, whose network computes in this one of `precisions.PRECISIONS`.
+        """Return the same model, with the same variables, computing its network in another of `precisions.PRECISIONS`.
 
-        For bfloat16 a network needs a field `dtype`, as Flax's own layers have it. Raises ValueError for a network
-        without, and for another name.
+        For bfloat16 the network needs a field `dtype`, like that of Flax's own layers. Raises ValueError for a network
+        without one, and for an unknown precision.
 
         >>> from vdm import schedules
         >>> from vdm.networks import UNet
@@ -110,7 +113,7 @@ class Model:
         return self if same else replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray, condition: Condition = None) -> Variables:
-        """Fresh variables, of a network for conditions like `condition` (default: those that the model names)."""
+        """Initialize the variables, for conditions like `condition` (default: those described by the model)."""
         if condition is None and self.condition:
             condition = {name: jnp.zeros((1, *like.shape), like.dtype) for name, like in self.conditions.items()}
         batch = 1 if condition is None else jax.tree.leaves(condition)[0].shape[0]
@@ -123,11 +126,10 @@ class Model:
         return {"network": params, "schedule": self.schedule.init(schedule_key), "likelihood": {}}
 
     def condition_of(self, batch: Mapping[str, Any]) -> Condition:
-        """What of a batch the network is conditioned on: a dict of its entries, None if there are none.
+        """Return the entries of a batch that the network is conditioned on, or None for an unconditional model.
 
-        With "dropped", if the batch has it and the network knows it.
-
-        Raises ValueError if the batch lacks an entry or has it in another shape.
+        "dropped" is included if the batch has it and the network knows it. Raises ValueError if the batch lacks an
+        entry or has it in another shape.
         """
         if not self.condition:
             return None
@@ -141,22 +143,22 @@ class Model:
 
     @property
     def conditions(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """What the network is given of a condition: `condition`, and "dropped" where some are dropped in training."""
+        """The entries of a condition that the network is given: `condition`, and "dropped" if training drops some."""
         if not self.condition or not self.condition_dropout:
             return dict(self.condition)
         return {**self.condition, DROPPED: jax.ShapeDtypeStruct((), jnp.bool_)}
 
     def with_dropped(self, batch: Batch, key: PRNGKeyArray) -> Batch:
-        """The batch, and whose conditions are dropped in training: each with that share, independently."""
+        """Add "dropped" to a training batch, drawn independently per example with rate `condition_dropout`."""
         if not self.condition or not self.condition_dropout:
             return batch
         dropped = jax.random.bernoulli(key, self.condition_dropout, batch["image"].shape[:1])
         return {**batch, DROPPED: dropped}
 
     def condition_for(self, num: int, condition: Condition) -> Condition:
-        """A condition given for `num` examples, in which only what the network is conditioned on is left.
+        """Check a condition given for `num` examples, and return the entries that the network is conditioned on.
 
-        Raises ValueError if there is none, for a model that names conditions, and unless it has `num` of each.
+        Raises ValueError if the model is conditional and the condition is None, and unless each array has `num` rows.
         """
         if condition is None and self.condition:
             raise ValueError(f"condition=None: must be a dict of {', '.join(map(repr, self.condition))}")
@@ -176,10 +178,10 @@ class Model:
         condition: Condition = None,
         dropout_key: PRNGKeyArray | None = None,
     ) -> predictions.Both:
-        """The denoiser of these variables: (z, γ) -> `Prediction`. Dropout is on when it gets a key.
+        """Return the denoiser with these variables, (z, γ) -> `Prediction`; dropout is on if `dropout_key` is given.
 
-        At γ = ∞ (α = 0) the network is asked at γ(1), the most noise that it was trained with, and its answer is one
-        about z of pure noise.
+        At γ = ∞ (α = 0) the network is evaluated at γ(1), the highest noise level of its training, and its output is
+        taken as a prediction for a z of pure noise.
         """
         params = {"params": variables["network"]}
         rngs = None if dropout_key is None else {"dropout": dropout_key}
@@ -202,17 +204,17 @@ class Model:
         gamma: Array,
         condition: Condition = None,
     ) -> Float[Array, "batch *data"]:
-        """ε̂(z, γ), like z; γ scalar or (batch,)."""
+        """ε̂(z, γ), with the shape of z; γ is a scalar or (batch,)."""
         return self.denoiser(variables, condition)(z, gamma).eps
 
     def draw(self, key: PRNGKeyArray, batch_size: int, times: timesteps.Times = timesteps.stratified) -> Draws:
-        """Times and noise for one estimate of the bound of a (global) batch."""
+        """Draw times and noise for one estimate of the bound on a (global) batch."""
         key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
         shape = (batch_size, *self.shape)
         return Draws(times(key_t, batch_size), jax.random.normal(key_eps, shape), jax.random.normal(key_eps_0, shape))
 
     def bound(self, variables: Variables, key: PRNGKeyArray, batch: Batch) -> Bound:
-        """A one-draw, unbiased estimate of the bound of this model, T-step or continuous: nats, each term (batch,)."""
+        """Estimate the model's bound, T-step or continuous, without bias from one draw: nats, each term (batch,)."""
         draws = self.draw(key, batch["image"].shape[0])
         gamma = functools.partial(self.gamma, variables)
         return self.bound_at(variables, batch, draws, *bounds.noise_levels(gamma, draws.t, self.num_steps))
@@ -227,9 +229,9 @@ class Model:
         dropout_key: PRNGKeyArray | None = None,
         loss_space: str = "eps",
     ) -> Bound:
-        """The estimate for given draws and given γ and weights of the diffusion loss at their times.
+        """Estimate the bound with given draws, and with given γ and weights of the diffusion loss at their times.
 
-        `loss_space` is whose error the diffusion loss squares: see `bounds.diffusion_loss_at`.
+        `loss_space` is the prediction whose error the diffusion loss squares: see `bounds.diffusion_loss_at`.
         """
         image = batch["image"]
         x = likelihoods.encode(image, self.levels)
@@ -244,9 +246,9 @@ class Model:
 
 
 def from_config(config: Config) -> Model:
-    """The model that a config describes, float32: see `at_precision` for another.
+    """Return the model that a config describes, in float32: `at_precision` changes the precision.
 
-    Raises `InputError` for a bad field, or without data.shape and data.levels.
+    Raises `InputError` for an invalid field, or if data.shape or data.levels is not set.
     """
     validate(config)
     if config.data.shape is None or config.data.levels is None:
@@ -271,9 +273,9 @@ def from_config(config: Config) -> Model:
 
 
 def described(entries: Sequence[str] | None, names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and type of one example's entries of these names, as `config.data.entries` describes them.
+    """Return the shape and dtype of one example of each of the entries `names`, read from `config.data.entries`.
 
-    Raises `InputError` for one that it does not describe.
+    Raises `InputError` for a name that is not described.
 
     >>> described(["label int32", "text int32 64"], ["text"])
     {'text': ShapeDtypeStruct(shape=(64,), dtype=int32)}
@@ -284,26 +286,28 @@ def described(entries: Sequence[str] | None, names: Sequence[str]) -> dict[str, 
             name, dtype, *sizes = text.split()
             found[name] = jax.ShapeDtypeStruct(tuple(map(int, sizes)), jnp.dtype(dtype))
         except (TypeError, ValueError) as error:
-            raise InputError(f"config.data.entries: {text!r} is not like 'label int32' or 'tokens int32 77'") from error
+            raise InputError(
+                f"config.data.entries: {text!r}: must be like 'label int32' or 'tokens int32 77'"
+            ) from error
     if missing := [name for name in names if name not in found]:
         raise InputError(f"config.data.entries: must describe {missing[0]!r} (it is read from the data)")
     return {name: found[name] for name in names}
 
 
 def for_training(config: Config, given: Model | None = None) -> Model:
-    """The model of `from_config`, or the given one, as training steps compute it: in `training.precision`.
+    """Return the model of `from_config`, or the given one, in the precision of training (`training.precision`).
 
-    That of the config with `network.remat`, too. Its variables are the same. Raises as `from_config` and `at_precision`
-    do.
+    The model of the config also gets `network.remat`. The variables are the same. Raises as `from_config` and
+    `at_precision` do.
     """
     model = replace(from_config(config), network=_network(config)) if given is None else given
     return at_precision(model, config.training.precision, "training")
 
 
 def at_precision(model: Computed, precision: str, group: str) -> Computed:
-    """The model as `config.GROUP.precision` has it computed: `training`, `evaluation` or `sampling`.
+    """Return the model with the precision of `config.GROUP.precision`: GROUP is `training`, `evaluation` or `sampling`.
 
-    Of another model too, by its own `computed_in`. Raises `InputError` where that raises ValueError.
+    This works for every kind of model with a method `computed_in`. Raises `InputError` where that raises ValueError.
     """
     try:
         computed: Computed = model.computed_in(precision)  # type: ignore[attr-defined]
@@ -313,9 +317,9 @@ def at_precision(model: Computed, precision: str, group: str) -> Computed:
 
 
 def in_dtype(network: nn.Module, dtype: Any) -> nn.Module:
-    """The same network computing in `dtype`. Raises ValueError if it cannot compute in another type than its own."""
+    """Return the network computing in `dtype`. Raises ValueError if it cannot compute in a dtype other than its own."""
     has_field = any(each.name == "dtype" for each in fields(network))
-    # None is Flax's word for the type of the input.
+    # In Flax, dtype=None means the dtype of the input.
     now = getattr(network, "dtype", None) if has_field else None
     if jnp.dtype(jnp.float32 if now is None else now) == dtype:
         return network

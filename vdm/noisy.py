@@ -1,4 +1,4 @@
-"""What is trained on the noisy images of a run, beside its model: what classifiers and image–text models share."""
+"""Networks trained on the noisy images of a run, beside its model: what classifiers and image–text models share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,39 +21,42 @@ Schedule = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class OnNoise:
-    """A network that sees integer images z_t and their γ; stateless, its variables {"network": …} are passed in."""
+    """A network that is given noisy integer images z_t and their γ.
+
+    It is stateless: its variables {"network": …} are passed in.
+    """
 
     network: nn.Module
     shape: tuple[int, ...]
     levels: int
     gamma_max: float = field(default=5.0, kw_only=True)
-    """γ of the most noise that it was trained with: what the network is told where γ = ∞."""
+    """γ of the highest noise level in its training, which the network is given where γ = ∞."""
     gamma_min: float = field(default=-13.3, kw_only=True)
-    """γ of the least: what clean images are shown with."""
+    """γ of the lowest noise level in its training, which the network is given for clean images."""
     precision: str = field(default=precisions.FLOAT32, kw_only=True)
-    """What the network computes in."""
+    """Precision of the network's computation, e.g. "bfloat16"."""
 
     def computed_in(self, precision: str) -> "OnNoise":
-        """The same, of the same variables, in another precision; raises as `Model.computed_in`."""
+        """Return the same object, with the same variables, in another precision; raises as `Model.computed_in` does."""
         network = model_lib.in_dtype(self.network, precisions.dtype(precision))
         return replace(self, network=network, precision=precision)
 
     def finite(self, gamma: gaussian.Gamma) -> gaussian.Gamma:
-        """γ as the network is told it: `gamma_max` in place of ∞."""
+        """γ as the network is given it: `gamma_max` in place of ∞."""
         gamma = jnp.asarray(gamma, jnp.float32)
         return jnp.where(jnp.isinf(gamma), jnp.float32(self.gamma_max), gamma)
 
     def draw(
         self, key: PRNGKeyArray, batch_size: int, gamma: Schedule
     ) -> tuple[Float[Array, " batch"], Float[Array, "batch *data"]]:
-        """Noise levels γ(t), with stratified uniform t, and noise ε of a (global) batch."""
+        """Draw noise levels γ(t), with stratified uniform t, and noise ε for a (global) batch."""
         key_t, key_eps = jax.random.split(key)
         times = timesteps.stratified(key_t, batch_size)
         return gamma(times), jax.random.normal(key_eps, (batch_size, *self.shape))
 
 
 def parameters(variables: Mapping[str, Any]) -> Variables:
-    """Of what Flax makes of a network. Raises ValueError for a network with other variables."""
+    """Return {"network": …} from the variables that Flax initializes. Raises ValueError if not all are parameters."""
     if others := variables.keys() - {"params"}:
         raise ValueError(f"network: has variables {', '.join(sorted(others))}; must have parameters alone")
     return {"network": variables.get("params", {})}
@@ -61,34 +64,37 @@ def parameters(variables: Mapping[str, Any]) -> Variables:
 
 @dataclass(slots=True)
 class OfConfig:
-    """The run on whose noisy images it is trained; read from it."""
+    """The run on whose noisy images the network is trained. These fields are read from it."""
 
     run: str = running("", "Folder of the run.")
-    step: int = running(0, "Steps that the run had been trained for.", at_least(0))
-    schedule: str = of_model("", "Noise schedule of the run's averaged variables: its name, and a digest of these.")
-    gamma_min: float = of_model(-13.3, "γ(0) of it.", between(-30, 30))
-    gamma_max: float = of_model(5.0, "γ(1) of it.", between(-30, 30))
+    step: int = running(0, "Training steps of the run's checkpoint.", at_least(0))
+    schedule: str = of_model("", "Noise schedule of the run's averaged variables: its name and a digest of them.")
+    gamma_min: float = of_model(-13.3, "γ(0) of this schedule.", between(-30, 30))
+    gamma_max: float = of_model(5.0, "γ(1) of this schedule.", between(-30, 30))
 
 
 def ends(of: OfConfig) -> dict[str, Any]:
-    """Of γ, by the names that constructors have."""
+    """The end points of γ, by the names that constructors use."""
     return {"gamma_min": of.gamma_min, "gamma_max": of.gamma_max}
 
 
 def context(config: Any, **of_data: Any) -> dict[str, Any]:
-    """What a network's constructor is given, if it has a parameter of the name: `shape`, `levels` and what else is told
-    of the data, the ends of γ, `dtype`, and all fields of `config.network`."""
+    """Arguments that a network's constructor is given, if it has parameters of these names.
+
+    These are all fields of `config.network`; `shape`, `levels` and the keyword arguments `of_data`; the end points of
+    γ; and `dtype`.
+    """
     of_data |= {"shape": config.data.shape, "levels": config.data.levels}
     return asdict(config.network) | of_data | ends(config.of) | {"dtype": precisions.FLOAT32}
 
 
 def optimizer() -> OptimizerConfig:
-    """What a small network learns well by in minutes."""
+    """Settings with which a small network trains well within minutes."""
     return OptimizerConfig(learning_rate=2e-3, weight_decay=0.05, decay="cosine", ema_decay=0.999)
 
 
 def training(steps: int = 2000) -> TrainingConfig:
-    """Minutes of it."""
+    """Settings for a training of a few minutes."""
     return TrainingConfig(
         steps=steps, batch_size=64, log_every=100, evaluate_every=500, checkpoint_every=250, sample_every=0
     )

@@ -1,4 +1,4 @@
-"""Arrays of numbers from npz files that anyone may have written: whole and as declared, or refused in one line."""
+"""Arrays from untrusted npz files: read whole and as declared, or refused with a one-line message."""
 
 import math
 import zipfile
@@ -12,35 +12,37 @@ from vdm.errors import InputError, one_line
 from vdm.files import printable
 
 LIMIT_RATIO = 200
-"""Bytes that an array may have for each byte in the file, beyond `LIMIT_FREE`. Pictures compress to a half; one value
-over and over, which no data are, to a thousandth."""
+"""Maximum uncompressed bytes of an array per byte in the file, beyond `LIMIT_FREE`.
+
+Pictures compress to about a half; only constant arrays, which no data set has, compress to a thousandth.
+"""
 
 LIMIT_FREE = 1 << 26
-"""Bytes that an array may have whatever it is compressed to."""
+"""Bytes that an array may have however strongly it is compressed."""
 
 
 def array_names(path: str | Path) -> list[str]:
-    """Names of the arrays in an npz file, in its order.
+    """Return the names of the arrays in an npz file, in order.
 
-    Raises `InputError` for what is no npz file or has one array twice.
+    Raises `InputError` for a file that is not an npz file or has an array twice.
     """
     with _opened(Path(path)) as archive:
         return list(_members(archive))
 
 
 NUMBERS, TEXT = "biufc", "U"
-"""Kinds of dtypes."""
+"""NumPy's kinds of dtypes: those of numbers, and that of text."""
 
 
 def read_npz(path: str | Path, names: Sequence[str] | None = None, kinds: str = NUMBERS) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name: those that `names` says, or all; of numbers, unless `kinds` has text too.
+    """Return the arrays of an npz file by name: those in `names`, or all; numbers only, unless `kinds` includes text.
 
-    Of a file that is damaged, or made to do damage, nothing is allocated that it does not hold: the size of an array is
-    that in the zip's directory and that in its own header, and has a limit by what it takes in the file. Checksums are
-    verified. Arrays may have any shape, () too.
+    For a damaged or malicious file, no more memory is allocated than the file justifies: the size of an array must
+    agree between the zip directory and the array's own header, and is limited by its size in the file. Checksums are
+    verified. Arrays may have any shape, including ().
 
-    Raises `InputError` that names file and array if it is missing, no npz file or damaged, lacks an array, or has one
-    that is no array, holds other than numbers or declares more than is there.
+    Raises `InputError` naming file and array if the file is missing, damaged or not an npz file, lacks an array, or has
+    one that is not an array, holds anything but numbers, or declares more data than there are.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
@@ -55,7 +57,7 @@ def read_npz(path: str | Path, names: Sequence[str] | None = None, kinds: str = 
         if missing:
             found = ", ".join(map(repr, members)) or "none"
             raise InputError(f"{printable(path)}: no array {', '.join(map(repr, missing))}; its arrays: {found}")
-        # One part of a file cannot hold two members.
+        # Members that overlap in the file would have a larger total.
         if sum(member.compress_size for member in archive.infolist()) > path.stat().st_size:
             raise InputError(f"{printable(path)}: not a readable npz file: declares more than it holds")
         arrays = {}
@@ -80,7 +82,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
     if member.file_size > LIMIT_FREE + LIMIT_RATIO * member.compress_size:
         raise ValueError(
             f"declares {_bytes(member.file_size)} in {_bytes(member.compress_size)} of the file, "
-            "which no data compress to; save it uncompressed if it is real (numpy.savez)"
+            "more than real data compress; if it is real, save it uncompressed (numpy.savez)"
         )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -108,17 +110,17 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Every error that a damaged file leads to as one that says what it is of."""
+    """Turn every error that a damaged file can cause into one that names the file and array."""
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, RuntimeError, … by where the damage is
+    except Exception as error:  # OSError, ValueError, BadZipFile, zlib.error, RuntimeError, …, depending on the damage
         raise InputError(f"{what}: {one_line(error)}") from error
 
 
 def _bytes(number: int) -> str:
-    """12 bytes, 3.4 MB."""
+    """Format a number of bytes: 12 bytes, 3.4 MB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

@@ -1,14 +1,14 @@
-"""Makes a run of a checkpoint of google-research/vdm, for vdm evaluate, vdm sample and vdm export.
+"""Import a checkpoint of google-research/vdm as a run, for vdm evaluate, vdm sample and vdm export.
 
 python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
 python evaluate.py --workdir=runs/official
 
-The checkpoint is a file of Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last is taken. What
-differs between the two models, and how it is bridged: docs/howto/official_checkpoints.md.
+The checkpoint is a file in Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last one is used. For
+the differences between the two models, and how they are bridged, see docs/howto/official_checkpoints.md.
 """
 
 if __name__ == "__main__":
-    # Before what takes long to import; imports this module once more.
+    # Runs before the slow imports below, and imports this module a second time.
     from vdm.programs.main import run
 
     run("official")
@@ -48,17 +48,17 @@ from vdm.training.state import TrainState, make_optimizer
 from vdm.training.step import empty_metrics
 
 GROUPS = 32
-"""Of every normalisation: Flax's default, whatever the channels."""
+"""Groups of every group normalization: Flax's default, for any number of channels."""
 
 LEVELS = 256
 
 DEEPEST = 4
-"""Levels of modules in each other."""
+"""Maximum nesting depth of modules."""
 
 SMALLEST = 1e-37
-"""Stands for 0 where a logarithm is taken."""
+"""Used in place of 0 where a logarithm is taken."""
 
-# Names of modules, theirs and ours; blocks and attentions have their number.
+# Names of modules in google-research/vdm and here; those of blocks and attentions include a number.
 MODULES = {
     r"dense0": "embed_0", r"dense1": "embed_1", r"conv_in": "conv_in", r"GroupNorm_0": "norm_out",
     r"conv_out": "conv_out", r"(down|up)\.block_(\d+)": r"\1_\2", r"(down|up)\.attn_(\d+)": r"\1_\2_attention",
@@ -74,7 +74,7 @@ Tree = dict[str, Any]
 
 
 class Official(NamedTuple):
-    """What is taken from a checkpoint; its optimizer's state is not."""
+    """The parts of a checkpoint that are imported; the state of its optimizer is not."""
 
     step: int
     params: Tree
@@ -82,7 +82,7 @@ class Official(NamedTuple):
 
 
 def read(path: Path) -> Official:
-    """The train state in a file, or in the last ckpt-N.flax of a folder. Raises `InputError` if there is none."""
+    """Read the train state in a file, or in the last ckpt-N.flax of a folder. Raises `InputError` if there is none."""
     if path.is_dir():
         numbered = {int(file.stem[5:]): file for file in path.glob("ckpt-*.flax") if is_whole(file.stem[5:])}
         if not numbered:
@@ -91,7 +91,7 @@ def read(path: Path) -> Official:
     encoded = path.read_bytes()
     try:
         tree = flax.serialization.msgpack_restore(encoded)
-    except Exception as error:  # msgpack and Flax's hooks raise many kinds for other bytes
+    except Exception as error:  # for invalid bytes, msgpack and Flax's hooks raise many kinds of errors
         raise InputError(f"{path}: not a checkpoint of Flax's msgpack format, or cut short") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: has {_kind(tree)}; must have {', '.join(Official._fields)}")
@@ -106,7 +106,7 @@ def read(path: Path) -> Official:
 
 
 def _params(tree: Any, where: str) -> Tree:
-    """The arrays of `score_model` and `gamma` as float32. Raises `InputError` for what is none, NaN or infinite."""
+    """Return the arrays of `score_model` and `gamma` as float32. Raises `InputError` unless all are finite arrays."""
     if not isinstance(tree, dict) or "score_model" not in tree:
         has = _names(tree) if isinstance(tree, dict) else _kind(tree)
         raise InputError(f"{where} has {has}; must have score_model, and gamma if learned")
@@ -143,17 +143,18 @@ def _names(tree: Tree) -> str:
 def config_of(
     params: Tree, gamma_min: float = -13.3, gamma_max: float = 5.0, data: str = "cifar10", size: int = 32
 ) -> Config:
-    """The config of the model with these parameters: what their shapes tell, and what they do not.
+    """Return the config of the model with these parameters, as far as their shapes determine it.
 
-    `gamma_min` and `gamma_max` are those of its own config: the network's embedding of γ has them as constants. `data`
-    are what it was trained on, images of `size` × `size`. Raises `InputError` for another architecture.
+    `gamma_min` and `gamma_max` are those of the checkpoint's own config: the network's embedding of γ has them as
+    constants. `data` is the data set that it was trained on, with images of `size` × `size`. Raises `InputError` for
+    another architecture.
     """
     network, gamma = params["score_model"], params.get("gamma", {})
     try:
         *_, inputs, channels = network["conv_in"]["kernel"].shape
         colours = network["conv_out"]["bias"].size
         depth = sum(name.startswith("down.block_") for name in network)
-        # Their features, 2⁶ · 2π and 2⁷ · 2π, are those that ours has by default for 256 levels; or they have none.
+        # Their Fourier features, 2⁶ · 2π and 2⁷ · 2π, are the default here for 256 levels; or there are none.
         fourier = {5 * colours: None, colours: ()}[inputs]
         name = {(): "linear", ("b", "w"): "learned_linear", ("l1", "l2", "l3"): "learned_monotone"}[
             tuple(sorted(gamma))
@@ -177,7 +178,7 @@ def config_of(
 
 
 def network_variables(network: Tree) -> Tree:
-    """Their `score_model` under our names. Raises `InputError` for a name that they do not have."""
+    """Rename the arrays of their `score_model` to the names used here. Raises `InputError` for an unknown name."""
     ours: dict[tuple[str, ...], Any] = {}
     for path, leaf in flax.traverse_util.flatten_dict(network).items():
         module, *inner = path
@@ -193,7 +194,7 @@ def network_variables(network: Tree) -> Tree:
 
 
 def without_conditioning(network: Tree, channels: int) -> Tree:
-    """The embedding without the row of the conditioning, its last input: 0 of every image that is not augmented."""
+    """Drop the embedding's last input row, for the conditioning, which is 0 for every image that is not augmented."""
     embed = network.get("embed_0", {})
     if np.ndim(embed.get("kernel")) != 2:
         raise InputError("another architecture: score_model/dense0/kernel must be a matrix")
@@ -201,9 +202,10 @@ def without_conditioning(network: Tree, channels: int) -> Tree:
 
 
 def schedule_variables(gamma: Tree, gamma_min: float, gamma_max: float) -> Tree:
-    """The variables of our learned schedule, from the config's γ to theirs, that make it their curve; {} if fixed.
+    """Return the variables with which the learned schedule here has their curve γ(t); {} for a fixed schedule.
 
-    Raises `InputError` for a curve that ours cannot be: see `_ends` and `_shape`.
+    `gamma_min` and `gamma_max` are those of the config. Raises `InputError` for a curve that the schedule here cannot
+    represent: see `_ends` and `_shape`.
     """
     if not gamma:
         return {}
@@ -227,7 +229,7 @@ def schedule_variables(gamma: Tree, gamma_min: float, gamma_max: float) -> Tree:
 
 
 def _check_gamma(gamma: Tree) -> None:
-    """Raises `InputError` for arrays that are not those of their line or of their monotone network."""
+    """Raise `InputError` for arrays that are not those of their linear schedule or of their monotone network."""
     shapes = {"/".join(path): np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(gamma).items()}
     hidden = shapes.get("l2/bias", (1,))
     line = {"b": (1,), "w": (1,)}
@@ -239,7 +241,7 @@ def _check_gamma(gamma: Tree) -> None:
 
 
 def _ends(start: float, end: float, gamma_min: float, gamma_max: float) -> Tree:
-    """`schedules.end_points` at γ(0) = start and γ(1) = end; ours stay on either side of the config's midpoint."""
+    """Return `schedules.end_points` with γ(0) = start and γ(1) = end, on either side of the config's midpoint."""
     middle = (gamma_min + gamma_max) / 2
     if not start < middle < end:
         raise InputError(
@@ -255,7 +257,7 @@ def _shape(
     centers: Float[np.ndarray, " hidden"],
     rises: Float[np.ndarray, " hidden"],
 ) -> Tree:
-    """`schedules.monotone_shape` of line · t + Σ_k rises_k sigmoid(slopes_k t + centers_k)."""
+    """Return `schedules.monotone_shape` of line · t + Σ_k rises_k sigmoid(slopes_k t + centers_k)."""
     total = line + rises.sum()
     share = line / total
     if not share >= schedules.FLOOR:
@@ -277,7 +279,7 @@ def _inverse_softplus(value: Any) -> Any:
 
 
 def variables(params: Tree, config: Config) -> Variables:
-    """The variables of the model of `config` that are theirs. Raises `InputError` if a shape is another."""
+    """Return their variables, as the model of `config` has them. Raises `InputError` if a shape differs."""
     network = without_conditioning(network_variables(params["score_model"]), config.network.channels)
     ends = config.schedule.gamma_min, config.schedule.gamma_max
     ours = {"network": network, "schedule": schedule_variables(params.get("gamma", {}), *ends), "likelihood": {}}
@@ -294,9 +296,10 @@ def variables(params: Tree, config: Config) -> Variables:
 
 
 def import_run(official: Official, config: Config, workdir: Path) -> None:
-    """A run in `workdir` with one checkpoint, of their step, parameters and moving average; a fresh optimizer.
+    """Write a run with one checkpoint to `workdir`: their step, parameters and moving average.
 
-    Raises `InputError` if there is a run already, and as `variables` does, with nothing written.
+    The optimizer state is a fresh one. Raises `InputError` if there already is a run, and as `variables` does; then
+    nothing is written.
     """
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir}: has a run already; must be another folder")
@@ -320,19 +323,19 @@ def import_run(official: Official, config: Config, workdir: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the run; bad input is one line on stderr and exit status 2."""
+    """Import the checkpoint; invalid input gives one line on stderr and exit status 2."""
     parser = Parser("python -m vdm.official", __doc__)
     parser.add_argument("checkpoint", type=Path, help="file, or folder of files ckpt-N.flax")
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of the run to make")
-    parser.add_argument("--data", default="cifar10", help="data that it was trained on (default: cifar10)")
-    parser.add_argument("--size", type=int, default=32, help="height and width of their images (default: 32)")
-    parser.add_argument("--gamma_min", type=float, default=-13.3, help="of its config (default: -13.3)")
-    parser.add_argument("--gamma_max", type=float, default=5.0, help="of its config (default: 5)")
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the new run")
+    parser.add_argument("--data", default="cifar10", help="data set that it was trained on (default: cifar10)")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images (default: 32)")
+    parser.add_argument("--gamma_min", type=float, default=-13.3, help="gamma_min of its config (default: -13.3)")
+    parser.add_argument("--gamma_max", type=float, default=5.0, help="gamma_max of its config (default: 5)")
     given = parser.parse_args(argv)
     with parser.one_line():
         official = read(given.checkpoint)
         config = config_of(official.ema_params, given.gamma_min, given.gamma_max, given.data, given.size)
-        # No more steps of training, unless asked for.
+        # The run counts as finished, so that training stops at once unless more steps are asked for.
         config.training.steps = max(official.step, 1)
         import_run(official, config, given.workdir)
     network = config.network

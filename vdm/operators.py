@@ -1,9 +1,9 @@
-"""Linear operators A of inverse problems: what is measured of an image, y = A x + noise, x in [−1, 1].
+"""Linear operators A of inverse problems y = A x + noise, for x in [−1, 1].
 
     blur, downsample, gray    of images (height, width, channels)
-    missing, box, mask        only pick values of x: where these are `known`
+    missing, box, mask        measure some of the values of x and nothing else: those that are `known`
 
-Pure functions of a batch, each example alone: Aᵀ is `adjoint`, by JAX's transposition.
+Operators are pure functions of a batch that act on each example separately. `adjoint` gives Aᵀ, by JAX's transposition.
 """
 
 from collections.abc import Callable
@@ -17,26 +17,26 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 REACH = 4
-"""Standard deviations after which a Gaussian is cut off."""
+"""Standard deviations at which a Gaussian kernel is cut off."""
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601); of sum 1."""
+"""Weights of red, green and blue in the luminance (ITU-R BT.601), which sum to 1."""
 
 
 class Operator(NamedTuple):
-    """A as a pure function of a batch."""
+    """A linear operator A as a pure function of a batch."""
 
     apply: Callable[[Float[Array, "batch *data"]], Float[Array, "batch *measured"]]
-    """x -> A x, linear in x and of each example alone."""
+    """x -> A x, linear in x and separate for each example."""
     shape: tuple[int, ...]
-    """Of the data of one example."""
+    """Shape of the data of one example."""
     measured: tuple[int, ...]
-    """Of what is measured of it."""
+    """Shape of the measurement of one example."""
     known: Bool[Array, "*data"] | None = None
-    """Where A only picks values of x, which; A x is then x there, and 0 elsewhere."""
+    """If A only picks values of x: which ones. A x then equals x there, and 0 elsewhere."""
 
 
 def adjoint(operator: Operator, y: Float[Array, "batch *measured"]) -> Float[Array, "batch *data"]:
-    """Aᵀ y.
+    """Aᵀ y, with shape (batch, *data).
 
     >>> adjoint(mask(jnp.array([True, False])), jnp.ones((1, 2))).tolist()
     [[1.0, 0.0]]
@@ -49,7 +49,7 @@ def adjoint(operator: Operator, y: Float[Array, "batch *measured"]) -> Float[Arr
 def measure(
     operator: Operator, x: Float[Array, "batch *data"], noise: Float[Array, "batch *measured"], std: ArrayLike
 ) -> Float[Array, "batch *measured"]:
-    """y = A x + std · noise, 0 where nothing is measured.
+    """y = A x + std · noise, with 0 where nothing is measured.
 
     >>> measure(mask(jnp.array([True, False])), jnp.ones((1, 2)), jnp.ones((1, 2)), 0.5).tolist()
     [[1.5, 0.0]]
@@ -59,7 +59,7 @@ def measure(
 
 
 def num_measured(operator: Operator) -> int:
-    """How many numbers are measured of an example.
+    """Number of values measured of one example.
 
     >>> num_measured(mask(jnp.array([True, False])))
     1
@@ -68,7 +68,7 @@ def num_measured(operator: Operator) -> int:
 
 
 def mask(known: Bool[Array, "*data"]) -> Operator:
-    """What is known of x: the others are 0.
+    """Operator that keeps the values of x that are `known` and sets the others to 0.
 
     >>> mask(jnp.array([True, False])).apply(jnp.ones((1, 2))).tolist()
     [[1.0, 0.0]]
@@ -77,10 +77,10 @@ def mask(known: Bool[Array, "*data"]) -> Operator:
 
 
 def missing(share: float = 0.5, seed: int = 0, *, shape: tuple[int, ...]) -> Operator:
-    """All but a share of an image's pixels, chosen at random by a seed: the same in all images and channels.
+    """Operator that removes a share of an image's pixels, chosen at random by a seed.
 
-    As many are missing as is nearest to share · height · width. Raises ValueError unless 0 ≤ share < 1, the seed is
-    from 0 to 2³² − 1, and at least one pixel is left.
+    The same pixels are missing in all images and channels: share · height · width of them, rounded. Raises ValueError
+    unless 0 ≤ share < 1, the seed is from 0 to 2³² − 1, and at least one pixel is left.
 
     >>> missing(0.25, shape=(4, 4, 1)).known.sum().item()
     12
@@ -98,9 +98,9 @@ def missing(share: float = 0.5, seed: int = 0, *, shape: tuple[int, ...]) -> Ope
 
 
 def box(size: int = 4, *, shape: tuple[int, ...]) -> Operator:
-    """All but a square of `size` × `size` pixels in the middle of an image.
+    """Operator that removes a square of `size` × `size` pixels in the middle of an image.
 
-    Raises ValueError unless it is smaller than the image, and 1 pixel or more.
+    Raises ValueError unless the square is at least 1 pixel wide and smaller than the image.
 
     >>> box(2, shape=(4, 4, 1)).known[..., 0].sum(axis=0).tolist()
     [4, 2, 2, 4]
@@ -113,10 +113,11 @@ def box(size: int = 4, *, shape: tuple[int, ...]) -> Operator:
 
 
 def blur(std: float = 2.0, *, shape: tuple[int, ...]) -> Operator:
-    """An image under a Gaussian of standard deviation `std` in pixels, mirrored beyond its edges.
+    """Gaussian blur of standard deviation `std` in pixels, with the image mirrored beyond its edges.
 
-    The Gaussian is taken at whole pixels, cut off at 4 `std`, and has sum 1: constants stay. With the mirror's edge
-    between two pixels, A = Aᵀ, and the mean of an image stays too. Raises ValueError unless 0 < std ≤ the longer side.
+    The Gaussian is evaluated at whole pixels, cut off at 4 `std`, and normalized to sum 1, so that constant images are
+    unchanged. The mirror axis lies between two pixels, so A = Aᵀ and the mean of an image is unchanged too. Raises
+    ValueError unless 0 < std ≤ the longer side.
 
     >>> blur(1.0, shape=(5, 5, 1)).apply(jnp.ones((1, 5, 5, 1))).round(4).max().item()
     1.0
@@ -133,7 +134,7 @@ def blur(std: float = 2.0, *, shape: tuple[int, ...]) -> Operator:
 
 
 def downsample(factor: int = 2, *, shape: tuple[int, ...]) -> Operator:
-    """The means of squares of `factor` × `factor` pixels: what superresolution is to undo.
+    """Averages of blocks of `factor` × `factor` pixels: the operator that superresolution inverts.
 
     Raises ValueError unless `factor` is 2 or more and divides height and width.
 
@@ -154,7 +155,7 @@ def downsample(factor: int = 2, *, shape: tuple[int, ...]) -> Operator:
 
 
 def gray(*, shape: tuple[int, ...]) -> Operator:
-    """The luminance of an RGB image, 0.299 R + 0.587 G + 0.114 B: what colourisation is to undo.
+    """Luminance of an RGB image, 0.299 R + 0.587 G + 0.114 B: the operator that colorization inverts.
 
     Raises ValueError unless images have three channels.
 
@@ -183,7 +184,7 @@ def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _mirrored(std: float, side: int) -> Float[np.ndarray, "side side"]:
-    """Row i: the Gaussian about pixel i, with what is beyond the edges folded back, …, 1, 0 | 0, 1, …, n−1 | n−1, …."""
+    """Blur matrix: row i is the Gaussian about pixel i, folded back at the edges, …, 1, 0 | 0, 1, …, n−1 | n−1, …."""
     reach = max(1, int(np.ceil(REACH * std)))
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * np.square(offsets / std))

@@ -1,9 +1,10 @@
-"""Data distributions whose diffusion is known in closed form: the exact denoiser and exact log-densities.
+"""Data distributions whose diffusion has a closed form: exact denoisers and exact log-densities.
 
-If x is a mixture of Gaussians, then so is z_t = α x + σ ε at every γ, and E[ε|z_t] = −σ ∇ log p_t(z_t) (Eq. 4.19 of De
-Sousa Ribeiro & Glocker (2024)) is its components' answers, mixed by their posterior probabilities. A model with this
-denoiser has nothing left to learn: bounds and samplers are held against it (`vdm.verify`). α² = sigmoid(−γ) and σ² =
-sigmoid(γ) are written out here, so that a mistake in `gaussian.alpha` or `gaussian.sigma` does not cancel.
+If x is a mixture of Gaussians, so is z_t = α x + σ ε at every γ, and E[ε|z_t] = −σ ∇ log p_t(z_t) (Eq. 4.19 of De Sousa
+Ribeiro & Glocker (2024)) is the average of the components' denoisers, weighted by their posterior probabilities. A
+model with this denoiser has nothing left to learn, which is what bounds and samplers are tested against (`vdm.verify`).
+α² = sigmoid(−γ) and σ² = sigmoid(γ) are written out here, so that a mistake in `gaussian.alpha` or `gaussian.sigma`
+cannot cancel.
 
 Everything works in the dtype of z: float32, or float64 under `jax.enable_x64(True)`.
 """
@@ -22,7 +23,7 @@ from vdm import gaussian as process
 
 
 class Oracle(NamedTuple):
-    """A data distribution as pure functions; z and x have shape (batch, *data), γ is a scalar or (batch,)."""
+    """A data distribution as pure functions: z and x have shape (batch, *data), γ is a scalar or (batch,)."""
 
     denoise: Callable[[Array, process.Gamma], Array]
     """(z, γ) -> E[ε|z_t], with the shape of z."""
@@ -33,13 +34,13 @@ class Oracle(NamedTuple):
     sample: Callable[[PRNGKeyArray, int], Array]
     """(key, n) -> n draws of the data, (n, *data)."""
     denoise_component: Callable[[int], Callable[[Array, process.Gamma], Array]]
-    """k -> the `denoise` of data that are component k alone: of the class k, if a component is a class."""
+    """k -> the `denoise` of component k alone: the class-conditional denoiser, if components are classes."""
     log_posterior: Callable[[Array, process.Gamma], Array]
     """(z, γ) -> log p(k|z_t) in nats, (batch, K): the exact classifier of noisy data."""
 
 
 def gaussian(mean: ArrayLike, cov_diag: ArrayLike) -> Oracle:
-    """Data N(mean, diag(cov_diag)), both of shape (*data); E[ε|z_t] = σ (z − α mean)/(α² cov_diag + σ²).
+    """Gaussian data N(mean, diag(cov_diag)), both of shape (*data): E[ε|z_t] = σ (z − α mean)/(α² cov_diag + σ²).
 
     Raises ValueError when the shapes differ or a variance is negative.
 
@@ -56,12 +57,12 @@ def gaussian(mean: ArrayLike, cov_diag: ArrayLike) -> Oracle:
 
 
 def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
-    """Data Σ_k weights_k N(means_k, stds_k²), independent in the data dimensions given k.
+    """Gaussian mixture Σ_k weights_k N(means_k, stds_k²), with data dimensions independent given k.
 
-    `weights` has shape (K,), `means` (K, *data) and `stds` (K,) or (K, *data). Stds of 0 make point masses, such as
-    integer images of known probabilities: then `log_prob` is not a density but the log-probability of each point, −∞
-    elsewhere; `log_marginal` is a density at every finite γ. Raises ValueError when the weights are not positive or do
-    not sum to 1, a std is negative, a value is not finite or a shape does not fit.
+    `weights` has shape (K,), `means` (K, *data) and `stds` (K,) or (K, *data). A std of 0 makes a point mass, e.g. for
+    integer images of known probabilities. `log_prob` is then not a density but the log-probability of each point, and
+    −∞ elsewhere; `log_marginal` is a density at every finite γ. Raises ValueError when the weights are not positive or
+    do not sum to 1, a std is negative, a value is not finite, or a shape does not fit.
 
     >>> oracle = mixture(weights=[0.5, 0.5], means=[[-1.0], [1.0]], stds=[0.1, 0.1])
     >>> oracle.sample(jax.random.key(0), 3).shape, oracle.log_prob(jnp.ones((2, 1))).shape
@@ -71,7 +72,7 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
     if weights.ndim != 1 or not np.all(weights > 0) or abs(weights.sum() - 1) > 1e-6:
         raise ValueError(f"weights={weights.tolist()}: must be positive, of shape (K,), with sum 1")
     if means.shape[:1] != weights.shape:
-        raise ValueError(f"means has shape {means.shape}: must be ({weights.size}, *data), one mean a weight")
+        raise ValueError(f"means has shape {means.shape}: must be ({weights.size}, *data), one mean per weight")
     if stds.shape not in (weights.shape, means.shape):
         raise ValueError(f"stds has shape {stds.shape}: must be {weights.shape} or {means.shape}")
     if np.any(stds < 0):
@@ -105,7 +106,7 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
     def sample(key: PRNGKeyArray, n: int) -> Float[Array, "n *data"]:
         component_key, noise_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, (n, *data))
-        # With the dtype given: jax keeps an array it was traced with, also across enable_x64.
+        # The dtype is explicit: JAX caches an array that it was traced with, also across enable_x64.
         logits, mean, std = (jnp.asarray(v, noise.dtype) for v in (log_weights, means, np.sqrt(variances)))
         k = jax.random.categorical(component_key, logits, shape=(n,))
         return mean[k] + std[k] * noise
@@ -128,7 +129,7 @@ def mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Oracle:
 
 
 def _log_normal(difference: Array, variance: Array) -> Array:
-    """log N(difference; 0, variance); with variance 0 the log-mass: 0 at the point, −∞ elsewhere."""
+    """log N(difference; 0, variance); for variance 0 the log-mass, 0 at the point and −∞ elsewhere."""
     positive = jnp.where(variance > 0, variance, 1)
     density = -0.5 * (jnp.square(difference) / positive + jnp.log(2 * np.pi * positive))
     return jnp.where(variance > 0, density, jnp.where(difference == 0, 0.0, -jnp.inf))

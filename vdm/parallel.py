@@ -1,6 +1,6 @@
-"""Devices and processes: start-up, the mesh, where batches and states lie on it, and what processes agree on.
+"""Devices and processes: start-up, the device mesh, sharding of batches and states, and agreement between processes.
 
-All processes run the same program: each reads its share of a batch, process 0 alone writes files and prints.
+All processes run the same program: each reads its share of a batch; only process 0 writes files and prints.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from vdm.errors import InputError, one_line
 T = TypeVar("T")
 
 SHARDED_SIZE = 1024
-"""Arrays of fewer elements are whole on every device: to gather them costs more than to keep them."""
+"""Arrays with fewer elements are replicated on every device: gathering them costs more than keeping them."""
 
 MESSAGE_BYTES = 4096
 
@@ -35,18 +35,19 @@ def setup(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Call before anything touches a device: on a CPU, one XLA device a core (or `num_cpu_devices`).
+    """Set up devices and processes, before anything touches a device.
 
-    XLA's CPU backend runs element-wise work on one thread a device, so a device a core with the batch sharded is
-    about twice as fast on two cores. Each device then keeps to its own thread: with a shared pool of threads, the
-    devices' all-reduces can wait for each other forever. No effect on GPU and TPU.
+    On a CPU, use one XLA device per core, or `num_cpu_devices`. XLA's CPU backend runs element-wise work on one thread
+    per device, so that one device per core, with the batch sharded, is about twice as fast on two cores. Each device
+    then keeps to its own thread: with a shared thread pool, the devices' all-reduces can deadlock. No effect on GPU and
+    TPU.
 
-    With a `coordinator`, this process becomes one of several: HOST:PORT of process 0 with the number of processes and
-    this one's, or `auto` where Slurm, Open MPI, Kubernetes or a TPU pod tell them. Raises `InputError` for one without
-    the other, and if the processes do not find each other.
+    With a `coordinator`, this process becomes one of several. It is the HOST:PORT of process 0, together with the
+    number of processes and the number of this one, or `auto` where Slurm, Open MPI, Kubernetes or a TPU pod provide
+    them. Raises `InputError` if one is given without the others, and if the processes do not find each other.
     """
     flags = os.environ.get("XLA_FLAGS", "").strip()
-    # Or it names a file of flags, to which none can be added here.
+    # XLA_FLAGS may also name a file of flags, to which nothing can be added here.
     if "xla_cpu_multi_thread_eigen" not in flags and (not flags or flags.startswith("-")):
         flags = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         os.environ["XLA_FLAGS"] = flags
@@ -69,22 +70,23 @@ def _connect(coordinator: str | None, num_processes: int | None, process_id: int
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator if by_hand else None, num_processes, process_id)
-    except (RuntimeError, ValueError) as error:  # jax's own errors of a cluster that is not there
+    except (RuntimeError, ValueError) as error:  # what JAX raises if there is no such cluster
         raise InputError(f"--coordinator={coordinator}: {one_line(error)}") from error
 
 
 def num_cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_mesh(batch_size: int | None = None, fsdp: int = 1, accumulate: int = 1) -> Mesh:
-    """A mesh ("data", "fsdp") over all devices, or over as many as divide `batch_size`.
+    """Make a mesh ("data", "fsdp") over all devices, or over the largest number of them that divides `batch_size`.
 
-    Each group of `fsdp` devices shares one copy of the state: `state_sharding`. Devices of one process are in jax's
-    order for their network; of several, each process' are neighbours, so that its share of a batch is one run of rows.
-    Raises `InputError` if no number of devices suits both, if of several processes not all devices would take part, and
-    unless each of `accumulate` parts of a batch divides among them.
+    Each group of `fsdp` devices shares one copy of the state: see `state_sharding`. In a single process, devices are
+    ordered by JAX for their network; with several processes, each process's devices are neighbors, so that its share of
+    a batch is a contiguous block of rows. Raises `InputError` if no number of devices suits both `batch_size` and
+    `fsdp`, if several processes would leave devices unused, and unless each of the `accumulate` parts of a batch
+    divides among the devices.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     fits = [n for n in range(1, len(devices) + 1) if n % fsdp == 0 and (batch_size is None or batch_size % n == 0)]
@@ -112,29 +114,30 @@ def make_mesh(batch_size: int | None = None, fsdp: int = 1, accumulate: int = 1)
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:
-    """The least multiple of the mesh's devices that is not below `batch_size`."""
+    """Round `batch_size` up to a multiple of the number of devices in the mesh."""
     return -(-batch_size // mesh.devices.size) * mesh.devices.size
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis over all devices."""
+    """Shard the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def parts_sharding(mesh: Mesh) -> NamedSharding:
-    """Of the parts of a batch, (parts, part, …): the second axis over all devices."""
+    """Shard the second axis over all devices, for a batch in parts: (parts, part, …)."""
     return NamedSharding(mesh, PartitionSpec(None, ("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same values on every device."""
+    """Keep the same values on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def state_sharding(tree: T, mesh: Mesh) -> T:
-    """A sharding for each array of a state: its longest axis that "fsdp" divides is cut, if it is not small.
+    """Return a sharding for each array of a state: large arrays are split along the longest axis that "fsdp" divides.
 
-    Parameters, their moments and their moving average have the same shapes, so they lie alike.
+    Arrays smaller than `SHARDED_SIZE` are replicated. Parameters, their moments and their moving average have the same
+    shapes, so they are sharded alike.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -149,18 +152,18 @@ def state_sharding(tree: T, mesh: Mesh) -> T:
 
 
 def gathered(tree: T, mesh: Mesh) -> T:
-    """Inside a program: the arrays whole on every device, to compute with; the batch stays where it is."""
+    """Within a program, gather whole arrays on every device to compute with them; the batch stays where it is."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A process's share of a batch as global arrays over the mesh."""
+    """Assemble each process's share of a batch into global arrays over the mesh."""
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
 def abstract(make: Callable[[], T], mesh: Mesh) -> T:
-    """Shapes, types and `state_sharding` of what `make` would return; nothing is computed."""
+    """Return shapes, dtypes and `state_sharding` of what `make` would return, without computing it."""
     shapes = jax.eval_shape(make)
     return jax.tree.map(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, state_sharding(shapes, mesh)
@@ -168,13 +171,13 @@ def abstract(make: Callable[[], T], mesh: Mesh) -> T:
 
 
 def throttle(value: Any) -> None:
-    """On CPU devices, waits for `value`: one program at a time, as their collectives have no queue. Else nothing."""
+    """On CPU devices, wait for `value`: their collectives have no queue, so only one program may run at a time."""
     if jax.default_backend() == "cpu":
         jax.block_until_ready(value)
 
 
 def to_host(tree: Any) -> Any:
-    """Arrays over the mesh as numpy arrays, whole in every process; all processes must call it."""
+    """Gather arrays over the mesh into whole numpy arrays in every process; all processes must call it."""
 
     def one(x: jax.Array) -> np.ndarray:
         return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
@@ -183,7 +186,7 @@ def to_host(tree: Any) -> Any:
 
 
 def leave() -> None:
-    """Before a process ends at once: tells the others, for ten seconds at most."""
+    """Tell the other processes that this one is about to end, waiting for at most ten seconds."""
     if jax.distributed.is_initialized():
         goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
         goodbye.start()
@@ -191,12 +194,15 @@ def leave() -> None:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Return whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
 def on_main(action: Callable[[], T]) -> T | None:
-    """What `action` returns in process 0, None in the others, after it; its failure is an error of all processes."""
+    """Run `action` in process 0 only, and return its result there and None in the others, which wait for it.
+
+    If it fails, all processes raise an error.
+    """
     if jax.process_count() == 1:
         return action()
     result, failure = None, None
@@ -216,30 +222,30 @@ def on_main(action: Callable[[], T]) -> T | None:
 
 
 def meet(name: str) -> None:
-    """Waits for all processes: a collective gives up on one that comes half a minute late, from compiling, say."""
+    """Wait for all processes: a collective gives up on one that is half a minute late, e.g. because it is compiling."""
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
         multihost.sync_global_processes(f"vdm_{name}", processes=everyone)
 
 
 def all_true(value: bool) -> bool:
-    """Whether `value` is true in every process; all must call it."""
+    """Return whether `value` is true in every process; all of them must call it."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.process_allgather(jnp.asarray(value)).all())
 
 
 def share_signals(received: list[int]) -> None:
-    """Of several processes, puts a signal that any of them got into `received` of all, at the same call of it.
+    """Add a signal that any process has received to `received` of all processes, at the same call of this function.
 
-    All must call it at the same places. It happens once in the life of a process, as a preemption does.
+    All processes must call it at the same places. It takes effect once in the life of a process, like a preemption.
     """
     if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_calls)):
         received.append(signal.SIGTERM)
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
-    """What the run's record says of its devices."""
+    """Describe the devices, for the record of a run."""
     device = mesh.devices.flat[0]
     return {
         "platform": device.platform,

@@ -4,10 +4,10 @@
     schedule = parts.make("schedule", "shifted_cosine(shift=-2)", gamma_min=-13.3, gamma_max=5.0)
     parts.register("schedule", "mine", my_schedule)
 
-A text is a name, or a name with arguments as Python writes them: numbers, also inf and nan, True, False, None, strings,
-tuples of these, and other parts of the same kind. A bare word is a part where a part is wanted, otherwise a string.
-Arguments are checked against the constructor's annotations, and ints become floats where those say float. Nothing but
-constructors in the registry is ever called.
+A text is a name, or a name with arguments in Python syntax: numbers, including inf and nan, True, False, None, strings,
+tuples of these, and other parts of the same kind. A bare word is read as a part where a part is expected, and otherwise
+as a string. Arguments are checked against the constructor's annotations, and ints become floats where those say float.
+Only constructors in the registry are ever called.
 """
 
 import ast
@@ -26,7 +26,7 @@ from vdm.reading import shown
 
 Constructor = Callable[..., Any]
 
-# As text, so that importing this imports no part.
+# As strings, so that importing this module imports no part.
 PARTS: dict[str, dict[str, str | Constructor]] = {
     "schedule": {
         "linear": "vdm.schedules:linear",
@@ -167,14 +167,14 @@ PARTS: dict[str, dict[str, str | Constructor]] = {
 
 
 LONGEST = 1000
-"""Characters of a text."""
+"""Maximum number of characters of a text."""
 
 NUMBERS = {"inf": float("inf"), "nan": float("nan")}
 """Numbers that are written as words."""
 
 
 class PartError(ValueError):
-    """A text that makes no part: kind, text, what is wrong and what is allowed, in one line."""
+    """A text that does not make a part: one line with its kind, the text, what is wrong and what is allowed."""
 
     def __init__(self, kind: str, text: str, problem: str, usage: str = ""):
         self.problem, self.usage = problem, usage
@@ -182,14 +182,14 @@ class PartError(ValueError):
 
 
 class Call(NamedTuple):
-    """A text as read: nothing is made of it yet."""
+    """A text that has been read, before anything is made from it."""
 
     kind: str
     name: str
     constructor: Constructor
     signature: inspect.Signature
     arguments: dict[str, Any]
-    """By parameter, in the order of the signature; a part is a `Call`."""
+    """Arguments by parameter, in the order of the signature; a part is a `Call`."""
 
     @property
     def usage(self) -> str:
@@ -208,15 +208,15 @@ class Call(NamedTuple):
 
 
 def _shown(default: Any) -> str:
-    """As a text would give it; other objects than literals by their own name."""
+    """A default as a text would give it; objects that are no literals by their own name."""
     return repr(default) if isinstance(default, str) else str(default)
 
 
 def make(kind: str, text: str, /, **context: Any) -> Any:
-    """What the constructor that `text` names returns.
+    """Return what the constructor that `text` names returns.
 
-    Of `context`, a constructor is given by name what it has a parameter for. Raises `PartError` for another name, for
-    arguments that it does not take or that come from the context, and for what it refuses itself.
+    From `context`, a constructor is given, by name, what it has parameters for. Raises `PartError` for an unknown name,
+    for arguments that the constructor does not take or that come from the context, and for values that it refuses.
 
     >>> make("weighting", "sigmoid(2)").name
     'sigmoid(2.0)'
@@ -228,24 +228,24 @@ def make(kind: str, text: str, /, **context: Any) -> Any:
 
 
 def check(kind: str, text: str, /, **context: Any) -> None:
-    """Raises `PartError` as `make` does."""
+    """Raise `PartError` where `make` does."""
     make(kind, text, **context)
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """The names of this kind."""
+    """Return the names of the parts of this kind."""
     return tuple(PARTS[kind])
 
 
 def describe(kind: str) -> dict[str, str]:
-    """By name, what each part is and where it is from, in one line: the first of its constructor's docstring."""
+    """Return a one-line description of each part by name: the first line of its constructor's docstring."""
     return {name: (constructor(kind, name).__doc__ or "").strip().partition("\n")[0] for name in names(kind)}
 
 
 def register(kind: str, name: str, constructor: Constructor) -> None:
-    """Adds a part of your own, for every config and flag that names a part of this kind.
+    """Add a part of your own, for every config and flag that names a part of this kind.
 
-    ValueError for another kind, for what is no name, and for a name that another constructor has.
+    Raises ValueError for an unknown kind, for an invalid name, and for a name that another constructor has.
 
     >>> from vdm import samplers
     >>> register("sampler", "halfway", lambda: samplers.ddim(0.5))  # doctest: +SKIP
@@ -255,11 +255,11 @@ def register(kind: str, name: str, constructor: Constructor) -> None:
     if not name.isidentifier():
         raise ValueError(f"name={name!r}: must be letters, digits and _")
     if PARTS[kind].setdefault(name, constructor) is not constructor:
-        raise ValueError(f"name={name!r}: is another {kind}'s already")
+        raise ValueError(f"name={name!r}: is taken by another {kind} already")
 
 
 def import_modules(modules: Sequence[str]) -> None:
-    """Imports modules that `register` parts, also from the current folder. ValueError for one that is not there."""
+    """Import modules that `register` parts, also from the current folder. Raises ValueError if an import fails."""
     for module in modules:
         here = str(Path.cwd())
         if here not in sys.path:
@@ -273,7 +273,7 @@ def import_modules(modules: Sequence[str]) -> None:
 
 
 def constructor(kind: str, name: str) -> Constructor:
-    """The constructor of this name, which is in `names(kind)`."""
+    """Return the constructor of this name, which must be in `names(kind)`."""
     found = PARTS[kind][name]
     if isinstance(found, str):
         module, _, attribute = found.partition(":")
@@ -282,7 +282,7 @@ def constructor(kind: str, name: str) -> Constructor:
 
 
 def canonical(kind: str, text: str) -> str:
-    """The same part for the same text: arguments by name, in their order, those at their defaults left out.
+    """Return the canonical text of a part: arguments by name, in order, without those at their defaults.
 
     Raises `PartError` as `read` does.
     """
@@ -290,7 +290,7 @@ def canonical(kind: str, text: str) -> str:
 
 
 def texts(several: str) -> list[str]:
-    """The texts of a list with commas between them, of which those in brackets are none.
+    """Split a list of texts at its commas, except at commas in brackets.
 
     >>> texts("fid, precision(3, extractor='classifier')")
     ['fid', "precision(3, extractor='classifier')"]
@@ -306,15 +306,15 @@ def texts(several: str) -> list[str]:
 
 
 def read(kind: str, text: str) -> Call:
-    """The text as a call with converted arguments. Raises `PartError` unless it is one."""
+    """Read a text as a call with converted arguments. Raises `PartError` unless it is one."""
     if len(text) > LONGEST:
         raise PartError(kind, text, f"has {len(text)} characters; must be at most {LONGEST}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # as of "1if x": it is refused
+        with warnings.catch_warnings(action="ignore"):  # e.g. for "1if x", which is refused below
             node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _no_call(kind, text) from None
-    # What else is raised is of a part's own module, whose import may fail.
+    # Other errors come from a part's own module, whose import may fail.
     try:
         return _read(kind, text, node)
     except RecursionError:
@@ -346,7 +346,7 @@ def _read(kind: str, text: str, node: ast.expr) -> Call:
         if isinstance(value, _Word) and value in PARTS[kind] and str not in kinds(annotation):
             call.arguments[parameter] = _read(kind, text, ast.Name(value))
         elif isinstance(value, Call):
-            # What it makes is checked when it is made.
+            # Its type is checked once it is made.
             call.arguments[parameter] = value
         else:
             given = str(value) if isinstance(value, _Word) else value
@@ -390,9 +390,9 @@ def _make(text: str, call: Call, context: dict[str, Any]) -> Any:
     arguments = {name: value for name, value in context.items() if name in parameters}
     for name, value in call.arguments.items():
         if name in arguments:
-            # As `shifted_cosine(-2)`, whose first parameter is not the shift.
+            # E.g. `shifted_cosine(-2)`, whose first parameter is not the shift.
             raise PartError(
-                call.kind, text, f"{name}={shown(value)} comes from the config: give others by name", call.usage
+                call.kind, text, f"{name}={shown(value)} comes from the config: give the others by name", call.usage
             )
         arguments[name] = value
         if isinstance(value, Call):
@@ -412,8 +412,8 @@ def _signature(constructor: Constructor) -> inspect.Signature:
     try:
         signature = inspect.signature(constructor, eval_str=True)
     except NameError:
-        # Names that are imported for the type checker alone.
+        # Annotations may use names that are imported for the type checker only.
         signature = inspect.signature(constructor)
-    # What has no annotation takes anything; what takes anything, *args and **kwargs, is given nothing.
+    # Parameters without an annotation accept any value; *args and **kwargs are never filled.
     named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return signature.replace(parameters=[p.replace(annotation=Any) if p.annotation is p.empty else p for p in named])

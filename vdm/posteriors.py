@@ -1,7 +1,8 @@
-"""Gaussian mixtures of any covariance, and what is left of them given y = A x + noise: again such a mixture.
+"""Gaussian mixtures with full covariances, and their posteriors given y = A x + noise: again Gaussian mixtures.
 
-The closed forms that restorations (`vdm.inverse`) are held against. Parameters are float64 numpy; `oracle` makes of
-them a data distribution as those of `vdm.oracles` are, so that the exact denoiser of x given z and y is
+These are the closed forms that restorations (`vdm.inverse`) are tested against. Parameters are float64 numpy arrays.
+`oracle` turns a mixture into a data distribution like those of `vdm.oracles`, so that the exact denoiser of x given z
+and y is
 
     oracle(given(data, matrix(operator), y, std)).denoise
 """
@@ -21,7 +22,7 @@ from vdm.oracles import Oracle
 
 
 class Mixture(NamedTuple):
-    """Σ_k weights_k N(means_k, covariances_k) of x with D values in all."""
+    """Gaussian mixture Σ_k weights_k N(means_k, covariances_k) of x, which has D values in total."""
 
     weights: Float[np.ndarray, " K"]
     means: Float[np.ndarray, "K *data"]
@@ -29,19 +30,19 @@ class Mixture(NamedTuple):
 
     @property
     def mean(self) -> Float[np.ndarray, " D"]:
-        """Of all components together."""
+        """Mean of the whole mixture."""
         return np.asarray(self.weights @ self.means.reshape(len(self.means), -1))
 
     @property
     def covariance(self) -> Float[np.ndarray, "D D"]:
-        """Of all components together."""
+        """Covariance of the whole mixture."""
         apart = self.means.reshape(len(self.means), -1) - self.mean
         within = np.einsum("k,kij->ij", self.weights, self.covariances)
         return np.asarray(within + np.einsum("k,ki,kj->ij", self.weights, apart, apart))
 
 
 def gaussian(mean: Float[np.ndarray, "*data"], covariance: Float[np.ndarray, "D D"]) -> Mixture:
-    """N(mean, covariance).
+    """Gaussian N(mean, covariance), as a mixture of one component.
 
     >>> gaussian(np.zeros(2), np.eye(2)).covariance.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -50,7 +51,7 @@ def gaussian(mean: Float[np.ndarray, "*data"], covariance: Float[np.ndarray, "D 
 
 
 def matrix(operator: Operator) -> Float[np.ndarray, "M D"]:
-    """A as a matrix, of what the operator makes of each unit vector."""
+    """Return A as a matrix, by applying the operator to each unit vector."""
     size = int(np.prod(operator.shape))
     columns = operator.apply(jnp.eye(size).reshape(size, *operator.shape))
     return np.asarray(columns, np.float64).reshape(size, -1).T
@@ -59,9 +60,9 @@ def matrix(operator: Operator) -> Float[np.ndarray, "M D"]:
 def given(
     data: Mixture, matrix: Float[np.ndarray, "M D"], y: Float[np.ndarray, " M"], std: float | Float[np.ndarray, " M"]
 ) -> Mixture:
-    """p(x|y) for y = A x + std ε: the mixture of the components' own posteriors, weighted by their densities of y.
+    """Return p(x|y) for y = A x + std ε: the mixture of each component's posterior, weighted by its density of y.
 
-    Rows of A that are 0 tell nothing, also where `std` is 0.
+    Rows of A that are 0 carry no information and are left out, also where `std` is 0.
 
     >>> left = given(gaussian(np.zeros(1), np.eye(1)), np.eye(1), np.ones(1), std=1.0)
     >>> left.mean.tolist(), left.covariance.tolist()
@@ -75,7 +76,7 @@ def given(
         of_y, r = a @ covariance @ a.T + noise, y - a @ mean.ravel()
         gain = np.linalg.solve(of_y, a @ covariance).T
         means.append(mean + (gain @ r).reshape(mean.shape))
-        # In the form that stays symmetric and without negative eigenvalues.
+        # Joseph form, which stays symmetric positive semidefinite.
         rest = np.eye(len(covariance)) - gain @ a
         covariances.append(rest @ covariance @ rest.T + gain @ noise @ gain.T)
         logs.append(np.log(weight) - 0.5 * (r @ np.linalg.solve(of_y, r) + np.linalg.slogdet(of_y)[1]))
@@ -84,7 +85,7 @@ def given(
 
 
 def oracle(data: Mixture) -> Oracle:
-    """The data distribution with its exact denoiser and log-densities; z and x are (batch, *data).
+    """Return the data distribution with its exact denoiser and log-densities; z and x are (batch, *data).
 
     >>> round(float(oracle(gaussian(np.zeros(2), np.eye(2))).denoise(jnp.ones((1, 2)), 0.0)[0, 0]), 4)
     0.7071
@@ -94,7 +95,7 @@ def oracle(data: Mixture) -> Oracle:
     variances = np.maximum(variances, 0)
 
     def components(z: Array, gamma: process.Gamma) -> tuple[Array, Array, Array]:
-        """(log w_k N(z), z − α m_k in the axes of k, its variances): (batch, K) and twice (batch, K, D)."""
+        """(log w_k N(z), z − α m_k in the eigenbasis of k, its variances): (batch, K) and twice (batch, K, D)."""
         mean, var, basis, log_weight = (
             jnp.asarray(part, z.dtype) for part in (data.means, variances, bases, np.log(data.weights))
         )
@@ -106,7 +107,7 @@ def oracle(data: Mixture) -> Oracle:
         return log_weight[None] + logs, turned, var
 
     def noise_of(z: Array, gamma: process.Gamma, share: Array) -> Array:
-        """E[ε|z_t] with components of these probabilities, (batch, K)."""
+        """E[ε|z_t] for the given probabilities of the components, (batch, K)."""
         _, turned, var = components(z, gamma)
         basis = jnp.asarray(bases, z.dtype)
         each = jnp.einsum("kij,bkj->bki", basis, turned / var, precision="highest")

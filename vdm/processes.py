@@ -1,24 +1,25 @@
 """Other diffusion processes as rescalings of the variance-preserving one (A.4 of De Sousa Ribeiro & Glocker 2024).
 
-At equal γ = −log SNR every Gaussian process makes the same latent but for a factor, Eq. A.44 and A.45: y = c z with
-z = α x + σ ε. So a network of one process answers in every other, for its x and ε are the same, Eq. A.47, and it has
-there the same bound in continuous time and the same deterministic samples, Eq. A.48. Only the number that each process
-calls its noise level differs:
+At equal γ = −log SNR all Gaussian processes have the same latent up to a factor, Eq. A.44 and A.45: y = c z with z = α
+x + σ ε. So a network of one process can be used in every other, since its x and ε are the same, Eq. A.47. It has the
+same continuous-time bound there, and the same deterministic samples, Eq. A.48. Only the quantity that each process uses
+as its noise level differs:
 
     process               y                time                c
     variance exploding    x + s ε          s = e^{γ/2}         1/α
     flow                  (1−t) x + t ε    t = sigmoid(γ/2)    1/(α + σ)
 
-`view` shows a `denoise` of this library to a program that works in such a process; `adopt` makes a `denoise` of a
+`view` presents a `denoise` of this library to a program that works in such a process; `adopt` makes a `denoise` from a
 network trained in one, so that all bounds and samplers work with it:
 
     velocity = view(denoise, flow(), "u")                # dy/dt = velocity(y, t)
     denoise = adopt(network, variance_exploding(), "x")  # network(y, s) -> x̂
 
-For γ in [−20, 20] float32 gives c and the time to a spacing of themselves. Back from the time comes γ: in variance
-exploding to a spacing of γ or of 1, whichever is larger, in flow to a few 1e-7/(1−t), for so well does a float32 t tell
-how far it is from 1. That is 3e-5 at γ = 10, 3e-3 at γ = 20, and from γ = 33.3 on t is 1. What a prediction leaves open
-at the ends is said in `vdm.predictions`: an "x" tells no ε as γ → −∞, an "eps" no x as γ → +∞, a "u" both everywhere.
+For γ in [−20, 20], c and the time are accurate to one float32 spacing. γ, computed back from the time, is accurate to a
+spacing of γ or of 1, whichever is larger, in variance exploding; in flow, only to a few 1e-7/(1−t), because a float32 t
+does not resolve its distance from 1 any better. That is 3e-5 at γ = 10 and 3e-3 at γ = 20, and from γ = 33.3 on, t is
+1. `vdm.predictions` describes what a prediction leaves undetermined at the ends: an "x" does not determine ε as γ → −∞,
+nor an "eps" x as γ → +∞; a "u" determines both everywhere.
 """
 
 from collections.abc import Callable
@@ -33,9 +34,9 @@ from vdm import gaussian, predictions
 from vdm.predictions import Both, Denoise
 
 KINDS = ("x", "eps", "u")
-"""The predictions that are the same number in every process: x, ε and the velocity ε − x.
+"""Predictions that have the same value in every process: x, ε and the velocity ε − x.
 
-A score is not: of y it is −ε/(cσ). Divided by −1/(cσ), in variance exploding −1/s, it is an "eps".
+A score does not: the score of y is −ε/(cσ). Divide it by −1/(cσ), in variance exploding by −1/s, to get an "eps".
 """
 
 
@@ -45,15 +46,15 @@ class Process(NamedTuple):
     scale: Callable[[ArrayLike], Array]
     """γ -> c > 0, where y = c z = cα x + cσ ε is the process's latent."""
     time: Callable[[ArrayLike], Array]
-    """γ -> the process's own measure of noise, increasing."""
+    """γ -> the process's own measure of noise, increasing in γ."""
     gamma: Callable[[ArrayLike], Array]
     """time -> γ, the inverse of `time`."""
 
 
 def variance_exploding() -> Process:
-    """y = x + s ε with time s = σ/α = e^{γ/2}: Song & Ermon (2019), and EDM (Karras et al. 2022), where s is called σ.
+    """Variance-exploding process (Song & Ermon 2019): y = x + s ε, with time s = σ/α = e^{γ/2}.
 
-    EDM's denoiser D(y, s) is of kind "x", and its ODE dy/ds = (y − D)/s.
+    EDM (Karras et al. 2022) writes σ for s. Its denoiser D(y, s) is of kind "x", and its ODE is dy/ds = (y − D)/s.
 
     >>> float(variance_exploding().time(0.0))
     1.0
@@ -66,11 +67,11 @@ def variance_exploding() -> Process:
 
 
 def flow() -> Process:
-    """y = (1−t) x + t ε, Eq. 4.40: linear interpolation, of flow matching and rectified flow (Liu et al. 2023).
+    """Linear interpolation of flow matching and rectified flow (Liu et al. 2023): y = (1−t) x + t ε, Eq. 4.40.
 
-    Data are at t = 0. The velocity of its ODE dy/dt = u(y, t) is of kind "u", Eq. 4.41. Where t runs from noise to data
-    (Lipman et al. 2023), give 1 − t, and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model knows only the stretch
-    between the times of its schedule's γ(0) and γ(1).
+    Data are at t = 0. The velocity of its ODE dy/dt = u(y, t) is of kind "u", Eq. 4.41. For networks whose t runs from
+    noise to data (Lipman et al. 2023), pass 1 − t and −u. The path's ends t = 0 and t = 1 are γ = ∓∞; a model only
+    covers the interval between the times of its schedule's γ(0) and γ(1).
 
     >>> float(flow().time(0.0))
     0.5
@@ -83,9 +84,9 @@ def flow() -> Process:
 
 
 def view(denoise: Denoise, process: Process, kind: str) -> Callable[[Array, gaussian.Gamma], Array]:
-    """(y, time) -> the prediction of kind `kind` that `denoise` makes of z = y/c, Eq. A.47; one call of it.
+    """Return (y, time) -> the prediction of kind `kind` by `denoise` for z = y/c, Eq. A.47; one call of `denoise`.
 
-    `time` is a scalar or (batch,), the result like y. Raises ValueError for a kind not in `KINDS`.
+    `time` is a scalar or (batch,), and the prediction has the shape of y. Raises ValueError for a kind not in `KINDS`.
 
     >>> velocity = view(lambda z, gamma: 0.5 * z, flow(), "u")
     >>> velocity(jnp.ones((2, 3)), 0.5).shape
@@ -102,10 +103,10 @@ def view(denoise: Denoise, process: Process, kind: str) -> Callable[[Array, gaus
 
 
 def adopt(network: Callable[[Array, Array], Array], process: Process, kind: str) -> Both:
-    """The denoiser of a network function (y, time) -> prediction of kind `kind`: y = c z and time are given to it.
+    """Return the denoiser of a network function (y, time) -> prediction of kind `kind`, which is given y = c z.
 
-    `time` comes as the caller's γ does, a scalar or (batch,). Raises ValueError for a kind not in `KINDS`; the result
-    does when the network's output has not the shape of y.
+    `time` has the shape of the caller's γ, a scalar or (batch,). Raises ValueError for a kind not in `KINDS`. The
+    denoiser raises ValueError if the network's output does not have the shape of y.
 
     >>> denoise = adopt(lambda y, s: 0 * y, variance_exploding(), "x")
     >>> denoise(jnp.ones((2, 3)), 0.0).x.tolist()[0]

@@ -1,4 +1,4 @@
-"""How long jobs tell how far they are: progress bars, lines and times."""
+"""Progress of long jobs: progress bars, progress lines and durations."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 30.0
-"""Where there is no terminal."""
+"""Seconds between progress lines where there is no terminal."""
 
 
 class Report(Protocol):
-    """Says how much of a job is done."""
+    """Reports how much of a job is done."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """`note` is shown beside the bar."""
@@ -22,11 +22,11 @@ class Report(Protocol):
 
 @contextmanager
 def progress_of(console: Console, description: str) -> Iterator[Report]:
-    """How far a job is, as its body calls the yielded function; may be nested.
+    """Show the progress of a job, as its body reports it by calling the yielded function; may be nested.
 
-    On a terminal a bar, which goes when the job is over. Elsewhere a line every `SECONDS_BETWEEN_LINES`, of whatever
-    was said last, so that a job whose parts take minutes is not silent; none in a span in which the note changed, for
-    who changes it prints lines of its own.
+    On a terminal this is a progress bar, which disappears at the end. Elsewhere it is a line every
+    `SECONDS_BETWEEN_LINES` with the latest report, so that a job with parts of several minutes is not silent. No line
+    is printed after an interval in which the note changed, because whoever changes it prints lines of their own.
 
         with progress_of(console, "sampling") as progress:
             for k in range(10):
@@ -38,7 +38,7 @@ def progress_of(console: Console, description: str) -> Iterator[Report]:
 
 
 class Passes:
-    """Several passes over images, of which each says what it does: a line of progress for one after the other.
+    """Progress of several passes over images, one after the other, each with its own description.
 
         with Passes(console) as passes:
             passes("features of samples", 64, 1000)
@@ -59,7 +59,7 @@ class Passes:
         self._report = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` images of the pass `what`."""
+        """Report that `done` of `total` images of the pass `what` are done."""
         if self._report is None or what != self._what:
             self._shown.close()
             self._what, self._report = what, self._shown.enter_context(progress_of(self._console, what))
@@ -93,7 +93,7 @@ def _lines(console: Console, description: str) -> Iterator[Report]:
             if account := job.account():
                 console.print(f"{description}: {account}", markup=False, soft_wrap=True)
 
-    # A thread, since the job itself may be inside one compiled program for minutes.
+    # Printed by a thread, because the job may be inside one compiled program for minutes.
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
     try:
@@ -104,7 +104,7 @@ def _lines(console: Console, description: str) -> Iterator[Report]:
 
 
 class _Job:
-    """What was said of a job, and when."""
+    """The latest report of a job, and the times of reports."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -115,12 +115,12 @@ class _Job:
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if self._first is None or done < self._first[1]:
-            # The pace counts from here: what came before was compiling, or done in an earlier session.
+            # The pace is measured from here: what came before was compilation, or an earlier session.
             self._first = now, done
         self._last, self._note = (now, done, total), note
 
     def account(self) -> str:
-        """120/1000, 0:35 left; or how long it has taken, where no pace is known. Empty where the note is a new one."""
+        """Return e.g. "120/1000, 0:35 left", or the time taken if no pace is known; empty if the note is new."""
         known, self._told = self._told == self._note, self._note
         if not known:
             return ""
@@ -133,7 +133,7 @@ class _Job:
 
 
 def duration(seconds: float) -> str:
-    """5:07, or 1:05:07 with hours."""
+    """Format seconds as 5:07, or 1:05:07 with hours."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

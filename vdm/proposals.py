@@ -1,13 +1,13 @@
-"""The noise levels that a training batch sees: proposal densities, with the weights that keep the objective what it is.
+"""Proposal densities: the noise levels of a training batch, with the weights that keep the objective unchanged.
 
-The diffusion loss is an integral over noise levels, in continuous time ½ ∫ w(−γ) E‖ε − ε̂‖² dγ. Drawn from any density
-p and divided by p it has the same mean; only its variance, and so the speed of training, depends on p: Eq. 4.123 of De
-Sousa Ribeiro & Glocker (2024), of whom bare numbers of equations are. `uniform` takes uniform times of the noise
-schedule, p(γ) = 1/γ'(t).
+The diffusion loss is an integral over noise levels, in continuous time ½ ∫ w(−γ) E‖ε − ε̂‖² dγ. With noise levels drawn
+from any density p, and the integrand divided by p, its estimate has the same mean; only its variance, and so the speed
+of training, depends on p: Eq. 4.123 of De Sousa Ribeiro & Glocker (2024), whose equations are cited by number alone.
+`uniform` uses uniform times of the noise schedule, p(γ) = 1/γ'(t).
 
-All of them map even numbers u ∈ [0, 1), stratified over the global batch, through the inverse of a distribution
-function, so the noise levels cover their density evenly. A share `FLOOR` of every density but `uniform` stays uniform,
-so that no weight exceeds 1/FLOOR times the uniform one.
+All proposals map evenly spaced numbers u ∈ [0, 1), stratified over the global batch, through an inverse distribution
+function, so that the noise levels cover their density evenly. Every density except `uniform` is mixed with a share
+`FLOOR` of the uniform one, so that no weight exceeds 1/FLOOR times the uniform one's.
 """
 
 from collections.abc import Callable
@@ -25,42 +25,42 @@ State = Any
 Even = Float[Array, " batch"]
 
 BINS = 100
-"""Equal bins of [0, 1] in which `adaptive` and `importance` keep the loss (Kingma & Gao 2023)."""
+"""Number of equal bins of [0, 1] in which `adaptive` and `importance` track the loss (Kingma & Gao 2023)."""
 
 DECAY = 0.99
-"""What is left of a bin's history after a step."""
+"""Factor by which a bin's history decays at each step."""
 
 FLOOR = 0.1
-"""Share of every density that stays uniform."""
+"""Share of the uniform density in every proposal."""
 
 LEAST_MASS = 1e-3
-"""Of a normal density within the end points: in a far tail float32 loses it."""
+"""Least mass that a normal density must have between the end points: float32 cannot represent its far tails."""
 
 LEAST_STD = 0.01
-"""Of log σ/α: where a density is steeper float32 loses the gradients of end points."""
+"""Least standard deviation of log σ/α: for steeper densities, float32 gradients of the end points are lost."""
 
 
 class NoiseLevels(NamedTuple):
-    """Noise levels of a batch, each field (batch,)."""
+    """Noise levels of a batch. Each field has shape (batch,)."""
 
     t: Array
     density: Array
-    """p(t) of the time that each level was drawn at, relative to uniform times."""
+    """p(t) of the time at which each level was drawn, relative to uniform times."""
     gamma: Array
     weight: Array
-    """½ weight ‖ε − ε̂‖² at γ has the diffusion loss as its mean, p divided out."""
+    """Weight, with 1/p included: the mean of ½ weight ‖ε − ε̂‖² at γ is the diffusion loss."""
 
 
 class Proposal(NamedTuple):
-    """`init`, `draw` and `update`: pure, as an optax transformation is. The state is part of the train state."""
+    """Pure functions `init`, `draw` and `update`, as in an optax transformation; its state is in the train state."""
 
     init: Callable[[], State]
     draw: Callable[[State, Even, bounds.GammaFn, int | None], NoiseLevels]
-    """(state, u, t -> γ(t), T or None) -> `NoiseLevels`; differentiable in γ's parameters."""
+    """(state, u, t -> γ(t), T or None) -> `NoiseLevels`, differentiable with respect to the parameters of γ."""
     update: Callable[[State, NoiseLevels, Array], State]
-    """(state, levels, losses) -> state, with the (weighted) losses of the batch at these levels, (batch,)."""
+    """(state, levels, losses) -> state, given the weighted losses of the batch at these levels, (batch,)."""
     normal: tuple[float, float] | None = None
-    """Mean and standard deviation of γ, if it has a normal density over γ and so needs continuous time."""
+    """Mean and standard deviation of γ, for a proposal that is normal in γ and so needs continuous time; else None."""
 
 
 def uniform() -> Proposal:
@@ -78,7 +78,9 @@ def uniform() -> Proposal:
 
 
 def adaptive() -> Proposal:
-    """p(t) ∝ the mean weighted loss at t, Eq. 4.130: p(λ) ∝ E[w ‖ε − ε̂‖²]. A moving average in `BINS` bins of t.
+    """Proposal proportional to the weighted loss: p(t) ∝ its mean at t, Eq. 4.130, i.e. p(λ) ∝ E[w ‖ε − ε̂‖²].
+
+    The mean is a moving average in `BINS` bins of t.
 
     >>> proposal = adaptive()
     >>> levels = proposal.draw(proposal.init(), jnp.array([0.25]), lambda t: 15 * t - 10, None)
@@ -90,7 +92,9 @@ def adaptive() -> Proposal:
 
 
 def importance() -> Proposal:
-    """p(t) ∝ the root of the mean squared weighted loss at t: the least variance (Nichol & Dhariwal 2021, Eq. 18).
+    """Proposal of least variance (Nichol & Dhariwal 2021, Eq. 18).
+
+    p(t) ∝ the root mean square of the weighted loss at t, a moving average in `BINS` bins of t.
 
     >>> proposal = importance()
     >>> levels = proposal.draw(proposal.init(), jnp.array([0.25]), lambda t: 15 * t - 10, None)
@@ -102,10 +106,10 @@ def importance() -> Proposal:
 
 
 def log_normal(mean: float = -1.2, std: float = 1.2) -> Proposal:
-    """log σ/α ~ N(mean, std²), so γ ~ N(2 mean, (2 std)²), within the schedule's end points: EDM (Karras et al. 2022).
+    """Proposal of EDM (Karras et al. 2022): log σ/α ~ N(mean, std²), truncated to the schedule's end points.
 
-    In continuous time only; the end points must leave it `LEAST_MASS` of its mass or more. Raises ValueError unless
-    both are finite and std ≥ `LEAST_STD`.
+    So γ ~ N(2 mean, (2 std)²). Continuous time only; at least `LEAST_MASS` of the mass must lie between the end points.
+    Raises ValueError unless both parameters are finite and std ≥ `LEAST_STD`.
 
     >>> levels = log_normal().draw({}, jnp.array([0.55]), lambda t: 23.0 * t - 13.0, None)
     >>> bool(jnp.abs(levels.gamma[0] + 2.4) < 0.1)
@@ -115,9 +119,9 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> Proposal:
 
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> Proposal:
-    """logit t ~ N(mean, std²) of the flow z ∝ (1 − t) x + t ε, within the end points: Esser et al. (2024), Eq. 19.
+    """Proposal of Esser et al. (2024), Eq. 19: logit t ~ N(mean, std²) in the flow z ∝ (1 − t) x + t ε, truncated.
 
-    t/(1 − t) = σ/α, so this is `log_normal` with other defaults. Raises ValueError as it does.
+    t/(1 − t) = σ/α, so this is `log_normal` with other defaults, and raises ValueError as it does.
 
     >>> levels = logit_normal().draw({}, jnp.array([0.55]), lambda t: 20.0 * t - 10.0, None)
     >>> bool(jnp.abs(levels.gamma[0]) < 0.1)
@@ -127,16 +131,16 @@ def logit_normal(mean: float = 0.0, std: float = 1.0) -> Proposal:
 
 
 def check(proposal: Proposal, gamma_min: float, gamma_max: float, num_steps: int | None) -> None:
-    """Raises ValueError for a proposal that a model of these end points, and of so many steps, cannot have."""
+    """Raise ValueError for a proposal that a model with these end points and this number of steps cannot use."""
     if proposal.normal is None:
         return
     mean, std = proposal.normal
     if num_steps is not None:
         raise ValueError(
-            f"num_steps={num_steps}: a density over γ is for continuous time; must be None, or the proposal one over "
+            f"num_steps={num_steps}: a density over γ needs continuous time; must be None, or the proposal one over "
             "times, such as uniform"
         )
-    # Not with jax: a config is checked before the devices are set up.
+    # SciPy and not JAX: a config is checked before the devices are set up.
     low, high = scipy.special.ndtr((np.array([gamma_min, gamma_max]) - mean) / std)
     if (mass := high - low) < LEAST_MASS:
         raise ValueError(
@@ -146,22 +150,23 @@ def check(proposal: Proposal, gamma_min: float, gamma_max: float, num_steps: int
 
 
 class Histogram(NamedTuple):
-    """Sums over the batches so far, each batch counting `DECAY` times the next one; (BINS,)."""
+    """Sums per bin over the batches so far, which decay by `DECAY` per batch; (BINS,)."""
 
     total: Array
-    """Of the losses to the power of the proposal."""
+    """Sum of the losses, each raised to the power of the proposal."""
     draws: Array
-    """Of 1 a draw."""
+    """Number of draws."""
 
 
 def probabilities(state: Histogram, power: int) -> Float[Array, " bins"]:
-    """Of each bin: ∝ (mean of the loss to the power)^{1/power}, mixed with `FLOOR` of uniform ones; uniform at first.
+    """Return each bin's probability: ∝ (mean of loss^power)^{1/power}, mixed with a share `FLOOR` of the uniform one.
 
-    Each bin's mean counts one draw of the overall mean as well: the answer where there was none yet.
+    Each bin's mean includes one extra draw at the overall mean, which decides for bins without draws. Without any
+    losses the probabilities are uniform.
     """
     overall = jnp.sum(state.total) / jnp.maximum(jnp.sum(state.draws), 1e-30)
     mean = ((state.total + overall) / (state.draws + 1)) ** (1 / power)
-    # Without losses all bins are alike, also where they are all 0.
+    # Uniform as long as there are no losses, or only losses of 0.
     mean = jnp.where(jnp.sum(mean) > 0, mean, 1.0)
     return (1 - FLOOR) * mean / jnp.sum(mean) + FLOOR / mean.size
 
@@ -177,7 +182,7 @@ def _histogram(power: int) -> Proposal:
 
     def update(state: Histogram, levels: NoiseLevels, losses: Array) -> Histogram:
         k = jnp.minimum((levels.t * BINS).astype(jnp.int32), BINS - 1)
-        # The loss as it is at uniform times, without 1/p.
+        # Take out the factor 1/p: the loss as it would be at uniform times.
         moments = (losses * levels.density) ** power
         return Histogram((DECAY * state.total).at[k].add(moments), (DECAY * state.draws).at[k].add(1.0))
 
@@ -194,7 +199,7 @@ def _normal(mean: float, std: float) -> Proposal:
         if num_steps is not None:
             raise ValueError(f"num_steps={num_steps}: must be None, continuous time, for a density over γ")
         ends = gamma(jnp.float32(0)), gamma(jnp.float32(1))
-        # u below FLOOR are uniform draws, the others normal ones; the weight is that of the mixture for both.
+        # u below FLOOR give uniform draws, the others normal ones; both are weighted by the density of the mixture.
         levels = jnp.where(
             u < FLOOR,
             ends[0] + (ends[1] - ends[0]) * (u / FLOOR),
@@ -207,22 +212,22 @@ def _normal(mean: float, std: float) -> Proposal:
 
 
 def truncated_normal(u: Array, mean: float, std: float, low: Array, high: Array) -> Array:
-    """F⁻¹(u) of N(mean, std²) kept within [low, high], with the shape of u; accurate in both tails."""
+    """Return F⁻¹(u) of N(mean, std²) truncated to [low, high], with the shape of u; accurate in both tails."""
     a, b = (low - mean) / std, (high - mean) / std
     u = jnp.clip(u, 0.0, 1.0)
     below, above = ndtr(a) + (ndtr(b) - ndtr(a)) * u, ndtr(-a) + (ndtr(-b) - ndtr(-a)) * u
-    # From the tail that is nearer, for 1 − p has no digits of a small p; the other one is kept from infinity.
+    # Computed from the nearer tail, because 1 − p loses the digits of a small p; the clip keeps the other one finite.
     lower, upper = (ndtri(jnp.clip(tail, 1e-37, 0.5)) for tail in (below, above))
     return jnp.clip(mean + std * jnp.where(below < above, lower, -upper), low, high)
 
 
 def truncated_normal_density(x: Array, mean: float, std: float, low: Array, high: Array) -> Array:
-    """Of the normal distribution truncated to [low, high], at x within."""
+    """Density of N(mean, std²) truncated to [low, high], at x in this interval."""
     normal = jnp.exp(-0.5 * jnp.square((x - mean) / std)) / (std * np.sqrt(2 * np.pi))
     return normal / _mass(mean, std, low, high)
 
 
 def _mass(mean: float, std: float, low: Array, high: Array) -> Array:
-    """Of N(mean, std²) in [low, high], by the nearer tail."""
+    """Mass of N(mean, std²) in [low, high], computed from the nearer tail."""
     a, b = (low - mean) / std, (high - mean) / std
     return jnp.where(a > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))

@@ -1,4 +1,4 @@
-"""Readers of what anybody may have written: JSON files and numbers. What is wrong with them is said in one line."""
+"""Readers of JSON files and numbers from untrusted sources, whose errors are single lines that say what is wrong."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from vdm.annotations import convert
 from vdm.errors import InputError
 
 DEEPEST = 20
-"""Tables and lists inside each other that a JSON file may have; ours have five."""
+"""Maximum nesting depth of tables and lists in a JSON file; vdm's own files have five levels."""
 
 _FOUND = {dict: "a table", list: "a list", bool: "true or false", str: "a string", types.NoneType: "null"}
 
@@ -25,26 +25,26 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 8
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: its repr, of what is long the ends.
+    """Return a value as messages show it: its repr, abbreviated if long.
 
     >>> shown(list(range(1000)))
     '[0, 1, 2, 3, 4, 5, 6, 7, ...]'
     """
     try:
         return _SHORT.repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits.
+    except ValueError:  # Python refuses to format integers of more than 4300 digits.
         return "a number of thousands of digits"
 
 
 def found(value: Any) -> str:
-    """What kind of value of JSON it is: "a list"."""
+    """Return the kind of a JSON value, e.g. "a list"."""
     return _FOUND.get(type(value), "a number")
 
 
 def read_json(path: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The table in a JSON file; `otherwise`, if given, where there is no such file.
+    """Return the table in a JSON file, or `otherwise`, if given, when there is no such file.
 
-    Raises `InputError` that names the file for one that is missing or cannot be read, and as `parse_json` does.
+    Raises `InputError` naming the file if it is missing or unreadable, and as `parse_json` does.
     """
     if otherwise is not None and not os.path.lexists(path):
         return otherwise
@@ -52,7 +52,7 @@ def read_json(path: Path, otherwise: dict[str, Any] | None = None) -> dict[str, 
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file. Raises `InputError` that names it for one that is missing or cannot be read."""
+    """Return the content of a file. Raises `InputError` naming the file if it is missing or unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -62,19 +62,22 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text in a file of UTF-8. Raises `InputError` that names it for another, as `read_bytes` does."""
+    """Return the text of a UTF-8 file.
+
+    Raises `InputError` naming the file if it is not UTF-8, and as `read_bytes` does.
+    """
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text in UTF-8 (byte {error.start})") from error
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
 def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[str, Any]:
-    """The table that JSON in UTF-8 holds. Raises `InputError`, about `where`, for anything else.
+    """Return the table that UTF-8 encoded JSON holds. Raises `InputError`, naming `where`, for anything else.
 
-    That is: a byte-order mark, a name that is twice in one table, more than `DEEPEST` levels, a number that is not
-    finite (unless `finite` is False) or beyond 64 bits, text that is no Unicode, and a list, string or number in place
-    of the table.
+    Refused are: a byte-order mark, a name that occurs twice in one table, more than `DEEPEST` levels, a number that is
+    not finite (unless `finite` is False) or beyond 64 bits, text that is not Unicode, and a list, string or number in
+    place of the table.
 
     >>> parse_json(b'{"step": 3}', "here")
     {'step': 3}
@@ -103,11 +106,11 @@ def parse_json(encoded: bytes, where: Path | str, finite: bool = True) -> dict[s
 def field(
     values: dict[str, Any], name: str | tuple[str, ...], annotation: Any, where: Path | str, *otherwise: Any
 ) -> Any:
-    """The value of a field in a table of `read_json`, as the annotation wants it.
+    """Return a field of a table from `read_json`, converted to its annotation.
 
-    `name` is dotted, or a tuple of the words between the dots. A field that is missing is the one value of `otherwise`,
-    if given. Raises `InputError`, about the file `where`, for a field that is missing or of another type, and for one
-    on the way to it that is no table.
+    `name` is dotted, or a tuple of the words between the dots. A missing field has the value `otherwise`, if given.
+    Raises `InputError`, naming the file `where`, for a missing field, a field of another type, and a parent that is not
+    a table.
 
     >>> field({"bits_per_dim": {"total": 2}}, "bits_per_dim.total", float, "evaluation.json")
     2.0
@@ -129,7 +132,9 @@ def field(
 
 
 def whole(text: str, low: int = -(10**18), high: int = 10**18) -> int:
-    """The whole number of a text: ASCII digits, after a sign or none. ValueError unless from `low` to `high`.
+    """Return the whole number in a text of ASCII digits, with or without a sign.
+
+    Raises ValueError for any other text, and unless the number is from `low` to `high`.
 
     >>> whole("250", 1, 1000)
     250
@@ -141,12 +146,17 @@ def whole(text: str, low: int = -(10**18), high: int = 10**18) -> int:
 
 
 def is_whole(text: str) -> bool:
-    """Whether a text is ASCII digits only, as a checkpoint's folder is named: to Python, "²" is a digit too."""
+    """Return whether a text consists of ASCII digits, like the names of checkpoints' folders.
+
+    Python also counts "²" as a digit.
+    """
     return re.fullmatch(r"[0-9]{1,18}", text) is not None
 
 
 def number(text: str) -> float:
-    """The number of a text in decimal digits, as -1.5e-3. ValueError for another text, nan, inf and what becomes inf.
+    """Return the number in a text of decimal digits, e.g. -1.5e-3.
+
+    Raises ValueError for any other text, nan, inf, and numbers that overflow to inf.
 
     >>> number("1e-3")
     0.001
@@ -173,11 +183,11 @@ def _integer(text: str) -> int:
 
 
 def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _name(words: Sequence[str]) -> str:
-    """A dotted name as a message shows it: it may be of any length and of any characters."""
+    """A dotted name as messages show it, since it may have any length and any characters."""
     return shown(".".join(words))[1:-1]
 
 
@@ -195,7 +205,7 @@ def _check(table: dict[str, Any], where: Path | str, finite: bool) -> None:
 
 
 def _problem(value: Any, depth: int, finite: bool) -> str | None:
-    """What is wrong with a value of JSON, beside what is in it."""
+    """What is wrong with a JSON value itself, not counting what it contains."""
     if isinstance(value, float) and finite and not math.isfinite(value):
         return "found an infinite number"
     if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):

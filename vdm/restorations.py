@@ -1,7 +1,7 @@
-"""What `--method` names a way to restore an image by: `repaint(10)`, `mmps(iterations=5)`.
+"""Ways to restore an image, as `--method` names them: `repaint(10)`, `mmps(iterations=5)`.
 
-A `Restoration` changes the denoiser of a run, or its sampler, so that what is drawn agrees with a measurement y = A x +
-noise. The mathematics is in `vdm.inverse` and `vdm.samplers.repaint`.
+A `Restoration` changes the denoiser of a run, or its sampler, so that samples agree with a measurement y = A x + noise.
+The mathematics is in `vdm.inverse` and `vdm.samplers.repaint`.
 """
 
 from collections.abc import Callable
@@ -31,10 +31,10 @@ def _any(measurement: Measurement) -> None:
 
 
 class Restoration(NamedTuple):
-    """How draws are made to agree with a measurement; `gammas` is the grid of the run, from γ(1) to γ(0).
+    """How samples are made to agree with a measurement; `gammas` is the run's noise grid, from γ(1) to γ(0).
 
-    None of them keeps a pixel of the decoded image to the bit (`repaint` does so of z₀): who knows a pixel without
-    noise puts it back.
+    No method reproduces known pixels of the decoded image exactly (`repaint` does so for z₀ only). If pixels are known
+    without noise, put them back afterwards.
     """
 
     denoiser: Callable[[Denoise, Measurement, Array], Denoise] = _same_denoiser
@@ -42,9 +42,9 @@ class Restoration(NamedTuple):
     sampler: Callable[[Sampler, Measurement, Array], Sampler] = _same_sampler
     """(sampler, measurement, gammas) -> the sampler to sample with."""
     check: Callable[[Measurement], None] = _any
-    """Raises ValueError for a measurement that this cannot do."""
+    """Raises ValueError for a measurement that this method cannot handle."""
     gradients: int = 0
-    """Gradients of the network with each of its calls, at most. How many calls a step has, the `sampler` says."""
+    """Maximum number of gradients per network call; the number of calls per step depends on the `sampler`."""
 
 
 def dps(scale: float = 1.0) -> Restoration:
@@ -58,7 +58,9 @@ def dps(scale: float = 1.0) -> Restoration:
 
 
 def pigdm(prior_var: float = 1.0) -> Restoration:
-    """ΠGDM (Song et al. 2023) for data of variance `prior_var`: see `inverse.pigdm`. Raises ValueError as `dps`.
+    """ΠGDM (Song et al. 2023) for data of variance `prior_var`: see `inverse.pigdm`.
+
+    Raises ValueError for a variance out of range.
 
     >>> pigdm(prior_var=0.25).gradients
     1
@@ -68,9 +70,9 @@ def pigdm(prior_var: float = 1.0) -> Restoration:
 
 
 def proximal(prior_var: float = 1.0) -> Restoration:
-    """The nearest image that fits (DiffPIR, Zhu et al. 2023), without gradients: see `inverse.proximal`.
+    """Projection to the nearest image that fits (DiffPIR, Zhu et al. 2023), without gradients: see `inverse.proximal`.
 
-    For data of variance `prior_var`. Raises ValueError as `dps`.
+    `prior_var` is the variance of the data. Raises ValueError if it is out of range.
 
     >>> proximal().gradients
     0
@@ -94,9 +96,9 @@ def mmps(iterations: int = 3) -> Restoration:
 
 
 def repaint(resampling: int = 10) -> Restoration:
-    """RePaint (Lugmayr et al. 2022), for an operator that only picks values: see `samplers.repaint`.
+    """RePaint (Lugmayr et al. 2022), for operators that only pick values: see `samplers.repaint`.
 
-    What is measured is kept as it is, with its noise. Raises ValueError unless resampling ≥ 1.
+    Measured values are kept as they are, including their noise. Raises ValueError unless resampling ≥ 1.
 
     >>> from vdm import operators
     >>> known = Measurement(operators.mask(jnp.array([True, False])), jnp.ones((1, 2)))
@@ -115,11 +117,11 @@ def repaint(resampling: int = 10) -> Restoration:
 
 
 MOST = 1000.0
-"""Of a number."""
+"""Largest value of a scale or variance."""
 
 
 def _led(method: Callable[..., Denoise]) -> Callable[[Denoise, Measurement, Array], Denoise]:
-    """`method` with the most noise of the grid that is not ∞."""
+    """Apply `method`, with the highest finite noise level of the grid as `gamma_1`."""
 
     def denoiser(denoise: Denoise, measurement: Measurement, gammas: Array) -> Denoise:
         return method(denoise, measurement, gamma_1=jnp.where(jnp.isinf(gammas[0]), gammas[1], gammas[0]))

@@ -1,4 +1,4 @@
-"""Arrays in safetensors files, which anyone may have written: whole and as declared, or refused in one line."""
+"""Arrays in untrusted safetensors files: read whole and as declared, or refused with a one-line message."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +15,14 @@ SUFFIX = ".safetensors"
 
 
 class File(NamedTuple):
-    """What is in a safetensors file."""
+    """Contents of a safetensors file."""
 
     arrays: dict[str, np.ndarray]
     metadata: dict[str, str]
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the file so that a kill leaves either the old one or the new one.
+    """Write a file atomically: if the process is killed, either the old file or the new one is left.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,14 +36,14 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
         partial.touch()
         mode = partial.stat().st_mode
         save_file(contiguous, partial, dict(metadata or {}))
-        partial.chmod(mode)  # the library lets nobody but the owner read
+        partial.chmod(mode)  # the library makes the file readable by its owner only
 
 
 def read(path: Path) -> File:
-    """All arrays of a file.
+    """Read all arrays of a file.
 
-    Raises `InputError` that names the file if it is missing, no safetensors file, truncated or otherwise not as its
-    header says.
+    Raises `InputError` naming the file if it is missing, truncated, not a safetensors file, or inconsistent with its
+    header.
     """
     where = printable(path)
     if not path.is_file():

@@ -1,12 +1,12 @@
 """Noise schedules γ(t) = −log SNR(t) on t ∈ [0, 1]: pairs of pure functions (init, gamma).
 
-A schedule is increasing, with γ(0) and γ(1) exact in float32 for every value of its parameters. Fixed
-schedules have no parameters ({}). Learned ones keep their two end points and their shape apart:
+A schedule is increasing, and γ(0) and γ(1) are exact in float32 for every value of its parameters. Fixed schedules have
+no parameters ({}). Learned schedules parametrize their end points and their shape separately:
 
     γ(t) = γ(0) (1 − h(t)) + γ(1) h(t),        h(0) = 0, h(1) = 1, h increasing,
 
 because in continuous time the bound depends on the end points alone, Eq. 4.80 of De Sousa Ribeiro & Glocker (2024)
-(Kingma et al. 2021, Eq. 18), and the shape only moves the variance of its estimate.
+(Kingma et al. 2021, Eq. 18). The shape only changes the variance of the bound's Monte Carlo estimate.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ Time = Float[ArrayLike, ""] | Float[Array, " batch"]
 
 
 class Schedule(NamedTuple):
-    """`init(key) -> params` and `gamma(params, t) -> γ(t)`, float32, with the shape of t (scalar or (batch,))."""
+    """`init(key) -> params` and `gamma(params, t) -> γ(t)`: float32, with the shape of t, scalar or (batch,)."""
 
     init: Callable[[PRNGKeyArray], Params]
     gamma: Callable[[Params, Time], Array]
 
 
 def gamma_and_slope(schedule: Schedule, params: Params, t: Time) -> tuple[Array, Array]:
-    """(γ(t), dγ/dt) by forward-mode differentiation, each with the shape of t.
+    """Return (γ(t), dγ/dt), each with the shape of t, by forward-mode differentiation.
 
     >>> gamma, slope = gamma_and_slope(linear(-10.0, 5.0), {}, 0.5)
     >>> float(gamma), float(slope)
@@ -40,13 +40,13 @@ def gamma_and_slope(schedule: Schedule, params: Params, t: Time) -> tuple[Array,
 
 
 def value_and_slope(f: Callable[[Array], Array], t: Time) -> tuple[Array, Array]:
-    """(f(t), f'(t)) of an elementwise function by forward mode, each with the shape of t."""
+    """Return (f(t), f'(t)) of an elementwise function, each with the shape of t, by forward-mode differentiation."""
     t = jnp.asarray(t, jnp.float32)
     return jax.jvp(f, (t,), (jnp.ones_like(t),))
 
 
 def linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
-    """γ linear in t from `gamma_min` to `gamma_max`: log-SNR-linear.
+    """Schedule with γ linear in t, from `gamma_min` to `gamma_max`.
 
     >>> schedule = linear(-10.0, 5.0)
     >>> float(schedule.gamma({}, 0.5))
@@ -57,9 +57,9 @@ def linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
 
 
 def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
-    """α = cos(πτ/2), σ = sin(πτ/2) (Nichol & Dhariwal 2021), τ rescaled so that γ runs from `gamma_min` to `gamma_max`.
+    """Cosine schedule (Nichol & Dhariwal 2021): α = cos(πτ/2), σ = sin(πτ/2).
 
-    γ = 2 log tan(πτ/2), §4.5.
+    γ = 2 log tan(πτ/2), §4.5, where τ is rescaled so that γ runs from `gamma_min` at t = 0 to `gamma_max` at t = 1.
 
     >>> schedule = cosine(-10.0, 5.0)
     >>> [float(schedule.gamma({}, t)) for t in (0.0, 1.0)]
@@ -69,9 +69,10 @@ def cosine(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
 
 
 def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: float = 0.0) -> Schedule:
-    """The cosine schedule with `shift` added to γ (Hoogeboom et al. 2023): 2 log tan(πτ/2) + shift, same end points.
+    """Cosine schedule with γ shifted by a constant (Hoogeboom et al. 2023), between the same end points.
 
-    For images of side d their shift is 2 log(d/64): larger images get more noise. Raises ValueError beyond ±30.
+    γ = 2 log tan(πτ/2) + `shift`. For images of side d the paper uses the shift 2 log(d/64): larger images get more
+    noise. Raises ValueError unless −30 ≤ shift ≤ 30.
 
     >>> less, more = shifted_cosine(-10.0, 5.0, shift=-2.0), shifted_cosine(-10.0, 5.0, shift=2.0)
     >>> bool(less.gamma({}, 0.5) < more.gamma({}, 0.5))
@@ -80,7 +81,7 @@ def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: floa
     _check_range(gamma_min, gamma_max)
     if not -30 <= shift <= 30:
         raise ValueError(f"shift={shift}: must be from -30 to 30")
-    # θ = πτ/2 and its complement π/2 − θ are interpolated apart, so that tan stays accurate at both ends.
+    # θ = πτ/2 and its complement π/2 − θ are interpolated separately, so that tan stays accurate at both ends.
     theta_0, theta_1 = (float(np.arctan(np.exp((g - shift) / 2))) for g in (gamma_min, gamma_max))
     phi_0, phi_1 = (float(np.arctan(np.exp((shift - g) / 2))) for g in (gamma_min, gamma_max))
 
@@ -92,10 +93,11 @@ def shifted_cosine(gamma_min: float = -13.3, gamma_max: float = 5.0, shift: floa
 
 
 def beta_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
-    """DDPM's schedule (Ho et al. 2020) in continuous time: β from 0.1 to 20 linear in time τ, γ = log expm1(B).
+    """DDPM's linear-β schedule (Ho et al. 2020) in continuous time, with β from 0.1 to 20.
 
-    B(τ) = −log α² = 0.1 τ + ½ (20 − 0.1) τ², and B = softplus(γ). t ∈ [0, 1] is the stretch of τ from `gamma_min` to
-    `gamma_max`: the shape of γ between the end points is DDPM's own, not rescaled.
+    In time τ, B(τ) = −log α² = 0.1 τ + ½ (20 − 0.1) τ² and γ = log expm1(B), so B = softplus(γ). t ∈ [0, 1] maps
+    linearly to the interval of τ on which γ runs from `gamma_min` to `gamma_max`: DDPM's γ is cut off at these values,
+    not rescaled to them.
 
     >>> schedule = beta_linear(-10.0, 5.0)
     >>> [float(schedule.gamma({}, t)) for t in (0.0, 1.0)]
@@ -106,7 +108,7 @@ def beta_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
     half = (beta_1 - beta_0) / 2
 
     def tau(gamma: float) -> float:
-        """The positive root of half τ² + beta_0 τ = softplus(gamma), without cancellation."""
+        """Positive root of half τ² + beta_0 τ = softplus(gamma), computed without cancellation."""
         b = float(np.logaddexp(0.0, gamma))
         return 2 * b / (beta_0 + float(np.sqrt(beta_0**2 + 4 * half * b)))
 
@@ -115,14 +117,14 @@ def beta_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
     def gamma(t: Array) -> Array:
         u = _between(tau_0, tau_1, t)
         b = u * (beta_0 + half * u)
-        # log expm1(b), safe for large and for small b.
+        # log expm1(b), in a form that is accurate for small b and does not overflow for large b.
         return b + jnp.log(-jnp.expm1(-b))
 
     return _fixed(gamma, gamma_min, gamma_max)
 
 
 def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule:
-    """γ linear in t with both end points learned, starting at `gamma_min` and `gamma_max`.
+    """Schedule with γ linear in t and both end points learned, initialized to `gamma_min` and `gamma_max`.
 
     Parameters: {"ends": …}, see `end_points`.
 
@@ -140,9 +142,9 @@ def learned_linear(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Schedule
 
 
 def learned_monotone(gamma_min: float = -13.3, gamma_max: float = 5.0, hidden: int = 1024) -> Schedule:
-    """γ with learned end points and a learned monotone shape (§A.2), normalised.
+    """Schedule with learned end points and a learned monotone shape (§A.2), a normalized network of `hidden` units.
 
-    Parameters: {"ends": …, "shape": …}, see `end_points` and `monotone_shape`; `hidden` units.
+    Parameters: {"ends": …, "shape": …}, see `end_points` and `monotone_shape`.
 
     >>> schedule = learned_monotone(-10.0, 5.0, hidden=8)
     >>> params = schedule.init(jax.random.key(0))
@@ -161,9 +163,10 @@ def learned_monotone(gamma_min: float = -13.3, gamma_max: float = 5.0, hidden: i
 def end_points(
     gamma_min: float, gamma_max: float
 ) -> tuple[Callable[[], Params], Callable[[Params], tuple[Array, Array]]]:
-    """(init, ends): separately learned γ(0) < γ(1) on either side of their fixed midpoint m.
+    """Return (init, ends) of separately learned end points γ(0) < γ(1), one on each side of their fixed midpoint m.
 
-    γ(0) = m − softplus(below), γ(1) = m + softplus(above): each moves alone, and they never meet.
+    γ(0) = m − softplus(below) and γ(1) = m + softplus(above): each moves independently of the other, and they never
+    meet.
     """
     _check_range(gamma_min, gamma_max)
     middle, half = (gamma_min + gamma_max) / 2, (gamma_max - gamma_min) / 2
@@ -178,23 +181,23 @@ def end_points(
     return init, ends
 
 
-# The least share of the straight line in a learned shape: h'(t) ≥ FLOOR whatever the weights.
+# Minimum weight of the straight line in a learned shape, so that h'(t) ≥ FLOOR for any parameters.
 FLOOR = 0.01
 
 
 def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Callable[[Params, Array], Array]]:
-    """(init, shape): an increasing h(t) with h(0) = 0 and h(1) = 1 exactly, for any weights.
+    """Return (init, shape) of an increasing h(t) with h(0) = 0 and h(1) = 1 exactly, for any parameters.
 
-    One hidden layer of sigmoids with positive slopes a_k and positive output weights w_k (§A.2), beside the
-    straight line: n(t) = w_0 t + Σ_k w_k [sigmoid(a_k t + b_k) − sigmoid(b_k)] and h = n(t)/n(1). The weights are a
-    softmax, mixed with `FLOOR` of the straight line, so n(1) ≥ FLOOR: nothing is divided by a vanishing range,
-    and h' ≥ FLOOR.
+    h is a straight line plus one hidden layer of sigmoids with positive slopes a_k and positive output weights w_k
+    (§A.2): n(t) = w_0 t + Σ_k w_k [sigmoid(a_k t + b_k) − sigmoid(b_k)] and h = n(t)/n(1). The weights are a softmax,
+    of which a share `FLOOR` is replaced by the straight line. Hence n(1) ≥ FLOOR, so the division is safe, and h' ≥
+    FLOOR. Raises ValueError unless hidden ≥ 1.
     """
     if hidden < 1:
         raise ValueError(f"hidden={hidden}: must be 1 or more")
 
     def init(key: PRNGKeyArray) -> Params:
-        # Nine tenths straight line; the units' steps cover [0, 1] with slopes of about 10.
+        # Start at nine tenths straight line; the sigmoids, with slopes of about 10, are spread over [0, 1].
         center = jax.random.uniform(key, (hidden,))
         slope = jnp.full((hidden,), 10.0, jnp.float32)
         return {
@@ -210,7 +213,7 @@ def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Calla
 
         def rise(t: Array) -> Array:
             units = jax.nn.sigmoid(a * t + b) - jax.nn.sigmoid(b)
-            # A sum and not a matrix product, which would be bfloat16 on a TPU.
+            # A sum instead of a matrix product, which a TPU would compute in bfloat16.
             return FLOOR * t + (1 - FLOOR) * (weights[0] * t + jnp.sum(weights[1:] * units))
 
         return _pin(jnp.vectorize(rise)(t) / rise(jnp.float32(1)), t, 0.0, 1.0)
@@ -219,12 +222,12 @@ def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Calla
 
 
 def _between(gamma_0: Array | float, gamma_1: Array | float, h: Array) -> Array:
-    """γ(0) + (γ(1) − γ(0)) h: exact at h = 0 and h = 1, and its slope has the sign of h' however close the ends are."""
+    """γ(0) + (γ(1) − γ(0)) h, exact at h = 0 and h = 1. Its slope has the sign of h', however close the end points."""
     return _pin(gamma_0 + (gamma_1 - gamma_0) * h, h, gamma_0, gamma_1)
 
 
 def _fixed(gamma: Callable[[Array], Array], gamma_min: float, gamma_max: float) -> Schedule:
-    """A schedule without parameters, with its end points exact."""
+    """A schedule without parameters, with exact end points."""
 
     def pinned(params: Params, t: Time) -> Array:
         t = jnp.asarray(t, jnp.float32)
@@ -234,7 +237,7 @@ def _fixed(gamma: Callable[[Array], Array], gamma_min: float, gamma_max: float) 
 
 
 def _pin(value: Array, t: Array, end_0: Array | float, end_1: Array | float) -> Array:
-    """`value` with its float32 rounding at t = 0 and t = 1 taken out; its derivatives are left alone."""
+    """Replace `value` by the exact end points at t = 0 and t = 1, leaving its derivatives unchanged."""
     exact = jnp.where(t == 0, end_0, jnp.where(t == 1, end_1, value))
     return value + jax.lax.stop_gradient(exact - value)
 

@@ -1,10 +1,10 @@
-"""Fields of typed dataclasses that know what they are, what they may be and what depends on them.
+"""Dataclass fields with a description, limits, and a record of what depends on them.
 
     @dataclass
     class Settings:
-        draws: int = setting(250, "Network calls an image.", at_least(1))
+        draws: int = setting(250, "Network calls per image.", at_least(1))
 
-Checks, refusals to resume, records, file names and help are all read off the fields by `settings`.
+`settings` reads these fields: checks, refusals to resume, records, file names and help texts are all derived from them.
 """
 
 import dataclasses
@@ -22,57 +22,57 @@ from vdm.errors import InputError
 from vdm.reading import found, shown
 
 Affects = Literal["model", "training", "running"]
-"""What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so it is free to differ."""
+"""What depends on a field: what a checkpoint's arrays mean; what is trained; or neither, so that it may change."""
 
-# Beyond it float32 times i/T could no longer be told apart well.
+# For more steps, float32 times i/T would not be distinct enough.
 MAX_STEPS = 1_000_000
 
 LONGEST_NAME = 160
-"""Bytes of settings in a file's name: file systems take 255 bytes, for what stands around them too."""
+"""Maximum number of bytes of settings in a file's name: file systems allow 255 bytes for the whole name."""
 
 LONGEST_BEGINNING = 40
-"""Characters of a long text there."""
+"""Maximum number of characters of a long text in a file's name."""
 
 MOST_TEXT = 2**20
-"""Characters of a text of several lines."""
+"""Maximum number of characters in a text of several lines."""
 
 MAX_INT = 2**31 - 1
 """The largest int32."""
 
 MAX_SIDE = 2**16
-"""Of an image."""
+"""Maximum side of an image."""
 
 MIN_FLOAT, MAX_FLOAT = 2.0**-126, 3.4e38
-"""The smallest and, about, the largest of float32's numbers that lose no digits."""
+"""The smallest normal float32 number and, approximately, the largest."""
 
 
 class Limit(NamedTuple):
-    """What a field may be."""
+    """The values that a field may take."""
 
     problem: Callable[[Any], str | None]
-    """What is wrong with a value, as in "must be 1 or more"; None if nothing is."""
+    """What is wrong with a value, e.g. "must be 1 or more"; None if nothing is."""
     allowed: Callable[[], str]
-    """What help says of it."""
+    """The allowed values, as help texts describe them."""
     same: Callable[[Any, Any], bool] = operator.eq
     """Whether two values mean the same."""
     words: Callable[[], Sequence[str]] = tuple
-    """Where it is one of some words, or begins with one: these."""
+    """The allowed words, for a field that is, or begins with, one of them."""
 
 
 class InName(NamedTuple):
-    """How a setting of images enters their file's name: the value in a template, not at its default unless `always`."""
+    """How a setting enters images' file names: its value in a template, omitted at its default unless `always`."""
 
     template: str = "{}"
     always: bool = False
     of: Callable[[Any], Any] = lambda value: value
-    """What of the value is in the template."""
+    """Maps the value to what the template shows."""
 
 
 class Setting(NamedTuple):
-    """A field of a dataclass, or of one inside it."""
+    """A leaf field of a dataclass, or of a dataclass nested in it."""
 
     name: str
-    """As in "training.steps"."""
+    """Dotted name, e.g. "training.steps"."""
     value: Any
     annotation: Any
     default: Any
@@ -83,13 +83,13 @@ class Setting(NamedTuple):
 
     @property
     def help(self) -> str:
-        """What it is and what is allowed."""
+        """The description and the allowed values."""
         allowed = "; ".join(filter(None, (limit.allowed() for limit in self.limits)))
         none = ", or None" if allowed and takes_none(self.annotation) else ""
         return f"{self.doc} ({allowed}{none})" if allowed else self.doc
 
     def problem(self) -> str | None:
-        """What is wrong with its value, if anything is."""
+        """What is wrong with the value; None if nothing is."""
         try:
             value = convert(self.value, self.annotation)
         except ValueError as error:
@@ -110,13 +110,13 @@ class Setting(NamedTuple):
 def setting(
     default: Any, doc: str, *limits: Limit, affects: Affects = "training", in_name: InName | None = None
 ) -> Any:
-    """A field of a dataclass: its default, what it is, its limits, and what depends on it."""
+    """Declare a dataclass field by its default, a description, its limits, and what depends on it."""
     metadata = {"doc": doc, "limits": limits, "affects": affects, "in_name": in_name}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
-    """Every leaf field of a dataclass, in order."""
+    """Iterate over the leaf fields of a dataclass, in order."""
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         name, value = prefix + f.name, getattr(config, f.name)
@@ -128,19 +128,19 @@ def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
 
 
 def check(config: Any, where: str = "config") -> None:
-    """Raises `InputError` for the first field with a value that it cannot have."""
+    """Raise `InputError` for the first field with an invalid value."""
     for each in settings(config):
         if problem := each.problem():
             raise InputError(f"{where}.{each.name}={shown(each.value)}: {problem}")
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """{"training.steps": 100, …}: every leaf field by its dotted name."""
+    """Return every leaf field by its dotted name: {"training.steps": 100, …}."""
     return {each.name: each.value for each in settings(config)}
 
 
 def differing(old: Any, new: Any, *affects: Affects) -> dict[str, tuple[Any, Any]]:
-    """The fields on which one of `affects` depends and which do not mean the same in both: their two values."""
+    """Return the fields that `affects` selects and whose values do not mean the same: (old, new) by name."""
     now = {each.name: each for each in settings(new)}
     return {
         each.name: (each.value, now[each.name].value)
@@ -150,12 +150,12 @@ def differing(old: Any, new: Any, *affects: Affects) -> dict[str, tuple[Any, Any
 
 
 def recorded(config: Any) -> dict[str, Any]:
-    """The settings that a file's name tells, or would if they were not at their defaults: all that images depend on."""
+    """Return all settings that images depend on: those that can enter a file's name."""
     return {each.name: each.value for each in settings(config) if each.in_name is not None}
 
 
 def in_words(config: Any) -> dict[str, str]:
-    """By field, the settings that names have: T_250, ddim(0.5), karras; those that are as by default mostly are not."""
+    """Return, by field, what file names show: T_250, ddim(0.5), karras; most settings only if not at their defaults."""
     return {
         each.name: each.in_name.template.format(each.in_name.of(each.value))
         for each in settings(config)
@@ -164,12 +164,15 @@ def in_words(config: Any) -> dict[str, str]:
 
 
 def in_file_name(config: Any) -> str:
-    """The settings as part of a file's name, T_250_ddim_0.5_karras: letters, digits and _.=- only; `shortened`."""
+    """Return the settings as part of a file's name, e.g. T_250_ddim_0.5_karras, `shortened`.
+
+    It has letters, digits and _.=- only.
+    """
     return shortened("_".join(map(as_word, in_words(config).values())))
 
 
 def shortened(name: str) -> str:
-    """A name of at most `LONGEST_NAME` bytes: of more, the last are a hash of all.
+    """Shorten a name to at most `LONGEST_NAME` bytes, replacing the end of a longer one by a hash of the whole.
 
     >>> shortened("T_250_ddim"), len(shortened(200 * "a"))
     ('T_250_ddim', 160)
@@ -182,12 +185,12 @@ def shortened(name: str) -> str:
 
 
 def as_word(text: str) -> str:
-    """A text as part of a file's name: what is neither letter, digit nor one of _.=- becomes _."""
+    """Make a text part of a file's name: runs of other characters than letters, digits and _.=- become _."""
     return re.sub(r"[^\w.=-]+", "_", text).strip("_")
 
 
 def digested(text: str) -> str:
-    """The beginning of a long text, and a digest of all of it: what names of files have of captions.
+    """Return the beginning of a long text and a digest of the whole: how file names show captions.
 
     >>> digested("a bold seven")
     'a bold seven 33a8e78e'
@@ -196,9 +199,9 @@ def digested(text: str) -> str:
 
 
 def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
-    """A dataclass of what JSON has of its fields; `where` is what a message says before a field's name.
+    """Return a dataclass from the JSON values of its fields; `where` is what messages put before a field's name.
 
-    Raises `InputError` for what is no table of them, an unknown field, and a value of another type.
+    Raises `InputError` if `values` is not a table, and for an unknown field or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
     if not isinstance(values, Mapping):
@@ -218,7 +221,7 @@ def from_dict(cls: type, values: Any, where: str = "config.") -> Any:
 
 
 def at_least(least: int | float) -> Limit:
-    """≥ `least`, and what an array can hold: of whole numbers int32, of others float32."""
+    """≥ `least`, and representable in an array: int32 for whole numbers, float32 for others."""
 
     def problem(value: int | float) -> str | None:
         most = MAX_INT if isinstance(value, int) else MAX_FLOAT
@@ -235,7 +238,7 @@ def between(low: int | float, high: int | float) -> Limit:
 
 
 def positive() -> Limit:
-    """> 0, as float32 has it."""
+    """> 0, and a normal float32 number."""
     return _must(lambda value: MIN_FLOAT <= value <= MAX_FLOAT, f"from {MIN_FLOAT:g} to {MAX_FLOAT:g}")
 
 
@@ -250,7 +253,7 @@ def steps() -> Limit:
 
 
 def increasing_steps() -> Limit:
-    """Numbers of time steps, each above the one before."""
+    """Increasing numbers of time steps."""
     return _must(
         lambda value: all(1 <= n <= MAX_STEPS for n in value) and list(value) == sorted(set(value)),
         f"increasing numbers from 1 to {MAX_STEPS}",
@@ -258,18 +261,18 @@ def increasing_steps() -> Limit:
 
 
 def each(low: int, high: int) -> Limit:
-    """Numbers ≥ `low` and ≤ `high`."""
+    """Several numbers, each ≥ `low` and ≤ `high`."""
     return _must(lambda value: all(low <= n <= high for n in value), f"each from {low} to {high}")
 
 
 def data_shape() -> Limit:
-    """The shape of an image, or of real numbers, as of a vector."""
+    """The shape of an image, or of a vector of real numbers."""
     holds = lambda value: 1 <= len(value) <= 3 and 1 <= min(value) <= max(value) <= MAX_SIDE  # noqa: E731
     return _must(holds, f"(height, width, channels), or (features,) of vectors, each from 1 to {MAX_SIDE}")
 
 
 def num_levels() -> Limit:
-    """How many integer values a pixel can take, or 0 for real numbers."""
+    """The number of integer values per pixel, or 0 for real numbers."""
     return _must(lambda value: value == 0 or 2 <= value <= 256, "from 2 to 256, or 0 for real numbers")
 
 
@@ -280,7 +283,7 @@ def one_of(*names: str) -> Limit:
 
 
 def lines() -> Limit:
-    """A text with a word, or several, a line each."""
+    """A text that is not blank, of one or several lines."""
     return _must(lambda value: value.strip() != "" and len(value) <= MOST_TEXT, f"words, at most {MOST_TEXT} letters")
 
 
@@ -295,14 +298,14 @@ def some_of(*names: str) -> Limit:
 
 
 def part(kind: str, in_context: bool = False) -> Limit:
-    """A part of this kind, as `vdm.parts` reads it; with `in_context`, one that cannot be made without more."""
+    """A part of this kind, as `vdm.parts` reads it; `in_context` if it cannot be made without further arguments."""
     read = parts.read if in_context else parts.make
     names = partial(parts.names, kind)
     return Limit(partial(_problem, read, kind), lambda: ", ".join(names()), partial(_same_part, kind), names)
 
 
 def source() -> Limit:
-    """A source of data; what is none is a name of TFDS, which may be had or not."""
+    """A source of data; any other name is taken for that of a TFDS data set, which is not checked here."""
     names = partial(parts.names, "source")
     return Limit(lambda value: None, lambda: f"{', '.join(names())} or a name of TFDS", words=names)
 

@@ -1,8 +1,8 @@
-"""What a training step has to compute, what a device could: model FLOPs utilisation (MFU) is their ratio over the time.
+"""Model FLOPs of a training step, and the peak FLOP/s of devices: the two ingredients of model FLOPs utilization (MFU).
 
 The convention is that of Chowdhery et al. (2022), "PaLM", §4.1: only the products that the model needs count, a
-multiply-add as two, three times the forward pass for a step. What is computed again (remat) or in parts (accumulate)
-is no gain.
+multiply-add counts as two FLOPs, and a training step as three forward passes. Recomputation (remat) and gradient
+accumulation do not count as extra work.
 """
 
 import math
@@ -19,18 +19,18 @@ TERA = 1e12
 
 
 class Peak(NamedTuple):
-    """FLOP/s of dense products of a device, by what they are computed in; None: not in its data sheet."""
+    """Peak FLOP/s of dense products on a device, by precision; None if its data sheet does not state it."""
 
     float32: float | None
     tf32: float | None
     bfloat16: float | None
 
 
-# By `device_kind` as jax reports it, all of it: a part of a card (MIG) or a laptop's is another device. TFLOP/s without
-# sparsity, accumulated in float32. Sources, NVIDIA: data sheets of V100, T4, A100, A30, A10, A40, L4, L40S, H100 (SXM,
-# PCIe, NVL), H200 (SXM, NVL) and HGX B200; that of A10G by AWS; for GeForce and RTX A6000 the white papers of GA102 and
-# Ada, appendix A. Google: cloud.google.com/tpu/docs, a page each, which state bfloat16 alone. A device of v2, v3 and 7x
-# is one of a chip's two cores. V100 and T4 compute in float32 what asks for TF32.
+# By the full `device_kind` that JAX reports: a partition of a card (MIG) or a laptop's variant is another device.
+# TFLOP/s without sparsity, accumulated in float32. Sources, NVIDIA: data sheets of V100, T4, A100, A30, A10, A40, L4,
+# L40S, H100 (SXM, PCIe, NVL), H200 (SXM, NVL) and HGX B200; that of A10G by AWS; for GeForce and RTX A6000 the white
+# papers of GA102 and Ada, appendix A. Google: cloud.google.com/tpu/docs, one page each, which state bfloat16 only. A
+# device of v2, v3 and 7x is one of a chip's two cores. V100 and T4 compute in float32 where TF32 is requested.
 _PEAKS = {
     r"Tesla V100-SXM\d-\d+GB(-LS)?": (15.7, 15.7, None),
     r"Tesla V100-PCIE-\d+GB": (14.0, 14.0, None),
@@ -61,9 +61,9 @@ _PEAKS = {
 
 
 def peak_flops(device_kind: str, precision: str) -> float | None:
-    """FLOP/s of a device in its data sheet, dense; None where it is not known, as for CPUs.
+    """Return the peak FLOP/s of a device from its data sheet, for dense products; None if unknown, e.g. for CPUs.
 
-    `device_kind` is jax's name for it. ValueError for a precision that is not float32, tf32 or bfloat16.
+    `device_kind` is JAX's name for the device. Raises ValueError for a precision other than float32, tf32 and bfloat16.
 
     >>> peak_flops("NVIDIA H100 80GB HBM3", "tf32")
     494500000000000.0
@@ -80,10 +80,10 @@ def peak_flops(device_kind: str, precision: str) -> float | None:
 
 
 def forward_flops(model: Model) -> int:
-    """FLOPs of the network's convolutions and other products for one image, a multiply-add being two.
+    """Return the FLOPs of the network's convolutions and other products for one image; a multiply-add counts as two.
 
-    Of any network: they are counted in its trace. Taps of a convolution that fall on padding count as well, as usual.
-    Of an energy, whose gradient is what a model predicts by, they are those of the gradient too.
+    They are counted in the network's trace, so this works for any network. Taps of a convolution on padding count too,
+    as is usual. For an energy, whose gradient is the prediction, the FLOPs of the gradient are included.
 
     >>> from vdm import schedules
     >>> from vdm.networks import UNet
@@ -108,15 +108,15 @@ def forward_flops(model: Model) -> int:
 
 
 def step_flops(model: Model, batch_size: int) -> int:
-    """Model FLOPs of a training step of `batch_size` images: the backward pass costs two forward ones.
+    """Return the model FLOPs of a training step with `batch_size` images: the backward pass costs two forward passes.
 
-    One product for the gradient of the input, which is z_t in the first layer, and one for that of the weights.
+    One of them is for the gradient with respect to the input (z_t in the first layer), one for that of the weights.
     """
     return 3 * batch_size * forward_flops(model)
 
 
 def _products(jaxpr: Any) -> int:
-    """FLOPs of the products in a jaxpr and those inside; of branches, the most."""
+    """FLOPs of the products in a jaxpr and in the jaxprs inside it; of several branches, the most expensive counts."""
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -136,7 +136,7 @@ def _products(jaxpr: Any) -> int:
 def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
     for value in params.values():
         for each in value if isinstance(value, tuple | list) else [value]:
-            # Closed over constants or not.
+            # A ClosedJaxpr or a Jaxpr.
             jaxpr = getattr(each, "jaxpr", each)
             if hasattr(jaxpr, "eqns"):
                 yield jaxpr

@@ -1,17 +1,18 @@
-"""Weightings w(λ) of the training objectives, as functions of the log-SNR λ = −γ, and the ELBOs they are averages of.
+"""Weightings w(λ) of training objectives, as functions of the log-SNR λ = −γ, and the mixtures of ELBOs they imply.
 
-w is always relative to the squared error of the noise under the ELBO's own measure, Eq. 4.113 and 4.116 of De Sousa
-Ribeiro & Glocker (2024), of whom bare numbers of equations are (Kingma et al. 2021, Eq. 19), whatever the network
-predicts and however λ is drawn:
+w always multiplies the squared error of the noise under the ELBO's own measure, Eq. 4.113 and 4.116 of De Sousa Ribeiro
+& Glocker (2024), whose equations are cited by number alone (Kingma et al. 2021, Eq. 19), whatever the network predicts
+and however λ is drawn:
 
     L_w = ½ E_t[w(λ_t) (−dλ/dt) ‖ε − ε̂‖²] = ½ ∫ w(λ) E‖ε − ε̂‖² dλ,        λ from λ_min to λ_max.
 
 So w ≡ 1 is the diffusion loss of the bound, and the same w means the same objective for every prediction, loss space
-and noise schedule. An objective with weight r(λ) on ‖ε − ε̂‖² and times t of its own has w ∝ r/(−dλ/dt). On the cosine
-schedule, α = cos(πt/2) and σ = sin(πt/2), −dλ/dt = 2π cosh(λ/2): "uniform t" below is uniform on all of it. Constants
-are left out of w where a docstring says so, for they only rescale the gradient.
+and noise schedule. An objective with weight r(λ) on ‖ε − ε̂‖² and its own distribution of times t has w ∝ r/(−dλ/dt).
+On the cosine schedule, α = cos(πt/2) and σ = sin(πt/2), −dλ/dt = 2π cosh(λ/2). Below, "uniform t, cosine" means t
+uniform on this schedule, untruncated. Constant factors only rescale the gradient: where w leaves one out, the docstring
+says so.
 
-A `monotone` weighting does not increase with λ. Then L_w is an average of ELBOs of noisier data: `elbo_mixture`.
+A `monotone` weighting does not increase with λ. Its L_w is then an average of ELBOs of noisier data: `elbo_mixture`.
 """
 
 from collections.abc import Callable
@@ -27,18 +28,18 @@ LogSNR = Float[ArrayLike, "*shape"]
 
 
 class Weighting(NamedTuple):
-    """One w(λ): accurate in float32 for λ in [−20, 20], differentiable but for a kink where its formula has one."""
+    """A weighting w(λ): accurate in float32 for λ in [−20, 20], differentiable except at the kinks of its formula."""
 
     name: str
-    """As a config has it, with its parameters."""
+    """Name and parameters, as in a config."""
     weight: Callable[[LogSNR], Array]
     """λ -> w(λ) ≥ 0, with the shape and the floating dtype of λ."""
     monotone: bool
-    """Whether w is non-increasing in λ on the whole line: Eq. 4.148."""
+    """Whether w is non-increasing in λ on the whole real line: Eq. 4.148."""
 
 
 def elbo() -> Weighting:
-    """w = 1: the diffusion loss of the bound itself, Eq. 4.112. Monotone.
+    """Weighting of the bound's own diffusion loss: w = 1, Eq. 4.112. Monotone.
 
     >>> float(elbo().weight(3.0))
     1.0
@@ -47,10 +48,10 @@ def elbo() -> Weighting:
 
 
 def simple() -> Weighting:
-    """w = sech(λ/2): E‖ε − ε̂‖² at uniform t of the cosine schedule (Ho et al. 2020, Nichol & Dhariwal 2021).
+    """Weighting of E‖ε − ε̂‖² at uniform t, cosine: w = sech(λ/2) (Ho et al. 2020, Nichol & Dhariwal 2021).
 
-    L_w = π E_t‖ε − ε̂‖², with the mean of Eq. 4.91. Not monotone: peak at 0. On another schedule the same loss has
-    w = 1/(−dλ/dt), Eq. 4.95.
+    L_w = π E_t‖ε − ε̂‖², with the mean of Eq. 4.91. Not monotone: it peaks at λ = 0. On another schedule the same loss
+    has w = 1/(−dλ/dt), Eq. 4.95.
 
     >>> float(simple().weight(0.0))
     1.0
@@ -59,9 +60,10 @@ def simple() -> Weighting:
 
 
 def sigmoid(k: float = 2.0) -> Weighting:
-    """w = sigmoid(k − λ) (Kingma & Gao 2023; Hoogeboom et al. 2024): 1 in heavy noise, e^{k−λ} in little. Monotone.
+    """Sigmoid weighting w = sigmoid(k − λ) (Kingma & Gao 2023; Hoogeboom et al. 2024). Monotone.
 
-    On ‖x − x̂‖² = e^{−λ} ‖ε − ε̂‖² the same weighting is e^λ sigmoid(k − λ). Raises ValueError unless k is finite.
+    It approaches 1 at high noise (λ → −∞) and e^{k−λ} at low noise. As a weight on ‖x − x̂‖² = e^{−λ} ‖ε − ε̂‖² it is
+    e^λ sigmoid(k − λ). Raises ValueError unless k is finite.
 
     >>> float(sigmoid(2.0).weight(2.0))
     0.5
@@ -72,11 +74,11 @@ def sigmoid(k: float = 2.0) -> Weighting:
 
 
 def edm(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> Weighting:
-    """w = N(λ; −2 p_mean, (2 p_std)²) (e^{−λ} + sigma_data²) (Karras et al. 2022). Not monotone: peak at −3.31.
+    """Weighting of EDM (Karras et al. 2022): w = N(λ; −2 p_mean, (2 p_std)²) (e^{−λ} + sigma_data²). Not monotone.
 
-    They draw log σ ~ N(p_mean, p_std²) of z = x + σ ε and weight ‖x − D‖² by (σ² + sigma_data²)/(σ sigma_data)². With
-    λ = −2 log σ and ‖x − D‖² = e^{−λ} ‖ε − ε̂‖² their objective is (2/sigma_data²) L_w. Raises ValueError unless
-    all are finite, `p_std` and `sigma_data` above 0.
+    With the default parameters it peaks at λ = −3.31. EDM draws log σ ~ N(p_mean, p_std²) for z = x + σ ε and weights
+    ‖x − D‖² by (σ² + sigma_data²)/(σ sigma_data)². With λ = −2 log σ and ‖x − D‖² = e^{−λ} ‖ε − ε̂‖², this objective is
+    (2/sigma_data²) L_w. Raises ValueError unless all parameters are finite, and `p_std` and `sigma_data` above 0.
 
     >>> weighting = edm()
     >>> bool(weighting.weight(-3.31) > weighting.weight(-5.0)), weighting.monotone
@@ -95,9 +97,10 @@ def edm(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> We
 
 
 def edm_monotonic(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 0.5) -> Weighting:
-    """`edm` held at its maximum below its peak (Kingma & Gao 2023). Monotone, with a continuous derivative.
+    """EDM's weighting, held at its maximum for λ below its peak (Kingma & Gao 2023). Monotone.
 
-    Raises ValueError for what `edm` refuses, and for parameters that give it two peaks.
+    Its derivative is continuous. Raises ValueError for parameters that `edm` refuses, and for those that give it two
+    peaks.
 
     >>> weighting = edm_monotonic()
     >>> bool(weighting.weight(-3.5) == weighting.weight(-9.0)), weighting.monotone
@@ -110,10 +113,10 @@ def edm_monotonic(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 
 
 
 def min_snr(gamma: float = 5.0) -> Weighting:
-    """w = sech(λ/2) min(1, gamma e^{−λ}): min(SNR, gamma) on ‖x − x̂‖² at uniform t, cosine (Hang et al. 2023).
+    """Min-SNR weighting (Hang et al. 2023): min(SNR, gamma) on ‖x − x̂‖² at uniform t, cosine. Not monotone.
 
-    L_w = π E_t[min(SNR, gamma) ‖x − x̂‖²]. Not monotone for any gamma: it rises up to λ = min(0, log gamma). `gamma` is
-    an SNR, not −log SNR. Raises ValueError unless it is above 0.
+    w = sech(λ/2) min(1, gamma e^{−λ}) and L_w = π E_t[min(SNR, gamma) ‖x − x̂‖²]. For every gamma, w rises up to λ =
+    min(0, log gamma). `gamma` is an SNR, not −log SNR. Raises ValueError unless it is finite and above 0.
 
     >>> float(min_snr(5.0).weight(0.0))
     1.0
@@ -125,9 +128,10 @@ def min_snr(gamma: float = 5.0) -> Weighting:
 
 
 def truncated_snr() -> Weighting:
-    """w = sech(λ/2) max(1, e^{−λ}): max(SNR, 1) on ‖x − x̂‖² at uniform t, cosine (Salimans & Ho 2022). Monotone.
+    """Truncated-SNR weighting (Salimans & Ho 2022): max(SNR, 1) on ‖x − x̂‖² at uniform t, cosine. Monotone.
 
-    L_w = π E_t[max(SNR, 1) ‖x − x̂‖²] = π E_t max(‖x − x̂‖², ‖ε − ε̂‖²). A kink at λ = 0.
+    w = sech(λ/2) max(1, e^{−λ}) and L_w = π E_t[max(SNR, 1) ‖x − x̂‖²] = π E_t max(‖x − x̂‖², ‖ε − ε̂‖²). It has a kink
+    at λ = 0.
 
     >>> float(truncated_snr().weight(0.0))
     1.0
@@ -136,10 +140,10 @@ def truncated_snr() -> Weighting:
 
 
 def p2(gamma: float = 1.0) -> Weighting:
-    """w = sech(λ/2)/(1 + e^λ)^gamma: 1/(1 + SNR)^gamma on ‖ε − ε̂‖² at uniform t, cosine (P2, Choi et al. 2022, k = 1).
+    """P2 weighting (Choi et al. 2022, k = 1): 1/(1 + SNR)^gamma on ‖ε − ε̂‖² at uniform t, cosine. Not monotone.
 
-    L_w = π E_t[‖ε − ε̂‖²/(1 + SNR)^gamma]; `simple` with gamma = 0. Not monotone for any gamma: in heavy noise it rises
-    as e^{λ/2}. Raises ValueError unless 0 ≤ gamma < ∞.
+    w = sech(λ/2)/(1 + e^λ)^gamma and L_w = π E_t[‖ε − ε̂‖²/(1 + SNR)^gamma], which is `simple` for gamma = 0. For every
+    gamma, w rises as e^{λ/2} at high noise. Raises ValueError unless 0 ≤ gamma < ∞.
 
     >>> float(p2(gamma=1.0).weight(0.0))
     0.5
@@ -152,9 +156,9 @@ def p2(gamma: float = 1.0) -> Weighting:
 
 
 def flow_matching() -> Weighting:
-    """w = e^{−λ/2}: E‖u − û‖² at uniform t of the path z = (1 − t) x + t ε (Lipman et al. 2023). Monotone.
+    """Weighting of flow matching (Lipman et al. 2023): E‖u − û‖² at uniform t of z = (1 − t) x + t ε. Monotone.
 
-    L_w = E_t‖u − û‖² exactly, for there −dλ/dt = 2/(t (1−t)) and u − û = (ε − ε̂)/(1 − t).
+    w = e^{−λ/2} and L_w = E_t‖u − û‖² exactly, because −dλ/dt = 2/(t (1−t)) and u − û = (ε − ε̂)/(1 − t) on this path.
 
     >>> float(flow_matching().weight(0.0))
     1.0
@@ -163,9 +167,9 @@ def flow_matching() -> Weighting:
 
 
 def v_mse() -> Weighting:
-    """w = e^{−λ/2}: E‖v − v̂‖² at uniform t of the cosine schedule (Salimans & Ho 2022). Monotone.
+    """Weighting of the v loss E‖v − v̂‖² (Salimans & Ho 2022) at uniform t, cosine: w = e^{−λ/2}. Monotone.
 
-    L_w = (π/2) E_t‖v − v̂‖², for v − v̂ = (ε − ε̂)/α. The same w as `flow_matching`: the same objective.
+    L_w = (π/2) E_t‖v − v̂‖², because v − v̂ = (ε − ε̂)/α. This is the w of `flow_matching`, and so the same objective.
 
     >>> float(v_mse().weight(0.0))
     1.0
@@ -174,30 +178,30 @@ def v_mse() -> Weighting:
 
 
 class ElboMixture(NamedTuple):
-    """A distribution over noise levels in [λ_min, λ_max], with a density and one point mass, which sits at λ_max."""
+    """A distribution of noise levels on [λ_min, λ_max]: a density, and a point mass at λ_max."""
 
     total: Array
-    """w(λ_min): L_w is this many times the expectation."""
+    """w(λ_min): L_w is this factor times the expected ELBO."""
     atom: Array
-    """w(λ_max)/w(λ_min), the probability of λ_max itself: of the ELBO of the data as it is."""
+    """w(λ_max)/w(λ_min): the probability of λ_max itself, i.e. of the ELBO of the data without added noise."""
     density: Callable[[LogSNR], Array]
-    """λ -> −w'(λ)/w(λ_min) inside the range, else 0, without the point mass: its integral is 1 − atom."""
+    """λ -> −w'(λ)/w(λ_min) inside the range and 0 outside, without the point mass: it integrates to 1 − atom."""
     cdf: Callable[[LogSNR], Array]
-    """λ -> probability of noise levels up to λ: 1 − w(λ)/w(λ_min), a jump of `atom` at λ_max, and 1 from there on."""
+    """λ -> probability of noise levels up to λ: 1 − w(λ)/w(λ_min) inside, then a jump of `atom` to 1 at λ_max."""
 
 
 def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> ElboMixture:
-    """The distribution of noise levels whose expected ELBO a monotone weighted objective is: §4.7.
+    """Return the distribution of noise levels under which a monotone weighted objective is an expected ELBO: §4.7.
 
-    Let L(λ) = ½ ∫_{λ_min}^λ E‖ε − ε̂‖² dλ' be the diffusion loss of a model of data with log-SNR λ, Eq. 4.132, the
-    expected −ELBO of z_λ up to terms without parameters (Eq. 4.158). Integrating L_w by parts, Eq. 4.145,
+    Let L(λ) = ½ ∫_{λ_min}^λ E‖ε − ε̂‖² dλ' be the diffusion loss of a model of data noised to log-SNR λ, Eq. 4.132,
+    which is the expected −ELBO of z_λ up to terms without parameters (Eq. 4.158). Integrating L_w by parts, Eq. 4.145,
 
-        L_w = w(λ_max) L(λ_max) + ∫ −w'(λ) L(λ) dλ = total · E_{λ ~ mixture}[L(λ)].
+        L_w = w(λ_max) L(λ_max) + ∫ −w'(λ) L(λ) dλ = total · E_{λ ~ mixture}[L(λ)],
 
-    the expectation of Eq. 4.152. In time its density is p_w(t) = density(λ_t) (−dλ/dt), Eq. 4.150, corrected, with the
-    point mass at t = 0 and the distribution function w(λ_t)/w(λ_1). The specification counts w(λ_max) L(λ_max) as a
-    small constant, Eq. 4.146, and wants w(λ_max) = 0, Eq. 4.149; here it is kept, so L_w is exact for every w; for
-    `elbo` the point mass is all there is.
+    the expectation of Eq. 4.152. As a density over time it is p_w(t) = density(λ_t) (−dλ/dt), Eq. 4.150, corrected,
+    with the point mass at t = 0 and the distribution function w(λ_t)/w(λ_1). The paper treats w(λ_max) L(λ_max) as a
+    small constant, Eq. 4.146, and requires w(λ_max) = 0, Eq. 4.149. Here this term is kept, so that L_w is exact for
+    every w; for `elbo` the point mass is the whole distribution.
 
     Raises ValueError for a weighting that is not monotone, and unless lambda_min < lambda_max are finite.
 
@@ -208,7 +212,7 @@ def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> 
     if not weighting.monotone:
         raise ValueError(
             f"weighting={weighting.name}: must be monotone (non-increasing in λ); where it rises −w'(λ) is negative, "
-            "no density over noise levels: the objective would maximise the loss of those ELBOs"
+            "not a density over noise levels: the objective would maximize the loss of those ELBOs"
         )
     if not -np.inf < lambda_min < lambda_max < np.inf:
         raise ValueError(f"lambda_min={lambda_min}, lambda_max={lambda_max}: must be finite and increasing")
@@ -218,7 +222,7 @@ def elbo_mixture(weighting: Weighting, lambda_min: float, lambda_max: float) -> 
         lam = jnp.asarray(lam)
         w, slope = jax.jvp(weighting.weight, (lam,), (jnp.ones_like(lam),))
         inside = (lam >= lambda_min) & (lam <= lambda_max)
-        # Where w is flat its slope is a difference of equal terms, whose rounding must not make a density negative.
+        # Where w is flat, rounding of its slope, a difference of equal terms, must not make the density negative.
         return jnp.where(inside, jnp.maximum(-slope, 0) / at_min.astype(w.dtype), 0)
 
     def cdf(lam: LogSNR) -> Array:
@@ -240,16 +244,16 @@ def _inverse_snr(lam: LogSNR) -> Array:
 
 
 def _edm_peak(p_mean: float, p_std: float, sigma_data: float) -> float:
-    """The λ of EDM's maximum: where d log w/dλ = (center − λ)/std² − 1/(1 + sigma_data² e^λ) changes its sign.
+    """The λ at which EDM's weighting peaks: the zero of d log w/dλ = (center − λ)/std² − 1/(1 + sigma_data² e^λ).
 
-    The second term is between 0 and 1, so that is between center − std² and center.
+    The second term is between 0 and 1, so the peak is between center − std² and center.
     """
     center, var = -2 * p_mean, (2 * p_std) ** 2
     lam = np.linspace(center - var - 1, center, 100_001)
     slope = (center - lam) / var - 1 / (1 + sigma_data**2 * np.exp(lam))
     (falls,) = np.nonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     if len(falls) != 1:
-        raise ValueError(f"edm({p_mean}, {p_std}, {sigma_data}) has {len(falls)} peaks: must have one to be held at")
+        raise ValueError(f"edm({p_mean}, {p_std}, {sigma_data}) has {len(falls)} peaks: must have exactly one")
     k = falls[0]
     return float(lam[k] + (lam[k + 1] - lam[k]) * slope[k] / (slope[k] - slope[k + 1]))
 

@@ -204,7 +204,7 @@ def test_text_files_of_some_pictures_are_left_out_as_ever(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"caf\xe9", "1.txt: is no text in UTF-8 (byte 3)"),
+        (b"caf\xe9", "1.txt: is not UTF-8 text (byte 3)"),
         (b" \n\n", "1.txt: is empty; must be one or more captions, one per line"),
         (b"a" * 10_001, "1.txt: has 10001 characters; must be at most 10000"),
         (b"a " * (1 << 20), "1.txt: has more than 1048576 bytes"),

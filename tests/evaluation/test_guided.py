@@ -227,7 +227,7 @@ CASES = [
         "classifier_free(2.0)",
         model(condition={}),
         {},
-        "the model has no labels; must be none, or of a run",
+        "the model has no labels; must be none, or for a run",
     ),
     (
         "classifier(2.0, unconditional=True)",

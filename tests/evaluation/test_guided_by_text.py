@@ -102,7 +102,7 @@ def test_labels_compose_too() -> None:
             "classifier_free(negative='b')",
             0.1,
             False,
-            "needs what the run's captions are encoded by, which is not available here",
+            "needs the encoder of the run's captions, which is not available here",
         ),
         ("apg(negative='b and more')", 0.1, True, r"the caption 'b and more' is longer than .*bytes\(length=8\) enc"),
     ],

@@ -61,7 +61,7 @@ def test_help_has_two_tiers(name: str) -> None:
     assert "  --config.training.steps=" not in brief
     for flag in ("training.steps", "sampling.num"):
         assert f"  --config.{flag}=" in full
-    assert "Optimiser steps in all." in full
+    assert "Total number of optimizer steps." in full
     assert ("  --comparison.trained=" in full) == (name == "compare")
     if name == "sample":
         for part, line in parts.describe("sampler").items():

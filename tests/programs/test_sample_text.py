@@ -129,7 +129,7 @@ def test_flags(tmp_path: Path) -> None:
     for captions, path, words in (
         ([" "], None, "--text=: must be a caption, not empty"),
         (["a"], str(file), "--text, --texts: must be only one of them"),
-        (None, str(file), "is no text in UTF-8 .byte 2."),
+        (None, str(file), "is not UTF-8 text .byte 2."),
         (None, str(empty), "--texts=.*: has no captions; must have one a line"),
         (None, str(tmp_path / "none"), "none: no such file"),
     ):
