@@ -30,13 +30,13 @@ class ModelConfig:
 
     name: str = of_model(
         "vae",
-        "As `vae(latents=2)`, `hvae(layers=3, inference='bottom_up')`, `ladder`; or one of your own.",
+        "E.g. `vae(latents=2)`, `hvae(layers=3, inference='bottom_up')` or `ladder`; or one of your own.",
         part("predecessor", in_context=True),
     )
-    width: int = of_model(128, "Features of a hidden layer; of a convolutional one, channels.", between(1, 2**16))
+    width: int = of_model(128, "Features of a hidden layer, or channels of a convolution.", between(1, 2**16))
     depth: int = of_model(2, "Hidden layers, or residual blocks at each resolution.", between(1, 1000))
     coder: str = of_model(
-        "mlp", "Encoder and decoder: `mlp` of the flattened image, `conv` for images.", one_of("mlp", "conv")
+        "mlp", "Encoder and decoder: `mlp` on flattened data, or `conv` for images.", one_of("mlp", "conv")
     )
     dropout: float = setting(0.0, "Dropout rate of hidden layers while training.", fraction())
 
@@ -47,7 +47,7 @@ class LatentObjectiveConfig:
 
     beta: float = setting(1.0, "Weight of the rates, β of a β-VAE.", at_least(0))
     warmup_steps: int = setting(0, "Steps over which that weight rises from 0.", at_least(0))
-    free_bits: float = setting(0.0, "Nats of each layer's rate that cost nothing, λ.", at_least(0))
+    free_bits: float = setting(0.0, "λ: nats per layer below which its rate is not penalized.", at_least(0))
 
 
 @dataclass(slots=True)
@@ -58,13 +58,13 @@ class LatentSamplingConfig:
     batch_size: int = running(64, "Images drawn at a time.", at_least(1))
     decode: str = running(
         "mode",
-        "The image of the decoder's p(x|z): its `mode`, its `mean`, rounded, or a `draw`.",
+        "How p(x|z) becomes an image: by its `mode`, its rounded `mean` or a `draw`.",
         part("decoding"),
         in_name=InName(always=True),
     )
     precision: str = running(
         "tf32",
-        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        "Precision of the network; `tf32`: TensorFloat-32 products where the device has them, else float32.",
         one_of(*precisions.PRECISIONS),
         in_name=InName(),
     )
@@ -101,8 +101,8 @@ def _validate_predecessor(config: PredecessorConfig) -> None:
     check_training(config)
     if config.evaluation.metrics:
         raise InputError(
-            f"config.evaluation.metrics={config.evaluation.metrics}: while training, of a diffusion model only; "
-            "vdm evaluate --metrics measures samples of a predecessor"
+            f"config.evaluation.metrics={config.evaluation.metrics}: must be () for a predecessor; "
+            "vdm evaluate --metrics measures its samples after training"
         )
     # Without the shape and levels of the data, the model is checked later, once the data are known.
     if config.data.shape is not None and config.data.levels is not None:

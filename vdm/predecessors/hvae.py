@@ -138,7 +138,7 @@ def hvae(
     levels: int = 0,
     dtype: str = "float32",
 ) -> LatentModel:
-    """Build a hierarchical VAE with several layers of latents, inferred top-down or bottom-up; in a config, `hvae(…)`.
+    """A hierarchical VAE with several layers of latents, inferred from the top down or from the bottom up.
 
     Each layer has a vector of `latents` values. `skip` adds a deterministic path beside the latents; without it they
     form a Markov chain. The other parameters are those of `vae`.

@@ -266,7 +266,7 @@ def ladder(
     classes: int | None = None,
     dtype: str = "float32",
 ) -> LadderNetwork:
-    """Build a ladder network; in a config, `ladder(…)` (Rasmus et al. 2015).
+    """A ladder network, optionally trained as a classifier on a share of the labels (Rasmus et al. 2015).
 
     `layers` are the widths of the layers above the image; if labels are used, a top layer with one unit per class is
     added. `noise` is the standard deviation of the noise at every layer. `costs` are the weights of the layers' costs,

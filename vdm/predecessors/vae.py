@@ -73,7 +73,7 @@ def vae(
     levels: int = 0,
     dtype: str = "float32",
 ) -> LatentModel:
-    """Build a VAE with one vector of latents (Kingma & Welling 2013); in a config, `vae(…)`.
+    """A VAE with a single vector of latents (Kingma & Welling 2013).
 
     `width` and `depth` are those of encoder and decoder: `coder` "mlp" for any flattened data, or "conv" for images.
     Raises ValueError for sizes that are out of range, or for a coder that does not fit the shape of the data.
