@@ -25,7 +25,7 @@ CONFIGS: dict[type, tuple[str, str]] = {
     ClassifierConfig: ("Classifiers of noisy images", "config"),
     ImageTextConfig: ("Image–text models of noisy images", "config"),
 } | {modes.load(name).settings: (f"vdm compare --by={name}", "comparison") for name in modes.MODES}
-"""Classes whose fields the command line sets, with their heading and the prefix of their flags, as in --config.FIELD."""
+"""Classes whose fields the command line sets, with their heading and the prefix of their flags (--config.FIELD)."""
 
 
 def config_fields() -> str:
