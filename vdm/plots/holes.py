@@ -37,12 +37,17 @@ class Panel(NamedTuple):
     """The content of one row of the picture: a model with two latents, trained on points of the plane."""
 
     name: str
+    """Name of the model, used as the title."""
     data: Plane
+    """Training points."""
     reconstructions: Plane
+    """Reconstructions of `data`."""
     samples: Plane
+    """Samples of the model."""
     posterior: Normal
     """q(z|x_i) of shape (num, 2); their uniform mixture is the aggregate posterior."""
     measured: Holes
+    """The size of the holes."""
 
 
 def panel(

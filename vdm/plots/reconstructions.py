@@ -25,9 +25,9 @@ def reconstructions(
 
 
 def ways(frames: Float[np.ndarray, "frames pairs *data"], stem: Path, caption: str, test: np.ndarray) -> list[Path]:
-    """Write interpolations between pairs with one column per frame, and return the files: STEM.png and a STEM.gif.
+    """Write interpolations between pairs, one column per frame, to STEM.png and, for images, STEM.gif; return them.
 
-    The animation is written for images only. `test` are data vectors to draw beside vectors.
+    `test` are data vectors, which are drawn beside `frames` if those are vectors rather than images.
     """
     strip, animation = (stem.with_name(stem.name + suffix) for suffix in (".png", ".gif"))
     weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, len(frames))]

@@ -204,7 +204,10 @@ def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _limit(axes: Axes, unit: str, steps: np.ndarray, values: np.ndarray) -> None:
-    """Limit the vertical axis so that it ends a little above the third quartile, and annotate the points cut off."""
+    """Limit the vertical axis to about three times the range of the lower three quarters of the points.
+
+    A note counts the points that are cut off.
+    """
     finite = np.isfinite(values)
     steps, values = steps[finite], values[finite]
     if not values.size:

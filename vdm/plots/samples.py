@@ -43,9 +43,9 @@ def samples(
 def trajectory(
     frames: np.ndarray, stem: Path, data: Data, caption: str = "", names: Sequence[str] = (), rows: int = 8
 ) -> list[Path]:
-    """Write the estimates x̂ (kept, n, *shape), noisiest first, and return the files: STEM.png and a STEM.gif.
+    """Write estimates x̂ (kept, n, *shape), noisiest first, to STEM.png and, for images, STEM.gif; return the files.
 
-    The animation is written for images only, and the strip STEM.png shows the first `rows` of them.
+    STEM.png is a strip, which shows the first `rows` images only.
     """
     strip, animation = (stem.with_name(stem.name + suffix) for suffix in (".png", ".gif"))
     if not is_image(frames.shape[2:]):

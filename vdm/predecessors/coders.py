@@ -129,9 +129,9 @@ class ConvBlock(nn.Module):
 class ConvEncoder(nn.Module):
     """Encode images to features (batch, width) by `depth` residual blocks at each of several resolutions.
 
-    The sides are halved from one resolution to the next, until the shorter one has about four pixels; the features are
-    a linear function of all pixels there. The first resolution has width/4 channels, and their number doubles at each
-    of the next two.
+    The sides are halved from one resolution to the next, until the shorter one has about four pixels; a linear layer on
+    all of these gives the features. The first resolution has width/4 channels, and their number doubles at each of the
+    next two.
     """
 
     width: int

@@ -49,8 +49,11 @@ class HVAE(LatentNetwork):
     """
 
     shape: Sequence[int]
+    """Shape of one example."""
     layers: int
+    """T, the number of latent layers."""
     latents: int
+    """Number of latents in each layer."""
     width: int
     depth: int
     coder: Coder = "mlp"

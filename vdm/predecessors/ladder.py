@@ -185,7 +185,9 @@ class LadderNetwork:
 
     network: Ladder
     shape: tuple[int, ...]
+    """Shape of one image."""
     levels: int
+    """Number of values of integer data, or `likelihoods.REAL` for real vectors."""
     costs: tuple[float, ...]
     """λ_0 … λ_T, the weights of the layers' costs."""
     labelled: float = 0.0

@@ -105,6 +105,7 @@ class LatentModel:
 
     network: LatentNetwork
     shape: tuple[int, ...]
+    """Shape of one example."""
     levels: int
     """Number of values of integer data, or `likelihoods.REAL` for real vectors."""
     precision: str = precisions.FLOAT32

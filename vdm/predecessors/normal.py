@@ -18,7 +18,9 @@ class Normal(NamedTuple):
     """
 
     mean: Float[Array, "batch *dims"]
+    """Mean of each value."""
     log_std: Float[Array, "batch *dims"]
+    """Natural logarithm of the standard deviation of each value."""
 
     def draw(self, eps: Float[Array, "batch *dims"]) -> Float[Array, "batch *dims"]:
         """Return mean + std · ε, the reparameterization of Kingma & Welling (2013)."""

@@ -167,7 +167,7 @@ def shortened(
 
 
 def robust(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return a range from the minimum to a little above the third quartile, or None if it would cut nothing off.
+    """Return about three times the range of the lower three quarters of the values, or None if it cuts nothing off.
 
     It keeps the high losses of the first steps from flattening the rest, as `vdm.plots.runs.loss` does.
     """

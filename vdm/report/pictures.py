@@ -44,7 +44,7 @@ def picture(path: Path, title: str, step: int | None = None) -> Picture:
             image = opened.convert("RGBA" if "transparency" in opened.info else "RGB")
     # Pillow may raise any exception for a damaged file.
     except Exception as error:
-        raise InputError(f"{path}: is no picture that can be read") from error
+        raise InputError(f"{path}: not a readable picture") from error
     if content.startswith(SIGNATURE) and len(content) <= MOST_BYTES // 4:
         return Picture(title, _uri("png", content), *image.size, step)
     size, encoded = image.size, _webp(image, lossless=True)
