@@ -1,13 +1,13 @@
-"""Everything that an accelerator can tell about this package, in nine minutes: a table, and JSON in a folder.
+"""Measures this package on an accelerator in nine minutes: prints a table and writes JSON to a folder.
 
     python benchmarks/accelerator.py --out=DIR                    all parts, most important first, in 530 seconds
     python benchmarks/accelerator.py --out=DIR --parts=step_tf32  some of them, in this order
     python benchmarks/accelerator.py --out=DIR --small            all parts at toy size, on a CPU, in two minutes
 
-Each part is a process with a limit of its own: one that fails, hangs or takes too long says so, keeps what it has
-measured, and the next one runs. DIR (default: $OUT, or the current folder) gets accelerator.json, written anew after
-every part. No figure is asserted; the exit status is 1 if a part failed or was cut off. What each figure means:
-docs/howto/gpu.md.
+Each part is a process with its own time limit. If one fails, hangs or takes too long, this is reported, what it has
+measured is kept, and the next one starts. accelerator.json in DIR (default: $OUT, or the current folder) is rewritten
+after every part. No figure is asserted; the exit status is 1 if a part failed or was cut off. docs/howto/gpu.md
+explains the figures.
 """
 
 import argparse
@@ -28,27 +28,27 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = 530
 LEAST = 20
-"""Seconds left under which no part is started."""
+"""No part is started with fewer seconds than this left."""
 PATIENCE = 4
-"""Times its limit is what a part may take at toy size: a busy machine should fail no part."""
+"""Factor on the time limits at toy size, so that no part fails because the machine is busy."""
 SAID = 15
-"""Last lines of a failed part that are kept."""
+"""Number of output lines kept from a failed part."""
 QUICK = "--xla_backend_optimization_level=0"
-"""Compiling for a CPU takes less time."""
+"""XLA flag that makes compiling for a CPU faster."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A function of some figures, run in a process of its own."""
+    """A function that measures some figures, run in its own process."""
 
     name: str
     limit: float
-    """Seconds."""
+    """Time limit in seconds."""
     function: str
-    """As "module:name"; it is called with `Figures` and the arguments."""
+    """The function as "module:name"; it is called with `Figures` and the arguments."""
     arguments: dict[str, Any] = field(default_factory=dict)
     flags: str = ""
-    """For XLA."""
+    """Flags for XLA."""
 
 
 def _step(case: str, precision: str, limit: float, **more: Any) -> Part:
@@ -60,8 +60,8 @@ def _variant(name: str, flags: str) -> Part:
     return Part(name, 60, "accelerator_parts.variants:baseline", flags=flags)
 
 
-# Most important first. Behind each, seconds that it should take on an H100, where most of all goes into compiling:
-# those down to `variants` are the first four to six minutes.
+# Most important first. The comment behind each part is the expected time in seconds on an H100, most of which goes into
+# compiling. The parts down to `variants` take the first four to six minutes.
 PARTS = [
     Part("machine", 60, "accelerator_parts.machine:measure"),  # 20
     _step("cifar10", "bfloat16", 150, profile=True),  # 75
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> No
 
 
 def run(parts: Sequence[Part], options: argparse.Namespace) -> bool:
-    """All of them; the table comes last. Whether none failed or was cut off."""
+    """Run all parts and print the table at the end. Return whether none failed or was cut off."""
     start, result = time.monotonic(), {"small": options.small, "budget": options.budget, "parts": {}}
     with tempfile.TemporaryDirectory(prefix="accelerator_") as folder:
         for part in parts:
@@ -135,13 +135,13 @@ def run(parts: Sequence[Part], options: argparse.Namespace) -> bool:
 
 
 def run_part(part: Part, folder: Path, limit: float, small: bool) -> dict[str, Any]:
-    """Its status, seconds, figures, and what it said last if it failed."""
+    """Run a part and return its status, seconds and figures, and the end of its output if it failed."""
     figures, log = folder / f"{part.name}.json", folder / f"{part.name}.log"
     call = {"function": part.function, "arguments": part.arguments, "figures": str(figures), "small": small}
     command = [sys.executable, str(ROOT / "benchmarks" / "accelerator.py"), "--child", json.dumps(call)]
     start = time.monotonic()
     with log.open("w") as output:
-        # A group of its own, so that what it starts ends with it.
+        # A process group of its own, so that its child processes end with it.
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment(part, folder, small), start_new_session=True
         )
@@ -163,7 +163,7 @@ def run_part(part: Part, folder: Path, limit: float, small: bool) -> dict[str, A
 
 
 def environment(part: Part, folder: Path, small: bool) -> dict[str, str]:
-    """One compilation cache for all, empty at first; most of a GPU's memory; XLA's flags."""
+    """Return a part's environment: a compilation cache shared by all parts, most of the GPU's memory, XLA's flags."""
     flags = [os.environ.get("XLA_FLAGS", ""), part.flags, QUICK if small else ""]
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
@@ -179,7 +179,7 @@ def environment(part: Part, folder: Path, small: bool) -> dict[str, str]:
 
 
 def child(function: str, arguments: dict[str, Any], figures: str, small: bool) -> None:
-    """A part's process."""
+    """Run a part; this is the main function of its process."""
     from accelerator_parts.figures import Figures
 
     module, _, name = function.partition(":")
@@ -188,7 +188,7 @@ def child(function: str, arguments: dict[str, Any], figures: str, small: bool) -
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write a JSON file atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(partial, path)

@@ -1,10 +1,10 @@
-"""Speed of the codec: what of its time is the coder's own and what the network's, as one JSON object.
+"""Speed of the codec, with the time of the coder and of the network apart, as one JSON object.
 
     python benchmarks/codec.py --cases=digits,fashion --steps=20
 
-A batch of random images is pushed on a stack and popped, by one chain and by two that share a device, a thread each.
-Networks are of random weights. The coder's time is that of its thread on a processor, without the network's calls, so
-it can be read on a busy machine; the rest are medians of times on the wall. Nothing is asserted.
+A batch of random images is pushed onto a stack and popped again, by one chain and by two that share a device, with a
+thread each. Networks have random weights. The coder's time is the CPU time of its thread without the network's calls,
+so it is meaningful on a busy machine; all other times are medians of wall-clock times. Nothing is asserted.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from vdm.evaluation.coding import chain_of
 
 
 class Timed:
-    """A network's calls, and the seconds in which a thread waits for them, on the wall and of its processor."""
+    """Wraps a network's calls and adds up the wall-clock and CPU time that a thread spends in them."""
 
     def __init__(self, chain: Chain):
         self._predict, chain.predict = chain.predict, self
@@ -42,7 +42,7 @@ class Timed:
 
 
 def measure(name: str, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
-    """Every figure of one case."""
+    """Return all figures of one case."""
     model, variables = made(name)
     chains = [chain_of(model, variables, steps, batch_size) for _ in range(2)]
     rng = np.random.default_rng(0)

@@ -1,11 +1,12 @@
-"""Whether the bits of x̂ that the codec relies on are the same here and there, as one JSON object.
+"""Whether the bits of x̂, on which the codec relies, are the same in different situations, as one JSON object.
 
-    python benchmarks/codec_bits.py                                  what they are here: a digest for each network and γ
+    python benchmarks/codec_bits.py                                  digests here, for each network and γ
     python benchmarks/codec_bits.py --situations --out=here.json     the same under other threads, devices, XLA_FLAGS, …
     python benchmarks/codec_bits.py --situations=plain --against=here.json      on another machine: what differs
 
-Networks are small, of random weights that are the same everywhere, or that of a run. With --rows it says what a row of
-x̂ is independent of: of the other rows, its place, the shape of the batch (in another program), and of `jax.export`.
+Networks are small and have random weights that are the same everywhere, or come from a run. With --rows, the result
+tells whether a row of x̂ is independent of the other rows, of its position, of the batch size (in another program) and
+of `jax.export`.
 """
 
 import argparse
@@ -42,7 +43,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "dit": ((16, 16, 3), {"name": "dit(patch=2)", "channels": 32, "depth": 2, "heads": 2}),
     "adm": ((16, 16, 1), {"name": "adm(multipliers=[1,2],attention_at=[8])", "channels": 16, "depth": 1}),
 }
-"""Shape of the images, and the network's config."""
+"""Shape of the images and config of each network."""
 
 GAMMAS = (-7.0, 0.0, 4.0)
 BATCH = 16
@@ -72,11 +73,11 @@ SITUATIONS: dict[str, tuple[list[str], dict[str, str]]] = {
     "optimization_level=0": ([], {"XLA_FLAGS": "--xla_backend_optimization_level=0"}),
     "split_count=1": ([], {"XLA_FLAGS": "--xla_cpu_parallel_codegen_split_count=1"}),
 }
-"""What stands before the command, and the environment's variables; DEVICE and BUSY are ours, NPROC is XLA's."""
+"""Prefix of the command and environment variables of each situation; DEVICE and BUSY are our own, NPROC is XLA's."""
 
 
 def made(name: str) -> tuple[Model, Variables]:
-    """One of `NETWORKS`, with random weights that are the same everywhere."""
+    """Build one of `NETWORKS`, with random weights that are the same everywhere."""
     shape, network = NETWORKS[name]
     entries = ("label int32",) if "condition" in network else None
     config = Config(
@@ -96,7 +97,7 @@ def made(name: str) -> tuple[Model, Variables]:
 
 
 def opened(path: str) -> tuple[Model, Variables]:
-    """That of a run."""
+    """Open the model of a run."""
     from vdm.runs.open import open_run
 
     run = open_run(path)
@@ -104,19 +105,19 @@ def opened(path: str) -> tuple[Model, Variables]:
 
 
 def inputs(model: Model) -> tuple[np.ndarray, np.ndarray | None]:
-    """z and labels."""
+    """Return z and labels for a model."""
     rng = np.random.default_rng(1)
     z = rng.normal(size=(BATCH, *model.shape)).astype(np.float32)
     return z, rng.integers(0, 10, BATCH).astype(np.int32) if model.condition else None
 
 
 def predict_of(model: Model, variables: Variables, batch_size: int, device: Any = None) -> Predict:
-    """As the codec compiles it."""
+    """Return the network's prediction, compiled as the codec compiles it."""
     return coding.chain_of(model, variables, model.num_steps or 2, batch_size, device=device).predict
 
 
 def digests(model: Model, variables: Variables, device: Any) -> dict[str, str]:
-    """Of x̂, by γ. It is computed a few times; "varies" where it is not the same each time."""
+    """Return a digest of x̂ for each γ, or "varies" if repeated computations differ."""
     (z, labels), predict = inputs(model), predict_of(model, variables, BATCH, device)
     found = {}
     for gamma in GAMMAS:
@@ -129,7 +130,7 @@ def digests(model: Model, variables: Variables, device: Any) -> dict[str, str]:
 
 
 def independence(model: Model, variables: Variables) -> dict[str, bool]:
-    """Whether a row of x̂ has the same bits whatever stands in the other rows, and so on."""
+    """Tell whether the bits of a row of x̂ are independent of the other rows, of its position and so on."""
     z, labels = inputs(model)
     rng = np.random.default_rng(2)
     others = {
@@ -157,7 +158,7 @@ def independence(model: Model, variables: Variables) -> dict[str, bool]:
 
 
 def _exported(model: Model, variables: Variables) -> Any:
-    """x̂ by way of the bytes of `jax.export`."""
+    """Return x̂ from a program that went through the bytes of `jax.export`."""
 
     def x_hat(variables: Variables, z: jax.Array, gamma: jax.Array, labels: jax.Array | None) -> jax.Array:
         return predictions.both(model.denoiser(variables, None if labels is None else {"label": labels}))(z, gamma).x
@@ -171,12 +172,12 @@ def _exported(model: Model, variables: Variables) -> Any:
 
 
 def platform(device: Any) -> str:
-    """What the file of an encoder says of it, in one line."""
+    """Return the line by which the codec's files describe a device's platform."""
     return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(codec_coding.here(device)).items())
 
 
 def here(names: list[str], run: str | None, rows: bool) -> dict[str, Any]:
-    """What this process sees."""
+    """Return the results of this process."""
     device = jax.devices()[int(os.environ.get("DEVICE", "0"))]
     result: dict[str, Any] = {"platform": platform(device), "x_hat": {}}
     for name in [*names, *([run] if run else [])]:
@@ -188,7 +189,7 @@ def here(names: list[str], run: str | None, rows: bool) -> dict[str, Any]:
 
 
 def there(python: str, before: list[str], env: dict[str, str], arguments: list[str]) -> dict[str, Any]:
-    """What a process in another situation sees, or the last line of why not."""
+    """Return the results of a process in another situation, or the last line of its error."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(env.get("BUSY", "0")))]
     command = [*before, python, __file__, *arguments]
     try:
@@ -204,7 +205,7 @@ def there(python: str, before: list[str], env: dict[str, str], arguments: list[s
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """In how many of a network's γ x̂ is another, by networks; "same" if in none."""
+    """Return for how many γ x̂ differs, by network; "same" if for none."""
     if "error" in other:
         return str(other["error"])
     counts = {}

@@ -1,12 +1,13 @@
-"""Where a codec's net rate and the bound L_T part: each of its roundings varied, as one JSON object and a picture.
+"""The gap between the codec's net rate and the bound L_T as each rounding is varied, as one JSON object and a picture.
 
     python benchmarks/codec_gap.py --picture=docs/pictures/codec_gap.png > benchmarks/results/codec_gap.json
 
-Normal pixels of 256 levels with their exact denoiser, so that L_T is known. `over_densities` is what was spent, in
-bits/dim, less what the normals' densities say of the same latents: their mean is L_T, and the difference varies little.
-`over_bound` is the rate less L_T itself. Both have standard errors over batches. The coder's own precision is 24 bits;
-others are simulated by the same tables of probabilities, rounded to other multiples. Without Sheppard's correction the
-densities are not those of what is drawn, so that `over_bound` alone tells: of 16 times as many images.
+The data are normal pixels with 256 levels and their exact denoiser, so that L_T is known. `over_densities` is the bits
+spent, in bits/dim, minus the number of bits given by the normal densities at the same latents; the mean of the latter
+is L_T, and the difference has little variance. `over_bound` is the rate minus L_T itself. Both have standard errors
+over batches. The coder's own precision is 24 bits; other precisions are simulated by rounding the same probability
+tables to other multiples. Without Sheppard's correction the densities are not those of the latents drawn, so only
+`over_bound` is meaningful, and it is measured on 16 times as many images.
 """
 
 import argparse
@@ -40,14 +41,14 @@ FIGURE = "over_densities"
 
 
 class Log:
-    """Bits by the normals' densities of what is pushed, less of what is drawn."""
+    """Bits, according to the normal densities, of what is pushed minus those of what is drawn."""
 
     def __init__(self) -> None:
         self.bits, self.z_0 = 0.0, np.zeros(0, np.int64)
 
 
 class Logged(Normals):
-    """The codec's own coder, with a log."""
+    """The codec's own coder with a log."""
 
     log: Log
 
@@ -68,13 +69,13 @@ class Logged(Normals):
 
 
 class Counter:
-    """Stands for a stack: counts the bits that a coder of `precision` bits would take or give, and draws at random."""
+    """Replaces a stack: counts the bits that a coder with `precision` bits would use or return, and draws at random."""
 
     def __init__(self, precision: int):
         self.precision, self.bits, self.rng = precision, 0.0, np.random.default_rng(1)
 
     def encode_reverse(self, values: np.ndarray, model: Any, p: np.ndarray) -> None:
-        """Categorical symbols: the images."""
+        """Count the bits of categorical symbols, which are the images."""
         parts = np.maximum(np.rint(p[np.arange(len(values)), values] * 2.0**self.precision), 1)
         self.bits += (self.precision - np.log2(parts)).sum()
 
@@ -83,7 +84,7 @@ class Counter:
 
 
 class Simulated(Logged):
-    """The same with any precision, on a `Counter`."""
+    """The coder with any precision, on a `Counter`."""
 
     def draw(self, stack: Counter, mean: np.ndarray) -> np.ndarray:
         center, offset = normals._center(mean)
@@ -108,7 +109,7 @@ class Simulated(Logged):
         stack.bits += self._bits(stack.precision, cumulative, rows, index)
 
     def _tables(self, precision: int, offset: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cumulative parts (different offsets, symbols + 1), as constriction's leaky quantiser has them, and rows."""
+        """Return the tables of constriction's leaky quantizer, cumulative (distinct offsets, symbols + 1), and rows."""
         offsets, rows = np.unique(offset, return_inverse=True)
         edges = np.arange(-reach + 1, reach + 1) - 0.5
         num = 2 * reach + 1
@@ -122,13 +123,13 @@ class Simulated(Logged):
 
 
 def exact(z: np.ndarray, gamma: np.ndarray, labels: None) -> np.ndarray:
-    """E[x|z] of normal pixels."""
+    """Return E[x|z] for normal pixels."""
     alpha, var = np.sqrt(expit(-np.float64(gamma))), expit(np.float64(gamma))
     return (MEAN + alpha * STD**2 / (alpha**2 * STD**2 + var) * (z - alpha * MEAN)).astype(np.float32)
 
 
 def bound(gammas: np.ndarray) -> np.ndarray:
-    """L_T of each level of a pixel in bits; `gammas` rise."""
+    """Return L_T in bits for each level of a pixel; `gammas` increase."""
     x = (2 * np.arange(LEVELS) + 1) / LEVELS - 1
     alpha, var = np.sqrt(expit(-gammas)), expit(gammas)
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
@@ -152,7 +153,7 @@ def measure(
     sheppard: bool = True,
     mixed: bool = True,
 ) -> dict[str, Any]:
-    """The gaps of one way of rounding; with `precision` it is simulated."""
+    """Measure the gaps for one way of rounding, which is simulated if `precision` is given."""
     gammas = np.linspace(GAMMA_MAX, GAMMA_MIN, num_steps + 1)
     size = len(images) // batches
     chain = Chain(exact, gammas, SHAPE, LEVELS, size, bins)  # type: ignore[arg-type]
@@ -220,7 +221,7 @@ VARIED: dict[str, list[dict[str, Any]]] = {
 
 
 def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """What each rounding costs; the axis is linear to 0.01 bits/dim, then logarithmic."""
+    """Plot the cost of each rounding on an axis that is linear up to 0.01 bits/dim and logarithmic beyond."""
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     steps, grid, precision, means = figure.subplots(2, 2).flat
     for bins, color in ((1.0, ORANGE), (BINS, BLUE)):

@@ -1,12 +1,13 @@
-"""Bits/dim by the number of steps: variants of a config, trained alike over some seeds, one JSON line a run.
+"""Bits/dim against training steps for variants of a config, over several seeds, one JSON line per run.
 
     python benchmarks/convergence.py --config=configs/digits.py --all='network.depth=2 training.steps=400' \\
         --variants='adamw: optimizer.name=adamw optimizer.learning_rate=2e-3; half: training.steps=200' --out=runs.jsonl
 
-A variant is a name and the fields of the config that it changes; `--all` are those of every variant. The runs of a seed
-have the same start, data order, times and noise as far as they can, and all are evaluated on the same test images with
-the same noise, at `--evaluate` parts of their steps: both the moving average and the variables themselves. Runs that
-`--out` has already are not made again. On standard output, the differences to the first variant, paired by seed.
+A variant is a name with the config fields that it changes; `--all` has fields for every variant. Runs with the same
+seed share initialization, data order, times and noise as far as possible. All are evaluated on the same test images
+with the same noise, after the fractions `--evaluate` of their steps, both with the moving average and with the
+variables themselves. Runs that are already in `--out` are not repeated. The differences from the first variant, paired
+by seed, are printed to standard output.
 """
 
 import argparse
@@ -37,7 +38,7 @@ WHICH = ("ema", "variables")
 
 
 def changed(config: Config, settings: str) -> Config:
-    """The config with fields set, as `training.steps=200 optimizer.name=muon`; InputError for one that there is not."""
+    """Set config fields, as in `training.steps=200 optimizer.name=muon`. Raises InputError for an unknown field."""
     values = to_dict(config)
     for setting in settings.split():
         name, equals, text = setting.partition("=")
@@ -55,7 +56,7 @@ def changed(config: Config, settings: str) -> Config:
 
 
 class Variant:
-    """One program for all seeds."""
+    """A variant of the config, with one compiled program for all seeds."""
 
     def __init__(self, config: Config, dataset: Dataset, parts: list[float], images: int, draws: int):
         self.dataset, self.images, self.draws = dataset, images, draws
@@ -69,7 +70,7 @@ class Variant:
         self.evaluator = Evaluator(model_lib.from_config(config), self.mesh, config.evaluation.batch_size)
 
     def run(self, seed: int) -> dict[str, Any]:
-        """Bits/dim at each mark, the mean gradient norm, and the processor time of a step."""
+        """Train with a seed; return bits/dim at each mark, the mean gradient norm and the CPU time per step."""
         whole = parallel.replicated(self.mesh)
         make = jax.jit(lambda: init_state(self.model, self.objective, self.optimizer, seed), out_shardings=whole)
         state, metrics = make(), jax.jit(empty_metrics, out_shardings=whole)()
@@ -99,7 +100,7 @@ class Variant:
 
 
 def differences(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """By variant, the last bits/dim: means over seeds, and the difference to the first variant, paired by seed."""
+    """Return, by variant, the mean final bits/dim over seeds and the difference from the first, paired by seed."""
     last = {(run["variant"], run["seed"]): run["bits_per_dim"][max(run["bits_per_dim"], key=int)] for run in runs}
     first = runs[0]["variant"]
     found: dict[str, Any] = {}

@@ -1,9 +1,9 @@
-"""Images a second of DINOv2's vision transformers, with weights from a seed, as one JSON object.
+"""Images per second of DINOv2's vision transformers, with random weights, as one JSON object.
 
     python benchmarks/dinov2.py --sizes=b,l --batch_sizes=4,8 --images=16
 
-A time is that of all images, from uint8 in memory to features in memory. Nothing is asserted: run it with nothing else
-running.
+Each time covers all images, from uint8 in memory to features in memory. Nothing is asserted; run it on an otherwise
+idle machine.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from vdm.evaluation.metrics.published import NETWORKS
 
 
 def random_extractor(size: str) -> Extractor:
-    """With weights under which tokens are about as large from block to block."""
+    """Build a network with random weights under which tokens keep about the same size from block to block."""
     rng = np.random.default_rng(0)
     state = {
         name: rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
@@ -35,7 +35,7 @@ def random_extractor(size: str) -> Extractor:
 
 
 def measure(extractor: Extractor, images: np.ndarray, batch_size: int, repeats: int) -> dict[str, Any]:
-    """The figures of one network and number of images at a time."""
+    """Return the figures of one network at one batch size."""
     mesh = parallel.make_mesh()
     extraction = Extraction(extractor, ("cls",), mesh, batch_size)
     source = [{"image": image} for image in images]

@@ -1,21 +1,21 @@
-"""How far samples by each restoration are from the exact p(x|y), on a Gaussian and on a mixture, as one JSON object.
+"""Errors of the samples of each restoration method against the exact p(x|y), for a Gaussian and a mixture, as JSON.
 
     python benchmarks/exact_posteriors.py --out=benchmarks/results/exact_posteriors.json
 
-Data are smooth signals of 16 values, y = A x + noise, and the denoiser is exact, so that all error is the method's and
-the sampler's. The row `exact` samples with E[x|z, y] itself: its error is the sampler's alone. A case has measurements
-of 8 signals, the same for all methods, with 256 samples of each; standard errors are over the 8. The file is written
-after each case. Of a case there are
+The data are smooth signals of 16 values with measurements y = A x + noise, and the denoiser is exact, so that all
+errors are due to the method and the sampler. The row `exact` samples with E[x|z, y] itself, so its errors are due to
+the sampler alone. A case has measurements of 8 signals, the same for all methods, with 256 samples for each; standard
+errors are over the 8 signals. The file is written after each case, which has the figures
 
-    mean         square of the error of the mean, a value of x, in standard deviations along the posterior's own axes
+    mean         squared error of the mean, per value of x, in standard deviations along the posterior's own axes
     mean_x       the same in units of x
-    covariance   squared Frobenius norm of the error of the covariance, by that of the identity, in the same axes
-    spread       sampled variance by that of the posterior, mean over the axes
-    component    of the mixture: total variation of the probabilities of its components
-    mmd          of the mixture: MMD² from exact samples in the same axes
+    covariance   squared Frobenius norm of the covariance's error over that of the identity, in the same axes
+    spread       sampled variance over that of the posterior, mean over the axes
+    component    for the mixture: total variation distance of the probabilities of its components
+    mmd          for the mixture: MMD² from exact samples in the same axes
 
-Squares are products of the errors of two independent halves of the samples, so that the finite number of samples adds
-nothing: they may come out below 0.
+Squares are products of the errors of two independent halves of the samples, so that they are not biased by the finite
+number of samples and may be negative.
 """
 
 import argparse
@@ -67,11 +67,11 @@ OPERATORS = {
 
 
 class Method(NamedTuple):
-    """How z is sampled given y."""
+    """A way of sampling z given y."""
 
     denoiser: Callable[[Denoise, Measurement], Denoise] = lambda denoise, measurement: denoise
     resampling: int = 0
-    """Rounds of RePaint; 0: none."""
+    """Number of resampling rounds of RePaint; 0 without RePaint."""
     gradients: int = 0
 
 
@@ -91,7 +91,7 @@ METHODS = {
 
 
 class Exact(NamedTuple):
-    """The posteriors of the replicates as arrays of float32: (R, K) and so on."""
+    """The exact posteriors of R replicates with K components each, as float32 arrays (R, K) and so on."""
 
     logs: Array
     means: Array
@@ -106,7 +106,7 @@ def _exact(parts: Sequence[Mixture]) -> Exact:
 
 
 def _denoiser(exact: Exact) -> Denoise:
-    """E[ε|z, y], the rows of z being those of the replicates, one after another."""
+    """Return the denoiser E[ε|z, y], where z holds the rows of the replicates one after another."""
 
     def denoise(z: Array, gamma: gaussian.Gamma) -> Array:
         alpha, var = gaussian.alpha(gamma), jax.nn.sigmoid(gamma)
@@ -122,7 +122,7 @@ def _denoiser(exact: Exact) -> Denoise:
 
 
 def _drawn(data: Mixture, method: str) -> Callable[..., Array]:
-    """One program of all operators of a size, noises and seeds."""
+    """Return a sampling program that serves all operators of the same size, all noise levels and seeds."""
     how, prior = METHODS[method], posteriors.oracle(data).denoise
 
     def draw(key: Array, gammas: Array, matrix: Array, y: Array, std: Array, exact: Exact) -> Array:
@@ -139,7 +139,7 @@ def _drawn(data: Mixture, method: str) -> Callable[..., Array]:
 
 
 def _figures(samples: np.ndarray, parts: Sequence[Mixture], reference: np.ndarray) -> dict[str, Any]:
-    """Means over the replicates of what the module's text says, and standard errors; samples are (R, N, SIZE)."""
+    """Return the module's figures, as means over the replicates with standard errors; samples are (R, N, SIZE)."""
     found: dict[str, list[float]] = {name: [] for name in (*OF_ALL, *OF_MIXTURES)}
     for x, y, part in zip(samples, reference, parts, strict=True):
         values, basis = np.linalg.eigh(part.covariance)
@@ -163,7 +163,7 @@ def _figures(samples: np.ndarray, parts: Sequence[Mixture], reference: np.ndarra
 
 
 def _mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """MMD², unbiased, by the kernel exp(−‖x − y‖²/(2 SIZE))."""
+    """Return the unbiased MMD² with the kernel exp(−‖x − y‖²/(2 SIZE))."""
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
@@ -177,7 +177,7 @@ def _mmd(x: np.ndarray, y: np.ndarray) -> float:
 def _measurements(
     key: Array, data: Mixture, matrix: np.ndarray, std: float, num: int
 ) -> tuple[np.ndarray, list[Mixture]]:
-    """`num` measurements of as many signals, and the posteriors of them."""
+    """Draw `num` signals; return their measurements and exact posteriors."""
     x_key, noise_key = jax.random.split(key)
     x = np.asarray(posteriors.oracle(data).sample(x_key, num), np.float64)
     y = x @ matrix.T + std * np.asarray(jax.random.normal(noise_key, (num, len(matrix))))
@@ -209,7 +209,7 @@ def main() -> None:
         for (m, (of_name, matrix)), (k, std) in itertools.product(enumerate(OPERATORS.items()), enumerate(STDS)):
             if METHODS[method].resampling and of_name != "missing":
                 continue
-            # The same measurements for all methods and steps.
+            # The key gives all methods and numbers of steps the same measurements.
             key = jax.random.fold_in(root, 100 * n + 10 * m + k)
             y, parts = _measurements(key, data, matrix, std, num)
             rows = jnp.asarray(np.repeat(y, given.samples, axis=0), jnp.float32)

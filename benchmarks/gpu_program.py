@@ -1,11 +1,12 @@
-"""What the training step is on a GPU that is not here: its kernels, and the time that they take at least, as JSON.
+"""The training step compiled for a GPU without having one: its kernels and their minimum times, as JSON.
 
     pip install 'jax[cuda12]'
     JAX_PLATFORMS=cpu,cuda JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 python benchmarks/gpu_program.py --precision=bfloat16
 
-XLA compiles for an H100 on any machine that has jax's CUDA plugin: no GPU, no driver. Every kernel is counted: a GPU
-takes at least the longer of its bytes (operands and results, once each) over the memory's bandwidth and its FLOPs over
-the peak. Not in it: autotuning, caches, launches, and arithmetic that is no product, as that of random bits.
+XLA compiles for an H100 on any machine with jax's CUDA plugin; neither a GPU nor a driver is needed. The minimum time
+of a kernel is the longer of its bytes (operands and results, once each) over the memory bandwidth and its FLOPs over
+the peak. The count ignores autotuning, caches, launches, and all arithmetic except products, such as that of random
+bits.
 """
 
 import argparse
@@ -29,11 +30,11 @@ from vdm.speed import peak_flops
 
 H100 = "NVIDIA H100 80GB HBM3"
 BYTES_PER_SECOND = 3.0e12
-"""A device-to-device copy on an H100, read and written; the data sheet has 3.35."""
+"""Memory bandwidth of a device-to-device copy on an H100, reads and writes together; the data sheet says 3.35e12."""
 MATMUL_SHARE = 0.8
-"""Of the data sheet's FLOP/s, in a large product."""
+"""Share of the data sheet's FLOP/s that a large product reaches."""
 
-# What the compiler is told of the device: figures of its data sheet and of CUDA's limits.
+# The compiler's description of the device, from its data sheet and CUDA's limits.
 TARGET = """
 gpu_device_info {
   name: "NVIDIA H100 80GB HBM3" device_vendor: "NVIDIA Corporation" cuda_compute_capability { major: 9 }
@@ -53,13 +54,13 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 
 def gpu() -> Mesh:
-    """A mesh of one H100, to compile for."""
+    """Return a mesh of one H100 to compile for."""
     topology = topologies.get_topology_desc("h100", platform="cuda", topology="1x1x1", target_config=TARGET)
     return Mesh(np.array(topology.devices).reshape(1, 1), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def count(program: list[Kernel], precision: str) -> dict[str, Any]:
-    """Kernels, bytes, FLOPs and seconds at least, by kind and by layer, those with most time first."""
+    """Return kernels, bytes, FLOPs and minimum seconds by kind and by layer, slowest first."""
     peak = MATMUL_SHARE * (peak_flops(H100, precision) or 0)
     by: dict[str, dict[str, dict[str, float]]] = {"by_kind": {}, "by_layer": {}, "all": {}}
     for kernel in program:
@@ -86,7 +87,7 @@ def main() -> None:
     config = config_of(options.case, options.precision, small=False, **network)
     batch_size = options.batch_size or config.training.batch_size
     config = replace(config, training=replace(config.training, batch_size=batch_size))
-    # Networks ask which form of a layer to take.
+    # Networks choose the form of some layers by the backend.
     with mock.patch("jax.default_backend", return_value="gpu"):
         step = train_step.compile_step(config, gpu(), platform="cuda")
     text, memory = step.program.as_text(), step.program.memory_analysis()

@@ -1,10 +1,11 @@
-"""What guidance costs: sampling with both conditions in one network call or two, as one JSON object.
+"""The cost of guidance: sampling with both conditions in one network call or in two, as one JSON object.
 
     python benchmarks/guidance.py --cases=digits,rgb32 --steps=20
 
-`over_unguided` is the time of guided sampling over that of the same model unguided, and `over_two_calls` over that of
-two bare network calls a step in a scan of nothing else: medians of the ratios of runs that take turns. The faster of
-`together` and `apart` is what `sampling.guidance_batch=auto` should mean on this platform. Nothing is asserted.
+`over_unguided` is the time of guided sampling over that of the same model without guidance, and `over_two_calls` is
+that over a scan of nothing but two network calls per step. Both are median ratios of runs that alternate. The faster
+one of `together` and `apart` is what `sampling.guidance_batch=auto` should choose on this platform. Nothing is
+asserted.
 """
 
 import argparse
@@ -35,7 +36,7 @@ CLASSES = 10
 
 
 def measure(config: Config, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
-    """Every figure of one case, with labels."""
+    """Return all figures of one case, with labels."""
     config = replace(
         config,
         network=replace(config.network, condition=("label",), condition_dropout=0.1),

@@ -1,11 +1,11 @@
-"""The hole problem by β: VAEs with two latents of five clusters over seeds, one after another, as one JSON object.
+"""The hole problem by β: VAEs with two latents, trained on five clusters over several seeds, as one JSON object.
 
     python benchmarks/holes.py --workdir=runs/holes > benchmarks/results/holes.json
 
-Each is the config vae_toy but for β and the seed, in a folder of its own; a folder that is done is not trained again.
-Measured are its bound, its active units, and its aggregate posterior against the prior: divergences in nats, the share
-of the prior in holes, and MMD² of samples from test data, with z of the prior and with z of the aggregate posterior.
-With --diffusion, the last is a diffusion model of the same data, of the config toy.
+Each run is the config vae_toy except for β and the seed, in its own folder; finished folders are not trained again. The
+figures are the bound, the active units and a comparison of the aggregate posterior with the prior: divergences in nats,
+the share of the prior in holes, and MMD² between samples and test data, with z from the prior and with z from the
+aggregate posterior. With --diffusion, the last run is a diffusion model of the same data, by the config toy.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SAMPLES, POINTS, DRAWS = 2000, 2000, 20_000
 
 
 def main() -> None:
-    """Trains what is not there, and prints what was measured of all."""
+    """Train the runs that are missing and print the figures of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="where the runs go")
     parser.add_argument("--betas", default="0.2,0.5,1,2", help="of the rates")

@@ -1,11 +1,11 @@
-"""Images a second of FID's Inception-v3, with weights from a seed, as one JSON object; torch-fidelity's beside it.
+"""Images per second of FID's Inception-v3, with random weights, optionally beside torch-fidelity's, as one JSON object.
 
     python benchmarks/inception.py --batch_sizes=16,64
     python benchmarks/inception.py --peer=/path/to/python
 
-`--peer` names an interpreter that has torch-fidelity: it is given the same weights and images, its features are
-compared, and the two take turns. `times_as_fast` is the median of the ratios of turns. A time is that of all images,
-from uint8 in memory to features in memory. Nothing is asserted: run it with nothing else running.
+`--peer` is the path of an interpreter with torch-fidelity. It receives the same weights and images, its features are
+compared, and the two alternate; `times_as_fast` is the median ratio of their times. Each time covers all images, from
+uint8 in memory to features in memory. Nothing is asserted; run it on an otherwise idle machine.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from vdm.evaluation.metrics.published import NETWORKS
 
 
 def random_state() -> dict[str, Any]:
-    """Weights under which features are about as large from layer to layer."""
+    """Return random weights under which features keep about the same size from layer to layer."""
     rng = np.random.default_rng(0)
     state = {}
     for name, shape in NETWORKS["inception"].tensors.items():
@@ -42,7 +42,7 @@ def random_state() -> dict[str, Any]:
 
 
 def ours(extractor: Extractor, images: np.ndarray, batch_size: int) -> tuple[Callable[[], np.ndarray], dict[str, Any]]:
-    """(what makes the features of all images, what was compiled for it)."""
+    """Return (a function that computes the features of all images, the figures of its compilation)."""
     mesh = parallel.make_mesh()
     extraction = Extraction(extractor, ("pool",), mesh, batch_size)
     source = [{"image": image} for image in images]
@@ -58,7 +58,7 @@ def ours(extractor: Extractor, images: np.ndarray, batch_size: int) -> tuple[Cal
 
 
 class Peer:
-    """torch-fidelity in a process of its own, which works only when it is asked to."""
+    """torch-fidelity in its own process, which is idle until it is asked for features."""
 
     def __init__(self, python: str, folder: Path):
         program = Path(__file__).with_name("inception_peer.py")
@@ -87,7 +87,7 @@ class Peer:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Every figure."""
+    """Return all figures."""
     state, rng = random_state(), np.random.default_rng(1)
     images = rng.integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
     extractor = Extractor("Inception-v3", "random", inception.OUTPUTS, inception.variables(state), inception.apply)

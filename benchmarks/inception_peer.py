@@ -1,7 +1,7 @@
-"""torch-fidelity's side of inception.py: run by an interpreter that has it.
+"""torch-fidelity's side of inception.py, run by an interpreter that has it.
 
-PYTHON benchmarks/inception_peer.py FOLDER, with weights and images in FOLDER; for each line of standard input, a number
-of images a call, it makes features of all images and prints the seconds. At first it writes those of all images.
+PYTHON benchmarks/inception_peer.py FOLDER, with weights and images in FOLDER. First it writes the features of all
+images. Then, for each line of standard input with a batch size, it computes them again and prints the seconds.
 """
 
 import sys
@@ -20,7 +20,7 @@ def main() -> None:
         torch.save({name: torch.from_numpy(state[name]) for name in state.files}, file.name)
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file.name)
     images = torch.from_numpy(np.load(folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
-    # As torch-fidelity does where no GPU is: eager, in the type and the layout that it has.
+    # As torch-fidelity itself does without a GPU: eagerly, in its own dtype and memory layout.
     with torch.no_grad():
         np.save(folder / "pool.npy", torch.cat([network(batch)[0] for batch in images.split(8)]).numpy())
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)

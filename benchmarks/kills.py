@@ -1,12 +1,13 @@
-"""Kills train.py, compare.py and sample.py at random moments and starts them again, until they are done.
+"""Kills train.py, compare.py and sample.py at random moments and restarts them until they are done.
 
     python benchmarks/kills.py --kills=40 --seed=0 --folder=/tmp/kills
 
-Every trial is a fresh folder: a program is killed up to `MOST` times, by SIGKILL or SIGTERM, each time at a moment
-uniform over the duration of a session that nobody kills, and then left to end. What it leaves must be what the program
-leaves that was never killed: arrays of checkpoints and shards to the bit, every JSON and every picture, no files more
-and none less. Prints one JSON object: kills by program and signal, sessions, and all that differed or went wrong. Exit
-status 1 if anything did. The folder is kept, and the references in it are used again.
+Every trial starts in a fresh folder. A program is killed up to `MOST` times, by SIGKILL or SIGTERM, each time at a
+moment drawn uniformly from the duration of an undisturbed session, and then left to finish. Its results must equal
+those of a program that was never killed: the arrays of checkpoints and shards bit for bit, every JSON file and every
+picture, with no files missing or added. It prints one JSON object: kills by program and signal, sessions, and
+everything that differed or went wrong; in that case the exit status is 1. The folder is kept, and its references are
+reused.
 """
 
 import argparse
@@ -28,16 +29,16 @@ import orbax.checkpoint as ocp
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 5
-"""Kills in a trial."""
+"""Maximum number of kills in a trial."""
 PATIENCE = 20
-"""A session of so many usual durations hangs."""
+"""A session counts as hanging after this many times its usual duration."""
 ORPHANS_SECONDS = 15
-"""Time that processes of a killed program have to end."""
+"""Time that the child processes of a killed program have to end."""
 
 OF_A_SESSION = ("run.json", ".lock", "report.html")
-"""Files that are records of sessions, or show them with their speeds, as those in tensorboard/ are."""
+"""Files that describe sessions or their speeds, as those in tensorboard/ do; they are not compared."""
 OF_SESSIONS = ("images_per_second", "last_session", "revision")
-"""Such fields of JSON and npz files."""
+"""Fields of JSON and npz files that are not compared for the same reason."""
 
 MODEL = ["network.channels=4", "network.depth=1", "schedule.name=learned_linear", "schedule.gamma_min=-7"]
 RUN = [
@@ -77,7 +78,7 @@ class Job(NamedTuple):
     command: list[str]
     fields: list[str]
     of_a_run: bool
-    """It starts from the reference of `train`."""
+    """Whether it starts from the reference of `train`."""
     weight: int
 
 
@@ -118,7 +119,7 @@ class Session(NamedTuple):
     status: int
     seconds: float
     killed: bool
-    """It was still there when its signal came."""
+    """Whether the process was still running when its signal was sent."""
     trouble: list[str]
     last_line: str
 
@@ -132,7 +133,7 @@ class Trials:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
             "PYTHONUNBUFFERED": "1",
-            # Of runs that start from another one: their data are not part of the trial.
+            # For jobs that start from another run: their data are not part of the trial.
             "TFDS_DATA_DIR": str(folder / "data"),
             "COLUMNS": "200",
         }
@@ -142,7 +143,7 @@ class Trials:
         self.trouble: list[dict[str, Any]] = []
 
     def reference(self, name: str) -> None:
-        """Runs a job undisturbed, twice the first time: how long it takes is measured with programs compiled."""
+        """Run a job undisturbed, twice the first time, so that its duration is measured with compiled programs."""
         path = self.folder / "references" / name
         done = path.with_name(name + ".json")
         if not done.exists():
@@ -156,7 +157,7 @@ class Trials:
         self.seconds[name] = json.loads(done.read_text())
 
     def trial(self, name: str, most: int) -> None:
-        """Kills a job until it is done; at most `most` times."""
+        """Kill a job at most `most` times, restarting it until it is done."""
         path = self.folder / "trial"
         shutil.rmtree(path, ignore_errors=True)
         self._begin(name, path)
@@ -188,11 +189,11 @@ class Trials:
             path.mkdir(parents=True)
 
     def _session(self, name: str, path: Path, moment: float | None, number: int) -> Session:
-        """One process, killed after `moment` seconds if it is given."""
+        """Run one process, killed after `moment` seconds unless that is None."""
         job = JOBS[name]
         command = [sys.executable, str(ROOT / job.command[0])]
         command += [word.format(path / "run") for word in job.command[1:]]
-        # Data are prepared in the first session of a trial, and so this is killed as well.
+        # Data are prepared in the first session of a trial, so that preparing them may be interrupted as well.
         fields = job.fields if job.of_a_run else [*job.fields, f"data.data_dir={path / 'data'}"]
         command += [f"--{field}" if field.startswith("comparison.") else f"--config.{field}" for field in fields]
         begin = time.monotonic()
@@ -244,7 +245,7 @@ class Trials:
 
 
 def _ended(group: int) -> bool:
-    """Whether a process group is gone, after some seconds at most."""
+    """Wait a few seconds for a process group to end, and return whether it has."""
     deadline = time.monotonic() + ORPHANS_SECONDS
     while time.monotonic() < deadline:
         stats = []
@@ -253,7 +254,7 @@ def _ended(group: int) -> bool:
                 stats.append(path.read_text().rpartition(")")[2].split())
             except OSError:
                 continue
-        # State and process group.
+        # Fields 0 and 2 are the process's state and process group.
         if not any(int(stat[2]) == group and stat[0] != "Z" for stat in stats):
             return True
         time.sleep(0.2)
@@ -261,14 +262,14 @@ def _ended(group: int) -> bool:
 
 
 def differences(left: Path, right: Path) -> list[str]:
-    """What of the results in two folders is not the same."""
+    """Return the results that differ between two folders."""
     a, b = results(left), results(right)
     found = [f"only {'undisturbed' if name in a else 'in the trial'}: {name}" for name in sorted(a.keys() ^ b.keys())]
     return found + [f"differs: {name}" for name in sorted(a.keys() & b.keys()) if not _same(a[name], b[name])]
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """The contents of each file and checkpoint in a folder, by its path; not those of sessions."""
+    """Return the contents of each file and checkpoint in a folder by path, except those that describe sessions."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -293,12 +294,12 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def checkpoint(step: Path) -> dict[str, Any]:
-    """Every array of a checkpoint, the position in the data, and its bits/dim."""
+    """Return all arrays of a checkpoint, its position in the data and its bits/dim."""
     found: dict[str, Any] = {}
     for item in ("state", "running"):
         try:
             tree = ocp.StandardCheckpointer().restore((step / item).absolute())
-        except Exception as error:  # what is not whole is a difference, not our end
+        except Exception as error:  # an incomplete checkpoint is a difference, not a reason to stop
             found[item] = repr(error)
             continue
         for name, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -1,11 +1,11 @@
-"""What labels cost a training step: the step of a labelled config beside the same without, as one JSON object.
+"""The cost of labels in a training step: a labeled config beside the same one without labels, as one JSON object.
 
     python benchmarks/labelled_step.py --cases=digits_conditional --steps=50
 
-The two take turns in one process, a step each, so that they see the same neighbours. `ratio` is the median over these
-pairs of the labelled step's time over the other's, between the quartiles `ratio_quartiles`; `cpu_ratio` the same of
-processor time, which says more where others use the machine. With --steps=0 the steps are compiled only: what the
-compiler counts is there in any case.
+The two alternate in one process, one step each, so that other load on the machine affects both alike. `ratio` is the
+median over these pairs of the labeled step's time over the other's, with quartiles `ratio_quartiles`. `cpu_ratio` is
+the same for CPU time, which is more reliable on a shared machine. With --steps=0 the steps are compiled only; the
+compiler's counts are reported in either case.
 """
 
 import argparse
@@ -26,13 +26,13 @@ COUNTED = ("num_parameters", "model_flops", "compiled_flops", "compiled_bytes_ac
 
 
 def without_labels(config: Config) -> Config:
-    """As with --config.data.labels=False."""
+    """Return the config without labels, as with --config.data.labels=False."""
     data = replace(config.data, labels=False, classes=None, entries=None)
     return replace(config, data=data, network=replace(config.network, condition=()))
 
 
 def compare(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case."""
+    """Return all figures of one case."""
     steps = {"labelled": compile_step(config), "unlabelled": compile_step(without_labels(config))}
     counts = {name: compiled_figures(step) for name, step in steps.items()}
     figures: dict[str, Any] = {name: {key: counts[name][key] for key in COUNTED} for name in steps}
@@ -51,13 +51,13 @@ def compare(config: Config, num_steps: int) -> dict[str, Any]:
 
 
 def in_turn(steps: dict[str, CompiledStep], num_steps: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds, and seconds of processor time, of each step of each program."""
+    """Return wall-clock and CPU seconds of each step of each program."""
     states = {name: step.start() for name, step in steps.items()}
     batches = {name: step.batch() for name, step in steps.items()}
     wall: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
     for k in range(WARMUP_STEPS + num_steps):
-        # Neither is always the first of a pair.
+        # Alternate which one is the first of a pair.
         for name in sorted(steps, reverse=k % 2 == 1):
             begin, cpu_begin = time.perf_counter(), time.process_time()
             states[name] = jax.block_until_ready(steps[name].call(*states[name], batches[name]))

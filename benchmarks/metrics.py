@@ -1,11 +1,11 @@
-"""Seconds and memory of each metric on random features that lie in files, as one JSON object.
+"""Time and memory of each metric on random features in files, as one JSON object.
 
     python benchmarks/metrics.py --num=50000 --dims=2048
     python benchmarks/metrics.py --metrics='fid;kid' --num=5000
 
-Each metric runs in a process of its own, whose peak memory is told; memory maps count with what of them is resident.
-`prepare` sees the real images, of as many as the samples; `estimate` has what compiles; `again` is a second estimate.
-Nothing is asserted: compare figures of one machine with nothing else running.
+Each metric runs in its own process, whose peak memory is reported, including the resident part of memory maps.
+`prepare` processes the real images, which are as many as the samples; `estimate` includes compilation; `again` is a
+second estimate. Nothing is asserted; compare figures from the same, otherwise idle machine.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ROWS = 1024
 
 
 def make(path: Path, num: int, dims: int, seed: int) -> None:
-    """Features that are correlated and never negative, as pooled activations are; variances over two decades."""
+    """Write correlated, nonnegative features, like pooled activations, whose variances span two decades."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(0).normal(size=(dims, dims)).astype(np.float32)
     mixing *= np.geomspace(1, 0.1, dims, dtype=np.float32)[:, None] / np.float32(np.sqrt(dims))
@@ -41,7 +41,7 @@ def make(path: Path, num: int, dims: int, seed: int) -> None:
 
 
 def measure(name: str, folder: Path, dims: int) -> dict[str, Any]:
-    """Of this process, with the features in the folder."""
+    """Measure a metric in this process, with the features in the folder."""
     real, others, samples = (
         np.memmap(folder / f"{which}.f32", np.float32, "r").reshape(-1, dims) for which in ("real", "others", "samples")
     )
@@ -54,7 +54,7 @@ def measure(name: str, folder: Path, dims: int) -> dict[str, Any]:
         cpu_seconds[what] = round(time.process_time() - start_cpu, 3)
         return result
 
-    # The devices' start is none of a metric's.
+    # Starting the devices does not count as part of the metric.
     start_bytes = _peak(jax.devices())
     made = timed("prepare", lambda: parts.make("metric", name).prepare(Reference.of(real, others)))
     estimate = timed("estimate", lambda: made.estimate(samples))

@@ -1,4 +1,4 @@
-"""Bits/dim of PNG on the test images of a data set, as one JSON object: what a model's bits/dim should fall below.
+"""Bits/dim of PNG on the test images of a data set, as one JSON object; a useful model should be below it.
 
 python benchmarks/png.py --data=photos32
 python benchmarks/png.py --data=npz:fashion_mnist.npz
@@ -19,7 +19,7 @@ CHUNK_FRAME_BYTES = 12
 
 
 def png_bytes(image: np.ndarray) -> tuple[int, int]:
-    """(bytes of the file, bytes of its compressed pixels alone) of one image with 1 or 3 channels."""
+    """Return (bytes of the PNG file, bytes of its compressed pixels alone) for an image with 1 or 3 channels."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG", optimize=True)
     data, position, pixels = buffer.getvalue(), SIGNATURE_BYTES, 0

@@ -1,13 +1,14 @@
-"""Our training step beside a plain one of the same sizes, as one JSON object on standard output.
+"""Our training step beside a plain one of the same size, as one JSON object on standard output.
 
     python benchmarks/reference_step.py --cases=digits,rgb32 --steps=20
 
-The reference is this file alone: a Flax U-Net, a fixed linear schedule, the ε-loss of continuous time, AdamW and a
-moving average, written the straightforward way and with no extras. Three programs take turns in one process, so that
-they see the same neighbours: the reference, ours with the same fixed schedule (which adds the bound's reconstruction
-and prior, clipping, the metrics and the check for what is not finite), and ours as the case is configured (which adds
-the learned schedule and the gradient of its variance). `ratio` is the median step over the reference's median step;
-`cpu_ratio` the same of processor time, which says more where others use the machine: on CPU devices it is all the work.
+The reference is contained in this file: a Flax U-Net, a fixed linear schedule, the ε-loss in continuous time, AdamW and
+a moving average, written in a straightforward way without extras. Three programs alternate in one process, so that
+other load on the machine affects all alike: the reference, ours with the same fixed schedule (which adds the
+reconstruction and prior terms of the bound, clipping, the metrics and the check for non-finite values), and ours as
+configured (which adds the learned schedule and the gradient of its variance). `ratio` is the median step time over the
+reference's. `cpu_ratio` is the same for CPU time, which is more reliable on a shared machine and, with CPU devices,
+covers all work.
 """
 
 import argparse
@@ -40,7 +41,7 @@ Step = Callable[[Any, Array], tuple[Any, Any]]
 
 
 class ReferenceNet(nn.Module):
-    """ε̂(z, γ) of the network of Kingma et al. (2021), §J."""
+    """The network ε̂(z, γ) of Kingma et al. (2021), §J."""
 
     channels: int
     depth: int
@@ -97,7 +98,7 @@ class ReferenceState(NamedTuple):
 
 
 def sizes(config: Config) -> tuple[tuple[int, ...], int]:
-    """(shape of an image, number of its levels)."""
+    """Return (shape of an image, number of its levels)."""
     shape, levels = config.data.shape, config.data.levels
     if shape is None or levels is None:
         raise ValueError(f"data.shape={shape}, data.levels={levels}: must be set")
@@ -105,7 +106,7 @@ def sizes(config: Config) -> tuple[tuple[int, ...], int]:
 
 
 def reference(config: Config) -> tuple[Callable[[], ReferenceState], Step]:
-    """(make the first state, one step) of the reference, at the sizes of a config."""
+    """Return the reference as (function that makes the first state, one step), at the sizes of a config."""
     shape, levels = sizes(config)
     gamma_min, gamma_max = config.schedule.gamma_min, config.schedule.gamma_max
     net = ReferenceNet(
@@ -148,7 +149,7 @@ def reference(config: Config) -> tuple[Callable[[], ReferenceState], Step]:
 
 
 def ours(config: Config) -> tuple[Callable[[], Any], Step]:
-    """(make the first state and metrics, one step) of this package."""
+    """Return this package's step as (function that makes the first state and metrics, one step)."""
     model, objective = model_lib.for_training(config), objective_lib.from_config(config)
     optimizer = make_optimizer(config)
     train_step = make_train_step(model, objective, optimizer, config)
@@ -162,7 +163,7 @@ def ours(config: Config) -> tuple[Callable[[], Any], Step]:
 
 
 class Program:
-    """A compiled step with its state, over the devices of a mesh."""
+    """A compiled step with its state on the devices of a mesh."""
 
     def __init__(self, parts: tuple[Callable[[], Any], Step], image: Array, mesh: Mesh):
         init, step = parts
@@ -183,7 +184,7 @@ class Program:
         self.cpu_times.append(time.process_time() - cpu_begin)
 
     def figures(self) -> dict[str, Any]:
-        """Times, and the costs that the compiler states, over all devices."""
+        """Return the times, and the compiler's cost estimates over all devices."""
         cost: Any = self.step.cost_analysis()
         memory: Any = self.step.memory_analysis()
         times = self.times[WARMUP_STEPS:]
@@ -201,7 +202,7 @@ class Program:
 
 
 def compare(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case."""
+    """Return all figures of one case."""
     batch_size, (shape, levels) = config.training.batch_size, sizes(config)
     mesh = parallel.make_mesh(batch_size)
     image = np.random.default_rng(0).integers(0, levels, (batch_size, *shape)).astype(np.uint8)

@@ -1,13 +1,13 @@
-"""Methods of restoration by operator on a trained run: PSNR, metrics of samples, cost, in a JSON file as it goes.
+"""Methods of restoration by operator on a trained run: PSNR, sample metrics and cost, in a growing JSON file.
 
     python benchmarks/restoration.py --run=runs/photos32 --file=restoration.json --num=64 --draws=4
 
-Each method restores the same test images from the same measurements. Measured are PSNR in dB of what was measured, of a
-draw and of the draws' mean, and the residual y - A x in units of x, each with a standard error over images (over
-groups, where the data have them); metrics of samples, as `vdm evaluate --metrics` has them, of the first draw of each
-image against training images, and of the true images beside; calls and gradients of the network, and seconds, a draw
-without compiling. A pair that cannot be, as RePaint of a blur, is left out. What is in the file is not measured again:
-run the command again after a stop, or with more methods.
+Each method restores the same test images from the same measurements. The figures are PSNR in dB of the measurement, of
+a draw and of the mean of the draws, and the residual y - A x in units of x, with standard errors over images (or over
+groups, if the data have them); the metrics of `vdm evaluate --metrics` against training images, for the first draw of
+each image and for the true images; and the network calls, gradients and seconds per draw, without compilation. Pairs
+that cannot be combined, such as RePaint and a blur, are left out. What the file already contains is not measured again,
+so the command can be repeated after an interruption or with more methods.
 """
 
 import argparse
@@ -38,7 +38,7 @@ METHODS = "dps,pigdm,proximal,mmps,repaint(10)"
 
 
 def main() -> None:
-    """Measures what is not there yet, and prints a line a pair."""
+    """Measure the pairs that are missing and print a line for each."""
     parser = Parser("restoration.py", __doc__)
     parser.add_argument("--operators", default=OPERATORS, help=f"default: {OPERATORS}")
     parser.add_argument("--methods", default=METHODS, help=f"default: {METHODS}")
@@ -93,7 +93,7 @@ def _run(given: argparse.Namespace, console: Console) -> None:
 
 
 def _timed(editor: Editor, editing: Editing, images: Images, y: np.ndarray) -> tuple[np.ndarray, float | None]:
-    """All draws, and the seconds that one takes: of all batches but the first, which compiles; None where it is all."""
+    """Return all draws and the seconds per draw without the first batch, which compiles; None if it is the only one."""
     run, marks = editing.run, list[tuple[int, float]]()
     drawn = editor(
         run.variables,
@@ -108,7 +108,7 @@ def _timed(editor: Editor, editing: Editing, images: Images, y: np.ndarray) -> t
 
 
 def _scorer(editing: Editing, images: Images, metrics: str) -> Any:
-    """Images -> what the metrics say of them, against training images."""
+    """Return a function from images to their metrics against training images."""
     run, dataset, num = editing.run, editing.run.dataset, len(images.images)
     real = Real.of(dataset, "train")
     shape = tuple(run.model.shape)

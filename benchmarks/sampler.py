@@ -1,10 +1,10 @@
-"""Speed of sampling, what the loop costs beside its network calls, and what compiles again, as one JSON object.
+"""Speed of sampling, overhead of the loop over its network calls, and causes of recompilation, as one JSON object.
 
     python benchmarks/sampler.py --cases=digits --samplers='ancestral;heun;dpm_solver_pp(2)' --steps=50
 
-`overhead` is the time of a compiled sampler over that of the same number of network calls chained in a scan of nothing
-else: the median ratio of runs that take turns. Nothing is asserted: compare the figures of two versions on one machine,
-with nothing else running.
+`overhead` is the time of a compiled sampler over that of a scan of nothing but the same number of network calls, as the
+median ratio of runs that alternate. Nothing is asserted; compare the figures of two versions on the same, otherwise
+idle machine.
 """
 
 import argparse
@@ -37,7 +37,7 @@ TRACED = "/jax/core/compile/jaxpr_trace_duration"
 
 
 def measure(config: Config, names: list[str], steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
-    """Every figure of one case."""
+    """Return all figures of one case."""
     model, mesh = model_lib.from_config(config), parallel.make_mesh()
     batch_size = parallel.round_up(batch_size, mesh)
     variables = jax.jit(model.init, out_shardings=parallel.replicated(mesh))(stream_key(0, Stream.INIT))
@@ -57,7 +57,7 @@ def measure(config: Config, names: list[str], steps: int, batch_size: int, repea
 
 
 def _sampling(model: Model, sharding: Any, shape: tuple[int, ...]) -> Callable[..., Array]:
-    """(variables, key, gammas, sampler) -> z₀, with the latents spread over the devices."""
+    """Return a function from (variables, key, gammas, sampler) to z₀, with latents sharded over the devices."""
 
     def run(variables: Variables, key: PRNGKeyArray, gammas: Array, sampler: samplers.Sampler) -> Array:
         def denoise(z: Array, gamma: Gamma) -> predictions.Prediction:
@@ -71,11 +71,11 @@ def _sampling(model: Model, sharding: Any, shape: tuple[int, ...]) -> Callable[.
 def _timed(
     model: Model, variables: Variables, z: Array, repeats: int, sampler: samplers.Sampler, steps: int
 ) -> dict[str, Any]:
-    """One sampler against its bare network calls."""
+    """Time one sampler against nothing but its network calls."""
     calls, sharding = steps * sampler.calls, z.sharding
     key = stream_key(0, Stream.SAMPLING)
     gammas = samplers.grid(partial(model.gamma, variables), steps)
-    # The same noise levels, once a call.
+    # The same noise levels as the sampler's, one for each call.
     levels = jnp.repeat(gammas[:-1], sampler.calls)
 
     def bare(variables: Variables, z: Array, levels: Array) -> Array:
@@ -112,7 +112,7 @@ def _seconds(program: Callable[..., Any], *arguments: Any) -> float:
 
 
 def _images_per_second(sampler: ImageSampler, variables: Variables, repeats: int) -> float:
-    """Of sample.py's way from variables to integer images on the host, after its compilation."""
+    """Return the speed of the whole path of sample.py, from variables to integer images on the host, once compiled."""
     times = []
     for seed in range(repeats + 1):
         begin = time.perf_counter()
@@ -122,9 +122,9 @@ def _images_per_second(sampler: ImageSampler, variables: Variables, repeats: int
 
 
 def compilations(model: Model, variables: Variables, z: Array, steps: int) -> dict[str, dict[str, int]]:
-    """Programs traced and compiled as one argument of a jitted DDIM varies: steps, η and seed, in two more values each.
+    """Count programs traced and compiled when an argument of a jitted DDIM takes two more values: steps, η or seed.
 
-    η, seed and the grid itself are traced; the number of steps is a shape.
+    η, the seed and the grid itself are traced; the number of steps is a shape.
     """
     sample = _sampling(model, z.sharding, z.shape)
 

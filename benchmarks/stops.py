@@ -2,11 +2,11 @@
 
     python benchmarks/stops.py --signals=80 --seed=0 --folder=/tmp/stops
 
-Each program is run once to its end, to know how long it takes. Then a signal is sent to its process group, as a
-terminal does it, at a moment uniform over that time. It must end with 128 and the signal's number, or with 0 where it
-was done before, within `PATIENCE` seconds or after having said that it stops after this step, and without a
-traceback. Prints one JSON object: by program, how many ended how, and the longest time to the end. Exit status 1 if
-anything else happened.
+Each program is first run to its end to measure its duration. Then a signal is sent to its process group, as a terminal
+does, at a moment drawn uniformly from that time. The program must end with status 128 plus the signal's number, or with
+0 if it was already done; within `PATIENCE` seconds or after announcing that it stops after the current step; and
+without a traceback. It prints one JSON object: how the trials of each program ended, and the longest time until the
+end. The exit status is 1 if anything else happened.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 10
-"""Seconds; a machine with other work is slow."""
+"""Seconds that a program has to end; generous, because a busy machine is slow."""
 STARTED = 0.15
-"""Seconds that Python needs to begin with a program, whose first line sets up the rest."""
+"""Seconds that Python needs until it runs a program's first line, which sets up signal handling."""
 
 FIELDS = [
     *("network.channels=4", "network.depth=1", "schedule.name=learned_linear", "schedule.gamma_min=-7"),
@@ -81,7 +81,7 @@ class Trials:
         )
 
     def whole(self, name: str) -> None:
-        """Runs it undisturbed."""
+        """Run a program undisturbed."""
         start = time.monotonic()
         process = self.start(name)
         _, said = process.communicate()
@@ -94,7 +94,7 @@ class Trials:
             shutil.copytree(self.folder / "new", self.folder / "run")
 
     def stop(self, name: str, number: signal.Signals) -> None:
-        """One trial."""
+        """Run one trial."""
         process, at = self.start(name), self.rng.uniform(STARTED, self.seconds[name])
         time.sleep(at)
         sent = time.monotonic()
@@ -107,7 +107,7 @@ class Trials:
         if status == 128 + number:
             how = "in the end of a step" if graceful else "at once"
         elif status in (0, -number):
-            # Python's own end, after ours, knows no handlers.
+            # When Python itself shuts down after our program, there are no handlers any more.
             how = "done before" if over or status else "done, unheard"
         else:
             how = f"status {status}"

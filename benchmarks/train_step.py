@@ -4,8 +4,8 @@
     python benchmarks/train_step.py --cases=cifar10 --steps=0 --precision=bfloat16 --remat
     python benchmarks/train_step.py --cases=cifar10 --steps=0 --devices=8 --fsdp=8
 
-Times are medians of single steps, each waited for; with --steps=0 the step is compiled only, and no array is made.
-Nothing is asserted: compare the figures of two versions on one machine, with nothing else running.
+Times are medians over single steps, each waited for. With --steps=0 the step is compiled only and no array is created.
+Nothing is asserted; compare the figures of two versions on the same, otherwise idle machine.
 """
 
 import argparse
@@ -45,12 +45,12 @@ MATMUL_SIZE = 3072
 
 
 def of_file(name: str) -> Callable[[], Config]:
-    """That of a file in configs/."""
+    """Return the `get_config` of a file in configs/."""
     return lambda: cast(Config, runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]())
 
 
 def rgb32() -> Config:
-    """8-bit colour images of 32×32 at a size that the official code was timed at: 5.8–6.3 s a step on 2 cores."""
+    """Return a config for 32×32 8-bit color images; the official code took 5.8–6.3 s a step at this size on 2 cores."""
     return Config(
         data=DataConfig(shape=(32, 32, 3), levels=256),
         network=NetworkConfig(channels=64, depth=8, attention="middle", dropout=0.1),
@@ -64,20 +64,20 @@ CASES |= {name: of_file(name) for name in LABELLED}
 
 
 class CompiledStep(NamedTuple):
-    """The training step of a config as a compiled program, and what it is called with."""
+    """The training step of a config as a compiled program, with its arguments."""
 
     config: Config
     model: Model
     mesh: Mesh
     program: jax.stages.Compiled
     state: TrainState
-    """Shapes, types and shardings."""
+    """Shapes, dtypes and shardings of the state."""
     trace_seconds: float
     compile_seconds: float
 
     @property
     def model_flops(self) -> int:
-        """Of one step."""
+        """FLOPs of the model in one step."""
         return step_flops(self.model, self.config.training.batch_size)
 
     @property
@@ -85,14 +85,14 @@ class CompiledStep(NamedTuple):
         return self.config.training.steps_per_call
 
     def call(self, state: TrainState, metrics: Metrics, batch: Batch) -> tuple[TrainState, Metrics]:
-        """The program on the same batch in each of its steps."""
+        """Run the program with the same batch in each of its steps."""
         num_steps = self.steps_per_call
         batches = [batch] if num_steps == 1 else [np.int32(num_steps), *[batch] * num_steps]
         after: tuple[TrainState, Metrics] = self.program(state, metrics, *batches)
         return after
 
     def start(self) -> tuple[TrainState, Metrics]:
-        """A state of step 0 and empty metrics; the program takes their memory."""
+        """Return a state at step 0 and empty metrics, whose memory the program takes over."""
         objective, optimizer = objective_lib.from_config(self.config), make_optimizer(self.config)
         state = jax.jit(
             lambda: init_state(self.model, objective, optimizer, self.config.seed),
@@ -101,14 +101,14 @@ class CompiledStep(NamedTuple):
         return state, jax.jit(empty_metrics, out_shardings=parallel.replicated(self.mesh))()
 
     def batch(self) -> Batch:
-        """Random images and, where the network is given them, labels."""
+        """Return random images and, if the network takes them, labels."""
         rng, size = np.random.default_rng(0), self.config.training.batch_size
         batch = {"image": rng.integers(0, self.model.levels, (size, *self.model.shape)).astype(np.uint8)}
         batch |= {name: rng.integers(0, self.config.data.classes, size, np.int32) for name in self.model.condition}
         return parallel.shard_batch(batch, self.mesh)
 
     def times(self, num_calls: int) -> list[float]:
-        """Seconds a step of calls that are each waited for, after `WARMUP_STEPS` more."""
+        """Return the seconds per step of calls that are each waited for, after `WARMUP_STEPS` untimed ones."""
         (state, metrics), batch, times = self.start(), self.batch(), []
         for _ in range(WARMUP_STEPS + num_calls):
             begin = time.perf_counter()
@@ -118,7 +118,7 @@ class CompiledStep(NamedTuple):
 
 
 def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None = None) -> CompiledStep:
-    """For the devices there are, or those of a mesh of this platform; nothing is allocated."""
+    """Compile the step for the available devices, or for a mesh on the given platform, without allocating anything."""
     model = model_lib.for_training(config)
     if mesh is None:
         mesh = parallel.make_mesh(config.training.batch_size, config.training.fsdp, config.training.accumulate)
@@ -140,14 +140,14 @@ def compile_step(config: Config, mesh: Mesh | None = None, platform: str | None 
 
 
 def measure(config: Config, num_steps: int) -> dict[str, Any]:
-    """Every figure of one case; without those of time if `num_steps` is 0."""
+    """Return all figures of one case, without times if `num_steps` is 0."""
     step = compile_step(config)
     figures = compiled_figures(step)
     if num_steps == 0:
         return figures
     times = step.times(num_steps)
     seconds = statistics.median(times)
-    # Directly after the steps: on a shared machine the two speeds should see the same neighbours.
+    # Measured directly after the steps, so that on a shared machine other load affects both speeds alike.
     matmul_flops_per_second = matmul_peak()
     return figures | {
         "step_seconds": seconds,
@@ -161,9 +161,9 @@ def measure(config: Config, num_steps: int) -> dict[str, Any]:
 
 
 def compiled_figures(step: CompiledStep) -> dict[str, Any]:
-    """What is known without running it."""
+    """Return the figures that are known without running the step."""
     config, num_devices = step.config, step.mesh.size
-    # Cost and memory analysis are of the program of one device; cost counts the body of a loop once.
+    # Cost and memory analysis describe the program of one device; the cost analysis counts the body of a loop once.
     cost: Any = step.program.cost_analysis()
     memory: Any = step.program.memory_analysis()
     compiled_flops = cost["flops"] * num_devices
@@ -192,9 +192,10 @@ def compiled_figures(step: CompiledStep) -> dict[str, Any]:
 
 
 def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
-    """What the backward pass of the network needs of the forward pass, as JAX records it: before XLA, on any platform.
+    """Return the bytes that the network's backward pass needs from its forward pass, without the parameters.
 
-    Without the parameters. XLA keeps less where it computes something anew that is cheap.
+    They are counted as JAX records them, before XLA, so on any platform. XLA keeps less where it recomputes cheap
+    values.
     """
 
     def residuals(params: Any, z: jax.Array) -> Any:
@@ -211,7 +212,7 @@ def kept_bytes(model: Model, variables: Any, batch_size: int) -> int:
 
 
 def matmul_peak(repeats: int = 5) -> float:
-    """FLOP/s of float32 matrix products of size `MATMUL_SIZE`, one at a time on every device; the best of `repeats`."""
+    """Return the FLOP/s of float32 products of size `MATMUL_SIZE`, one at a time on every device; best of `repeats`."""
     mesh = parallel.make_mesh(jax.device_count())
     shape = (mesh.size, MATMUL_SIZE, MATMUL_SIZE)
     a = jax.device_put(np.ones(shape, np.float32), parallel.batch_sharding(mesh))
@@ -225,7 +226,7 @@ def matmul_peak(repeats: int = 5) -> float:
 
 
 def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Config]:
-    """The configs of --cases, with --channels and --depth where these are options and given; one line for bad cases."""
+    """Return the configs of --cases, with --channels and --depth if given; an unknown case is a one-line error."""
     configs = {}
     for case in options.cases.split(","):
         if case not in CASES:
@@ -237,7 +238,7 @@ def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict
 
 
 def machine() -> dict[str, Any]:
-    """What the figures are figures of."""
+    """Describe the machine that the figures were measured on."""
     return {
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
@@ -251,7 +252,7 @@ def machine() -> dict[str, Any]:
 
 
 def _rss_unit() -> int:
-    """Bytes in the unit of `ru_maxrss`: 1024 on Linux, 1 on macOS."""
+    """Return the unit of `ru_maxrss` in bytes: 1024 on Linux, 1 on macOS."""
     return 1 if sys.platform == "darwin" else 1024
 
 

@@ -1,6 +1,6 @@
 """CIFAR-10 with flips, quarter turns and channel swaps: 2.49 bits/dim in Kingma et al. (2021).
 
-The larger network of the official configuration: 256 channels, attention after every block, dropout 0.05, batch 1024.
+It uses the larger network of the official code: 256 channels, attention after every block, dropout 0.05, batch 1024.
 """
 
 from configs import cifar10

@@ -1,4 +1,4 @@
-"""CIFAR-10 given its labels, a tenth of them dropped in training so that samples can be guided; the rest as cifar10."""
+"""CIFAR-10 conditioned on its labels, one tenth of them dropped in training for guidance; otherwise as cifar10."""
 
 from configs import cifar10
 from vdm.config import Config

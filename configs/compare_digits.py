@@ -1,4 +1,4 @@
-"""Discrete- against continuous-time models of the 8×8 digits, three of each: a small network, an hour on two cores."""
+"""Discrete- against continuous-time models of the 8×8 digits, three seeds: small networks, an hour on two cores."""
 
 from configs import digits
 from vdm.comparisons.steps import StepsSettings

@@ -1,6 +1,6 @@
-"""Discrete- against continuous-time models of 28×28 grey images: four of them, an hour on two CPU cores.
+"""Discrete- against continuous-time models of 28×28 gray images: four models, an hour on two CPU cores.
 
-Any npz of this size by --config.data.name=npz:PATH.
+With --config.data.name=npz:PATH the data are any npz file with images of this size.
 """
 
 from configs import fashion_mnist

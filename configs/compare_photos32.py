@@ -1,4 +1,4 @@
-"""Discrete- against continuous-time models of the embedded 32×32×3 photographs: four of them, some hours on a CPU."""
+"""Discrete- against continuous-time models of the built-in 32×32×3 photographs: four models, several hours on a CPU."""
 
 from configs import photos32
 from vdm.comparisons.steps import StepsSettings

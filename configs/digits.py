@@ -1,4 +1,4 @@
-"""scikit-learn's 8×8 handwritten digits with 17 grey levels: the embedded default, minutes on a CPU."""
+"""scikit-learn's 8×8 handwritten digits with 17 gray levels: the built-in default, minutes on a CPU."""
 
 from vdm.config import (
     Config,

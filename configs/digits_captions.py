@@ -1,4 +1,4 @@
-"""The 8×8 digits with captions, as "a bold seven, leaning right"; a tenth of them dropped in training, for guidance."""
+"""The 8×8 digits with captions such as "a bold seven, leaning right", one tenth dropped in training for guidance."""
 
 from configs import digits
 from vdm.config import Config

@@ -1,4 +1,4 @@
-"""The 8×8 digits given their labels, a tenth of them dropped in training so that samples can be guided."""
+"""The 8×8 digits conditioned on their labels, one tenth of them dropped in training for guidance."""
 
 from configs import digits
 from vdm.config import Config

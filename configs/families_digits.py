@@ -1,4 +1,4 @@
-"""VAE, hierarchical VAEs and diffusion models on the 8×8 digits (compare.py --by=family), three seeds."""
+"""A VAE, hierarchical VAEs and diffusion models on the 8×8 digits (compare.py --by=family), three seeds."""
 
 from configs import digits
 from vdm.comparisons.families import FamiliesSettings

@@ -1,4 +1,4 @@
-"""VAE, hierarchical VAEs and diffusion models on five clusters in the plane (compare.py --by=family), three seeds."""
+"""A VAE, hierarchical VAEs and diffusion models on five clusters in the plane (compare.py --by=family), three seeds."""
 
 from configs import toy
 from vdm.comparisons.families import FamiliesSettings

@@ -1,4 +1,4 @@
-"""28×28 grey 8-bit images: the TFDS data set, or any npz of this size by --config.data.name=npz:PATH."""
+"""28×28 gray 8-bit images: the TFDS data set or, with --config.data.name=npz:PATH, any npz file of this size."""
 
 from vdm.config import (
     Config,

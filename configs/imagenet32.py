@@ -1,6 +1,6 @@
-"""ImageNet 32×32: 3.72 bits/dim in Kingma et al. (2021). 256 channels, end points of γ learned, as the official file.
+"""ImageNet 32×32: 3.72 bits/dim in Kingma et al. (2021). As in the official config, 256 channels and learned ends of γ.
 
-The TFDS data set is the older of the two published versions; numbers on the newer one are not comparable.
+The TFDS data set is the older of the two published versions; results on the newer one are not comparable.
 """
 
 from configs import cifar10

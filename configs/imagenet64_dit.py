@@ -1,9 +1,9 @@
-"""ImageNet 64×64 given its labels, by a diffusion transformer: DiT-L/4 of Peebles & Xie (2023), on pixels.
+"""ImageNet 64×64 conditioned on its labels, with a diffusion transformer on pixels: DiT-L/4 of Peebles & Xie (2023).
 
-24 blocks of 1024 channels in 16 heads, patches of 4×4 pixels, no dropout, 458M parameters, as published, and
-their constant learning rate of 10⁻⁴ without weight decay at a batch of 256. For DiT-B/4, channels=768, depth=12 and
-heads=12. What a likelihood needs is as in imagenet64: Fourier features of the input, γ from −13.3 to 5 with learned
-ends. Data: see imagenet64_unet.
+As published: 24 blocks of 1024 channels in 16 heads, patches of 4×4 pixels, no dropout, 458M parameters, and a constant
+learning rate of 10⁻⁴ without weight decay at a batch size of 256. For DiT-B/4, set channels=768, depth=12 and heads=12.
+For good likelihoods it keeps the Fourier features of the input and γ from −13.3 to 5 with learned ends of imagenet64.
+The data are those of imagenet64_unet.
 """
 
 from configs import imagenet64_unet

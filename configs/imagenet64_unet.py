@@ -1,11 +1,11 @@
-"""ImageNet 64×64 given its labels, by the U-Net with downsampling of Dhariwal & Nichol (2021).
+"""ImageNet 64×64 conditioned on its labels, with the downsampling U-Net of Dhariwal & Nichol (2021).
 
-192 channels, multipliers 1, 2, 3, 4 with 3 blocks each, attention at 32, 16 and 8 pixels in heads of 64 channels,
-BigGAN-style changes of resolution and dropout 0.1, 296M parameters, as published. What a likelihood needs is as
-in imagenet64: Fourier features of the input, γ from −13.3 to 5 with learned ends, and the optimiser.
+As published: 192 channels, multipliers 1, 2, 3, 4 with 3 blocks each, attention at 32, 16 and 8 pixels in heads of 64
+channels, BigGAN-style changes of resolution, dropout 0.1 and 296M parameters. For good likelihoods it keeps the Fourier
+features of the input, γ from −13.3 to 5 with learned ends and the optimizer of imagenet64.
 
 The images are imagenet_resized/64x64 of TFDS, which have the 1000 labels of ImageNet (Chrabaszcz et al. 2017). Those of
-imagenet64, downsampled_imagenet/64x64, have none and are resized in another way: bits/dim do not compare.
+imagenet64, downsampled_imagenet/64x64, have no labels and are resized differently: bits/dim are not comparable.
 """
 
 from configs import imagenet64

@@ -1,4 +1,4 @@
-"""A ladder network of the 8×8 digits, with a tenth of the training images' labels: a minute or two on two cores."""
+"""A ladder network for the 8×8 digits, with labels for a tenth of the training images: a minute or two on two cores."""
 
 from vdm.config import DataConfig, EvaluationConfig, OptimizerConfig, TrainingConfig
 from vdm.predecessors.config import ModelConfig, PredecessorConfig

@@ -1,4 +1,4 @@
-"""Objectives on the 8×8 digits (compare.py --by=objective): a small network, 400 steps each, three seeds."""
+"""Objectives on the 8×8 digits (compare.py --by=objective): a small network, 400 steps per run, three seeds."""
 
 from configs import digits
 from vdm.comparisons.objectives import ObjectivesSettings

@@ -1,4 +1,4 @@
-"""Objectives on Fashion-MNIST (compare.py --by=objective): one short run each; the README says how to get an npz."""
+"""Objectives on Fashion-MNIST (compare.py --by=objective), one short run each; for the npz see docs/howto/data.md."""
 
 from configs import objectives_digits
 from vdm.comparisons.objectives import ObjectivesSettings

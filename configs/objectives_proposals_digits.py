@@ -1,4 +1,4 @@
-"""Adaptive against uniform noise levels on the digits (compare.py --by=objective), with a fixed schedule."""
+"""Adaptive and importance-sampled against uniform noise levels on the digits (compare.py --by=objective)."""
 
 from configs import objectives_digits
 from vdm.comparisons.objectives import ObjectivesSettings
@@ -8,7 +8,7 @@ from vdm.config import Config
 def get_config() -> Config:
     config = objectives_digits.get_config()
     config.schedule.name = "linear"
-    # A rate that falls to 0 at the last step would make all runs end together.
+    # With a learning rate that falls to 0, all runs would end at about the same loss.
     config.optimizer.decay = "constant"
     config.training.evaluate_every = 20
     return config

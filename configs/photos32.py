@@ -1,6 +1,6 @@
-"""32×32×3 crops of the photographs that scikit-learn and scikit-image ship: embedded 8-bit colour data.
+"""32×32×3 crops of the photographs in scikit-learn and scikit-image: built-in 8-bit color data.
 
-A small network for a CPU; bits/dim falls below that of PNG within some hundred steps.
+The network is small enough for a CPU; its bits/dim fall below those of PNG within a few hundred steps.
 """
 
 from vdm.config import (

@@ -1,4 +1,4 @@
-"""The crops of photos32 with captions of colour, brightness and texture; a tenth of them dropped in training."""
+"""The crops of photos32 with captions for color, brightness and texture, one tenth dropped in training for guidance."""
 
 from configs import photos32
 from vdm.config import Config

@@ -1,4 +1,4 @@
-"""Points of the plane of known density: five clusters, or --config.data.name=spiral; a minute or two on a CPU."""
+"""Points of the plane with known density: five clusters, or --config.data.name=spiral; a minute or two on a CPU."""
 
 from vdm.config import (
     Config,

@@ -1,4 +1,4 @@
-"""A VAE of the 8×8 digits with 16 latents: a minute or two on two cores."""
+"""A VAE for the 8×8 digits with 16 latents: a minute or two on two cores."""
 
 from vdm.config import DataConfig, EvaluationConfig, OptimizerConfig, TrainingConfig
 from vdm.predecessors.config import LatentSamplingConfig, ModelConfig, PredecessorConfig

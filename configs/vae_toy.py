@@ -1,4 +1,4 @@
-"""A VAE of the five clusters in the plane, with two latents: a minute on two cores."""
+"""A VAE for the five clusters in the plane, with two latents: a minute on two cores."""
 
 from vdm.config import DataConfig, EvaluationConfig, OptimizerConfig, TrainingConfig
 from vdm.predecessors.config import LatentObjectiveConfig, LatentSamplingConfig, ModelConfig, PredecessorConfig

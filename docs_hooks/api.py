@@ -1,7 +1,7 @@
 """Pages of the Python API: one for each public module and package, filled by mkdocstrings from docstrings.
 
-A page of a package has all its modules, each definition once, where it is defined, and first a table of what the
-package itself exports. A new module gets on a page, or a page of its own, by itself.
+The page of a package starts with a table of the names that it exports, followed by all its modules; every definition
+appears once, where it is defined. New modules are included automatically, on an existing page or one of their own.
 """
 
 import ast
@@ -15,38 +15,38 @@ INTERNAL = {
     "annotations", "comparisons", "errors", "export", "files", "guides_checks", "memory", "npz", "official",
     "programs", "progress", "reading", "safetensors", "speed", "verify",
 }  # fmt: skip
-"""Modules directly in `vdm` that are no API: the programs and what they are made of."""
+"""Modules directly in `vdm` that are not part of the API: the programs and what they are made of."""
 
 
 @functools.cache
 def pages() -> dict[str, tuple[str, str]]:
-    """Title and Markdown of each page, by path."""
+    """Return the title and Markdown of each page, by path."""
     of_modules = {path_of(name): (name, _page(name)) for name in documented()}
     return {"reference/api/index.md": ("Python API", _index())} | of_modules
 
 
 def path_of(module: str) -> str:
-    """The page of a module or package."""
+    """Return the path of the page of a module or package."""
     return f"reference/api/{module.removeprefix('vdm.')}.md"
 
 
 def documented() -> list[str]:
-    """The modules with a page: those directly in `vdm`, and packages at any depth, without `INTERNAL` ones."""
+    """Return the modules with a page: those directly in `vdm` and packages at any depth, except `INTERNAL` ones."""
     return [name for name in modules("vdm") if name.count(".") == 1 or is_package(name)]
 
 
 def modules(package: str) -> list[str]:
-    """The public modules and packages below a package, at any depth, in order."""
+    """Return the public modules and packages below a package, at any depth, in order."""
     return list(_below(package, file_of(package).parent))
 
 
 def is_package(module: str) -> bool:
-    """Whether it has modules in it."""
+    """Tell whether a module is a package."""
     return file_of(module).name == "__init__.py"
 
 
 def file_of(module: str) -> Path:
-    """The source of a module, or a package's `__init__.py`."""
+    """Return the source file of a module, or the `__init__.py` of a package."""
     path = SOURCE.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
@@ -61,19 +61,19 @@ def _below(package: str, folder: Path) -> Iterator[str]:
 
 
 def summary(tree: ast.AST) -> str:
-    """The first paragraph of the docstring of a module, class or function, in one line; "" without one."""
+    """Return the first paragraph of the docstring of a module, class or function on one line; "" without one."""
     paragraph = (ast.get_docstring(tree) or "").partition("\n\n")[0]  # type: ignore[arg-type]
     return " ".join(paragraph.split())
 
 
 @functools.cache
 def tree_of(module: str) -> ast.Module:
-    """A module's source, parsed."""
+    """Parse the source of a module."""
     return ast.parse(file_of(module).read_text())
 
 
 def exports(package: str) -> dict[str, str]:
-    """By each name of `__all__` that the package imports: the dotted name of its definition."""
+    """Return the dotted name of the definition of each name in `__all__` that the package imports."""
     body = tree_of(package).body
     imported = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
@@ -90,7 +90,7 @@ def _is_all(node: ast.Assign) -> bool:
 
 
 def _definition(path: str) -> ast.AST:
-    """What a dotted name stands for: a module, or the last definition of that name in one."""
+    """Return what a dotted name stands for: a module, or the last definition of that name in its module."""
     module, _, name = path.rpartition(".")
     if file_of(path).is_file():
         return tree_of(path)
@@ -124,7 +124,7 @@ def _page(name: str) -> str:
 
 
 def _block(name: str, **options: object) -> list[str]:
-    """What mkdocstrings puts the documentation of a name in the place of."""
+    """Return the lines that mkdocstrings replaces with the documentation of a name."""
     return [
         f"::: {name}",
         "    options:",
@@ -148,6 +148,6 @@ def _index() -> str:
 
 
 def functions() -> dict[str, str]:
-    """By name, the module of each function that `vdm` itself has."""
+    """Return the module of each function of the package `vdm` itself, by name."""
     assigned = (node for node in tree_of("vdm").body if isinstance(node, ast.Assign) and _names(node) == ["FUNCTIONS"])
     return ast.literal_eval(next(assigned).value)

@@ -1,8 +1,8 @@
-"""Looks at a built site in Chromium: `python -m docs_hooks.check_site FOLDER CHROMIUM`.
+"""Checks a built site in Chromium: `python -m docs_hooks.check_site FOLDER CHROMIUM`.
 
-Every page is opened as on a phone, and some of each kind on a desk, too, light and dark. What is wrong is a message in
-the console, a request to another server, a page that scrolls sideways, or what axe's accessibility rules find on the
-latter. Then the exit status is 1.
+Every page is opened at the width of a phone, and one page of each kind also at that of a desktop, in light and dark
+mode. A problem is a message in the console, a request to another server, a page that scrolls sideways or, on the pages
+of each kind, a violation of axe's accessibility rules. If there are any, the exit status is 1.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from playwright.sync_api import Browser, sync_playwright
 WIDTHS = (400, 1600)
 SCHEMES = ("light", "dark")
 EXAMINED = ("", "learn/bound/", "howto/train/", "reference/commands/", "reference/api/bounds/", "results/", "404.html")
-"""Pages that axe examines, in every way; the others are of the same kinds."""
+"""Pages that axe examines at all widths and in both modes; all others are of the same kinds."""
 
 
 OF_THE_THEME = {"aria-dialog-name", "landmark-unique"}
-"""Rules that the theme's own search box and menus break."""
+"""Rules that the theme's own search box and menus violate."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints what is wrong; returns the exit status."""
+    """Print the problems and return the exit status."""
     parser = argparse.ArgumentParser("python -m docs_hooks.check_site")
     parser.add_argument("site", type=Path)
     parser.add_argument("chromium", help="the browser's executable")
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder's address on a server of this machine, for so long."""
+    """Serve the folder on this machine and yield its address."""
     handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -58,20 +58,20 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Logs nothing."""
+    """A request handler that logs nothing."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def pages(site: Path) -> list[str]:
-    """Every page's path in the site."""
+    """Return the path of every page in the site."""
     found = {path.relative_to(site).as_posix().removesuffix("index.html") for path in site.rglob("*.html")}
     return sorted(page for page in found if not page.startswith("assets/"))
 
 
 def problems(browser: Browser, address: str, site: Path, width: int, scheme: str) -> Iterator[str]:
-    """What is wrong at a width and in a scheme, a line each."""
+    """Yield a line for each problem at one width and in one color scheme."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page, said = context.new_page(), list[str]()
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
@@ -96,7 +96,7 @@ def problems(browser: Browser, address: str, site: Path, width: int, scheme: str
 
 
 def violations(page: object) -> Iterator[str]:
-    """What axe finds on a page."""
+    """Yield a line for each violation that axe finds on a page."""
     for rule in Axe().run(page).response["violations"]:
         if rule["id"] in OF_THE_THEME:
             continue

@@ -1,10 +1,10 @@
-"""The equations that docstrings of a package cite, read off its source.
+"""The equations that the docstrings of a package cite, read from its source.
 
-Three forms, of which a text may list several numbers (`Eq. 3.14 and 3.22`, `Eq. 12–16`, `Eq. 3.104, corrected`):
+There are three forms. Each may list several numbers (`Eq. 3.14 and 3.22`, `Eq. 12–16`, `Eq. 3.104, corrected`):
 
     Eq. 3.32 of De Sousa Ribeiro & Glocker (2024)      the document after the number
     Kingma et al. (2021), Eq. 12                        the document before it, as in (Kingma et al. 2021, Eq. 12)
-    Eq. 3.32                                            De Sousa Ribeiro & Glocker, where the docstring or that of its
+    Eq. 3.32                                            De Sousa Ribeiro & Glocker, if the docstring or that of its
                                                         module names them
 """
 
@@ -29,20 +29,20 @@ _TABLE = re.compile(r"\bTable ([3-4]\.\d)(?: of De Sousa Ribeiro & Glocker \(202
 
 
 class Citation(NamedTuple):
-    """One equation that one docstring cites."""
+    """A citation of one equation by one docstring."""
 
     document: str
-    """As in `De Sousa Ribeiro & Glocker (2024)`; without the year where the docstring leaves it out."""
+    """The cited document, as in `De Sousa Ribeiro & Glocker (2024)`; without the year if the docstring omits it."""
     number: str
-    """As in `3.32`, `A.21` or `12`; `Table 4.2` for a table of the specification."""
+    """The number, as in `3.32`, `A.21` or `12`, or `Table 4.2` for a table of the specification."""
     corrected: bool
-    """Whether the docstring says that the code has it corrected."""
+    """Whether the docstring says that the code corrects the equation."""
     where: str
-    """The full name of what the docstring belongs to: a function, a class, a module."""
+    """The full name of the function, class or module that the docstring belongs to."""
 
 
 class Docstring(NamedTuple):
-    """A docstring, on one line, with the full name of what it belongs to and the docstring of its module."""
+    """A docstring on one line, with the full name of its owner and the docstring of the module."""
 
     where: str
     text: str
@@ -50,15 +50,15 @@ class Docstring(NamedTuple):
 
 
 def of_package(folder: Path) -> list[Citation]:
-    """All citations in docstrings of the Python files below `folder`, in the order of the files' names.
+    """Return all citations in docstrings of the Python files below `folder`, in the order of the files' names.
 
-    Raises ValueError for a bare number of which neither the docstring nor its module says whose it is.
+    Raises ValueError for a number without a document if neither the docstring nor its module names one.
     """
     return [citation for docstring in docstrings(folder) for citation in of_text(docstring)]
 
 
 def of_text(docstring: Docstring) -> Iterator[Citation]:
-    """The citations in one docstring. Raises ValueError as `of_package`."""
+    """Yield the citations in one docstring. Raises ValueError as `of_package` does."""
     where, text, module = docstring
     named = "De Sousa Ribeiro & Glocker" in text or "De Sousa Ribeiro & Glocker" in module
     for match in CITATION.finditer(text):
@@ -77,7 +77,7 @@ def of_text(docstring: Docstring) -> Iterator[Citation]:
 
 
 def spelled_out(numbers: str) -> list[str]:
-    """The numbers that a list with ranges stands for.
+    """Expand a list of numbers with ranges.
 
     >>> spelled_out("3.14 and 3.22"), spelled_out("12–14"), spelled_out("4.63–4.65")
     (['3.14', '3.22'], ['12', '13', '14'], ['4.63', '4.64', '4.65'])
@@ -92,7 +92,7 @@ def spelled_out(numbers: str) -> list[str]:
 
 
 def docstrings(folder: Path) -> Iterator[Docstring]:
-    """Those of modules, classes, functions and attributes; what is inside a function belongs to the function."""
+    """Yield the docstrings of modules, classes, functions and attributes; inner functions count as their function."""
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

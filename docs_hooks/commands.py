@@ -1,4 +1,4 @@
-"""Every command of `vdm` with its flags, as the command itself defines them: nothing is run."""
+"""Every command of `vdm` with its flags, as the command itself defines them. No command is run."""
 
 import argparse
 import inspect
@@ -19,24 +19,24 @@ from vdm.programs import command_line, main
 
 
 class Flag(NamedTuple):
-    """A flag, or an argument without a name."""
+    """A flag or a positional argument."""
 
     name: str
     default: str
-    """As one writes it; "" for none."""
+    """The default as it is written on the command line; "" for none."""
     help: str
 
 
 class Command(NamedTuple):
-    """What a command says of itself."""
+    """A command's description of itself."""
 
     name: str
     description: str
     flags: list[Flag]
     kinds: Sequence[type] = ()
-    """The classes of config that --config.FIELD sets fields of; none for a command without a config."""
+    """The classes of config whose fields --config.FIELD sets; empty for a command without a config."""
     shared: Sequence[Flag] = ()
-    """Flags that most commands have, of which only the default is its own."""
+    """Flags that most commands share, with this command's defaults."""
 
 
 SHARED = [
@@ -57,18 +57,18 @@ class _Caught(Exception):
 
 
 def commands() -> str:
-    """The page's Markdown: a section a command."""
+    """Return the page's Markdown, with a section for each command."""
     return "\n\n".join(section for name in main.COMMANDS for section in _sections(name))
 
 
 def shared_flags() -> str:
-    """Markdown of the flags that most commands have."""
+    """Return the Markdown for the flags that most commands share."""
     processes = [_flag(flag) for flag in _defined(command_line.define_processes)]
     return "\n\n".join(map(_entry, (*SHARED, *processes)))
 
 
 def described(name: str) -> list[Command]:
-    """A command, and its actions after it where it has some."""
+    """Return a command, followed by its actions if it has any."""
     caught = _caught(name)
     if not isinstance(caught, argparse.ArgumentParser):
         return [_with_config(name, caught)]
@@ -78,7 +78,7 @@ def described(name: str) -> list[Command]:
 
 
 def _caught(name: str, *arguments: str) -> Any:
-    """The parser of a command, or what it gave to `command_line.run`."""
+    """Return the parser of a command, or the arguments that it passed to `command_line.run`."""
 
     def run(*args: Any, **kwargs: Any) -> None:
         raise _Caught(inspect.signature(original).bind(*args, **kwargs).arguments)
@@ -135,7 +135,7 @@ def _flag(flag: Any) -> Flag:
 
 
 def _defined(define: Any) -> list[Any]:
-    """The flags of ours that a function defines, which are then gone again."""
+    """Return the flags that a function defines, after removing them again."""
     before = set(flags.FLAGS)
     define()
     by_module = flags.FLAGS.flags_by_module_dict()

@@ -1,4 +1,4 @@
-"""Every field of every config with its type, default, limits and meaning, from the dataclasses themselves."""
+"""Every field of every config with its type, default, limits and meaning, taken from the dataclasses."""
 
 import ast
 import dataclasses
@@ -17,7 +17,7 @@ from vdm.programs import config_files
 from vdm.settings import Setting
 
 AFFECTS = {"model": "part of the model", "training": "part of the run", "running": "free to change"}
-"""What depends on a field, as the page says it."""
+"""What depends on a field, in the words of the page."""
 
 CONFIGS: dict[type, tuple[str, str]] = {
     Config: ("Diffusion models", "config"),
@@ -25,17 +25,17 @@ CONFIGS: dict[type, tuple[str, str]] = {
     ClassifierConfig: ("Classifiers of noisy images", "config"),
     ImageTextConfig: ("Image–text models of noisy images", "config"),
 } | {modes.load(name).settings: (f"vdm compare --by={name}", "comparison") for name in modes.MODES}
-"""Every class whose fields a command line sets: its heading, and what stands before a field, as in --config.FIELD."""
+"""Classes whose fields the command line sets, with their heading and the prefix of their flags (--config.FIELD)."""
 
 
 def config_fields() -> str:
-    """The page's Markdown: a section a class, a subsection a group of fields."""
+    """Return the page's Markdown, with a section for each class and a subsection for each group of fields."""
     seen: dict[type, type] = {}
     return "\n\n".join(part for kind in CONFIGS for part in _section(kind, seen))
 
 
 def configs() -> str:
-    """A table of the configs that come with vdm."""
+    """Return a table of the configs that ship with vdm."""
     rows = []
     for name in config_files.names():
         text = ast.get_docstring(ast.parse((config_files.FOLDER / f"{name}.py").read_text())) or ""
@@ -46,12 +46,12 @@ def configs() -> str:
 
 
 def anchor(kind: type) -> str:
-    """Of a class's section on the page."""
+    """Return the anchor of a class's section on the page."""
     return kind.__name__.lower()
 
 
 def _section(kind: type, seen: dict[type, type]) -> Iterator[str]:
-    """`seen` has each group's class, and the class of config that it was listed for."""
+    """Yield a section; `seen` maps the class of each group to the class of config where it is listed."""
     yield f"## {CONFIGS[kind][0]} {{#{anchor(kind)}}}"
     yield prose(inspect.getdoc(kind) or "")
     fields = list(settings.settings(kind()))
@@ -73,7 +73,7 @@ def _section(kind: type, seen: dict[type, type]) -> Iterator[str]:
 
 
 def _differing(fields: list[Setting], other: type) -> list[Setting]:
-    """Those with another default than the same fields of another class have."""
+    """Return the fields whose default differs from that in another class."""
     of_other = {field.name: field.value for field in settings.settings(other())}
     return [field for field in fields if field.value != of_other.get(field.name)]
 

@@ -1,4 +1,4 @@
-"""Docstrings as Markdown, and shapes as they were written: an extension of griffe, which reads the source."""
+"""An extension of griffe, which reads the source: docstrings become Markdown, and shapes stay as they are written."""
 
 import ast
 import functools
@@ -20,9 +20,9 @@ Target = Callable[[str], str | None]
 
 
 def markdown(docstring: str, target: Target = lambda name: None) -> str:
-    r"""A docstring's text as Markdown: commands, doctests and indented blocks as code, all else as prose.
+    r"""Convert a docstring to Markdown: commands, doctests and indented blocks become code, all else is prose.
 
-    `target` is what a name in backticks links to, if to anything.
+    `target` maps a name in backticks to what it links to, or to None.
 
     >>> print(markdown("x*y of `a*b`.\n\nvdm train"))
     x\*y of `a*b`.
@@ -35,7 +35,7 @@ def markdown(docstring: str, target: Target = lambda name: None) -> str:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """What blank lines stand between; a block of indented lines, or of doctests, may have some of its own."""
+    """Split a text at blank lines, except within indented blocks and doctests, which may contain some."""
     block: list[str] = []
     for paragraph in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")):
         if (block and _kind(block[-1]) != _kind(paragraph)) or _kind(paragraph) == "prose":
@@ -64,7 +64,7 @@ def _block(block: str, target: Target) -> str:
         return f"```sh\n{block}\n```"
     if len(lines) > 1 and all(ENTRY.match(line) for line in lines):
         return "\n".join(f"- {_prose(line, target)}" for line in lines)
-    # A doctest directly below its sentence.
+    # A doctest may directly follow its sentence.
     prose, arrow, doctest = block.partition("\n>>> ")
     return _prose(prose, target) + (f"\n\n```pycon\n>>> {doctest}\n```" if arrow else "")
 
@@ -82,17 +82,17 @@ def _code(span: str, target: Target) -> str:
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites docstrings once a package is read, and annotations as they are."""
+    """Rewrites docstrings once a package has been read, and keeps annotations as they are written."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """All docstrings as `markdown`."""
+        """Convert all docstrings by `markdown`."""
         for thing in _all(pkg):
             if thing.docstring is not None:
                 text = inspect.cleandoc(thing.docstring.value)
                 thing.docstring.value = markdown(text, functools.partial(_target, thing))
 
     def on_function_instance(self, *, node: Any, func: griffe.Function, **_: Any) -> None:
-        """Shapes as "batch *data", which is no product."""
+        """Keep shapes such as "batch *data", which griffe would read as a product."""
         if not isinstance(node, ast.FunctionDef):
             return
         arguments = node.args
@@ -104,13 +104,13 @@ class Docstrings(griffe.Extension):
             func.returns = _annotation(node.returns, func.parent)
 
     def on_attribute_instance(self, *, node: Any, attr: griffe.Attribute, **_: Any) -> None:
-        """The same of a class's fields."""
+        """Do the same for the fields of a class."""
         if isinstance(node, ast.AnnAssign):
             attr.annotation = _annotation(node.annotation, attr.parent)
 
 
 def _target(thing: griffe.Object, name: str) -> str | None:
-    """The dotted name of what a docstring of `thing` calls `name`; None unless it is something of this package."""
+    """Resolve a name in a docstring of `thing` to a dotted name; None unless it belongs to this package."""
     try:
         path = name if name.startswith("vdm.") else thing.resolve(name)
     except griffe.NameResolutionError:
@@ -119,7 +119,7 @@ def _target(thing: griffe.Object, name: str) -> str | None:
 
 
 def _annotation(node: ast.expr, parent: Any) -> Any:
-    """As it was written, but for jaxtyping's leading space and the quotes of what is defined later."""
+    """Return an annotation as written, without jaxtyping's leading spaces and the quotes of forward references."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return griffe.get_expression(node, parent, parse_strings=True)
     for each in ast.walk(node):

@@ -1,4 +1,4 @@
-"""The index of equations: which function implements which equation, from what the docstrings cite."""
+"""The index of equations: which function implements which equation, according to the docstrings."""
 
 import re
 from collections import defaultdict
@@ -20,7 +20,7 @@ CHAPTERS = {
 
 
 def equations() -> str:
-    """The page's tables, as Markdown."""
+    """Return the page's tables as Markdown."""
     by_document: dict[str, dict[str, list[Citation]]] = defaultdict(lambda: defaultdict(list))
     for citation in citations.of_package(PACKAGE):
         by_document[citation.document][citation.number].append(citation)
@@ -50,7 +50,7 @@ def _links(found: list[Citation]) -> str:
 
 
 def link(where: str) -> str:
-    """The name, as a link to its documentation where it has one: in a public module, under a public name."""
+    """Return the name, linked to its documentation if it is public and in a public module."""
     parts = [part for part in where.split(".") if not (part.startswith("__") and part.endswith("__"))]
     name = ".".join(parts)
     public = parts[1] not in api.INTERNAL and not any(part.startswith("_") for part in parts)
@@ -80,13 +80,13 @@ def _chapter(number: str) -> str:
 
 
 def _order(number: str) -> tuple[bool, int, int]:
-    """Equations by number, then tables."""
+    """Return a sort key that orders equations by number, with tables after them."""
     chapter, _, index = number.removeprefix("Table ").rpartition(".")
     return number.startswith("Table"), 0 if chapter in ("", "A") else int(chapter), int(index)
 
 
 def _cell(text: str) -> str:
-    """Text with its subscripts, written as in z_t or z_{t−1}, and safe in a table; code stays as it is.
+    """Format text for a table: subscripts, written as in z_t or z_{t−1}, become HTML; code stays as it is.
 
     >>> _cell("q(z_{t−1}|x), `loss_space`")
     'q(z<sub>t−1</sub>\\\\|x), `loss_space`'

@@ -1,10 +1,10 @@
 """examples/*.py as pages of the site: converted by jupytext, executed by nbclient, rendered as Markdown with pictures.
 
-Every example in cells becomes a page, its pictures and a notebook to download, and index.md shows them all.
-VDM_EXAMPLES says how: `full` (the default), `small` (settings that take seconds) or `skip` (not executed: no outputs).
-What was executed is kept in .cache/examples/ under a hash of all that it depends on.
+Every example with cells becomes a page with its pictures and a notebook to download, and index.md lists them all.
+VDM_EXAMPLES sets the mode: `full` (the default), `small` (settings that take seconds) or `skip` (not executed, so
+without outputs). Executed notebooks are cached in .cache/examples/ under a hash of everything that they depend on.
 
-    python -m docs_hooks.examples [NAME …]     # executes them, and prints the seconds of each
+    python -m docs_hooks.examples [NAME …]     # executes them, and prints how many seconds each took
 """
 
 import base64
@@ -30,7 +30,7 @@ MODES = ("full", "small", "skip")
 SECONDS_A_CELL = 1800
 
 REPOSITORY = ""
-"""Address of a public repository, as https://github.com/OWNER/vdm: pages then link to hosted notebook services."""
+"""Address of a public repository, as https://github.com/OWNER/vdm. If set, pages link to hosted notebook services."""
 
 ORDER = (
     "toy",
@@ -43,50 +43,50 @@ ORDER = (
     "restoration",
     "compress_an_image",
 )
-"""Examples in cells, as the index lists them."""
+"""Examples with cells, in the order of the index."""
 
 
 class Page(NamedTuple):
     """A page of the site."""
 
     path: str
-    """Below docs/."""
+    """Path below docs/."""
     title: str
-    """In the navigation."""
+    """Title in the navigation."""
     text: str
-    """Markdown."""
+    """Content as Markdown."""
     files: dict[str, bytes]
-    """By their path below docs/: pictures, and the notebook."""
+    """Pictures and the notebook, by path below docs/."""
 
 
 class ExampleError(RuntimeError):
-    """An example raised: its name, the cell, and what was raised."""
+    """An example raised an exception; the message has the example's name, the exception and the cell."""
 
 
 def pages() -> dict[str, tuple[str, str]]:
-    """Title and Markdown by path in the site. Raises as `built`."""
+    """Return titles and Markdown by path in the site. Raises as `built` does."""
     return {page.path: (page.title, page.text) for page in built(_mode())}
 
 
 def files() -> dict[str, bytes]:
-    """Pictures and notebooks by path in the site. Raises as `built`."""
+    """Return pictures and notebooks by path in the site. Raises as `built` does."""
     return {path: content for page in built(_mode()) for path, content in page.files.items()}
 
 
 @functools.cache
 def built(mode: str) -> tuple[Page, ...]:
-    """The index and a page for each example.
+    """Build the index and a page for each example.
 
-    Raises `ExampleError` if a cell raises.
+    Raises `ExampleError` if a cell raises an exception.
     """
     notebooks = {name: executed(name, mode) for name in ORDER}
     return index(notebooks), *(page(name, notebook) for name, notebook in notebooks.items())
 
 
 def executed(name: str, mode: str) -> nbformat.NotebookNode:
-    """The notebook of an example with its outputs, from the cache if nothing has changed since.
+    """Return the notebook of an example with its outputs, from the cache if nothing has changed since.
 
-    Its metadata have the seconds that it took: {"vdm": {"seconds": …}}.
+    Its metadata record how long it took: {"vdm": {"seconds": …}}.
     """
     notebook = converted(name)
     if mode == "skip":
@@ -122,7 +122,7 @@ def executed(name: str, mode: str) -> nbformat.NotebookNode:
 
 
 def converted(name: str) -> nbformat.NotebookNode:
-    """The notebook of an example, without outputs."""
+    """Convert an example to a notebook without outputs."""
     notebook = jupytext.read(SOURCES / f"{name}.py", fmt="py:percent")
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # the same in every build
@@ -131,7 +131,7 @@ def converted(name: str) -> nbformat.NotebookNode:
 
 
 def for_download(name: str, notebook: nbformat.NotebookNode) -> bytes:
-    """The notebook as a file that runs elsewhere, too: its first code cell installs vdm where it is missing."""
+    """Return the notebook as a file that also runs elsewhere: its first code cell installs vdm if it is missing."""
     own = nbformat.from_dict(notebook)
     source = "\n".join(
         (
@@ -148,7 +148,7 @@ def for_download(name: str, notebook: nbformat.NotebookNode) -> bytes:
 
 
 def page(name: str, notebook: nbformat.NotebookNode) -> Page:
-    """Text cells as they are, code cells fenced, and below each what it printed and drew."""
+    """Render a page: text cells as they are, code cells fenced, each followed by what it printed and drew."""
     parts, files = [], {f"examples/{name}.ipynb": for_download(name, notebook)}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -169,7 +169,7 @@ def page(name: str, notebook: nbformat.NotebookNode) -> Page:
 
 
 def index(notebooks: dict[str, nbformat.NotebookNode]) -> Page:
-    """A card for each example: its last picture, its question and how long it took."""
+    """Render the index, with a card for each example: its last picture, its question and how long it took."""
     cards = []
     for name, notebook in notebooks.items():
         title, question = _title(notebook), _question(notebook)
@@ -215,7 +215,7 @@ NOTES = {
     This copy of the site was built with `VDM_EXAMPLES=skip`, so there are no outputs.
 """,
 }
-"""What a page says about the way in which it was built."""
+"""Notes for pages that were not built in full."""
 
 HOSTED = """## On a hosted notebook service
 
@@ -243,7 +243,7 @@ def _mode() -> str:
 
 
 def _installed_from() -> str:
-    """What pip is given: vdm and its released models, from the repository or from wheels beside the notebook."""
+    """Return the arguments of pip: vdm and its released models, from the repository or from local wheels."""
     if not REPOSITORY:
         return "vdm*.whl"
     return f'"vdm @ git+{REPOSITORY}" "vdm-models @ git+{REPOSITORY}#subdirectory=models"'
@@ -268,18 +268,18 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 
 def _question(notebook: nbformat.NotebookNode) -> str:
-    """The first paragraph below the title."""
+    """Return the first paragraph below the title."""
     return " ".join(notebook.cells[0].source.split("\n\n")[1].split())
 
 
 def _caption(cell: nbformat.NotebookNode) -> str:
-    """What a picture shows, for who cannot see it: the titles that its code gives, or else its axes."""
+    """Return a description of a picture for screen readers, from the titles and labels in its code."""
     said = re.findall(r'(?:title=|title\(|label=)f?"([^"]+)"', cell.source)
     return "figure: " + ", ".join(dict.fromkeys(said)) if said else "figure"
 
 
 def _relinked(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """In a notebook, links to other pages are to the notebooks beside it."""
+    """Turn links to other examples into links to their notebooks, and remove other links between pages."""
     if cell.cell_type != "markdown":
         return cell
     own = nbformat.from_dict(cell)
@@ -289,7 +289,7 @@ def _relinked(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _digest(name: str) -> str:
-    """Of all that an example's outputs depend on: its source, the package and the models."""
+    """Return a hash of everything that an example's outputs depend on: its source, the package and the models."""
     digest = hashlib.sha256()
     files = [SOURCES / f"{name}.py", *sorted((ROOT / "vdm").rglob("*.py"))]
     files += sorted(path for path in (ROOT / "models").rglob("*") if path.is_file())
@@ -299,7 +299,7 @@ def _digest(name: str) -> str:
 
 
 def main() -> None:
-    """Executes the examples named, or all of them, and prints how long each took."""
+    """Execute the named examples, or all of them, and print how long each took."""
     mode = _mode()
     for name in sys.argv[1:] or ORDER:
         notebook = executed(name, mode)

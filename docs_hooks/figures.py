@@ -1,4 +1,4 @@
-"""The figures of the pages in docs/learn, one function each, from data whose best denoiser is known.
+"""The figures of the pages in docs/learn, one function each, for data whose optimal denoiser is known.
 
 python -m docs_hooks.figures                        # all of them, into docs/pictures
 python -m docs_hooks.figures --only=time            # one of them
@@ -27,7 +27,7 @@ SIZE = (10, 3.8)
 
 
 def bound() -> Figure:
-    """p(z_t) against γ, and ½ E‖ε − ε̂‖² against γ with the area that is the diffusion loss."""
+    """Plot p(z_t) against γ, and ½ E‖ε − ε̂‖² against γ, where the area is the diffusion loss."""
     figure, (left, right) = _panels()
     gammas = jnp.linspace(-8.0, 5.0, 261)
     _density(left, ORACLE, gammas)
@@ -42,7 +42,7 @@ def bound() -> Figure:
 
 
 def time() -> Figure:
-    """The Riemann sum that L_T is, and its excess over L_∞ against T."""
+    """Plot the Riemann sum that L_T is, and its excess over L_∞ against T."""
     figure, (left, right) = _panels()
     gamma = partial(schedules.linear(-4.0, 4.0).gamma, {})
     fine = jnp.linspace(-4.0, 4.0, 401)
@@ -63,7 +63,7 @@ def time() -> Figure:
 
 
 def schedules_() -> Figure:
-    """γ(t) of four schedules, one of them learned, and the root mean square of one draw's loss against t."""
+    """Plot γ(t) for four schedules, one of them learned, and the root mean square of the single-draw loss against t."""
     figure, (left, right) = _panels()
     ends = -10.0, 5.0
     centers = jax.random.uniform(jax.random.key(0), (4, 16), minval=-1.0, maxval=1.0)
@@ -87,7 +87,7 @@ def schedules_() -> Figure:
 
 
 def objectives() -> Figure:
-    """w(λ) of five weightings, and the distributions of the ELBOs that the monotone ones average."""
+    """Plot w(λ) for five weightings, and the distributions of the ELBOs that the monotone ones average."""
     figure, (left, right) = _panels()
     lam = jnp.linspace(-5.0, 12.0, 400)
     chosen = {
@@ -112,7 +112,7 @@ def objectives() -> Figure:
 
 
 def samplers_() -> Figure:
-    """Trajectories of DDIM and of ancestral sampling from the same noise, and errors against network calls."""
+    """Plot trajectories of DDIM and ancestral sampling from the same noise, and errors against network calls."""
     figure, (left, right) = _panels()
     gamma = partial(schedules.linear(-6.0, 8.0).gamma, {})
     gammas = samplers.grid(gamma, 100)
@@ -159,7 +159,7 @@ def _panels() -> tuple[Figure, tuple[Axes, Axes]]:
 
 
 def _density(axes: Axes, oracle: oracles.Oracle, gammas: Array) -> None:
-    """p(z) of one-dimensional data as shades, each noise level scaled to its own maximum."""
+    """Draw p(z) of one-dimensional data as shades, each noise level scaled to its own maximum."""
     z = jnp.linspace(-2.5, 2.5, 301)
     log_density = jax.vmap(lambda gamma: oracle.log_marginal(z[:, None], gamma))(gammas)
     shades = jnp.exp(log_density - log_density.max(axis=1, keepdims=True)).T
@@ -167,7 +167,7 @@ def _density(axes: Axes, oracle: oracles.Oracle, gammas: Array) -> None:
 
 
 def _half_errors(oracle: oracles.Oracle, gammas: Array, power: int = 1) -> np.ndarray:
-    """The mean of (½‖ε − ε̂‖²)^power at each γ, over 4096 draws of data and noise."""
+    """Return the mean of (½‖ε − ε̂‖²)^power at each γ, over 4096 draws of data and noise."""
     x = oracle.sample(jax.random.key(0), 4096)
     eps = jax.random.normal(jax.random.key(1), x.shape)
     ones = jnp.ones(len(x))
@@ -179,19 +179,19 @@ def _half_errors(oracle: oracles.Oracle, gammas: Array, power: int = 1) -> np.nd
 
 
 def _ends(gamma: bounds.GammaFn, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """(γ_s, γ_t) of each step."""
+    """Return (γ_s, γ_t) for each step."""
     levels = np.asarray(jax.vmap(gamma)(jnp.arange(num_steps + 1) / num_steps))
     return levels[:-1], levels[1:]
 
 
 def _discrete(gamma: bounds.GammaFn, num_steps: int) -> float:
-    """L_T in nats, from the same draws as `_half_errors`."""
+    """Return L_T in nats, from the same draws as `_half_errors`."""
     s, t = _ends(gamma, num_steps)
     return float(np.sum(np.expm1(t - s) * _half_errors(ORACLE, jnp.asarray(t))))
 
 
 def _learned(oracle: oracles.Oracle, ends: tuple[float, float]) -> bounds.GammaFn:
-    """The schedule whose shape has followed E[loss²] for 300 steps, as on the page."""
+    """Return a schedule whose shape has minimized E[loss²] for 300 steps, as on the page."""
     schedule = schedules.learned_monotone(*ends, hidden=64)
     params = schedule.init(jax.random.key(2))
     optimizer = optax.adam(3e-2)
@@ -214,7 +214,7 @@ def _learned(oracle: oracles.Oracle, ends: tuple[float, float]) -> bounds.GammaF
 
 
 def _distance(gamma: bounds.GammaFn, sampler: samplers.Sampler, num_steps: int, num: int = 10_000) -> float:
-    """Wasserstein distance of `num` samples from the distribution of z₀."""
+    """Return the Wasserstein distance of `num` samples from the distribution of z₀."""
     gammas = samplers.grid(gamma, num_steps)
     z_0 = jax.jit(lambda key: samplers.sample(key, ORACLE.denoise, sampler, gammas, (num, 1)))(jax.random.key(0))
     points = jnp.linspace(-2.0, 2.0, 20_001)

@@ -1,6 +1,6 @@
-"""The registry of what pages take from the code: a page's line `<!-- generated: NAME -->` becomes `GENERATORS[NAME]()`.
+"""The registry of page content made from the code: a line `<!-- generated: NAME -->` becomes `GENERATORS[NAME]()`.
 
-A generator returns Markdown, and is a function in a module of its own here.
+A generator is a function that returns Markdown, defined in its own module in this package.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What mkdocs calls while it builds the site: pages made from the code, and `<!-- generated: NAME -->` filled in."""
+"""Hooks that mkdocs calls while it builds the site: they add generated pages and fill in generated content."""
 
 import re
 import sys
@@ -14,14 +14,14 @@ from docs_hooks import api, examples, mathematics, repository  # noqa: E402
 from docs_hooks.generators import GENERATORS  # noqa: E402
 
 GENERATED = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-"""The line of a page that a generator's Markdown takes the place of."""
+"""A line of a page that is replaced with a generator's Markdown."""
 
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 """A cell of a table."""
 
 
 def on_config(config: Any) -> Any:
-    """Puts the generated pages into the nav, each group after the `index.md` that the nav has of it."""
+    """Add the generated pages to the nav, each group after its `index.md`."""
     for source in (api.pages(), examples.pages()):
         for folder in {Path(path).parent for path in source}:
             _section(config.nav, f"{folder}/index.md").extend(
@@ -31,7 +31,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the generated pages."""
+    """Add the generated pages."""
     pages = {path: text for source in (api.pages(), examples.pages()) for path, (_, text) in source.items()}
     for path, text in (repository.pages() | pages).items():
         if files.get_file_from_path(path) is None:
@@ -42,17 +42,17 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fills in what the code says. KeyError for a name that no generator has."""
+    """Fill in generated content. Raises KeyError for the name of an unknown generator."""
     return GENERATED.sub(lambda found: GENERATORS[found[1]](), markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Mathematics as MathML; in tables, a number stays on one line with its error."""
+    """Convert mathematics to MathML and, in tables, keep a number and its error on one line."""
     return CELL.sub(lambda found: found[0].replace(" ± ", "\u00a0±\u00a0"), mathematics.rendered(html))
 
 
 def _section(nav: Any, index: str) -> list[Any]:
-    """The list of the nav that begins with this page."""
+    """Return the list of the nav that starts with this page."""
     for item in nav:
         for children in item.values() if isinstance(item, dict) else ():
             if isinstance(children, list):

@@ -1,8 +1,8 @@
-"""The picture of the landing page: digits on their way from noise, by a trained model.
+"""The picture on the landing page: a trained model turns noise into digits.
 
     python -m docs_hooks.landing_figure runs/digits docs/pictures/noise_to_digits.png
 
-A row is an image, a column a step of the sampler: z_t, from pure noise to the data.
+Each row is an image and each column a step of the sampler: z_t, from pure noise to the data.
 """
 
 import sys
@@ -18,16 +18,16 @@ from vdm import samplers
 
 STEPS = 250
 COLUMNS = (0, 6, 13, 19, 26, 32, 38, 45, 57, 77, 115, 249)
-"""Steps that are shown: most of what one sees happens early."""
+"""Steps to show; most of the visible change happens early."""
 ROWS = (18, 9, 16, 22)
-"""Images that are shown, of the first `SAMPLES` of seed 0."""
+"""Images to show, out of the first `SAMPLES` for seed 0."""
 SAMPLES = 24
 PIXEL, GAP = 12, 12
-"""Pixels of the picture: the side of a pixel of an image, and between images."""
+"""Side of an enlarged pixel, and the gap between images, in pixels of the picture."""
 
 
 def frames(run: str) -> np.ndarray:
-    """z_t of a run's samples, (columns, samples, height, width, 1)."""
+    """Return z_t of a run's samples: (columns, samples, height, width, 1)."""
     opened = vdm.open_run(run)
     model, variables = opened.model, opened.variables
     gammas = samplers.grid(lambda t: model.gamma(variables, t), STEPS)
@@ -38,7 +38,7 @@ def frames(run: str) -> np.ndarray:
 
 
 def picture(z: np.ndarray) -> Image.Image:
-    """Images (columns, rows, height, width, 1), with values about −1 … 1, as a table, transparent between them."""
+    """Arrange images (columns, rows, height, width, 1), with values around [−1, 1], on a transparent background."""
     grey = np.uint8(np.clip(127.5 * (z[..., 0] + 1), 0, 255)).repeat(PIXEL, axis=2).repeat(PIXEL, axis=3)
     shown = np.stack([grey, np.full_like(grey, 255)], axis=-1)
     shown = np.pad(shown, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)))

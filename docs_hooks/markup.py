@@ -1,10 +1,10 @@
-"""Pieces of Markdown that several generators make."""
+"""Pieces of Markdown that several generators use."""
 
 import re
 
 
 def prose(text: str) -> str:
-    r"""Plain text with what Markdown would take for markup escaped, outside of `code`.
+    r"""Escape everything in a plain text, outside of `code`, that Markdown would take for markup.
 
     >>> print(prose("x*y of `a*b`"))
     x\*y of `a*b`
@@ -14,11 +14,11 @@ def prose(text: str) -> str:
 
 
 def entry(term: str, *paragraphs: str) -> str:
-    """A term and what it means, as an entry of a definition list."""
+    """Format a term and its meaning as an entry of a definition list."""
     meaning = "\n\n".join("    " + "\n    ".join(paragraph.splitlines()) for paragraph in paragraphs)
     return f"{term}\n:   {meaning.lstrip()}"
 
 
 def listing(rows: list[tuple[str, str]]) -> str:
-    """A list of terms with a line each."""
+    """Format a list of terms with one line each."""
     return "\n".join(f"- {term}: {line}" for term, line in rows)

@@ -1,4 +1,4 @@
-"""Tables of the released models, from the cards in models/: what each is, its bounds by kind, and its samples."""
+"""Tables of the released models, from the cards in models/: what they are, their bounds by kind, and their samples."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ MODEL = ["model", "data", "test items", "parameters", "MB", "steps", "time in st
 
 
 class Numbered:
-    """Commands by the numbers that stand for them in tables."""
+    """Replaces commands in tables by numbers, and lists the commands."""
 
     def __init__(self) -> None:
         self._commands: list[str] = []
@@ -31,12 +31,12 @@ class Numbered:
         return f"({self._commands.index(command) + 1})"
 
     def lines(self) -> list[str]:
-        """Of a shell, each after its number."""
+        """Return the lines of a shell block: each command after a comment with its number."""
         return [line for number, command in enumerate(self._commands, 1) for line in (f"# ({number})", command)]
 
 
 def models_table() -> str:
-    """Markdown: a table of models, one of bounds for each kind, one of samples, and the commands behind the figures."""
+    """Return Markdown tables of the models, of bounds by kind and of samples, with the commands behind the numbers."""
     cards = [json.loads(path.read_text()) for path in sorted(MODELS.glob("[!.]*/card.json"))]
     numbered = Numbered()
     lines = _section("What they are", MODEL, [_model(card, numbered) for card in cards])
@@ -73,7 +73,7 @@ def _metric(name: str, metric: dict[str, Any], numbered: Numbered) -> list[str]:
 
 
 def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Nothing for a table without rows."""
+    """Return a section with a table; nothing for a table without rows."""
     made = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *made)]
     return [f"### {title}", "", *table, ""] if made else []

@@ -1,10 +1,10 @@
-"""What the numbered equations of the two papers are, and why some of them are no function here.
+"""Short descriptions of the numbered equations in the two papers, and why some of them have no function in `vdm`.
 
-`EQUATIONS` is read off De Sousa Ribeiro & Glocker (2024), whose chapters number their equations from 1 without a gap.
+`EQUATIONS` is taken from De Sousa Ribeiro & Glocker (2024), whose chapters number their equations from 1 without gaps.
 """
 
 EQUATIONS = {"2": 35, "3": 136, "4": 164, "A": 48}
-"""How many equations each chapter of De Sousa Ribeiro & Glocker (2024) has."""
+"""Number of equations in each chapter of De Sousa Ribeiro & Glocker (2024)."""
 
 TABLES = {
     "Table 3.1": "the distributions of the diffusion and their parameters",
@@ -12,7 +12,7 @@ TABLES = {
     "Table 4.2": "every prediction in terms of every other",
     "Table 4.3": "every squared error in terms of every other",
 }
-"""Their tables that are implemented."""
+"""The tables of De Sousa Ribeiro & Glocker (2024) that are implemented."""
 
 MEANINGS = {
     "2.11": "bound of the VAE: reconstruction − KL",
@@ -101,18 +101,18 @@ MEANINGS = {
     "A.47": "so one network serves both",
     "A.48": "and both define the same model",
 } | TABLES
-"""What each equation is that a docstring cites."""
+"""Description of each equation that a docstring cites."""
 
 NOT_FUNCTIONS = [
     ("3.2", "3.7", "derivation of 3.8"),
-    ("3.10", "3.10", "the chain of z_t, in words of notation"),
+    ("3.10", "3.10", "notation for the chain of z_t"),
     ("3.11", "3.13", "derivation of 3.14"),
     ("3.15", "3.21", "derivation of 3.22"),
     ("3.25", "3.41", "derivation of 3.42"),
     ("3.43", "3.46", "derivation of 3.47"),
     ("3.49", "3.49", "repeats 3.23"),
     ("3.51", "3.51", "3.52 written out"),
-    ("3.53", "3.53", "the chain of 3.52, notation"),
+    ("3.53", "3.53", "notation for the chain of 3.52"),
     ("3.57", "3.58", "repeat 3.23 and 3.47"),
     ("3.63", "3.67", "repeat 3.23, 3.47, 3.56, 3.59 and 3.42"),
     ("3.68", "3.85", "derivation of 3.86"),
@@ -162,7 +162,7 @@ NOT_FUNCTIONS = [
     ("4.147", "4.147", "condition on w, met by dividing by w(λ_min)"),
     ("4.151", "4.151", "repeats 4.146"),
     ("4.153", "4.157", "derivation of 4.158"),
-    ("4.159", "4.164", "4.152 with 4.158 put in; an inequality that nothing has to compute"),
+    ("4.159", "4.164", "4.152 with 4.158 inserted; an inequality that needs no code"),
     ("A.2", "A.3", "derivation of A.4"),
     ("A.5", "A.8", "1 − sigmoid(x) = sigmoid(−x)"),
     ("A.9", "A.13", "derivation of A.14"),
@@ -172,9 +172,9 @@ NOT_FUNCTIONS = [
     ("A.37", "A.37", "first line of A.38"),
     ("A.39", "A.42", "leaves the reconstruction out of the bound: here it is always computed and reported"),
     ("A.43", "A.43", "derivation of A.44"),
-    ("A.46", "A.46", "A.45 with A.44 put in"),
+    ("A.46", "A.46", "A.45 with A.44 inserted"),
 ]
-"""First and last of the equations of §3, §4 and the appendix that no docstring cites, and why."""
+"""First and last number of each group of equations in §3, §4 and the appendix that no docstring cites, and why."""
 
 KINGMA = {
     1: "forward process q(z_t|x)",
@@ -211,7 +211,7 @@ KINGMA = {
     32: "σ_Q² by expm1",
     33: "ancestral step",
 }
-"""The equations of Kingma et al. (2021), §3 to §5 and Appendix A; later appendices are cited by section."""
+"""Equations of Kingma et al. (2021), §3 to §5 and Appendix A; later appendices are cited by section."""
 
 KINGMA_NOT_FUNCTIONS = {15: "16 before the mean over t is taken"}
-"""Those of them that no docstring cites, and why."""
+"""Equations of Kingma et al. (2021) that no docstring cites, and why."""

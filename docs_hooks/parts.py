@@ -1,4 +1,4 @@
-"""Every part that a config or a flag can name, by kind, with its arguments and the first line of its docstring."""
+"""All parts that a config or a flag can name, by kind, with their arguments and the first lines of their docstrings."""
 
 from collections.abc import Callable, Collection
 
@@ -31,7 +31,7 @@ KINDS = {
     "tracker": ("Trackers", "--config.training.loggers"),
     "extractor": ("Feature extractors of metrics", "vdm metrics statistics --extractor"),
 }
-"""By kind: its heading, and where a part of it is named."""
+"""Heading of each kind of part, and the flag or field that names one."""
 
 
 CONTEXTS: dict[str, Callable[[], Collection[str]]] = {
@@ -42,11 +42,11 @@ CONTEXTS: dict[str, Callable[[], Collection[str]]] = {
     "predecessor": lambda: model_context(PredecessorConfig()),
     "optimizer": lambda: {"rate", *optimizer_context(Config())},
 }
-"""By kind: what the config gives a part."""
+"""Names of the arguments that the config supplies to parts of each kind."""
 
 
 def parts() -> str:
-    """The page's Markdown: a section a kind. KeyError for a kind without a heading."""
+    """Return the page's Markdown, with a section for each kind. Raises KeyError for a kind without a heading."""
     return "\n\n".join(_section(kind) for kind in registry.PARTS)
 
 
@@ -74,5 +74,5 @@ def _entry(kind: str, name: str, line: str) -> str:
 
 
 def _of_config(kind: str) -> Collection[str]:
-    """What the config gives a part of this kind, which takes no argument for it."""
+    """Return the names of arguments that parts of this kind take from the config."""
     return CONTEXTS[kind]() if kind in CONTEXTS else ()

@@ -1,4 +1,4 @@
-"""The repository's own pages, CHANGELOG.md and CONTRIBUTING.md, as pages of the site."""
+"""CHANGELOG.md and CONTRIBUTING.md of the repository as pages of the site."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 PAGES = {"project/changelog.md": "CHANGELOG.md", "project/contributing.md": "CONTRIBUTING.md"}
-"""By path in the site, the file in the repository."""
+"""File in the repository for each path in the site."""
 
 
 def pages() -> dict[str, str]:
-    """Markdown of each page by path, with links into docs/ and to each other as the site has them."""
+    """Return the Markdown of each page by path, with links into docs/ and to each other adapted to the site."""
     return {page: _linked((ROOT / file).read_text()) for page, file in PAGES.items()}
 
 

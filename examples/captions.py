@@ -3,9 +3,10 @@
 #
 # Can a model learn what "a bold three" looks like, and combine words that it never saw together?
 #
-# `digits_captions` has sentences about what can be measured on each digit: its class, how thick its strokes are,
-# how it leans. The same measurements tell whether a sample is what its caption asks for, so obedience is a number
-# here. One combination, sevens that lean left, is held out of training, and we ask for it at the end.
+# The captions of `digits_captions` describe what can be measured on each digit: its class, the thickness of its strokes
+# and the direction in which it leans. The same measurements tell whether a sample matches its caption, so we can
+# quantify how well the model obeys. One combination, sevens that lean left, is held out of training, and we ask for it
+# at the end.
 
 # %%
 import os
@@ -38,9 +39,9 @@ STEPS, NUM = (4, 8) if SMALL else (1000, 60)
 # %% [markdown]
 # ## A run
 #
-# A config describes the data, the model and the training; `vdm.train` does what `vdm train` does, into a folder.
-# Captions are split into tokens (`bpe`) and read by a small transformer. One caption in ten is dropped in training,
-# so that samples can be guided later.
+# A config describes the data, the model and the training; `vdm.train` does what the command `vdm train` does and writes
+# a run into a folder. Captions are split into tokens by byte-pair encoding (`bpe`) and read by a small transformer. One
+# caption in ten is dropped in training, so that samples can be guided later.
 
 # %%
 config = Config(
@@ -69,8 +70,8 @@ print(f"test bound, given captions: {evaluation}")
 # %% [markdown]
 # ## Do samples obey?
 #
-# For each caption we draw NUM samples at three scales of guidance and measure the attribute that the caption names.
-# The class is taken as given here; only a classifier could judge it.
+# For each caption we draw NUM samples at three guidance scales and measure the attribute that the caption names. The
+# class is not checked here, because that would take a classifier.
 
 # %%
 run = vdm.open_run(Path(folder.name))
@@ -89,7 +90,7 @@ sampler = ImageSampler(
 
 
 def drawn(caption, scale):
-    """NUM digits by one caption, always from the same noise."""
+    """Draw NUM digits for one caption, always from the same noise."""
     condition = {"text": run.text([caption] * NUM)}
     guidance = f"classifier_free({scale})"
     return sampler(
@@ -102,7 +103,7 @@ def drawn(caption, scale):
 
 
 def obedience(caption, images):
-    """(attribute, share of the images that have it as the caption says)."""
+    """Return (attribute, share of the images that match the caption in it)."""
     label = np.full(NUM, int(description.grammar.attributes_of(caption)["class"]))
     measured = description.obeyed(caption, images, label)
     return next(
@@ -127,7 +128,7 @@ for caption in asked:
     print(f"{caption + ': ' + shares[0][0]:34}{line}{unseen}")
 
 # %% [markdown]
-# The last row tells whether the model has learned the words or only their combinations.
+# The last row tells whether the model has learned the meaning of the words or only the combinations it has seen.
 
 # %%
 rows = [
@@ -149,6 +150,6 @@ plt.show()
 folder.cleanup()
 
 # %% [markdown]
-# This run is short, to fit a page; the config `digits_captions` trains longer. [Condition on
-# text](../howto/text.md) shows how to bring captions of your own, and the [results](../results/text.md) have
-# obedience by attribute.
+# This run is short so that it fits an example; the config `digits_captions` trains longer. [Condition on
+# text](../howto/text.md) shows how to use captions of your own, and the [results](../results/text.md) report how often
+# samples match each attribute.

@@ -3,9 +3,8 @@
 #
 # A bound of b bits/dim promises a code of about b bits for each value of an image. Can we have the file?
 #
-# Yes: bits-back coding turns the T-step model into a lossless coder. Here we cut a photograph into tiles of 32×32
-# pixels, code them with the released model of photographs, decode them again to the last bit, and put the size
-# beside that of PNG.
+# Yes: bits-back coding turns a T-step model into a lossless coder. Here we cut a photograph into tiles of 32×32 pixels,
+# code them with the released model of photographs, decode them without loss, and compare the size with that of PNG.
 
 # %%
 import functools
@@ -29,8 +28,8 @@ PICTURE = ""  # the path of your own picture
 # %% [markdown]
 # ## The picture
 #
-# If you name none, it is the portrait of Grace Hopper that comes with matplotlib. The model has never seen it: it
-# was trained on photographs from scikit-learn and scikit-image.
+# By default this is the portrait of Grace Hopper that ships with matplotlib. The model has never seen it, since it was
+# trained on photographs from scikit-learn and scikit-image.
 
 # %%
 with Image.open(PICTURE or cbook.get_sample_data("grace_hopper.jpg")) as opened:
@@ -46,7 +45,7 @@ print(
 # %% [markdown]
 # ## What the bound promises
 #
-# The bound of the T-step model, for each tile: fewer bits where there is little to say.
+# First we compute the bound of the T-step model for each tile. Tiles with little detail need fewer bits.
 
 # %%
 run = vdm.open_run("vdm:photos32")
@@ -54,7 +53,7 @@ draw = jax.jit(lambda t: run.model.bound_at(run.variables, {"image": tiles}, *t)
 
 
 def one_draw(key):
-    """(tiles,): bits/dim of each tile as the model of T steps."""
+    """Return a single-draw estimate of the T-step bound of each tile in bits/dim: (tiles,)."""
     draws = run.model.draw(key, len(tiles))
     levels = bounds.noise_levels(
         functools.partial(run.model.gamma, run.variables), draws.t, T
@@ -78,8 +77,7 @@ plt.show()
 # %% [markdown]
 # ## Code it
 #
-# The coder needs the denoiser and the noise levels of the T steps, nothing else. The result is what a file would
-# hold.
+# The coder needs only the denoiser and the noise levels of the T steps. The result is the content of a file.
 
 # %%
 gammas = samplers.grid(functools.partial(run.model.gamma, run.variables), T)
@@ -91,8 +89,8 @@ print(
 )
 
 # %% [markdown]
-# That is not the bound to the last digit: a file has a header, and the first tiles are coded without the model, because
-# there are no bits to get back yet. The more tiles, the less it matters.
+# This is a little more than the bound: a file has a header, and the first tiles are coded without the model because
+# there are no bits to get back yet. The more tiles there are, the less this matters.
 #
 # ## Decode it
 
@@ -103,7 +101,7 @@ print("the same to the last bit:", np.array_equal(decoded, tiles))
 # %% [markdown]
 # ## Beside PNG
 #
-# PNG sees the whole picture at once, and not tiles of it.
+# PNG has an advantage: it sees the whole picture at once instead of tiles.
 
 # %%
 with io.BytesIO() as file:
@@ -117,7 +115,7 @@ for name, size in (
     print(f"{name:22}{size:8} bytes  {8 * size / crop.size:.2f} bits/dim")
 
 # %% [markdown]
-# The price is time: one network call for each step of each tile, in both directions. More steps bring the bound
-# down, and so the size; a better model does more. `vdm compress --run=vdm:photos32 --out=pictures.vdm PICTURES`
-# codes files of 32×32 pixels from the command line, [Lossless compression](../howto/compression.md) explains the
-# file, and the [results](../results/compression.md) compare models with classical coders.
+# The price is time: one network call for each step of each tile, both to encode and to decode. More steps lower the
+# bound and thus the size, but a better model helps more. `vdm compress --run=vdm:photos32 --out=pictures.vdm PICTURES`
+# codes image files of 32×32 pixels from the command line, [Lossless compression](../howto/compression.md) explains the
+# file format, and the [results](../results/compression.md) compare models with classical coders.

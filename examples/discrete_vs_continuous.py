@@ -3,9 +3,9 @@
 #
 # How many steps should a diffusion model have? And if you train it for one number of steps, can you use another?
 #
-# A model of T steps has a bound of its own. Kingma et al. (2021, Table 2) trained models on CIFAR-10 with T from 10
-# to ∞, and evaluated the continuous-time model at every T beside them. Here is the same experiment at the size of a
-# page: 8×8 digits, a small perceptron, and models that differ in T and nothing else.
+# A model with T steps has its own bound. Kingma et al. (2021, Table 2) trained models on CIFAR-10 with T from 10 to ∞
+# and compared each with the continuous-time model evaluated at the same T. Here is a small version of this experiment:
+# 8×8 digits, a small multilayer perceptron, and models that differ in T only.
 
 # %%
 import functools
@@ -37,8 +37,8 @@ def text(T):
 # %% [markdown]
 # ## Two losses
 #
-# In discrete time the diffusion loss is a sum over T steps from noise level s to the higher one t, estimated at one
-# of them:
+# In discrete time the diffusion loss is a sum over T steps, each between a noise level s and a higher one t. A draw
+# estimates it from a single step:
 #
 # $$\tfrac{T}{2}\, \operatorname{expm1}(\gamma_t - \gamma_s)\, \| \varepsilon - \hat\varepsilon(z_t, \gamma_t) \|^2$$
 #
@@ -47,8 +47,8 @@ def text(T):
 #
 # $$\tfrac{1}{2}\, \gamma'(t)\, \| \varepsilon - \hat\varepsilon(z_t, \gamma_t) \|^2$$
 #
-# `bounds.noise_levels` has both: the noise level at a time (in discrete time, at the end of the step that it lies in),
-# and the factor of the squared error there.
+# `bounds.noise_levels` covers both cases. It returns the noise level at a given time (in discrete time, at the noisier
+# end of the step that contains it) and the factor of the squared error there.
 
 
 # %%
@@ -61,11 +61,12 @@ for T in EVALUATED:
     print(f"T = {text(T):>5}: γ = {gamma_t[0]:.3f}, factor {weight[0]:.3f}")
 
 # %% [markdown]
-# The factors fall towards γ' = 12.5: a step of finite length pays more for the same error.
+# The factors decrease towards γ' = 12.5: a step of finite length pays more for the same error.
 #
 # ## The models
 #
-# `Model` holds the pieces together: a schedule whose two end points are learned, and a network. T belongs to the loss.
+# A `Model` combines a schedule, here with two learned end points, and a network. T is not part of it: it belongs to the
+# loss.
 
 # %%
 digits = load(DataConfig(name="digits"))
@@ -85,7 +86,7 @@ model = Model(schedules.learned_linear(-7.5, 5.0), network, shape=(8, 8, 1), lev
 
 
 def bound(variables, key, images, T, dropout_key=None):
-    """One draw of the terms of the T-step bound of each image, in nats."""
+    """Return a single-draw estimate of the terms of the T-step bound for each image, in nats."""
     draws = model.draw(key, len(images))
     gamma_t, weight = bounds.noise_levels(
         functools.partial(model.gamma, variables), draws.t, T
@@ -96,7 +97,7 @@ def bound(variables, key, images, T, dropout_key=None):
 
 
 # %% [markdown]
-# Training follows the bound itself, and keeps a moving average of the variables.
+# Training minimizes the bound itself and keeps a moving average of the variables.
 
 # %%
 optimizer = optax.chain(
@@ -116,7 +117,7 @@ def loss(variables, n, T):
 
 @jax.jit
 def trained(variables, T):
-    """The moving average of the variables after STEPS steps."""
+    """Return the moving average of the variables after STEPS steps."""
 
     def step(state, n):
         variables, opt_state, average = state
@@ -142,14 +143,14 @@ variables = {T: trained(start, T) for T in TRAINED}
 # %% [markdown]
 # ## The table
 #
-# Every model is evaluated on the same 300 test images with the same noise, so that differences between two entries
-# are known better than the entries themselves.
+# Every model is evaluated on the same 300 test images with the same noise, so the differences between entries are known
+# more precisely than the entries themselves.
 
 
 # %%
 @jax.jit
 def evaluated(variables, T):
-    """The terms of the T-step bound of each image in bits/dim, means over DRAWS draws."""
+    """Return the terms of the T-step bound for each image in bits/dim, averaged over DRAWS draws."""
     keys = jax.random.split(jax.random.key(2), DRAWS)
     terms = jax.lax.map(lambda key: bound(variables, key, test, T), keys)
     return jax.tree.map(
@@ -175,8 +176,8 @@ print(
 # %% [markdown]
 # ## The law behind it
 #
-# The excess of the continuous-time model, used with T steps, over its own bound falls as 1/T: T times the excess
-# tends to a constant.
+# When the continuous-time model is used with T steps, its bound exceeds that at T = ∞ by an amount that falls as 1/T:
+# T times the excess tends to a constant.
 
 # %%
 finite = EVALUATED[:-1]
@@ -205,9 +206,9 @@ plt.show()
 # %% [markdown]
 # ## What a ten-step model does differently
 #
-# A model of few steps is also free to choose other noise levels. Each step must cross a wide range of them, and that is
-# expensive. Given enough training, a ten-step model gives up the finest levels: γ(0) rises, the steps get shorter, and
-# the price is a worse reconstruction.
+# A model with few steps may also learn other end points for its noise levels. Each of its steps must cross a wide range
+# of noise levels, which is expensive. Given enough training, a ten-step model gives up the lowest levels: γ(0) rises
+# and the steps get shorter, at the price of a worse reconstruction.
 
 # %%
 for T in TRAINED:
@@ -218,6 +219,6 @@ for T in TRAINED:
     print(f"T = {text(T):>4}: γ from {low:.2f} to {high:.2f}; {parts} bits/dim")
 
 # %% [markdown]
-# So: train in continuous time unless you will only ever take a few steps. The larger study, with errors over seeds
-# and learned shapes of the schedule, is in [the results](../results/discrete_vs_continuous.md), and `vdm compare
+# In short, train in continuous time unless you will only ever take a few steps. A larger study, with errors over seeds
+# and learned shapes of the schedule, is in [the results](../results/discrete_vs_continuous.md); `vdm compare
 # --config=compare_digits` runs it.

@@ -3,10 +3,10 @@
 #
 # You ask a model for a seven, and now and then you get something else. Guidance fixes that. What does it cost?
 #
-# A conditional model was trained with its labels left out now and then, so it can predict with the label and
-# without. Classifier-free guidance (Ho & Salimans 2022) steps away from the second prediction: x̂ = (1 + w) x̂_c −
-# w x̂, where w = 0 is the model as trained. Here we draw digits at several w and let a classifier, trained on real
-# digits, judge them.
+# A conditional model is trained with its labels occasionally dropped, so it can predict both with and without a
+# label. Classifier-free guidance (Ho & Salimans 2022) extrapolates away from the prediction without one:
+# x̂ = (1 + w) x̂_c − w x̂, where w = 0 is the model as trained. Here we draw digits at several values of w and let a
+# classifier, trained on real digits, judge them.
 
 # %%
 import os
@@ -37,8 +37,8 @@ train, test = (
 # %% [markdown]
 # ## A judge
 #
-# A support vector machine on the real training images. It has to be reliable for its verdicts on samples to mean
-# anything, so first we look at its accuracy on real test images.
+# The judge is a support vector machine trained on the real training images. Its verdicts on samples mean something
+# only if it is reliable, so first we check its accuracy on real test images.
 
 
 # %%
@@ -55,8 +55,8 @@ print(
 # %% [markdown]
 # ## Samples at every scale
 #
-# One compiled program serves all scales. Each guided step takes two calls of the network, with the label and
-# without.
+# One compiled program serves all scales. Each guided step calls the network twice, once with the label and once
+# without it.
 
 # %%
 labels = np.repeat(np.arange(10), EACH)
@@ -71,7 +71,7 @@ sampler = ImageSampler(run.model, run.mesh, settings)
 
 
 def drawn(text):
-    """(10 · EACH, 8, 8, 1): digits guided as the text says, always from the same noise."""
+    """Draw digits (10 · EACH, 8, 8, 1) with the guidance that the text names, always from the same noise."""
     key = run.key(Stream.SAMPLING)
     return sampler(
         run.variables, key, len(labels), condition={"label": labels}, guidance=text
@@ -83,14 +83,14 @@ samples = {f"classifier_free({w:g})": drawn(f"classifier_free({w:g})") for w in 
 # %% [markdown]
 # ## What guidance buys, and what it costs
 #
-# It buys obedience: the share of samples that the judge reads as what was asked for. (Digits are easy, so there is little
-# to gain.) It costs variety: the spread of the samples of one class around their mean, as a share of the spread of real
-# digits of that class.
+# It buys obedience: the share of samples that the judge recognizes as the digit that was asked for. (Digits are easy,
+# so there is little to gain.) It costs variety: the spread of the samples of one class around their mean, relative to
+# that of real digits of the class.
 
 
 # %%
 def spread(images, labels):
-    """Root mean square distance of images from the mean of their class."""
+    """Return the root mean square distance of images from the mean of their class."""
     return np.sqrt(
         np.mean([flat(images)[labels == c].var(axis=0).sum() for c in range(10)])
     )
@@ -140,8 +140,8 @@ plt.show()
 # %% [markdown]
 # ## Guidance in the middle only
 #
-# Most of the class is decided at middling noise levels. Guiding only there (Kynkäänniemi et al. 2024) also saves
-# the second call elsewhere. Compare the spread with that of the same scale everywhere.
+# The class is mostly decided at intermediate noise levels. Guiding only there (Kynkäänniemi et al. 2024) also saves
+# the second network call everywhere else. Compare the spread with that of the same scale at all noise levels.
 
 # %%
 strongest = SCALES[-1]
@@ -155,10 +155,10 @@ report(
 report(limited, drawn(limited), labels)
 
 # %% [markdown]
-# ## It has no bound
+# ## A guided model has no bound
 #
-# A guided denoiser is not the denoiser of any diffusion model, so there is no likelihood to compute with it. The
-# library refuses to, rather than print a number that means nothing:
+# A guided denoiser is not the denoiser of any diffusion model, so it has no likelihood. The library refuses to
+# compute one rather than print a number that means nothing:
 
 # %%
 x = jnp.zeros((1, 8, 8, 1))
@@ -181,6 +181,6 @@ except ValueError as error:
     print(f"ValueError: {error}")
 
 # %% [markdown]
-# From the command line, `vdm sample --labels=7 --guidance='classifier_free(1)'` draws guided samples of a
+# On the command line, `vdm sample --labels=7 --guidance='classifier_free(1)'` draws guided samples from a
 # conditional run. [Guidance](../howto/guidance.md) describes the other kinds, and the
 # [results](../results/guidance.md) measure them.

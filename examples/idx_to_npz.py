@@ -1,6 +1,6 @@
 """Convert a folder of MNIST-style IDX files to an npz file that `npz:PATH` reads.
 
-Its files are …-images-idx3-ubyte[.gz], and, if there are labels, …-labels-idx1-ubyte[.gz].
+The folder has the files …-images-idx3-ubyte[.gz] and, if there are labels, …-labels-idx1-ubyte[.gz].
 
 python examples/idx_to_npz.py /usr/share/datasets/fashion-mnist fashion_mnist.npz
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 STEMS = {"train": "train", "test": "t10k"}
-"""By split, how its files' names begin."""
+"""Prefix of the file names, by split."""
 
 
 def read_idx(folder: Path, stem: str) -> np.ndarray:
-    """The uint8 array of an IDX file, compressed or not: (N, H, W) of images, (N,) of labels."""
+    """Read the uint8 array of an IDX file, compressed or not: (N, H, W) for images, (N,) for labels."""
     path = next(path for path in sorted(folder.iterdir()) if path.name.startswith(stem))
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     ndim = data[3]

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A learned schedule, and why its variance falls
 #
-# In continuous time every noise schedule between the same end points has the same bound. What, then, does learning
-# the schedule buy?
+# In continuous time, all noise schedules with the same end points have the same bound. What, then, does learning the
+# schedule buy?
 #
-# The answer is a quieter estimate. Training and evaluation never see the bound itself, only draws of it at random
-# times, and how much these scatter depends on how the schedule spends its time. Here we take the trained network of
-# a released model of 8×8 digits, give it the plainest schedule there is, a straight line, and then learn the shape
-# of γ(t) with the network held fixed. The bound must stay the same, and its variance must fall.
+# The answer is a less noisy estimate. Training and evaluation never see the bound itself, only estimates at random
+# times, whose variance depends on how much time the schedule spends at each noise level. Here we take the trained
+# network of a released model of 8×8 digits, give it the simplest schedule, a straight line, and then learn the shape of
+# γ(t) with the network held fixed. The bound must stay the same, and the variance of its estimate must fall.
 
 # %%
 import functools
@@ -29,8 +29,8 @@ STEPS, BATCH, DRAWS = (60, 64, 2) if SMALL else (400, 64, 50)
 # %% [markdown]
 # ## The model, with a straight line for a schedule
 #
-# `vdm.open_run` loads the model without training. Its own schedule is learned already, so we keep only its two end
-# points and draw a straight line between them.
+# `vdm.open_run` loads the trained model. Its own schedule was learned in training, so we keep only the two end points
+# and connect them by a straight line.
 
 # %%
 run = vdm.open_run("vdm:digits")
@@ -48,14 +48,14 @@ print(
 # %% [markdown]
 # ## One draw of the loss
 #
-# At a time t the loss of the bound is γ'(t) · ½‖ε − ε̂‖². Its mean over times and noise is the diffusion term; a
-# substitution of γ for t turns that mean into ∫ ½‖ε − ε̂‖² dγ, in which the schedule appears through its end points
-# alone. The mean of the square has no such luck: it is ∫ γ' · E[(½‖ε − ε̂‖²)²] dγ, and depends on the shape.
+# At time t the diffusion loss is γ'(t) · ½‖ε − ε̂‖². Its mean over times and noise is the diffusion term of the bound.
+# Substituting γ for t turns that mean into ∫ E[½‖ε − ε̂‖²] dγ, which depends on the schedule only through its end
+# points. The mean of the square, in contrast, becomes ∫ γ' · E[(½‖ε − ε̂‖²)²] dγ, which depends on the shape.
 
 
 # %%
 def losses(gamma, key, images, times=timesteps.iid):
-    """(times, one draw of each image's diffusion loss in bits/dim)."""
+    """Return (times, single-draw diffusion loss of each image in bits/dim)."""
     key_t, key_eps = jax.random.split(key)
     x = likelihoods.encode(images, run.model.levels)
     t, eps = times(key_t, len(x)), jax.random.normal(key_eps, x.shape)
@@ -66,7 +66,7 @@ def losses(gamma, key, images, times=timesteps.iid):
 
 @functools.partial(jax.jit, static_argnums=0)
 def measure(schedule, params):
-    """Times and losses of the test images, (draws, images) each."""
+    """Return times and losses of the test images, (draws, images) each."""
     gamma = functools.partial(schedule.gamma, params)
     return jax.lax.map(
         lambda key: losses(gamma, key, test), jax.random.split(jax.random.key(1), DRAWS)
@@ -81,13 +81,13 @@ print(
 # %% [markdown]
 # ## Where the variance comes from
 #
-# The straight line spends as much time at each γ as at any other. But the loss is not the same everywhere: the
-# picture shows its root mean square in bins of time.
+# The straight line spends the same amount of time at every γ. But the loss differs between noise levels, as its root
+# mean square in bins of time shows.
 
 
 # %%
 def by_time(times, values, bins=20):
-    """Root mean square of the losses in equal bins of time."""
+    """Return the centers of equal bins of time and the root mean square of the losses in each."""
     which = np.minimum((np.asarray(times).ravel() * bins).astype(int), bins - 1)
     squares = np.bincount(which, np.asarray(values).ravel() ** 2, bins)
     return (np.arange(bins) + 0.5) / bins, np.sqrt(
@@ -103,9 +103,9 @@ print(
 # %% [markdown]
 # ## Learning the shape
 #
-# The schedule to learn is `learned_monotone`: two end points, which stay where they are, and a monotone network in
-# between (Kingma et al. 2021, appendix H). As the mean of the loss does not depend on the shape, the gradient of
-# the mean *square* is the gradient of the variance, and that is what we follow. The network's weights do not
+# We learn a `learned_monotone` schedule: two end points, which we keep fixed, and a monotone network in between
+# (Kingma et al. 2021, appendix H). Since the mean of the loss does not depend on the shape, the gradient of the mean
+# *square* is the gradient of the variance, and this is what we minimize. The weights of the denoising network do not
 # change.
 
 # %%
@@ -138,8 +138,8 @@ params |= {"shape": shape}
 # %% [markdown]
 # ## Before and after
 #
-# The bound of both is the same, up to the error of the estimate. The variance of one draw is not. Evaluating to the
-# same error takes as many times fewer network calls as the variance is smaller.
+# Both schedules have the same bound, up to the error of the estimates, but not the same variance of a single draw. If
+# the variance is k times smaller, evaluation to a given error takes k times fewer network calls.
 
 # %%
 after_times, after = measure(learned, params)
@@ -178,10 +178,10 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# The learned schedule hurries where the loss is small and lingers where it is large, so that every time contributes
-# alike: by the Cauchy–Schwarz inequality, a flat curve on the right is the best that any schedule can do. What
-# remains is the noise of ε itself.
+# The learned schedule moves quickly where the loss is small and slowly where it is large, so that all times contribute
+# equally: by the Cauchy–Schwarz inequality, a flat curve on the right is the best that any schedule can do. What
+# remains is the variance over images and noise ε.
 #
-# In `vdm train`, `--config.schedule.name=learned_monotone` learns the end points by the bound and the shape by this
-# second moment, together with the network and at no extra pass through it. The dotted curve is what that came to.
-# The measured gains on other data are in [the results](../results/discrete_vs_continuous.md).
+# With `vdm train`, `--config.schedule.name=learned_monotone` learns the end points from the bound and the shape from
+# this second moment, together with the network and without an extra pass through it. The dotted curve is the schedule
+# that training arrived at. [The results](../results/discrete_vs_continuous.md) report the gains on other data.

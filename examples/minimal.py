@@ -2,8 +2,8 @@
 
     python examples/minimal.py --steps=2000 --out=minimal.png
 
-About two minutes on two CPU cores. The model is γ(t), a network and a decoder p(x|z₀); everything that follows from
-them is a pure function of `vdm`. The bound is that of Kingma et al. (2021).
+This takes about two minutes on two CPU cores. The model consists of γ(t), a network and a decoder p(x|z₀); everything
+that follows from them is a pure function of `vdm`. The bound is that of Kingma et al. (2021).
 """
 
 import argparse
@@ -23,7 +23,7 @@ LEVELS, SHAPE = 17, (8, 8, 1)
 
 
 class Network(nn.Module):
-    """v of z and γ: a residual network, whose Fourier features tell neighbouring grey levels apart."""
+    """Predict v from z and γ: a residual network, with Fourier features of z that separate neighboring gray levels."""
 
     channels: int = 32
     blocks: int = 4
@@ -55,17 +55,17 @@ def init(key):
 
 
 def gamma_of(params):
-    """t -> γ(t) = −log SNR(t)."""
+    """Return the function t ↦ γ(t) = −log SNR(t)."""
     return functools.partial(schedule.gamma, params["schedule"])
 
 
 def denoiser(params):
-    """(z, γ) -> the x and the ε that the network believes z to be made of."""
+    """Return the function from (z, γ) to the network's estimates of the x and the ε in z = α x + σ ε."""
     return predictions.denoiser(functools.partial(network.apply, params["network"]), "v")
 
 
 def bits_per_dim(params, key, images):
-    """One unbiased draw of the bound on −log₂ p(image) per pixel, for each image: (batch,)."""
+    """Return an unbiased single-draw estimate of the bound on −log₂ p(image) per pixel for each image: (batch,)."""
     key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
     x, gamma = likelihoods.encode(images, LEVELS), gamma_of(params)
     eps, eps_0 = jax.random.normal(key_eps, x.shape), jax.random.normal(key_eps_0, x.shape)
@@ -78,7 +78,7 @@ def bits_per_dim(params, key, images):
 
 
 def train(params, images, steps, batch_size=64):
-    """The exponential moving average of the parameters after `steps` steps of Adam."""
+    """Return the exponential moving average of the parameters after `steps` steps of Adam."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps)))
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -102,14 +102,14 @@ def train(params, images, steps, batch_size=64):
 
 
 def evaluate(params, images, draws):
-    """(bits/dim of the images, its standard error over images), from several draws each."""
+    """Return (bits/dim of the images, its standard error over images), using several draws for each image."""
     draw = jax.jit(lambda key: bits_per_dim(params, key, images))
     each = np.mean([draw(key) for key in jax.random.split(jax.random.key(2), draws)], axis=0)
     return each.mean(), each.std(ddof=1) / np.sqrt(len(each))
 
 
 def sample(params, num, steps):
-    """Images from the model: down the noise levels, then the most likely pixel values of z₀."""
+    """Sample from the model: go down the noise levels, then take the most likely pixel values given z₀."""
     gammas = samplers.grid(gamma_of(params), steps)
     draw = functools.partial(samplers.sample, denoise=denoiser(params), sampler=samplers.ancestral(), gammas=gammas)
     z_0 = jax.jit(lambda key: draw(key, shape=(num, *SHAPE)))(jax.random.key(3))
@@ -118,8 +118,8 @@ def sample(params, num, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="of training")
-    parser.add_argument("--draws", type=int, default=20, help="of noise, for each test image")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps")
+    parser.add_argument("--draws", type=int, default=20, help="noise draws for each test image")
     parser.add_argument("--sampler_steps", type=int, default=250)
     parser.add_argument("--out", default="minimal.png")
     given = parser.parse_args()

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Evaluate a released model
 #
-# "The model has 1.8 bits/dim." Which number is that, and how sure is it?
+# "The model reaches 1.8 bits/dim." Which number is that, and how certain is it?
 #
-# Papers report several kinds of bound under one name: the variational bound in continuous time, the bound of a
-# model of T steps, importance-weighted bounds, and the density of an ordinary differential equation. They are
-# different numbers. Here we open a released model, without training, and measure each kind with its standard error.
+# Papers report several quantities under one name: the variational bound in continuous time, the bound of a model with
+# T steps, importance-weighted bounds, and the likelihood under an ordinary differential equation. They are different
+# numbers. Here we load a released model and measure each of them with its standard error.
 
 # %%
 import os
@@ -35,8 +35,9 @@ print(
 # %% [markdown]
 # ## Something to compare with
 #
-# A model that knows nothing needs log₂ 17 bits for each pixel. One that knows how often each pixel has each grey
-# level, but takes pixels as independent, does better. A diffusion model is worth its cost only well below that.
+# A model that knows nothing needs log₂ 17 bits for each pixel. A model that knows how often each pixel has each gray
+# level, but treats the pixels as independent, does better. A diffusion model is worth its cost only if it is well
+# below that.
 
 # %%
 train, test = (
@@ -58,10 +59,10 @@ print(f"a histogram for every pixel:    {-np.log2(probabilities).mean():.3f} bit
 # %% [markdown]
 # ## The variational bound
 #
-# Every test image, with DRAWS draws of time and noise each. Two errors matter. The first is over images: how the
-# mean would change with other test images. It is not reduced by more draws. The second, mostly far smaller, is that
-# of the draws. In continuous time (T = ∞) the bound is at its lowest; the same network used with T steps has a
-# higher one.
+# We average over the test images, with DRAWS draws of time and noise for each of them. There are two sources of error.
+# The first is the choice of test images: how much the mean would change with other ones. More draws do not reduce it.
+# The second one, usually far smaller, is the noise of the draws. The bound is lowest in continuous time (T = ∞); the
+# same network used with T steps has a higher one.
 
 # %%
 evaluator = Evaluator(run.model, run.mesh, batch_size=min(IMAGES, 100))
@@ -79,9 +80,9 @@ for T, found in variational.items():
 # %% [markdown]
 # ## Importance weighting
 #
-# With T steps, K draws of all latents can be weighted into one tighter bound (Burda et al. 2016). It says how much
-# of the bound at T = 10 is slack. Only compare it with other numbers of the same K. Both columns are from the same
-# draws, so the gain is known better than either.
+# With T steps, K draws of all latents can be combined into one tighter bound by importance weights (Burda et al.
+# 2016). It shows how loose the bound at T = 10 is. Compare it only with other numbers for the same K. Both columns use
+# the same draws, so the gain is known more precisely than either bound.
 
 # %%
 weighted = ImportanceEvaluator(run.model, run.mesh, batch_size=FEW, num_steps=10)
@@ -96,10 +97,10 @@ for size, bound, gain in zip(
 # %% [markdown]
 # ## The probability-flow ODE
 #
-# The same network also defines a deterministic flow from noise to data, whose density can be integrated exactly
-# (Song et al. 2021). It is a second model with a likelihood of its own: its number may be above or below the
-# variational bound. Solving it takes hundreds of network calls, so only FEW images are used, and the variational
-# bound of these same images stands beside it.
+# The same network also defines a deterministic flow from noise to data, whose density can be computed by integration
+# along the flow (Song et al. 2021). This is a second model with its own likelihood, which may be above or below the
+# variational bound. Solving the equation takes hundreds of network calls, so we use only FEW images and compute the
+# variational bound of the same images for comparison.
 
 # %%
 ode = OdeEvaluator(
@@ -126,8 +127,8 @@ print(f"difference:        {flow.difference:+.3f} ± {flow.difference_stderr:.3f
 # %% [markdown]
 # ## All in one picture
 #
-# Bars are standard errors over images. Those on FEW images are wide, which is why differences are measured in
-# pairs.
+# Error bars are standard errors over images. With only FEW images they are wide, which is why differences are measured
+# image by image.
 
 # %%
 rows = [
@@ -163,6 +164,6 @@ axis.set_yticklabels([name for name, _, _ in rows])
 plt.show()
 
 # %% [markdown]
-# So a number needs its kind, its T, the images and an error. `vdm evaluate` prints all of them: `vdm evaluate
-# --workdir=RUN --T=10,100,inf`, `--importance=16 --T=10`, `--ode=2`. See [Likelihoods you can
-# trust](../howto/likelihoods.md), and [the table of released models](../results.md).
+# So a likelihood should be reported with its kind, its T, the images and an error. `vdm evaluate` prints all of them:
+# try `vdm evaluate --workdir=RUN --T=10,100,inf`, `--importance=16 --T=10` and `--ode=2`. See [Likelihoods you can
+# trust](../howto/likelihoods.md) and [the table of released models](../results.md).

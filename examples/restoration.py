@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Blurred digits restored
 #
-# A diffusion model is a prior. Given a blurred and noisy image, several methods use it to draw from p(x|y). Which
-# of them are right?
+# A diffusion model can serve as a prior: given a blurred and noisy image y, several methods use it to draw from
+# p(x|y). Which of them are right?
 #
-# To know, we need a model whose posterior is known. So here it is the Gaussian with the mean and covariance of
-# scikit-learn's digits; its exact denoiser stands for a network that has learned everything there is. Then p(x|y)
-# has a closed form, and we can see by how much each method misses it.
+# To find out, we need a model whose posterior is known. Ours is the Gaussian with the mean and covariance of
+# scikit-learn's digits, and its exact denoiser stands in for a perfectly trained network. Then p(x|y) has a closed
+# form, and we can measure how far each method is from it.
 
 # %%
 import os
@@ -25,7 +25,8 @@ STEPS, DRAWS, NOISE = (40, 32, 0.1) if SMALL else (100, 64, 0.1)
 # %% [markdown]
 # ## The model
 #
-# x in [−1, 1], normal with the mean and covariance of all digits but the eight that are to be restored.
+# Images x, scaled to [−1, 1], are normal with the mean and covariance of all digits except the eight that we will
+# restore.
 
 # %%
 digits = load_digits().images[..., None] / 8 - 1
@@ -38,7 +39,8 @@ denoise = posteriors.oracle(data).denoise
 # %% [markdown]
 # ## What is measured
 #
-# y = A x + noise, where A blurs by one pixel. From this the exact posterior of each digit follows.
+# The measurement is y = A x + noise, where A is a Gaussian blur with a standard deviation of one pixel. The exact
+# posterior of each digit follows from it.
 
 # %%
 blur = operators.blur(1.0, shape=(8, 8, 1))
@@ -59,10 +61,10 @@ print(
 # %% [markdown]
 # ## The methods
 #
-# Each turns the model's denoiser into one of x given z and y, and any sampler can draw with it. For each we draw
-# DRAWS restorations of every digit and compare their mean and spread, pixel by pixel, with the exact ones. The
-# error of the mean is in posterior standard deviations: an exact method is off by chance alone, 1/√DRAWS. The
-# spread of an exact method is 1.
+# Each method turns the model's denoiser into a denoiser of x given both z and y, which works with any sampler. With
+# each one we draw DRAWS restorations of every digit and compare their mean and spread, pixel by pixel, with the exact
+# ones. Both are in units of the posterior standard deviation. For an exact method the error of the mean is due to
+# chance alone, 1/√DRAWS, and the spread is 1.
 
 # %%
 methods = {
@@ -92,9 +94,9 @@ for name, method in methods.items():
     rows[name] = drawn[:, 0]
 
 # %% [markdown]
-# Moment matching with enough steps of conjugate gradients is exact for Gaussian data: the error of its mean is chance.
-# (A spread a little below 1 is due to the steps of the sampler.) The others approximate, and the table shows what that
-# costs. To the eye they are hard to tell apart:
+# Moment matching with enough conjugate-gradient steps is exact for Gaussian data: the error of its mean is at the level
+# of chance. (The finite number of sampling steps brings the spread a little below 1.) The other methods are
+# approximations, and the table shows what that costs. By eye they are hard to tell apart:
 
 # %%
 picture = [
@@ -114,5 +116,5 @@ axis.set_yticklabels(list(rows))
 plt.show()
 
 # %% [markdown]
-# With a trained model there is no closed form, and the same functions apply. `vdm restore` runs them from the
+# A trained model has no closed-form posterior, but the same functions apply to it. `vdm restore` runs them from the
 # command line; [Edit and restore images](../howto/editing.md) shows how.

@@ -3,10 +3,10 @@
 #
 # How many network calls does a good sample take, and does the choice of sampler matter?
 #
-# All samplers go down the same grid of noise levels and ask the same network for its guess x̂ at each. They differ
-# in what they make of the guess. Here we draw from a released model of 8×8 digits with four of them and measure two
-# things: how close each sampler comes to where it would go with very many calls, and how close its samples are to
-# real digits.
+# All samplers go down the same grid of noise levels and ask the same network for its estimate x̂ at each level. They
+# differ in how they use the estimate. Here we sample a released model of 8×8 digits with four of them and measure two
+# things: how close each sampler comes to its own limit of very many calls, and how close its samples are to real
+# digits.
 
 # %%
 import functools
@@ -32,12 +32,13 @@ print(f"γ goes from {gamma(1.0):.2f} down to {gamma(0.0):.2f}")
 # %% [markdown]
 # ## The samplers
 #
-# - `ancestral` is the model itself, p(z_s|z_t): it draws fresh noise at every step.
-# - `ddim` removes the noise from that, and so solves an ordinary differential equation to first order.
-# - `dpm_solver_pp(2)` solves the same equation to second order, with the previous step's guess and no further call.
-# - `heun` is of second order as well, but makes two calls a step.
+# - `ancestral` is the model itself, p(z_s|z_t): it adds fresh noise at every step.
+# - `ddim` adds no noise, and so solves an ordinary differential equation to first order.
+# - `dpm_solver_pp(2)` solves the same equation to second order, reusing the previous step's estimate instead of
+#   calling the network again.
+# - `heun` is of second order as well, but makes two calls per step.
 #
-# Image k of a key always starts from the same noise, whatever the sampler.
+# For a given key, image k starts from the same noise with every sampler.
 
 # %%
 choices = {
@@ -52,7 +53,7 @@ grid = samplers.grids.uniform()  # equal steps in γ
 
 
 def draw(sampler, steps):
-    """(NUM, 8, 8, 1): z₀ after so many steps."""
+    """Return z₀ (NUM, 8, 8, 1) after so many steps."""
     gammas = grid.gammas(gamma, steps)
     run_down = jax.jit(
         lambda key: samplers.sample(
@@ -69,11 +70,11 @@ drawn = {
 }
 
 # %% [markdown]
-# ## Where would it have gone?
+# ## How far from the limit?
 #
-# The deterministic samplers all solve one equation, so with more and more calls they all end at the same images. A
-# long run of the second-order sampler stands for that limit; the error is the root mean square distance from it
-# over all pixels, in units in which black and white are 2 apart. (`ancestral` draws noise and has no such limit.)
+# The deterministic samplers all solve the same equation, so with more and more calls they converge to the same images.
+# A long run of the second-order sampler stands in for that limit. The error is the root mean square distance from it
+# over all pixels, in units where black and white are 2 apart. (`ancestral` draws noise and has no such limit.)
 
 # %%
 reference = draw(choices["dpm_solver_pp(2)"], REFERENCE * 2)
@@ -88,27 +89,27 @@ for name in choices:
         print(f"{name:17}" + "".join(f"{errors[name, calls]:8.3f}" for calls in CALLS))
 
 # %% [markdown]
-# The table reads from left to right: more calls, less error. From top to bottom it compares samplers at equal cost,
-# in network calls and not in steps, because the network is what takes the time.
+# From left to right, more calls give less error. From top to bottom, the table compares samplers at equal cost,
+# counted in network calls rather than steps, because the network takes nearly all of the time.
 #
 # ## Are they good digits?
 #
-# An image can be far from its limit and still be a good digit, and the other way round. So we also compare
+# An image can be far from its limit and still be a good digit, or close to it and a bad one. So we also compare
 # distributions: the energy distance 2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples and training images is 0 only if
-# both have the same distribution. (The estimate is unbiased, so it may fall a little below 0.) The same distance of as
-# many real test images shows what chance does at this sample size.
+# both have the same distribution. (The estimate is unbiased, so it may fall a little below 0.) The distance of equally
+# many real test images shows the effect of chance at this sample size.
 
 
 # %%
 def pixels(images):
-    """(num, 64), in [−1, 1]."""
+    """Return the pixels of images as vectors (num, 64) in [−1, 1]."""
     return np.asarray(likelihoods.encode(images, run.model.levels)).reshape(
         len(images), -1
     )
 
 
 def mean_distance(a, b, pairs):
-    """The mean of ‖a − b‖ over so many pairs."""
+    """Return the sum of ‖a − b‖ over all pairs, divided by the given number of pairs."""
     squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     return np.sqrt(np.maximum(squares, 0)).sum() / pairs
 
@@ -157,8 +158,7 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# And to the eye: the same eight images by each sampler (a row each), at the smallest number of calls and at the
-# largest.
+# And by eye: the same eight images by each sampler, one per row, at the smallest and at the largest number of calls.
 
 
 # %%
@@ -183,6 +183,6 @@ for panel, calls in zip(panels, (CALLS[0], CALLS[-1]), strict=True):
 plt.show()
 
 # %% [markdown]
-# With a handful of calls take a second-order sampler; with hundreds all are good, and `ancestral` is the model that
-# the bound is about. `vdm sample --sampler='dpm_solver_pp(2)' --steps=20` does this from the command line, and
-# [Samplers](../howto/samplers.md) lists all of them.
+# With few calls, use a second-order sampler. With hundreds of calls all samplers are good, and `ancestral` is the model
+# whose likelihood is bounded. `vdm sample --sampler='dpm_solver_pp(2)' --steps=20` chooses a sampler on the command
+# line, and [Samplers](../howto/samplers.md) lists all of them.

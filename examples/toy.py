@@ -3,10 +3,10 @@
 #
 # Can a small diffusion model learn a density that we know exactly, and how close does its bound come to the truth?
 #
-# The data are two interleaved half circles with normal noise. Their density has a closed form, so nothing about the
-# result has to be judged by eye: the entropy of the data is the best that any model can reach, and every sample has
-# a known log-density. We put the model together from the library's smallest pieces: a noise schedule γ(t), a
-# network written in plain Flax, the three terms of the bound, an optax training loop and a sampler.
+# The data are two interleaved half circles with normal noise. Their density is known, so nothing about the result has
+# to be judged by eye: no model can do better than the entropy of the data, and every sample has a known log-density. We
+# assemble the model from the library's smallest pieces: a noise schedule γ(t), a network written in plain Flax, the
+# three terms of the bound, an optax training loop and a sampler.
 
 # %%
 import functools
@@ -28,7 +28,7 @@ STEPS, BATCH, DRAWS = (200, 256, 10) if SMALL else (6000, 256, 300)
 # %% [markdown]
 # ## The data
 #
-# `toys` has ten thousand training points and two thousand test points of each density, and the log-density itself.
+# For each density, `toys` has ten thousand training points, two thousand test points and the exact log-density.
 
 # %%
 data = toys.moons()
@@ -44,9 +44,9 @@ print(
 # %% [markdown]
 # ## Schedule and network
 #
-# γ(t) = −log SNR(t) says how noisy z_t = α x + σ ε is at time t. Here γ goes from −12 (practically the data) to 5
-# (practically noise) in a straight line. The network sees z and γ and predicts v, from which `predictions.denoiser`
-# works out both the clean point x̂ and the noise ε̂.
+# γ(t) = −log SNR(t) is the noise level of z_t = α x + σ ε at time t. Here γ rises linearly from −12 (practically the
+# data) to 5 (practically pure noise). The network takes z and γ and predicts v, from which `predictions.denoiser`
+# computes both the clean point x̂ and the noise ε̂.
 
 # %%
 schedule = schedules.linear(gamma_min=-12.0, gamma_max=5.0)
@@ -54,7 +54,7 @@ gamma = functools.partial(schedule.gamma, {})
 
 
 class Network(nn.Module):
-    """v̂(z, γ): three hidden layers, which see γ and z as waves of several frequencies."""
+    """Predict v from z and γ, by three hidden layers on Fourier features of both."""
 
     @nn.compact
     def __call__(self, z, gamma):
@@ -79,14 +79,14 @@ def denoiser(params):
 # %% [markdown]
 # ## The bound
 #
-# −log p(x) ≤ reconstruction + prior + diffusion. Each term is a function of the library; together they give one
-# unbiased draw of the bound for each point of a batch. The times are stratified over the batch, which costs nothing
-# and makes the estimate less noisy.
+# The bound is −log p(x) ≤ reconstruction + prior + diffusion. The library has a function for each term; together they
+# give an unbiased estimate of the bound for each point of a batch. The times are stratified over the batch, which costs
+# nothing and makes the estimate less noisy.
 
 
 # %%
 def bound(params, key, x):
-    """(batch,): one draw of the bound on −log p(x), in nats."""
+    """Return a single-draw estimate of the bound on −log p(x) in nats: (batch,)."""
     key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
     eps, eps_0 = (
         jax.random.normal(key_eps, x.shape),
@@ -103,7 +103,7 @@ def bound(params, key, x):
 
 @jax.jit
 def evaluate(params):
-    """(points,): the bound on each test point, in nats, a mean over DRAWS draws."""
+    """Return the bound for each test point in nats, averaged over DRAWS draws: (points,)."""
     keys = jax.random.split(jax.random.key(2), DRAWS)
     return jax.lax.map(lambda key: bound(params, key, test), keys).mean(axis=0)
 
@@ -117,7 +117,8 @@ print("bound, untrained:", summary(evaluate(params)))
 # %% [markdown]
 # ## Training
 #
-# Adam with a decaying learning rate. `jax.lax.scan` runs a hundred steps per call, so Python is out of the way.
+# We use Adam with a decaying learning rate. `jax.lax.scan` runs a hundred steps per call, so that Python overhead does
+# not matter.
 
 # %%
 optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
@@ -153,9 +154,10 @@ plt.show()
 # %% [markdown]
 # ## How close is it?
 #
-# In the mean over the data, no model's bound is below the entropy. The test points are a finite sample, so the
-# bound has a standard error of its own; but we know −log p(x) of each test point, and the difference point by point
-# is known much better. It is what the model has not learned, plus what the bound loses.
+# On average over the data, no model's bound is below the entropy. The test points are a finite sample, so the average
+# bound has a standard error. But we also know −log p(x) for each test point, and the average pointwise difference is
+# known much more precisely. It is the sum of what the model has not learned and of the gap between the bound and the
+# model's own likelihood.
 
 # %%
 model, exact = evaluate(params), -toys.log_prob("moons", np.asarray(test))
@@ -166,9 +168,9 @@ print("difference, point by point:   ", summary(model - exact))
 # %% [markdown]
 # ## Samples beside the density
 #
-# The sampler goes from noise to data in 200 steps. Because the density is known, we can ask of the samples what we
-# would ask of data: their mean log-density under the true density. For true draws it is minus the entropy. Samples
-# that are too blurred, or lie between the moons, have a lower one.
+# The sampler goes from noise to data in 200 steps. Because the true density is known, we can compute the mean
+# log-density of the samples under it. For draws from the true density this is minus the entropy; samples that are
+# too blurred or lie between the moons bring it down.
 
 # %%
 gammas = samplers.grid(gamma, 20 if SMALL else 200)
@@ -204,6 +206,6 @@ plt.show()
 # %% [markdown]
 # ## What next
 #
-# - [Discrete against continuous time](discrete_vs_continuous.md) trains the same kind of bound with T steps.
+# - [Discrete against continuous time](discrete_vs_continuous.md) trains models on bounds with T steps.
 # - [A learned schedule](learned_schedule.md) replaces the straight line γ(t).
 # - `vdm train --config=toy` does what this page does, with checkpoints, evaluation and plots.

@@ -1,1 +1,1 @@
-"""What benchmarks/accelerator.py measures: a file an idea."""
+"""The parts of benchmarks/accelerator.py, with a module for each subject."""

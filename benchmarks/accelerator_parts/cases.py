@@ -1,4 +1,4 @@
-"""What is measured: the paper's networks on one device."""
+"""The cases to measure: the paper's networks on one device."""
 
 import copy
 import runpy
@@ -15,11 +15,11 @@ PRECISIONS = ("bfloat16", "tf32", "float32")
 """Fastest first."""
 
 BATCH_SIZE = {"cifar10": 128, "imagenet64": 8}
-"""Images a device: all of CIFAR-10's batch; of ImageNet64's what one of 16 devices has."""
+"""Images per device: the whole batch for CIFAR-10, and the share of one of 16 devices for ImageNet64."""
 
 
 def config_of(case: str, precision: str, small: bool, **network: Any) -> Config:
-    """The config of this name computed in a precision on one device; at toy size if `small`."""
+    """Return the config of this name for one device in the given precision, at toy size if `small`."""
     config: Config = runpy.run_path(str(ROOT / "configs" / f"{case}.py"))["get_config"]()
     config.training.batch_size = 2 if small else BATCH_SIZE[case]
     if small:
@@ -29,12 +29,12 @@ def config_of(case: str, precision: str, small: bool, **network: Any) -> Config:
 
 
 def in_precision(config: Config, precision: str) -> Config:
-    """The config with everything computed in `precision`."""
+    """Return the config with everything computed in `precision`."""
     config = copy.deepcopy(config)
     config.training.precision = config.evaluation.precision = config.sampling.precision = precision
     return config
 
 
 def room() -> int | None:
-    """Bytes of the first device that a program may use; None where that is not known."""
+    """Return the bytes of the first device's memory that a program may use; None if unknown."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")

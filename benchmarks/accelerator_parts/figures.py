@@ -1,4 +1,4 @@
-"""What a part has measured so far, on disk: a part that is cut off loses only what it was about."""
+"""Figures that a part has measured so far, kept on disk so that a part that is cut off loses only the current one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +9,13 @@ from vdm.files import write_json
 
 @dataclass
 class Figures:
-    """Numbers by name, written anew whenever some come in."""
+    """Numbers by name; the file is rewritten whenever some are added."""
 
     path: Path
     small: bool
-    """Whether everything is at toy size: to see that it runs."""
+    """Whether everything is at toy size, to check that it runs."""
     folder: Path
-    """Of all parts of one run, for what one leaves to the next."""
+    """Folder shared by all parts of a run, for what one part leaves to the next."""
     values: dict[str, Any] = field(default_factory=dict)
 
     def add(self, **values: Any) -> None:

@@ -1,6 +1,6 @@
-"""The kernels of a compiled program: what each is, the bytes that it moves and the FLOPs that it does.
+"""The kernels of a compiled program: what each one is, the bytes that it moves and the FLOPs that it does.
 
-Read from the program's text (`compiled.as_text()`), of a GPU or of a CPU; no device is needed.
+They are read from the program's text (`compiled.as_text()`), for a GPU or a CPU; no device is needed.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
-"""Bytes of an element; 8 for others."""
+"""Bytes per element by type; 8 for all others."""
 
 NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"}
 COPIES = {"parameter", "constant", "copy", "transpose", "bitcast", "reshape", "slice", "concatenate", "broadcast"}
@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
     results: list[Array]
     opcode: str
     rest: str
-    """What follows the opening bracket: operands, attributes and metadata."""
+    """The text after the opening bracket: operands, attributes and metadata."""
 
     @property
     def operands(self) -> list[str]:
@@ -45,28 +45,28 @@ class Instruction(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """What one launch does."""
+    """The work of one launch."""
 
     name: str
-    """Its instruction's, by which a trace names it (`hlo_op`)."""
+    """Name of its instruction, which traces refer to (`hlo_op`)."""
     kind: str
-    """convolution, product, random bits, reduction, elementwise or copy."""
+    """One of convolution, product, random bits, reduction, elementwise and copy."""
     place: str
-    """The layer that it is of, as `backward up/conv_0`; empty if unknown."""
+    """The layer that it belongs to, as in `backward up/conv_0`; empty if unknown."""
     num_bytes: int
-    """Operands and results, each once."""
+    """Bytes of operands and results, each counted once."""
     flops: int
-    """Of its convolution or product, a multiply-add being two."""
+    """FLOPs of its convolution or product, where a multiply-add counts as two."""
     launches: int = 1
-    """In one run of the program: more inside of a loop."""
+    """Number of launches in one run of the program, which is more than 1 inside a loop."""
 
     def floor(self, flops_per_second: float, bytes_per_second: float) -> float:
-        """Seconds that it takes at least."""
+        """Return the minimum time in seconds."""
         return max(self.flops / flops_per_second, self.num_bytes / bytes_per_second)
 
 
 def kernels(text: str) -> list[Kernel]:
-    """Of the program, loops included, in order."""
+    """Return the kernels of a program in order, including those in loops."""
     computations = dict(_computations(text))
     return list(_kernels(computations["ENTRY"], computations, 1))
 
@@ -132,7 +132,7 @@ def _kind(each: Instruction, inside: list[Instruction]) -> str:
 
 
 def place(op_name: str) -> str:
-    """A layer in words, of the path that JAX gives an operation; blocks are not told apart.
+    """Name a layer by the path that JAX gives to an operation, without the numbers of blocks.
 
     >>> place("jit(train_step)/transpose(jvp(UNet))/up_12/conv_0/conv_general_dilated")
     'backward up/conv_0'
@@ -146,7 +146,7 @@ def place(op_name: str) -> str:
 
 
 def _flops(each: Instruction, inputs: list[Array]) -> int:
-    """Of a convolution or a product that is an instruction of its own."""
+    """Return the FLOPs of a convolution or product that is an instruction of its own."""
     if each.opcode == "dot":
         return _dot(each, inputs, r"lhs_contracting_dims=\{([\d,]*)\}")
     if "__cublas" in each.rest and each.opcode == "custom-call":
@@ -154,11 +154,11 @@ def _flops(each: Instruction, inputs: list[Array]) -> int:
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", each.rest)
     if not labels or len(inputs) < 2:
         return 0
-    # Strides are 1 and borders padded: as many positions in as out, and each meets every element of the filter.
+    # With stride 1 and padded borders there are as many outputs as inputs, and each meets every element of the filter.
     filters = each.results[0] if "BackwardFilter" in each.rest else inputs[1]
     positions = math.prod(n for n, label in zip(inputs[0].shape, labels[1], strict=True) if label != "f")
     if each.opcode == "convolution":
-        # A CPU's gradients are plain convolutions whose axes have changed places.
+        # On a CPU, gradients are plain convolutions with permuted axes.
         features = filters.shape[labels[2].index("o")]
         return 2 * math.prod(each.results[0].shape) * math.prod(filters.shape) // features
     return 2 * positions * math.prod(filters.shape)

@@ -1,4 +1,4 @@
-"""`vdm train` beside the bare step: what input, logging and checkpoints cost."""
+"""`vdm train` beside the bare step: the cost of input, logging and checkpoints."""
 
 import itertools
 import json
@@ -20,11 +20,11 @@ from vdm.programs.session import Session
 from vdm.programs.train import train
 
 RUN = "run"
-"""The run of `cifar10`, which later parts evaluate."""
+"""Folder of the run of `cifar10`, which later parts evaluate."""
 
 
 def cifar10(figures: Figures) -> None:
-    """The CIFAR-10 network in bfloat16 on photographs that the package brings, some hundred steps."""
+    """Train the CIFAR-10 network in bfloat16 on the package's photographs for a few hundred steps."""
     config = config_of("cifar10", "bfloat16", figures.small)
     config.data = DataConfig(name="digits" if figures.small else "photos32", num_workers=config.data.num_workers)
     config.evaluation = replace(config.evaluation, batch_size=250, draws=1)
@@ -32,7 +32,7 @@ def cifar10(figures: Figures) -> None:
 
 
 def digits(figures: Figures) -> None:
-    """The embedded default, whose steps are short: the loop's own time shows. With the bare step of this process."""
+    """Train the default config, whose short steps expose the loop's own time, and time the bare step beside it."""
     config = in_precision(train_step.digits(), "tf32")
     if figures.small:
         config.network.channels, config.network.depth, config.training.batch_size = 8, 1, 8
@@ -43,7 +43,7 @@ def digits(figures: Figures) -> None:
 
 
 def run(config: Config, workdir: Path, window: int, num_windows: int) -> dict[str, Any]:
-    """Seconds a step of a run as its user waits for them: the median window of steps, and one with a checkpoint.
+    """Return the seconds per step that a user of a run experiences: in the median window, and with a checkpoint.
 
     Every third window ends with a checkpoint.
     """
@@ -66,7 +66,7 @@ def run(config: Config, workdir: Path, window: int, num_windows: int) -> dict[st
         hooks = [every(window, stamp), Log(), Save()]
         train(replace(config, training=training), workdir, hooks=hooks, console=Console(file=log))
     windows = [(step, (later - earlier) / window) for (_, earlier), (step, later) in itertools.pairwise(stamps)]
-    # The stamp is the first hook: a checkpoint's time is in the window after it.
+    # The time stamp is the first hook, so the time of a checkpoint falls into the next window.
     with_one = [seconds for step, seconds in windows if (step - window) % checkpoint_every == 0]
     without = [seconds for step, seconds in windows if (step - window) % checkpoint_every]
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The machine, and what it can do at most: the ceilings that everything else is compared with."""
+"""The machine and its peak rates, with which everything else is compared."""
 
 import importlib.metadata
 import statistics
@@ -16,11 +16,11 @@ from vdm.speed import peak_flops
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROUNDS = 10
-"""Products, or copies, one after the other in a program."""
+"""Number of consecutive products, or copies, in a program."""
 
 
 def measure(figures: Figures) -> None:
-    """Versions and memory, FLOP/s of a large product in each precision, bytes/s of a copy."""
+    """Record versions and memory, FLOP/s of a large product in each precision, and bytes/s of a copy."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     device = jax.local_devices()[0]
     figures.add(**train_step.machine(), versions=versions, memory=device.memory_stats() or {})
@@ -33,14 +33,14 @@ def measure(figures: Figures) -> None:
 
 
 def product_flops(size: int, precision: str) -> float:
-    """FLOP/s of products of square matrices of random numbers; on zeros a GPU may be faster."""
+    """Return the FLOP/s of products of square random matrices; with zeros a GPU may be faster."""
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     products = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}[precision]
     a, b = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
 
     @jax.jit
     def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-        # Scaled so that the numbers keep their size.
+        # The scale keeps the numbers at about the same size.
         scaled = b * dtype(size**-0.5)
         return jax.lax.fori_loop(0, ROUNDS, lambda _, x: jnp.matmul(x, scaled, precision=products), a)
 
@@ -48,15 +48,15 @@ def product_flops(size: int, precision: str) -> float:
 
 
 def copy_bytes(num_bytes: int) -> float:
-    """Bytes/s of device memory, those read and those written together."""
+    """Return the bytes/s of device memory, reads and writes together."""
     x = jax.random.normal(jax.random.key(0), (num_bytes // 4,))
-    # A loop's carried array is written anew each round.
+    # The carried array of a loop is read and written in each round.
     add = jax.jit(lambda x: jax.lax.fori_loop(0, ROUNDS, lambda _, x: x + 1, x))
     return ROUNDS * 2 * num_bytes / seconds(add, x)
 
 
 def seconds(program: Callable[..., Any], *arguments: Any, repeats: int = 5) -> float:
-    """The median of some calls, each waited for, after one more."""
+    """Return the median seconds of several calls, each waited for, after one untimed call."""
     times = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()

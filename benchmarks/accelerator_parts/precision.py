@@ -1,4 +1,4 @@
-"""What a precision gains in evaluation and sampling, and what it changes: bits/dim and images, pair by pair."""
+"""The speed of each precision in evaluation and sampling, and its effect on bits/dim and images, compared in pairs."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SAMPLER = "dpm_solver_pp(2)"
 
 
 def measure(figures: Figures) -> None:
-    """The run of part `loop`, a few hundred steps old, in each precision; without it a network of random weights."""
+    """Measure the run of part `loop`, after a few hundred steps, in each precision; without it, use random weights."""
     folder, mesh = figures.folder / RUN, parallel.make_mesh()
     if (folder / "checkpoints").exists():
         opened = open_run(folder, mesh=mesh)
@@ -58,7 +58,7 @@ def measure(figures: Figures) -> None:
 def evaluation(
     model: Model, variables: Variables, images: list[Any], totals: dict[str, np.ndarray], precision: str, mesh: Any
 ) -> dict[str, Any]:
-    """Of the images with the same draws each time; each image's bits/dim goes into `totals`."""
+    """Evaluate the images, always with the same draws; `totals` receives the bits/dim of each image."""
     evaluator, draws = Evaluator(model, mesh, min(250, len(images))), 4
 
     def evaluate() -> Any:
@@ -79,7 +79,7 @@ def evaluation(
 def sampling(
     model: Model, variables: Variables, small: bool, drawn: dict[str, np.ndarray], precision: str, mesh: Any
 ) -> dict[str, Any]:
-    """Of the same latents each time; the images go into `drawn`."""
+    """Sample, always from the same latents; `drawn` receives the images."""
     num, num_steps = (4, 3) if small else (128, 20)
     config = SamplingConfig(num=num, batch_size=num, steps=num_steps, sampler=SAMPLER, precision=precision)
     sampler = ImageSampler(model, mesh, config)
@@ -95,19 +95,19 @@ def sampling(
 
 
 def paired(differences: np.ndarray) -> dict[str, float | None]:
-    """Mean over images, its standard error, and the largest."""
+    """Return the mean difference over images, its standard error, and the largest difference."""
     largest = float(np.abs(differences).max())
     return {"difference": float(differences.mean()), "stderr": stderr_over_images(differences), "largest": largest}
 
 
 def changed(images: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """Root mean square in grey levels, and the share of values that are others."""
+    """Return the root mean square difference in gray levels, and the share of values that differ."""
     difference = images.astype(np.float64) - exact
     return {"rms_levels": float(np.sqrt(np.mean(difference**2))), "share_changed": float(np.mean(difference != 0))}
 
 
 def _twice(function: Callable[[], Any]) -> tuple[Any, float, float]:
-    """(result, seconds with compiling, seconds without)."""
+    """Return (result, seconds with compilation, seconds without)."""
     begin = time.perf_counter()
     function()
     middle = time.perf_counter()
@@ -116,7 +116,7 @@ def _twice(function: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def _random(model: Model) -> Variables:
-    """Variables whose last layers, zero at first, are random as well: else the network would not count."""
+    """Return random variables, also in the last layers, which are initialized to zero and would hide the network."""
     variables = jax.jit(model.init)(stream_key(0, Stream.INIT))
     key = jax.random.key(0)
     network = jax.tree.map(lambda x: x + 0.02 * jax.random.normal(key, x.shape) * (x.ndim > 1), variables["network"])

@@ -1,4 +1,4 @@
-"""Programs of the package as their user starts them: its own checks, and its tests, on this device."""
+"""The package's own checks and tests on this device, run as a user would run them."""
 
 import os
 import re
@@ -20,24 +20,24 @@ TESTS = [
     "tests/test_schedules.py",
     "tests/test_predictions.py",
 ]
-"""Without those that want eight devices; the others of tests/ have nothing to do with the device."""
+"""Tests that depend on the device, except those that need eight devices."""
 WORKERS = 6
 
 
 def verify(figures: Figures) -> None:
-    """`python -m vdm.verify`: every closed form on this device, with its own tolerances."""
+    """Run `python -m vdm.verify`, which checks every closed form on this device with its own tolerances."""
     text, status, seconds = _run([sys.executable, "-m", "vdm.verify"])
     figures.add(exit_status=status, program_seconds=seconds, said=text.splitlines()[-40:])
 
 
 def tests(figures: Figures) -> None:
-    """`TESTS` by pytest, in float32 proper: their tolerances are those of a CPU."""
+    """Run `TESTS` by pytest in true float32, because their tolerances are those of a CPU."""
     files = ["tests/test_gaussian.py"] if figures.small else TESTS
     options = ["-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", "not slow", "--tb=line"]
     workers = [] if figures.small else ["-n", str(WORKERS), "--dist", "loadfile"]
     text, status, seconds = _run(
         [sys.executable, "-m", "pytest", *options, *workers, *files],
-        # Several processes share the device's memory.
+        # Several processes share the device's memory, so none may preallocate it.
         XLA_PYTHON_CLIENT_PREALLOCATE="false",
         JAX_DEFAULT_MATMUL_PRECISION="float32",
     )

@@ -1,4 +1,4 @@
-"""The training step: its time, what share of the device that is, what it costs to compile, and its kernels."""
+"""The training step: its time, its share of the device's peak, its compilation time and its kernels."""
 
 import statistics
 import time
@@ -18,14 +18,14 @@ TRACED_STEPS = 3
 
 
 def measure(figures: Figures, case: str, precision: str, profile: bool = False) -> None:
-    """One config in one precision; with a `profile` of some steps if asked for."""
+    """Measure one config in one precision, optionally with a `profile` of some steps."""
     step = fitting(config_of(case, precision, figures.small))
     figures.add(case=case, **train_step.compiled_figures(step))
     figures.add(**of_kernels(step.program.as_text()))
     figures.add(**timed(step, 3 if figures.small else NUM_STEPS[precision]))
     if profile:
         figures.add(profile=profiled(step, figures))
-    # What a second start finds in the persistent cache.
+    # Compile again, as a second start would with the persistent cache.
     config = step.config
     del step
     jax.clear_caches()
@@ -34,7 +34,7 @@ def measure(figures: Figures, case: str, precision: str, profile: bool = False) 
 
 
 def fitting(config: Config) -> train_step.CompiledStep:
-    """Compiled in as many parts as the device's memory asks for."""
+    """Compile the step with as many parts per batch as the device's memory requires."""
     step = train_step.compile_step(config)
     figures, limit = train_step.compiled_figures(step), room()
     training = config.training
@@ -44,7 +44,7 @@ def fitting(config: Config) -> train_step.CompiledStep:
 
 
 def of_kernels(program_text: str) -> dict[str, Any]:
-    """How many kernels the compiled program has, and what they move and multiply, by kind."""
+    """Return the number of kernels in the compiled program, with their bytes and FLOPs by kind."""
     by_kind: dict[str, dict[str, int]] = {}
     for kernel in hlo.kernels(program_text):
         kind = by_kind.setdefault(kernel.kind, {"kernels": 0, "bytes": 0, "flops": 0})
@@ -55,7 +55,7 @@ def of_kernels(program_text: str) -> dict[str, Any]:
 
 
 def timed(step: train_step.CompiledStep, num_steps: int) -> dict[str, Any]:
-    """Seconds of steps that are waited for, and of steps one behind the other, as training makes them."""
+    """Return the seconds of steps that are waited for, and of steps queued one after another, as in training."""
     times, batch_size = step.times(num_steps), step.config.training.batch_size
     (state, metrics), batch = step.start(), step.batch()
     state, metrics = jax.block_until_ready(step.call(state, metrics, batch))
@@ -76,7 +76,7 @@ def timed(step: train_step.CompiledStep, num_steps: int) -> dict[str, Any]:
 
 
 def profiled(step: train_step.CompiledStep, figures: Figures) -> dict[str, Any]:
-    """The kernels of some steps: see `trace.report`."""
+    """Profile the kernels of some steps; see `trace.report`."""
     (state, metrics), batch = step.start(), step.batch()
 
     def run() -> None:

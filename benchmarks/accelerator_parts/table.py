@@ -1,4 +1,4 @@
-"""The figures of all parts, in words: what was predicted, what was measured, and of what limit that is."""
+"""The figures of all parts as text: the predicted and the measured value, and its share of the limit."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Parts = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure."""
+    """One figure in the table."""
 
     what: str
     predicted: str
@@ -22,7 +22,7 @@ class Row:
 
 
 def rows(parts: Parts) -> list[Row]:
-    """Of what was measured; a part that failed has none. Predictions are those for an H100, and for its like alone."""
+    """Return rows for everything measured; failed parts have none. Predictions are given for H100-like devices only."""
     found = {name: part["figures"] for name, part in parts.items()}
     machine = found.get("machine", {})
     bare = found.get("cifar10_bfloat16", {}).get("queued_step_seconds")
@@ -42,7 +42,7 @@ def rows(parts: Parts) -> list[Row]:
 
 
 def text(parts: Parts, table: list[Row]) -> str:
-    """The rows under each other, then the longest kernels."""
+    """Format the rows, followed by the longest kernels."""
     head = Row("", "predicted", "measured", "")
     widths = [max(len(getattr(row, name)) for row in [head, *table]) for name in ("what", "predicted", "measured")]
     lines = [
@@ -139,7 +139,7 @@ def _variants(found: Parts) -> Iterator[Row]:
         if "error" in other:
             yield Row(f"  {name}", "", "failed", other["error"])
             continue
-        # A larger batch is compared image by image.
+        # A larger batch is compared by its time per image.
         change = other["step_seconds"] * figures["baseline"]["batch_size"] / other["batch_size"] - base
         predicted, why = predictions.VARIANTS.get(name, ("", ""))
         yield Row(f"  {name}", predicted, f"{change * 1e3:+.2f} ms ({change / base:+.1%})", why)
@@ -182,7 +182,7 @@ def _kernels(name: str, profile: dict[str, Any]) -> Iterator[str]:
 
 
 def _shares(flops_per_second: float, precision: str, machine: dict[str, Any]) -> str:
-    """Of the measured peak and of the data sheet, which is MFU."""
+    """Format a rate as shares of the measured peak and of the data sheet's (MFU)."""
     shares = []
     for name, ceiling in (("matmul peak", "flops_per_second"), ("data sheet", "datasheet")):
         if peak := machine.get(f"{precision}_{ceiling}"):

@@ -1,4 +1,4 @@
-"""Where the time of a compiled program goes, kernel by kernel, as jax.profiler saw it."""
+"""The time of a compiled program, kernel by kernel, as recorded by jax.profiler."""
 
 import collections
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import jax
 from accelerator_parts.hlo import Kernel, kernels
 
 DEVICE_LINE = "Stream"
-"""How the lines of a GPU's plane begin that hold kernels; the others repeat them, grouped otherwise."""
+"""Prefix of the lines in a GPU's plane that hold kernels; other lines repeat them in other groupings."""
 
 
 class Event(NamedTuple):
@@ -23,7 +23,7 @@ class Event(NamedTuple):
 
 
 def record(run: Callable[[], Any], folder: Path) -> list[Event]:
-    """The launches while `run` runs, which must wait for its result."""
+    """Return the launches during `run`, which must wait for its result."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with jax.profiler.trace(str(folder), profiler_options=options):
@@ -33,7 +33,7 @@ def record(run: Callable[[], Any], folder: Path) -> list[Event]:
 
 
 def events(profile: Any) -> Iterator[Event]:
-    """The launches of a profile: on a GPU those of its streams, on a CPU those of its thunks."""
+    """Yield the launches in a profile: those of a GPU's streams, or of a CPU's thunks."""
     on_device = any(plane.name.startswith("/device:GPU") for plane in profile.planes)
     for plane in profile.planes:
         if plane.name.startswith("/device:GPU") != on_device:
@@ -48,9 +48,9 @@ def events(profile: Any) -> Iterator[Event]:
 
 
 def report(launches: list[Event], program_text: str, num_runs: int, longest: int = 10) -> dict[str, Any]:
-    """Seconds of one of `num_runs` runs, by kind and by layer, and the `longest` kernels with what each is.
+    """Return the seconds of one of `num_runs` runs, by kind and by layer, and the `longest` kernels with descriptions.
 
-    Kernels of one name, kind and layer are one: they differ in the block that they are of.
+    Kernels of the same name, kind and layer, which differ only in the block that they belong to, are added up.
     """
     known = {kernel.name: kernel for kernel in kernels(program_text)}
     kinds: dict[str, float] = collections.defaultdict(float)

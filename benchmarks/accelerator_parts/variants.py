@@ -1,7 +1,7 @@
-"""Changes of the training step, one at a time, in bfloat16: what each saves, beside what it should.
+"""Changes of the training step in bfloat16, one at a time: what each saves, compared with the prediction.
 
-At depth `DEPTH` in place of 32, for compiling each variant of the whole network would take all the time that there is:
-11 residual blocks in place of 67, and the same attention. Differences are given a step, of this network.
+They are measured at depth `DEPTH` instead of 32, because compiling each variant of the whole network would take too
+long: 11 residual blocks instead of 67, with the same attention. Differences are per step of this smaller network.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ REPEATED_STEPS = 5
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the config, or of something in the package for the time of one measurement."""
+    """A change of the config, or a patch of the package during one measurement."""
 
     name: str
     config: Callable[[Config], Config] = lambda config: config
     patch: tuple[str, str, Callable[[Any], Any]] | None = None
-    """(module, name, what takes its place, as a function of what is there)."""
+    """(module, name, function from the original to its replacement)."""
     options: dict[str, Any] | None = None
-    """Of jax.config."""
+    """Options of jax.config."""
 
 
 def _network(**changes: Any) -> Callable[[Config], Config]:
@@ -51,7 +51,7 @@ VARIANTS = [
     Variant("no_dropout", _network(dropout=0.0)),
     Variant("rbg_keys", options={"jax_default_prng_impl": "unsafe_rbg"}),
     Variant("plain_attention", patch=("vdm.networks.attention", "largest_fused_head", lambda _: lambda: 0)),
-    # With `jax.checkpoint`, as on CPUs: the backward pass computes anew what is between normalisation and convolution.
+    # With `jax.checkpoint`, as on CPUs: the backward pass recomputes everything from normalization to convolution.
     Variant("recomputed_swish", patch=("vdm.networks.normalization", "computed_anew", lambda _: lambda: True)),
     Variant("five_steps_a_call", _training(steps_per_call=5)),
     Variant("batch_256", _training(batch_size=256)),
@@ -60,7 +60,7 @@ VARIANTS = [
 
 
 def measure(figures: Figures) -> None:
-    """The step as configured, then each variant of it, one after the other in this process."""
+    """Measure the step as configured and then each variant, one after another in this process."""
     baseline(figures)
     for variant in VARIANTS[:3] if figures.small else VARIANTS:
         jax.clear_caches()
@@ -70,14 +70,14 @@ def measure(figures: Figures) -> None:
                 step = train_step.compile_step(config)
                 figures.add(**{variant.name: _figures(step, figures)})
         except Exception as error:
-            # One that this version of the package, or the device, does not have.
+            # The variant may not exist in this version of the package or on this device.
             figures.add(**{variant.name: {"error": " ".join(str(error).split())[:200]}})
 
 
 def baseline(figures: Figures, own_cache: bool = False) -> None:
-    """The step as configured, under the flags of the process; the bits of its state after some steps, twice.
+    """Measure the step as configured, under the flags of this process, and digest its state after some steps, twice.
 
-    With `own_cache` nothing that was compiled or autotuned before is used.
+    With `own_cache`, nothing that was compiled or autotuned before is used.
     """
     if own_cache:
         jax.config.update("jax_compilation_cache_dir", str(figures.folder / "own_cache"))
@@ -105,7 +105,7 @@ def _figures(step: train_step.CompiledStep, figures: Figures) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def applied(variant: Variant) -> Iterator[None]:
-    """The package and JAX as the variant has them."""
+    """Apply a variant to the package and to JAX."""
     options = {name: jax.config.values[name] for name in variant.options or {}}
     with contextlib.ExitStack() as stack:
         if variant.patch is not None:
@@ -121,7 +121,7 @@ def applied(variant: Variant) -> Iterator[None]:
 
 
 def digest(step: train_step.CompiledStep) -> str:
-    """Of every bit of the state after `REPEATED_STEPS` steps from the start."""
+    """Return a digest of all bits of the state after `REPEATED_STEPS` steps from the start."""
     (state, metrics), batch = step.start(), step.batch()
     for _ in range(REPEATED_STEPS):
         state, metrics = step.call(state, metrics, batch)

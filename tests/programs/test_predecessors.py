@@ -223,7 +223,7 @@ def test_of_the_config_bad_fields_are_named(tmp_path):
     with pytest.raises(InputError, match=r"^config.model.coder='conv': must be 'mlp' for data of shape \(2,\)"):
         vdm.train(replace(config, model=replace(config.model, coder="conv")), tmp_path / "run", dataset(0))
     config.evaluation.metrics = ("mmd",)
-    with pytest.raises(InputError, match=r"^config.evaluation.metrics=\('mmd',\): while training, of a diffusion"):
+    with pytest.raises(InputError, match=r"^config.evaluation.metrics=\('mmd',\): must be \(\) for a predecessor"):
         vdm.train(config, tmp_path / "run", dataset())
     config = make_config(NAMES["ladder"])
     config.objective.beta = 2.0

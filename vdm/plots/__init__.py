@@ -1,7 +1,7 @@
-"""Plots as PNG files: `runs` of a run, `classes` of classifications, `theory` of schedules and weightings, `samplers`.
+"""Plots as PNG files: `runs` for a run, `classes` for classifiers, `theory` for schedules and weightings, `samplers`.
 
-Drawn with matplotlib's Agg canvas and no global state, so on any thread and without a display. Folders are made where
-missing. `python -m vdm.plots` draws those that need no run.
+They are drawn with matplotlib's Agg canvas and no global state, so they work on any thread and without a display.
+Missing folders are created. `python -m vdm.plots` draws the plots that need no run.
 """
 
 from vdm.plots.classes import confusion

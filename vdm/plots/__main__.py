@@ -1,4 +1,4 @@
-"""`python -m vdm.plots`: the same as `vdm plots`."""
+"""`python -m vdm.plots` is the same as `vdm plots`."""
 
 from vdm.programs.main import run
 

@@ -1,4 +1,4 @@
-"""Pictures of images with their captions: each image above its own."""
+"""Pictures of images, each with its own caption below it."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from vdm.plots.images import MARGIN, broken, columns_of, font, length, line_height, tile, to_pixels, write_png
 
 WIDTH = 168
-"""Pixels of a caption's lines, at the least."""
+"""Minimum width of a caption's lines in pixels."""
 LINES = 3
-"""Of a caption; what is longer ends in "…"."""
+"""Maximum number of lines of a caption; longer captions are cut off with "…"."""
 
 
 def captioned(
@@ -23,9 +23,9 @@ def captioned(
     captions: Sequence[str],
     caption: str = "",
 ) -> None:
-    """Writes one PNG: a near-square grid of the images, values as of `vdm.plots.images.grid`, their captions below.
+    """Write one PNG: a near-square grid of images with their captions below, with values as in `vdm.plots.images.grid`.
 
-    Raises ValueError unless there is a caption for each image, and where `images` is empty or no such array.
+    Raises ValueError unless there is a caption for each image, and if `images` is empty or of another form.
     """
     values = to_pixels(images, levels)
     if len(captions) != len(values):
@@ -49,7 +49,7 @@ def captioned(
 
 
 def of_lines(text: str, width: int) -> list[str]:
-    """At most `LINES` lines no wider than this many pixels.
+    """Break a text into at most `LINES` lines that are no wider than this many pixels.
 
     >>> of_lines("a bold seven", 168)
     ['a bold seven']

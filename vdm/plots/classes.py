@@ -1,4 +1,4 @@
-"""Plots of classifications."""
+"""Plots of a classifier's answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from vdm.plots.axes import save
 
 MOST_WRITTEN = 25
-"""Classes whose counts are written into the squares, and whose names stand at the sides."""
+"""Largest number of classes for which counts are written into the squares and names along the sides."""
 
 
 def confusion(
     path: Path, counts: Integer[np.ndarray, "labels answers"], names: Sequence[str], title: str = "Confusion"
 ) -> None:
-    """Writes a square for each label (down) and answer (across), shaded by the share of the label's images.
+    """Write a confusion matrix: a square for each label (down) and answer (across), shaded by its share of the label.
 
-    The counts stand in the squares that have any, for up to `MOST_WRITTEN` classes.
+    For up to `MOST_WRITTEN` classes, nonzero counts are written into the squares.
     """
     num = len(counts)
     written = num <= MOST_WRITTEN

@@ -1,4 +1,4 @@
-"""The figure of a classifier, or of an image–text model, on noisy images: how often it is right, by γ."""
+"""Plot of the accuracy of a classifier, or of an image–text model, on noisy images by noise level γ."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ def by_gamma(
     num_choices: int,
     title: str,
 ) -> None:
-    """Writes the accuracy in each bin of γ ± one standard error, that on clean images at γ(0), and that of chance.
+    """Plot the accuracy in each bin of γ ± one standard error, the accuracy on clean images at γ(0), and chance level.
 
-    `edges` are the ends of the bins; `series` has, by its name in the figure, (in each bin, None where no image fell;
-    on clean images).
+    `edges` are the ends of the bins. `series` maps a name in the legend to (the accuracy in each bin, None for a bin
+    without images; the accuracy on clean images).
     """
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()

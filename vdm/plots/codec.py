@@ -1,4 +1,4 @@
-"""Plot of a codec at work: how many bits are on the stack while images are coded, in the two orders that there are."""
+"""Plot of bits-back coding: how many bits are on the stack while images are coded, in either of two possible orders."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,18 +18,19 @@ SEED = 0
 
 
 class Heights(NamedTuple):
-    """Bits on the stack beyond those that were there, for each dimension, after 0, 1, … operations."""
+    """Bits per dimension added to the initial stack after 0, 1, … operations."""
 
     bottom_up: Float[np.ndarray, " operations"]
-    """z₀ is drawn, x coded, z₁ drawn, z₀ coded, and so on: the order of `vdm.codec.chain`."""
+    """Draw z₀, code x, draw z₁, code z₀, and so on: the order that `vdm.codec.chain` uses."""
     top_down: Float[np.ndarray, " operations"]
-    """z_T, …, z₀ are drawn, then x, z₀, …, z_T are coded."""
+    """Draw z_T, …, z₀, then code x, z₀, …, z_T."""
 
 
 def heights(gamma_min: float, gamma_max: float, num_steps: int) -> Heights:
-    """Of normal values with 256 levels and the T-step model with their exact denoiser, from the densities of one path.
+    """Compute the height of the stack for normal data with 256 levels and a T-step model with the exact denoiser.
 
-    Both end at the same number, an estimate of the bound in bits/dim.
+    The heights follow from the densities along one path. Both orders end at the same number, an estimate of the bound
+    in bits/dim.
     """
     gammas = np.linspace(gamma_min, gamma_max, num_steps + 1)
     alpha, var = np.sqrt(expit(-gammas)), expit(gammas)
@@ -67,7 +68,7 @@ def heights(gamma_min: float, gamma_max: float, num_steps: int) -> Heights:
 
 
 def codec(path: Path, gamma_min: float, gamma_max: float, num_steps: int = 25) -> None:
-    """Both orders' stacks side by side, with what they borrow and where they end."""
+    """Plot the stack for both orders, with the bits that each one borrows and the final height."""
     found = heights(gamma_min, gamma_max, num_steps)
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""The hole problem as pictures: aggregate posterior against prior (Fig. 2.4 of De Sousa Ribeiro & Glocker 2024)."""
+"""Pictures of the hole problem: aggregate posterior against prior (Fig. 2.4 of De Sousa Ribeiro & Glocker 2024)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,34 +21,39 @@ from vdm.predecessors.latent import LatentModel
 from vdm.predecessors.normal import Normal
 
 SHOWN = 400
-"""Points of each kind in a scatter plot."""
+"""Number of points of each kind in a scatter plot."""
 POINTS = 5000
-"""Normals, at most, that the aggregate posterior is the mean of."""
+"""Largest number of posteriors whose mixture estimates the aggregate posterior."""
 EXTENT, CELLS = 3.8, 160
 MASSES = (0.5, 0.9, 0.99)
-"""Of the prior, inside the circles."""
+"""Probability mass of the prior inside each circle."""
 SHADES = ("#D6604D", "#FDDBC7", "#FFFFFF")
-"""Where q(z) is below the lower factor of p(z), below the upper one, and not."""
+"""Colors of the regions where q(z)/p(z) is below the lower factor, below the upper factor, and above both."""
 
 Plane = Float[np.ndarray, "num 2"]
 
 
 class Panel(NamedTuple):
-    """A row of the picture: a model with two latents, of points in the plane."""
+    """The content of one row of the picture: a model with two latents, trained on points of the plane."""
 
     name: str
+    """Name of the model, used as the title."""
     data: Plane
+    """Training points."""
     reconstructions: Plane
+    """Reconstructions of `data`."""
     samples: Plane
+    """Samples of the model."""
     posterior: Normal
-    """q(z|x_i), whose mean is the aggregate posterior; (num, 2)."""
+    """q(z|x_i) of shape (num, 2); their uniform mixture is the aggregate posterior."""
     measured: Holes
+    """The size of the holes."""
 
 
 def panel(
     name: str, model: LatentModel, variables: Variables, images: Num[np.ndarray, "num *data"], key: PRNGKeyArray
 ) -> Panel:
-    """What a row shows of a model, of training points; of p(x|z) the center, without the decoder's own noise.
+    """Compute a model's row from training points. Of p(x|z) it shows the centers, without the decoder's noise.
 
     Raises ValueError unless the data are points of the plane and the top layer has two latents.
     """
@@ -70,9 +75,9 @@ def panel(
 
 
 def aggregate(path: Path, panels: Sequence[Panel], extent: float = EXTENT) -> None:
-    """Writes a row a model: its data with reconstructions and samples, q(z) under the prior's circles, and the holes.
+    """Write one row per model: its data, reconstructions and samples; q(z) with circles of the prior; and the holes.
 
-    The circles hold `MASSES` of the prior; latents are drawn from −extent to extent.
+    The circles contain the shares `MASSES` of the prior, and the axes of the latents run from −extent to extent.
     """
     figure = Figure(figsize=(10.5, 3.5 * len(panels)), layout="constrained")
     rows = figure.subplots(len(panels), 3, squeeze=False)
@@ -81,7 +86,7 @@ def aggregate(path: Path, panels: Sequence[Panel], extent: float = EXTENT) -> No
         _data(of_data, each, limit)
         z, ratio = on_grid(each.posterior, extent, CELLS)
         log_q = ratio - 0.5 * np.sum(np.square(z), axis=1)
-        # By its root: one narrow peak would leave all others white.
+        # The square root keeps one narrow peak from leaving everything else white.
         _latents(of_density, np.sqrt(np.exp(log_q - log_q.max())), extent, "Greys", (0.0, 1.0))
         of_density.set_title("aggregate posterior $q(z)$, prior $p(z)$", fontsize="medium")
         depth = np.searchsorted(np.log(FACTORS), ratio, side="right").astype(float)
@@ -104,7 +109,7 @@ def _data(axes: Axes, each: Panel, limit: float) -> None:
 def _latents(
     axes: Axes, values: Float[np.ndarray, " num"], extent: float, cmap: str | ListedColormap, ends: tuple[float, float]
 ) -> None:
-    """Values of a grid over two latents, z_1 across, with the prior's circles."""
+    """Draw values on a grid over two latents, with z_1 on the horizontal axis, and the prior's circles."""
     axes.imshow(
         values.reshape(CELLS, CELLS).T,
         origin="lower",

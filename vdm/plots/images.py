@@ -1,9 +1,9 @@
 """Pictures of images: grids, strips and animations, as PNG and GIF files.
 
-Every function takes any number of channels: 1 is drawn grey and 3 in colour; of 2 the first is drawn, of more than 3
-the first three. Small images are enlarged by a whole factor, each pixel a square, and stand apart by `GUTTER` pixels;
-the factor depends on the images' shape alone, so pictures of images of one shape have tiles of one size. What the
-pictures say of themselves stands around the tiles, on white. Folders are made where missing.
+Every function takes any number of channels: 1 is drawn in gray and 3 in color; of 2 channels the first one is drawn,
+and of more than 3 the first three. Small images are enlarged by an integer factor without interpolation and separated
+by `GUTTER` pixels. The factor depends only on the images' shape, so that all pictures of images of one shape have tiles
+of one size. Captions and names are written on white around the tiles. Missing folders are created.
 """
 
 import functools
@@ -21,39 +21,39 @@ from vdm.files import replacing
 from vdm.likelihoods import REAL
 
 GUTTER = 2
-"""Pixels between the images of a grid and around it."""
+"""Width in pixels of the gutter between the images of a grid and around it."""
 GUTTER_VALUE = 255
-"""Their grey value."""
+"""Gray value of the gutter."""
 TILE = 96
-"""Images are enlarged until their shorter side has so many pixels, …"""
+"""Images are enlarged until their shorter side has at least this many pixels, …"""
 LONGEST_TILE = 384
-"""… unless the longer one would then have more than this."""
+"""… unless the longer side would then have more than this many."""
 MAX_COLUMNS = 16
-"""Of a strip; of more frames it shows so many, evenly spaced. And of a grid whose rows have names."""
+"""Largest number of columns in a strip, which shows evenly spaced frames if there are more, and in a grid with rows."""
 MAX_ROWS = 20
-"""With names, of a grid."""
+"""Largest number of named rows in a grid."""
 FRAME_MILLISECONDS = 120
 LAST_FRAME_MILLISECONDS = 2500
 GIF_LIMIT = 65535
-"""Pixels a side that the format can count."""
+"""Largest side in pixels that the GIF format allows."""
 FONT_SIZE = 15
 MARGIN = 8
-"""Pixels around texts."""
+"""Space in pixels around text."""
 TEXT_WIDTH = 400
-"""Captions have at least so many pixels before they are broken into lines."""
+"""Captions may be at least this many pixels wide before they are broken into lines."""
 
 
 class Arrow(NamedTuple):
-    """An arrow from left to right under the images."""
+    """An arrow from left to right below the images."""
 
     start: str
-    """What is at its left end."""
+    """Text at its left end."""
     end: str
-    """What is at its point."""
+    """Text at its tip."""
 
 
 TO_DATA = Arrow("noise", "data")
-"""The way of a sampler."""
+"""The direction of a sampler."""
 
 
 def grid(
@@ -63,11 +63,11 @@ def grid(
     caption: str = "",
     rows: Sequence[str] = (),
 ) -> None:
-    """Writes one PNG: the images row by row in a near-square grid, values 0 … levels−1 scaled to 0 … 255; real
-    ones from −1 to 1, clipped beyond.
+    """Write one PNG with the images, row by row, in a near-square grid.
 
-    With names of `rows`, at most `MAX_ROWS`, image k is in row k modulo their number; a row of more than `MAX_COLUMNS`
-    images goes on in lines below. Raises ValueError where `images` is not such an array or is empty.
+    Integer values are from 0 to levels − 1; real ones are clipped to [−1, 1]. With names for at most `MAX_ROWS` rows,
+    image k is in row k modulo their number, and a row of more than `MAX_COLUMNS` images continues on the lines below.
+    Raises ValueError if `images` has another form or is empty.
     """
     values = to_pixels(images, levels)
     columns, names = columns_of(images.shape), tuple[str, ...]()
@@ -76,7 +76,7 @@ def grid(
         lines = -(-of_row // MAX_COLUMNS)
         columns = -(-of_row // lines)
         names = tuple(text for name in rows for text in (name, *[""] * (lines - 1)))
-        # Places left over look like gutter.
+        # Empty cells look like the gutter.
         blank = np.full((len(names) * columns - len(images), *values.shape[1:]), GUTTER_VALUE, np.uint8)
         by_column = np.concatenate([values, blank]).reshape(lines * columns, len(rows), *values.shape[1:])
         values = np.swapaxes(by_column, 0, 1).reshape(-1, *values.shape[1:])
@@ -91,10 +91,11 @@ def strip(
     rows: Sequence[str] = (),
     arrow: Arrow | None = None,
 ) -> None:
-    """Writes one PNG with a row for each image and a column for each kept time, left the noisiest; values in [−1, 1].
+    """Write one PNG with a row for each image and a column for each kept time, noisiest on the left.
 
-    Values beyond ±1 are clipped. `columns` and `rows` are names of all of them. Of more than `MAX_COLUMNS` frames so
-    many are shown, the first and the last among them. Raises ValueError where `frames` is not such an array, or empty.
+    Values are clipped to [−1, 1]. `columns` and `rows` name all columns and rows. If there are more than `MAX_COLUMNS`
+    frames, that many are shown, including the first and the last. Raises ValueError if `frames` has another form or is
+    empty.
     """
     _check_images("frames", frames, 5)
     shown = _spread(len(frames), MAX_COLUMNS)
@@ -111,11 +112,11 @@ def animation(
     names: Sequence[str] = (),
     arrow: Arrow | None = None,
 ) -> None:
-    """Writes one GIF, a near-square grid of the images at each kept time; it holds the last and starts again.
+    """Write one looping GIF with a near-square grid of the images at each kept time; it pauses on the last one.
 
-    Values are in [−1, 1], clipped beyond. `names` are those of all times, shown with the caption; a dot on the arrow is
-    where the frame is. Equal neighbouring frames are stored once, shown as long as all of them. Raises ValueError where
-    `frames` is not such an array or is empty, and for pictures of more than `GIF_LIMIT` pixels a side.
+    Values are clipped to [−1, 1]. `names` has a name for each time, shown with the caption, and a dot on the arrow
+    marks the position of the frame. Equal consecutive frames are stored once and shown for their total time. Raises
+    ValueError if `frames` has another form or is empty, or if the pictures exceed `GIF_LIMIT` pixels a side.
     """
     _check_images("frames", frames, 5)
     columns = columns_of(frames.shape[1:])
@@ -136,13 +137,13 @@ def animation(
 
 
 def columns_of(shape: Sequence[int]) -> int:
-    """How many columns make a near-square picture of images of the shape (n, height, width, channels)."""
+    """Return the number of columns for a near-square picture of images of shape (n, height, width, channels)."""
     num, height, width, *_ = shape
     return min(num, max(1, math.ceil(math.sqrt(num * height / width))))
 
 
 def scale_of(height: int, width: int) -> int:
-    """By which factor images of this size are enlarged."""
+    """Return the integer factor by which images of this size are enlarged."""
     low, high = sorted((height, width))
     return max(1, min(math.ceil(TILE / low), LONGEST_TILE // high))
 
@@ -150,7 +151,7 @@ def scale_of(height: int, width: int) -> int:
 def tile(
     images: UInt8[np.ndarray, "n height width channels"], columns: int
 ) -> UInt8[np.ndarray, "rows_height columns_width drawn"]:
-    """One picture of the images, row by row, with gutters; 1 or 3 channels. Places left over look like gutter."""
+    """Arrange the images row by row, with gutters, in one picture of 1 or 3 channels; empty cells look like gutter."""
     images = images[..., : 3 if images.shape[-1] >= 3 else 1]
     num, height, width, channels = images.shape
     rows, scale = math.ceil(num / columns), scale_of(height, width)
@@ -164,7 +165,7 @@ def tile(
 
 
 class Text(NamedTuple):
-    """A line of text and where it is drawn."""
+    """A line of text and its position."""
 
     text: str
     left: int
@@ -172,20 +173,20 @@ class Text(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom)."""
+        """The text's bounding box: (left, top, right, bottom)."""
         return self.left, self.top, self.left + length(self.text), self.top + line_height()
 
 
 class Layout(NamedTuple):
-    """Where everything is on a picture."""
+    """The positions of all elements of a picture, in pixels."""
 
     size: tuple[int, int]
-    """(width, height)."""
+    """(width, height) of the picture."""
     tiles: tuple[int, int]
     """(left, top) of the images."""
     texts: list[Text]
     arrow: tuple[int, int, int] | None
-    """(left, right, y)."""
+    """(left, right, y) of the arrow."""
 
 
 def layout(
@@ -197,9 +198,11 @@ def layout(
     rows: Sequence[str] = (),
     arrow: Arrow | None = None,
 ) -> Layout:
-    """Places around tiles of this (width, height): the caption above, broken into lines where it is too long; names of
-    columns above, as many as there is room for, of several lines where they have some; names of rows on the left; an
-    arrow below."""
+    """Compute the layout of captions, names and an arrow around tiles of this (width, height).
+
+    The caption is at the top, broken into lines if it is too long. Names of columns are below it, as many as there is
+    room for, and may have several lines. Names of rows are on the left, and the arrow is at the bottom.
+    """
     width, height = tiles
     line = line_height()
     left = max(map(length, rows)) + 2 * MARGIN if rows else 0
@@ -214,7 +217,7 @@ def layout(
         for i in _spread(num_columns, _fitting(columns, pitch)):
             middle = left + round(GUTTER / 2 + (i + 0.5) * pitch)
             for k, part in enumerate(columns[i].split("\n")):
-                # At the edges inside.
+                # Names at the edges are moved inside.
                 at = min(max(middle - length(part) // 2, left), max(left, left + width - length(part)))
                 texts.append(Text(part, at, top + k * line))
         top += line * max(name.count("\n") + 1 for name in columns) + (MARGIN // 2 if caption else 0)
@@ -241,7 +244,7 @@ def framed(
     arrow: Arrow | None = None,
     at: float | None = None,
 ) -> Image.Image:
-    """A picture of `tile` with its texts around it, and a dot at the fraction `at` of the arrow."""
+    """Frame a picture made by `tile` with its texts, and draw a dot at the fraction `at` of the arrow."""
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
     found = layout(image.size, num_rows, num_columns, caption, columns, rows, arrow)
     canvas = Image.new(image.mode, found.size, "white")
@@ -261,23 +264,23 @@ def framed(
 
 @functools.cache
 def font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's own DejaVu Sans, which has Greek letters and ∞."""
-    # As a text: Pillow 10.1 takes no `Path`.
+    """Load the DejaVu Sans that ships with matplotlib, which has Greek letters and ∞."""
+    # A string, because Pillow 10.1 does not accept a `Path`.
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT_SIZE)
 
 
 def length(text: str) -> int:
-    """Pixels of a line of text."""
+    """Return the width of a line of text in pixels."""
     return math.ceil(font().getlength(text))
 
 
 def line_height() -> int:
-    """Pixels from one line of text to the next."""
+    """Return the distance between lines of text in pixels."""
     return sum(font().getmetrics())
 
 
 def broken(text: str, width: int) -> list[str]:
-    """Lines no wider than this, broken at spaces, or within a word that is wider itself."""
+    """Break a text into lines of at most this width, at spaces, or within a word that is too wide by itself."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
@@ -298,20 +301,20 @@ def broken(text: str, width: int) -> list[str]:
 def to_pixels(
     images: Integer[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"], levels: int
 ) -> UInt8[np.ndarray, "n height width channels"]:
-    """Values 0 … levels−1, or real ones from −1 to 1, as 0 … 255. Raises ValueError as `grid` does."""
+    """Scale integers 0 … levels − 1, or real values in [−1, 1], to 0 … 255. Raises ValueError as `grid` does."""
     _check_images("images", images, 4)
     return _to_bytes(images) if levels == REAL else _scaled(images, levels)
 
 
 def _spread(num: int, shown: int) -> list[int]:
-    """So many of 0 … num − 1, or all if they are no more: evenly spaced, both ends among them."""
+    """Choose at most `shown` of the indices 0 … num − 1, evenly spaced and including both ends."""
     return np.unique(np.rint(np.linspace(0, num - 1, min(num, shown))).astype(int)).tolist()
 
 
 def _fitting(names: Sequence[str], pitch: float) -> int:
-    """Of how many names, spread over places this far apart, none touches its neighbour."""
+    """Return the largest number of names that do not touch when spread over columns this far apart."""
     widest = max(length(part) for name in names for part in name.split("\n")) + MARGIN
-    # Those at the edges, where they would stick out, are moved inside.
+    # Names at the edges are moved inside, and so come closer to their neighbors.
     needed = widest + max(0, widest - pitch)
     fits = (n for n in range(len(names), 1, -1) if min(np.diff(_spread(len(names), n))) * pitch >= needed)
     return next(fits, 1)
@@ -328,7 +331,7 @@ def _scaled(images: Integer[np.ndarray, "*shape"], levels: int) -> UInt8[np.ndar
 
 
 def write_png(path: Path, picture: Image.Image) -> None:
-    """The file, whole or not at all."""
+    """Write the file atomically: it is complete or does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         picture.save(partial, "PNG")

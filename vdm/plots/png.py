@@ -1,4 +1,4 @@
-"""Pictures as the bytes of a PNG file."""
+"""Conversion of pictures to the bytes of a PNG file."""
 
 import io
 from pathlib import Path
@@ -11,11 +11,11 @@ from PIL import Image
 from vdm.plots.axes import DPI
 
 Picture = Path | Figure | np.ndarray
-"""A PNG file; a figure of matplotlib; an image of uint8, (height, width) or (height, width, 3)."""
+"""A PNG file, a matplotlib figure, or a uint8 image of shape (height, width) or (height, width, 3)."""
 
 
 def png(picture: Picture) -> bytes:
-    """A picture as a PNG file.
+    """Return the picture as the bytes of a PNG file.
 
     >>> png(np.zeros((4, 6), np.uint8))[:4]
     b'\\x89PNG'

@@ -1,4 +1,4 @@
-"""Figures of a run that trains a model before diffusion: its loss layer by layer."""
+"""Figures for a run that trains a VAE, a hierarchical VAE or a ladder network: its loss layer by layer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ TEST: dict[str, Any] = {"marker": "o", "markersize": 4}
 
 
 def layers(path: Path, records: Sequence[Mapping[str, Any]], units: Sequence[int]) -> None:
-    """Writes the reconstruction, the rate of each layer in bits/dim, and its active units, against the step.
+    """Plot the reconstruction term, the rate of each layer in bits/dim and its number of active units against the step.
 
-    `records` are the lines of metrics.jsonl: "train" have "reconstruction", "rate_1", …, and evaluations "active_1", …
-    too. `units` are the latents of each layer.
+    `records` are the lines of metrics.jsonl. They have "reconstruction", "rate_1", …, and evaluations also have
+    "active_1", …. `units` are the numbers of latents in each layer.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -40,10 +40,10 @@ def layers(path: Path, records: Sequence[Mapping[str, Any]], units: Sequence[int
 
 
 def costs(path: Path, records: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> None:
-    """Writes the cost of each layer of a ladder network against the step, without its weight, on a log axis.
+    """Plot the unweighted cost of each layer of a ladder network against the step, on a log axis.
 
-    `records` are the lines of metrics.jsonl: "cost_0", … are the image's and the layers', weighted in training, where
-    they are divided by `weights`, and as they are in evaluations.
+    `records` are the lines of metrics.jsonl, where "cost_0" is the cost of the image and "cost_1", … are those of the
+    layers above it. Training records include the weights λ_t and are divided by `weights`; evaluations do not.
     """
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -59,7 +59,7 @@ def costs(path: Path, records: Sequence[Mapping[str, Any]], weights: Sequence[fl
 
 
 def _series(records: Sequence[Mapping[str, Any]], kinds: Sequence[str], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of one field of records of these kinds, where they have it."""
+    """Return (steps, values) of one field from the records of these kinds that have it."""
     of_kinds = [record for record in records if record["kind"] in kinds and record.get(name) is not None]
     return (
         np.array([record["step"] for record in of_kinds], float),

@@ -1,4 +1,4 @@
-"""What a model with latents makes of given data: images above their reconstructions, or vectors beside theirs."""
+"""Pictures of reconstructions and interpolations by a model with latents, for images or vectors."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ ROWS = ("test image", "reconstruction")
 def reconstructions(
     given: Float[np.ndarray, "num *data"], again: Float[np.ndarray, "num *data"], path: Path, caption: str = ""
 ) -> None:
-    """Writes one PNG; values of images are in [−1, 1]. Raises ValueError where there are none."""
+    """Write one PNG: images above their reconstructions, or vectors beside theirs.
+
+    Image values are in [−1, 1]. Raises ValueError for empty arrays.
+    """
     if is_image(given.shape[1:]):
         images.strip(np.stack([given, again], axis=1), path, caption, rows=ROWS)
     else:
@@ -22,9 +25,9 @@ def reconstructions(
 
 
 def ways(frames: Float[np.ndarray, "frames pairs *data"], stem: Path, caption: str, test: np.ndarray) -> list[Path]:
-    """Files with what lies between pairs, a column a frame: STEM.png, and of images STEM.gif too.
+    """Write interpolations between pairs, one column per frame, to STEM.png and, for images, STEM.gif; return them.
 
-    `test` are vectors to draw beside, where they are no images.
+    `test` are data vectors, which are drawn beside `frames` if those are vectors rather than images.
     """
     strip, animation = (stem.with_name(stem.name + suffix) for suffix in (".png", ".gif"))
     weights = [f"{weight:.3g}" for weight in np.linspace(0, 1, len(frames))]

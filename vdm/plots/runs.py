@@ -1,7 +1,7 @@
-"""Plots of a run: its loss, the terms of its bound, its noise schedule, the variance of its estimates.
+"""Plots of a run: its loss, the terms of its bound, its noise schedule and the variance of its estimates.
 
 `records` are the lines of metrics.jsonl: dicts with "kind" ("train", "evaluation" or "final"), "step", "bits_per_dim"
-and the terms of the bound in bits/dim; evaluations have "stderr" too, and newer ones "variance".
+and the terms of the bound in bits/dim. Evaluations also have "stderr", and newer ones "variance".
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ def loss(
     unit: str = "bits/dim",
     title: str = "Variational bound",
 ) -> None:
-    """Writes bits/dim of training batches and of the test split (± one standard error) against the step.
+    """Plot bits/dim of training batches and of the test split (± one standard error) against the step.
 
-    Of another task than a model, what the records call `name`, in its unit.
+    For other tasks, plot the field `name` of the records in its `unit`.
 
-    The evaluations while training are one series, and the final one, of all images and draws, is a point of its own.
-    The vertical range leaves out the high losses of the first steps, so that the rest can be read; it says how many.
+    Evaluations during training are one series; the final one, over all images and draws, is a separate point. The
+    vertical range leaves out the high losses of the first steps so that the rest is readable, and a note counts them.
     """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -44,7 +44,7 @@ def loss(
     window = len(values) // 30
     axes.plot(steps, values, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=0.8, label="training batches")
     if window > 1:
-        # A moving mean of full windows, each drawn at its middle.
+        # Moving average over full windows only, drawn at their centers.
         kernel = np.full(window, 1 / window)
         middle, mean = np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
         axes.plot(middle, mean, color="tab:blue", linewidth=1.6, label=f"training, mean of {window} points")
@@ -66,9 +66,9 @@ def loss(
 
 
 def terms(path: Path, records: Records) -> None:
-    """Writes one panel a term of the bound, in bits/dim on a log axis, against the step: test points on training lines.
+    """Plot each term of the bound against the step, in bits/dim on a log axis, for training batches and the test split.
 
-    Apart, because the terms differ by orders of magnitude.
+    Each term has its own panel because they differ by orders of magnitude.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     train, test = _of_kind(records, "train"), _tests(records)
@@ -79,7 +79,7 @@ def terms(path: Path, records: Records) -> None:
             steps, values = _series(test, name)
             label = f"test, last {values[-1]:.3g}"
             axes.plot(steps, values, color=color, marker="o", markersize=5, linewidth=1.8, label=label)
-        # A prior loss may be 0 in float32.
+        # The prior loss may be 0 in float32, which a log axis cannot show.
         if any((record.get(name) or 0) > 0 for record in (*train, *test)):
             log_y(axes)
         annotate(axes, name, "bits/dim")
@@ -90,7 +90,7 @@ def terms(path: Path, records: Records) -> None:
 def schedule(
     path: Path, t: Float[np.ndarray, " points"], gamma: Float[np.ndarray, " points"], title: str = "Noise schedule"
 ) -> None:
-    """Writes γ against t beside the straight line between its end points, and SNR = exp(−γ) on the right axis."""
+    """Plot γ against t with the straight line between its end points, and SNR = exp(−γ) on the right axis."""
     figure = Figure(figsize=(6.5, 4.8), layout="constrained")
     axes = figure.subplots()
     ends = [0, len(t) - 1]
@@ -98,7 +98,7 @@ def schedule(
     label = f"γ(t), from {gamma[0]:.2f} to {gamma[-1]:.2f}".replace("-", "−")
     axes.plot(t, gamma, color="tab:blue", linewidth=2, label=label)
     axes.set_xlim(t[0], t[-1])
-    # The two axes show the same points, so SNR runs downwards.
+    # Both axes describe the same curve, so SNR decreases upward.
     right = axes.twinx()
     low, high = axes.get_ylim()
     right.set_yscale("log")
@@ -115,16 +115,16 @@ def times(
     std: Float[np.ndarray, " bins"],
     diffusion: float,
 ) -> None:
-    """Writes the one-draw diffusion loss ½·weight·‖ε − ε̂‖² in bits/dim against t: its mean in each bin of t ± `std`.
+    """Plot the single-draw diffusion loss ½·weight·‖ε − ε̂‖² in bits/dim against t: its mean in each bin ± `std`.
 
-    `t` are the centres of equal bins of [0, 1], `std` is over images and noise. Bins without draws have NaN and are
-    left out. A dotted line marks the diffusion term of the bound, the mean over t.
+    `t` are the centers of equal bins of [0, 1], and `std` is taken over images and noise. Bins without draws are NaN
+    and left out. A dotted line marks the diffusion term of the bound, the mean over t.
     """
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
     full = np.isfinite(mean)
     t, mean, std = t[full], mean[full], std[full]
-    # A loss is not negative, though its mean less one standard deviation may be.
+    # The loss is never negative, though its mean minus one standard deviation may be.
     band = np.maximum(mean - std, 0), mean + std
     axes.fill_between(t, *band, color="tab:green", alpha=0.2, linewidth=0, label="± one standard deviation")
     axes.plot(t, mean, color="tab:green", marker=".", label="mean over images and noise")
@@ -136,9 +136,9 @@ def times(
 
 
 def variance(path: Path, records: Records) -> None:
-    """Writes the variance of one draw's diffusion loss, over images, times and noise, in (bits/dim)², against the step.
+    """Plot the variance of the single-draw diffusion loss in (bits/dim)² against the step, on a log axis.
 
-    On a log axis. Evaluations with no "variance", or with None, are left out.
+    The variance is taken over images, times and noise. Evaluations where "variance" is missing or None are left out.
     """
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -156,11 +156,11 @@ def estimator_variance(
     t: Float[np.ndarray, " points"],
     curves: Mapping[str, Float[np.ndarray, " points"]],
 ) -> None:
-    """Writes the schedules γ(t) and, as bars on a log axis, the variance of the one-draw bits/dim in (bits/dim)².
+    """Plot the schedules γ(t) and, as bars on a log axis, the variance of the single-draw estimate in (bits/dim)².
 
-    As Fig. 4 of Kingma et al. (2021). `curves` has γ at `t` by the schedule's name; a row of `table` has "schedule",
-    its name, the variances "iid" and "stratified", by how the times of a batch are drawn, and the standard errors
-    "iid_stderr" and "stratified_stderr".
+    The figure follows Fig. 4 of Kingma et al. (2021). `curves` maps the name of a schedule to γ at `t`. Each row of
+    `table` has that name as "schedule", the variances "iid" and "stratified", named after how the times of a batch are
+    drawn, and their standard errors "iid_stderr" and "stratified_stderr".
     """
     figure = Figure(figsize=(13, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
@@ -181,7 +181,7 @@ def estimator_variance(
         tick.set(color=colors.get(name, "black"), rotation=15, ha="right", rotation_mode="anchor")
     heights = [row[name] for row in table for name in ("iid", "stratified")]
     if heights:
-        # A bar on a log axis has no foot of its own; above, room for the numbers and the legend.
+        # Bars on a log axis have no natural lower end. The upper end leaves room for the numbers and the legend.
         right.set_ylim(min(heights) / 3, max(heights) * 3)
     annotate(right, "Variance of the one-draw estimate", "variance in (bits/dim)²", "")
     save(figure, path)
@@ -192,21 +192,21 @@ def _of_kind(records: Records, kind: str) -> Records:
 
 
 def _tests(records: Records) -> Records:
-    """Evaluations while training, and the final one in place of the one of its step."""
+    """Return the evaluations during training, where the final one replaces the one of the same step."""
     by_step = {record["step"]: record for record in records if record["kind"] in ("evaluation", "final")}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _series(records: Records, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of one field; NaN where there is none."""
+    """Return (steps, values) of one field, with NaN for missing values."""
     values = [np.nan if r.get(name) is None else r[name] for r in records]
     return np.array([r["step"] for r in records], float), np.array(values, float)
 
 
 def _limit(axes: Axes, unit: str, steps: np.ndarray, values: np.ndarray) -> None:
-    """From just below the smallest value to a little above what three quarters of the points stay under.
+    """Limit the vertical axis to about three times the range of the lower three quarters of the points.
 
-    Says what lies above that.
+    A note counts the points that are cut off.
     """
     finite = np.isfinite(values)
     steps, values = steps[finite], values[finite]

@@ -1,4 +1,4 @@
-"""Samplers at work: their paths from noise to data in one dimension."""
+"""Pictures of samplers: their paths from noise to data in one dimension."""
 
 from functools import partial
 from pathlib import Path
@@ -18,35 +18,37 @@ from vdm.samplers import Sampler, grids
 
 MODES, STD, WEIGHTS = (-0.7, 0.5), 0.1, (0.4, 0.6)
 BETWEEN = -0.1
-"""Where one mode ends and the other begins."""
+"""The boundary between the two modes."""
 STEPS, PATHS = 100, 20
 SHADES = 10
 EXTENT = 2.9
 
 
 class Paths(NamedTuple):
-    """Paths in one dimension over a grid of noise levels, from data (first) to noise (last)."""
+    """Paths in one dimension along a grid of noise levels, from data (first) to noise (last)."""
 
     t: Float[np.ndarray, " points"]
     """Time of the cosine schedule, from 0 to 1."""
     gamma: Float[np.ndarray, " points"]
     forward: Float[np.ndarray, "points paths"]
-    """Draws of the process q, each from data of its own (Strümke & Langseth 2023, Fig. 3)."""
+    """Paths of the forward process q, each from its own data point (Strümke & Langseth 2023, Fig. 3)."""
     ddpm: Float[np.ndarray, "points paths"]
-    """Ancestral sampling, all from one z₁ (Strümke & Langseth 2023, Fig. 8)."""
+    """Ancestral sampling, with all paths from the same z₁ (Strümke & Langseth 2023, Fig. 8)."""
     ddim: Float[np.ndarray, "points paths"]
-    """DDIM from evenly spread quantiles of z₁ (Strümke & Langseth 2023, Fig. 9)."""
+    """DDIM from evenly spaced quantiles of z₁ (Strümke & Langseth 2023, Fig. 9)."""
     ddim_of_one: Float[np.ndarray, " points"]
-    """DDIM from the z₁ of `ddpm`."""
+    """DDIM from the z₁ that `ddpm` starts from."""
 
 
 def bimodal() -> oracles.Oracle:
-    """Two narrow modes in one dimension."""
+    """Return the exact model of data with two narrow modes in one dimension."""
     return oracles.mixture(np.array(WEIGHTS), np.array(MODES)[:, None], np.full(len(MODES), STD))
 
 
 def paths(gamma_min: float, gamma_max: float, num: int = PATHS, seed: int = 0, start: float = -0.1) -> Paths:
-    """`num` paths each of the forward process, of DDPM from the one z₁ `start`, and of DDIM: with the exact denoiser.
+    """Draw `num` paths each of the forward process, of DDPM from the single z₁ `start`, and of DDIM.
+
+    Both samplers use the exact denoiser.
 
     Raises ValueError unless gamma_min < gamma_max.
     """
@@ -75,7 +77,7 @@ def paths(gamma_min: float, gamma_max: float, num: int = PATHS, seed: int = 0, s
 def _walk(
     oracle: oracles.Oracle, sampler: Sampler, key: Array, z_1: Float[Array, "paths 1"], gammas: Float[Array, " points"]
 ) -> Float[Array, "points paths 1"]:
-    """z at every level of the grid: of samplers without memory, each step a grid of its own."""
+    """Return z at every level of the grid, for a sampler without memory: each step runs as a grid of its own."""
 
     def step(z: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         step_key, gamma_t, gamma_s = inputs
@@ -88,7 +90,7 @@ def _walk(
 
 @jax.jit
 def _forward(key: Array, x: Float[Array, "paths 1"], gammas: Float[Array, " points"]) -> Float[Array, "points paths 1"]:
-    """z at every level of an increasing grid, each from the one before: draws of q(z_t|z_s)."""
+    """Draw z at every level of an increasing grid, each from the one before by q(z_t|z_s)."""
 
     def step(z: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         step_key, gamma_s, gamma_t = inputs
@@ -102,23 +104,23 @@ def _forward(key: Array, x: Float[Array, "paths 1"], gammas: Float[Array, " poin
 
 
 def density(gamma: Float[np.ndarray, " points"], z: Float[np.ndarray, " values"]) -> Float[np.ndarray, "points values"]:
-    """p(z_t) of the bimodal data at each γ."""
+    """Return p(z_t) at the values z for the bimodal data at each γ."""
     log_marginal = jax.vmap(bimodal().log_marginal, in_axes=(None, 0))
     return np.exp(np.asarray(log_marginal(jnp.asarray(z, jnp.float32)[:, None], jnp.asarray(gamma, jnp.float32))))
 
 
 def trajectories(path: Path, gamma_min: float, gamma_max: float) -> None:
-    """Writes paths of the forward process, DDPM and DDIM over the density p(z_t) of data with two modes.
+    """Plot paths of the forward process, DDPM and DDIM over the density p(z_t) for data with two modes.
 
-    As Figs. 3, 8 and 9 of Strümke & Langseth (2023). A path has the colour of the mode at its data end. Raises
-    ValueError unless gamma_min < gamma_max.
+    The figure follows Figs. 3, 8 and 9 of Strümke & Langseth (2023). The color of a path tells the mode at its data
+    end. Raises ValueError unless gamma_min < gamma_max.
     """
     found = paths(gamma_min, gamma_max)
     values = np.linspace(-EXTENT, EXTENT, 281)
     shade = density(found.gamma, values)
     figure = Figure(figsize=(11, 4.1), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
-    # Shades by the height relative to that at the same time, which grows where the modes narrow.
+    # Shades are relative to the maximum at the same time, since the peaks grow where the modes narrow.
     relative = shade / shade.max(axis=1, keepdims=True)
     cmap = LinearSegmentedColormap.from_list("density", ["white", "#A8A8A8"])
     titles = (

@@ -1,4 +1,4 @@
-"""What samples look like, whatever they are: a grid of images, or vectors as points beside those of the data."""
+"""Pictures of samples of any kind: a grid of images, or vectors as points beside those of the data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from vdm.plots import images, vectors
 from vdm.plots.captioned import captioned
 
 Data = Callable[[], Source]
-"""What reads the test split, where it is drawn."""
+"""Function that reads the test split; it is called only if the data are drawn."""
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether data of this shape are drawn as images: (height, width, channels)."""
+    """Tell whether data of this shape are drawn as images, i.e. have shape (height, width, channels)."""
     return len(shape) == 3
 
 
@@ -28,9 +28,9 @@ def samples(
     rows: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> None:
-    """Writes one PNG of samples (n, *shape): `grid` or `scatter`, number k of them of `rows[k % len(rows)]`.
+    """Write one PNG of samples (n, *shape) by `grid` or `scatter`; sample k belongs to `rows[k % len(rows)]`.
 
-    Images that have a name each, and no rows, are `captioned`, unless all have the same one.
+    Images with individual `names` and no rows are drawn by `captioned`, unless all names are the same.
     """
     if is_image(drawn.shape[1:]) and len(set(names)) > 1 and not rows:
         captioned(drawn, path, levels, names, caption)
@@ -43,9 +43,9 @@ def samples(
 def trajectory(
     frames: np.ndarray, stem: Path, data: Data, caption: str = "", names: Sequence[str] = (), rows: int = 8
 ) -> list[Path]:
-    """Files that show the guesses x̂ (kept, n, *shape), left the noisiest: STEM.png, and of images STEM.gif too.
+    """Write estimates x̂ (kept, n, *shape), noisiest first, to STEM.png and, for images, STEM.gif; return the files.
 
-    Of images the strip has the first `rows`.
+    STEM.png is a strip, which shows the first `rows` images only.
     """
     strip, animation = (stem.with_name(stem.name + suffix) for suffix in (".png", ".gif"))
     if not is_image(frames.shape[2:]):

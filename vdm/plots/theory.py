@@ -1,4 +1,4 @@
-"""Plots of what an objective is made of: which noise levels a schedule visits, and how much a weighting counts them."""
+"""Plots of the parts of an objective: the noise levels that a schedule visits, and the weights of a weighting."""
 
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ SCHEDULE_STYLES: dict[str, dict[str, Any]] = {
     "EDM, sampling (ρ = 7)": {"color": RED, "linestyle": "--"},
     "flow matching": {"color": ORANGE},
 }
-# Monotone weightings are solid lines. The wide lines lie under others that coincide with them, wholly or in part.
+# Monotone weightings are solid lines. Wide lines lie under others that coincide with them, wholly or in part.
 WEIGHTING_STYLES: dict[str, dict[str, Any]] = {
     "elbo": {"color": BLACK},
     "sigmoid": {"color": BLUE},
@@ -48,10 +48,10 @@ WEIGHTING_STYLES: dict[str, dict[str, Any]] = {
 
 
 class ScheduleCurve(NamedTuple):
-    """Noise levels at points of time, and how densely uniform times cover them."""
+    """Noise levels at several times, and the density with which uniform times cover them."""
 
     t: Float[np.ndarray, " points"]
-    """From 0 to 1."""
+    """Times from 0 to 1."""
     gamma: Float[np.ndarray, " points"]
     """γ(t) = −λ(t)."""
     density: Float[np.ndarray, " points"]
@@ -59,11 +59,11 @@ class ScheduleCurve(NamedTuple):
 
 
 def schedule_curves(gamma_min: float, gamma_max: float) -> dict[str, ScheduleCurve]:
-    """The noise levels of each of `SCHEDULE_STYLES`, all between the same end points.
+    """Return the noise levels of each schedule in `SCHEDULE_STYLES`, all between the same end points.
 
-    The fixed ones of `vdm.schedules`, with the shifts 2 log(d/64) of images of d pixels; EDM's training distribution
-    and its sampling grid (Karras et al. 2022); uniform times of z = (1 − t) x + t ε. Raises ValueError unless
-    gamma_min < gamma_max.
+    These are the fixed schedules of `vdm.schedules`, with the shifts 2 log(d/64) for images of d pixels a side; EDM's
+    training distribution and sampling grid (Karras et al. 2022); and flow matching, uniform times of
+    z = (1 − t) x + t ε. Raises ValueError unless gamma_min < gamma_max.
     """
     ends = gamma_min, gamma_max
     fixed = {
@@ -85,14 +85,14 @@ def schedule_curves(gamma_min: float, gamma_max: float) -> dict[str, ScheduleCur
 def edm_training(
     gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"], p_mean: float = -1.2, p_std: float = 1.2
 ) -> ScheduleCurve:
-    """log σ/α = γ/2 ~ N(p_mean, p_std²), truncated to the end points: γ(t) is its inverse distribution function."""
+    """Return EDM's training schedule: γ(t) is the quantile function of γ/2 = log σ/α ~ N(p_mean, p_std²), truncated."""
     normal = 2 * p_mean, 2 * p_std, jnp.float32(gamma_min), jnp.float32(gamma_max)
     gamma = proposals.truncated_normal(jnp.asarray(t, jnp.float32), *normal)
     return ScheduleCurve(t, np.asarray(gamma), np.asarray(proposals.truncated_normal_density(gamma, *normal)))
 
 
 def flow_matching(gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"]) -> ScheduleCurve:
-    """Uniform times of z = (1 − τ) x + τ ε between the end points: λ = 2 log((1 − τ)/τ)."""
+    """Return the schedule of uniform times τ in z = (1 − τ) x + τ ε between the end points: λ = 2 log((1 − τ)/τ)."""
     tau_0, tau_1 = expit(gamma_min / 2), expit(gamma_max / 2)
     tau = (1 - t) * tau_0 + t * tau_1
     return ScheduleCurve(t, 2 * logit(tau), tau * (1 - tau) / (2 * (tau_1 - tau_0)))
@@ -101,9 +101,9 @@ def flow_matching(gamma_min: float, gamma_max: float, t: Float[np.ndarray, " poi
 def time_density(
     weighting: Weighting, gamma_min: float, gamma_max: float, t: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, " points"]:
-    """p_w(t) on the cosine schedule, the density in time of `weightings.elbo_mixture`, without the atom.
+    """Return p_w(t) on the cosine schedule: the density in time of `weightings.elbo_mixture`, without its point mass.
 
-    Eq. 4.150 of De Sousa Ribeiro & Glocker (2024), corrected.
+    It is Eq. 4.150 of De Sousa Ribeiro & Glocker (2024), corrected.
     """
     mixture = weightings_lib.elbo_mixture(weighting, -gamma_max, -gamma_min)
     cosine = schedules_lib.cosine(gamma_min, gamma_max)
@@ -112,9 +112,9 @@ def time_density(
 
 
 def schedules(path: Path, gamma_min: float, gamma_max: float) -> None:
-    """Writes α, σ² and λ = log SNR against t, and the density of noise levels, for each of `schedule_curves`.
+    """Plot α, σ² and λ = log SNR against t, and the density of noise levels, for each of `schedule_curves`.
 
-    As Fig. 3.2 of De Sousa Ribeiro & Glocker (2024). Raises ValueError unless gamma_min < gamma_max.
+    The figure follows Fig. 3.2 of De Sousa Ribeiro & Glocker (2024). Raises ValueError unless gamma_min < gamma_max.
     """
     figure = Figure(figsize=(11, 9), layout="constrained")
     (alpha, sigma), (log_snr, density) = figure.subplots(2, 2)
@@ -137,11 +137,11 @@ def schedules(path: Path, gamma_min: float, gamma_max: float) -> None:
 
 
 def weightings(path: Path, lambda_min: float, lambda_max: float) -> None:
-    """Writes w(λ) of every weighting, and of the monotone ones the ELBOs they average: by noise level and by time.
+    """Plot w(λ) for every weighting and, for the monotone ones, the mixture of ELBOs by noise level and by time.
 
-    Each w is over its largest value in the range. Of `weightings.elbo_mixture` the density is a curve and the point
-    mass at λ_max a number in the legend, and a stem where it is all there is. Time is that of the cosine schedule.
-    Raises ValueError unless lambda_min < lambda_max are finite.
+    Each w is divided by its maximum over the range. The density of `weightings.elbo_mixture` is drawn as a curve; its
+    point mass at λ_max is given in the legend, and drawn as a stem if it is the whole mixture. Time is that of the
+    cosine schedule. Raises ValueError unless lambda_min < lambda_max are finite.
     """
     figure = Figure(figsize=(11, 9), layout="constrained")
     (weight, density), (in_time, legend) = figure.subplots(2, 2)
@@ -179,7 +179,7 @@ def weightings(path: Path, lambda_min: float, lambda_max: float) -> None:
 
 
 def _stem(axes: Axes, at: float, text: str, color: str) -> None:
-    """A point mass: a line over the whole height, with `text` on its inner side."""
+    """Draw a point mass as a line over the whole height, with `text` on its inner side."""
     axes.axvline(at, color=color, linewidth=3)
     offset, alignment = ((6, 0), "left") if at < np.mean(axes.get_xlim()) else ((-6, 0), "right")
     place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
@@ -187,14 +187,14 @@ def _stem(axes: Axes, at: float, text: str, color: str) -> None:
 
 
 def _power(value: float) -> str:
-    """1 or 1.2·10⁻⁵, to two digits."""
+    """Format a number to two digits, as 1 or 1.2·10⁻⁵."""
     digits, _, exponent = f"{value:.1e}".partition("e")
     power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{value:.2g}" if value >= 0.01 else f"{digits}·10{power}"
 
 
 def _times() -> Float[np.ndarray, " points"]:
-    """From 0 to 1, closest at the ends, where some schedules are steep."""
+    """Return times from 0 to 1, densest at the ends, where some schedules are steep."""
     return (1 - np.cos(np.pi * np.linspace(0, 1, POINTS))) / 2
 
 

@@ -1,7 +1,7 @@
-"""What one latent does: images along it, of a model with learned latents, above ways between a diffusion model's z₁.
+"""Latent traversals of a model with learned latents, above interpolations between the z₁ of a diffusion model.
 
-As Fig. 9 of Wang (2024) has DDIM beside a VAE. A VAE's latents have few dimensions, some of them with a meaning; those
-of DDIM are as many as there are pixels, and only ways between images show what they do.
+Fig. 9 of Wang (2024) compares DDIM with a VAE in this way. A VAE has few latents, some of which may have a meaning;
+DDIM has as many as there are pixels, so only interpolations between images show what they do.
 """
 
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ from vdm.predecessors.latent import LatentModel
 Frames = Float[np.ndarray, "frames rows height width channels"]
 
 REACH = 2.5
-"""Latents go from −REACH to REACH, standard deviations of the prior."""
+"""Latents are varied from −REACH to REACH, in standard deviations of the prior."""
 
 
 def along(
     model: LatentModel, variables: Variables, image: Num[np.ndarray, "1 *data"], latents: Sequence[int], num_frames: int
 ) -> Frames:
-    """Images, in [−1, 1], where one latent of z_T after another goes from −`REACH` to `REACH`.
+    """Decode images, in [−1, 1], while one latent of z_T at a time is varied from −`REACH` to `REACH`.
 
-    The others are those of the image, at their posterior mean; all layers below are at their prior mean. Every image is
-    the center of p(x|z).
+    The other latents of z_T stay at the posterior mean for the given image, and all layers below are at their prior
+    mean. Every image is the center of p(x|z).
     """
     none = [jnp.zeros((1, *shape)) for shape in model.latent_shapes]
     own = model.posterior(variables, jnp.asarray(image), none).mean
     values = jnp.linspace(-REACH, REACH, num_frames)
     rows = len(latents)
-    # Frame f of row k has all latents of the image but number latents[k].
+    # Frame f of row k keeps all latents of the image except number latents[k].
     at = jnp.arange(rows)
     flat = jnp.broadcast_to(own.reshape(1, 1, -1), (num_frames, rows, own.size))
     flat = flat.at[:, at, jnp.asarray(latents)].set(jnp.broadcast_to(values[:, None], (num_frames, rows)))
@@ -47,9 +47,9 @@ def along(
 def most_active(
     model: LatentModel, variables: Variables, images: Num[np.ndarray, "num *data"], key: PRNGKeyArray, num: int
 ) -> list[int]:
-    """The `num` latents of z_T, or all, whose posterior mean varies most from image to image; the first varies most.
+    """Return the (at most `num`) latents of z_T whose posterior means vary most between images, most active first.
 
-    That is how Burda et al. (2016) tell units in use from those that are not.
+    Burda et al. (2016) use this variance to tell active units from inactive ones.
     """
     mean = np.asarray(posteriors(model, variables, images, key).mean).reshape(len(images), -1)
     return [int(k) for k in np.argsort(-mean.var(axis=0), kind="stable")[:num]]
@@ -62,9 +62,9 @@ def traversals(
     between: Float[np.ndarray, "frames pairs height width channels"] | None = None,
     caption: str = "",
 ) -> None:
-    """Writes a row a latent, by its name, and below them a row a pair of images of a diffusion model.
+    """Write one named row per latent and, below them, one row per pair of a diffusion model's images.
 
-    Values are in [−1, 1]. Raises ValueError unless both have as many frames of one shape.
+    Values are in [−1, 1]. Raises ValueError unless both arrays have equally many frames of the same shape.
     """
     rows = list(names)
     frames = of_latents

@@ -1,6 +1,6 @@
-"""Pictures of vectors: points of the plane beside those of the data, and on their way from noise to data.
+"""Pictures of vectors as points of the plane: beside those of the data, and on their way from noise to data.
 
-Of vectors of more than two values the first two are drawn. Every panel has the same axes, those of the data.
+Only the first two values of longer vectors are drawn. All panels share the same axes, set by the data.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from vdm.plots.axes import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, save
 Vectors = Float[np.ndarray, "_ ..."]
 
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
-"""Of names in turn."""
+"""Colors of the named groups, used in turn."""
 PANEL = 2.6
-"""Inches."""
+"""Side of a panel in inches."""
 MOST_POINTS = 2000
-"""In a panel."""
+"""Largest number of points in a panel."""
 MOST_PANELS = 10
-"""Of a way from noise to data; of more, so many evenly spaced."""
+"""Largest number of times shown in a strip; if there are more, evenly spaced ones are chosen."""
 MARGIN = 0.15
-"""Around the data, as a share of their extent."""
+"""Margin around the data, as a share of their extent."""
 
 
 def scatter(
@@ -35,9 +35,9 @@ def scatter(
     rows: Sequence[str] = (),
     titles: tuple[str, str] = ("test data", "samples"),
 ) -> None:
-    """Writes one PNG: on the left `data`, on the right `vectors`, of which number k is of `rows[k % len(rows)]`.
+    """Write one PNG with `data` on the left and `vectors` on the right; vector k belongs to `rows[k % len(rows)]`.
 
-    Raises ValueError where there are none of either.
+    Raises ValueError if either array is empty.
     """
     _check(vectors=vectors, data=data)
     figure, axes = _panels(2, 1, data)
@@ -57,9 +57,9 @@ def strip(
     columns: Sequence[str] = (),
     title: str = "test data",
 ) -> None:
-    """Writes one PNG: a panel for each kept time, left the noisiest, by their names `columns`; the last is `data`.
+    """Write one PNG with a panel for each kept time, titled by `columns`, noisiest on the left, and `data` last.
 
-    Raises ValueError where there are none of either.
+    Raises ValueError if either array is empty.
     """
     _check(frames=frames, data=data)
     shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(len(frames), MOST_PANELS))).astype(int))
@@ -72,7 +72,7 @@ def strip(
 
 
 def plane(vectors: Vectors) -> Float[np.ndarray, "num 2"]:
-    """Their first two values; of vectors of one value the other is 0.
+    """Return the first two values of each vector; vectors with a single value are padded with 0.
 
     >>> plane(np.array([[1.0, 2.0, 3.0]])).tolist(), plane(np.array([[1.0]])).tolist()
     ([[1.0, 2.0]], [[1.0, 0.0]])

@@ -1,5 +1,5 @@
 """The models that came before diffusion: the VAE, hierarchical VAEs and the ladder network.
 
-§2 of De Sousa Ribeiro & Glocker (2024), on the same data, training loop and evaluation as the diffusion model, and with
-the same likelihood p(x|z), so that their bounds compare.
+They are the models of §2 of De Sousa Ribeiro & Glocker (2024). They use the same data, training loop, evaluation and
+likelihood p(x|z) as the diffusion model, so that their bounds can be compared with its bound.
 """

@@ -1,6 +1,6 @@
-"""What a `LatentModel` is trained for: the bound, with β, warm-up of the KL and free bits as options.
+"""The training objective of a `LatentModel`: the variational bound, with optional β, KL warm-up and free bits.
 
-Bare numbers of equations are those of De Sousa Ribeiro & Glocker (2024).
+Equation numbers without a source are those of De Sousa Ribeiro & Glocker (2024).
 """
 
 import functools
@@ -21,7 +21,7 @@ from vdm.training.task import Batch, Terms, Variables
 
 @functools.cache
 def terms(num_layers: int) -> type[Terms]:
-    """The terms of the bound of so many layers, by name.
+    """Return the named-tuple class of the bound's terms for a hierarchy of `num_layers` layers.
 
     >>> terms(2)._fields
     ('reconstruction', 'rate_1', 'rate_2')
@@ -31,9 +31,9 @@ def terms(num_layers: int) -> type[Terms]:
 
 
 class LatentBound(NamedTuple):
-    """−VLB of a `LatentModel`, Eq. 2.34, or what is close to it: reconstruction + Σ_t w_t rate_t.
+    """−VLB of a `LatentModel`, Eq. 2.34, or a reweighted version of it: reconstruction + Σ_t w_t rate_t.
 
-    The options change gradients alone; terms are those of the bound, in bits/dim.
+    The options change the gradients only: the terms reported are those of the bound itself, in bits/dim.
 
     >>> LatentBound(num_layers=2, beta=4.0).terms._fields
     ('reconstruction', 'rate_1', 'rate_2')
@@ -41,33 +41,33 @@ class LatentBound(NamedTuple):
 
     num_layers: int = 1
     beta: float = 1.0
-    """On every rate (Higgins et al. 2017)."""
+    """Weight of every rate, as in a β-VAE (Higgins et al. 2017)."""
     warmup_steps: int = 0
-    """For so many steps β grows, from 0 (Bowman et al. 2016; Sønderby et al. 2016)."""
+    """Number of steps over which β grows linearly from 0 (Bowman et al. 2016; Sønderby et al. 2016)."""
     free_bits: float = 0.0
-    """λ, in nats a layer: max(λ, batch mean of the rate) takes the place of the rate (Kingma et al. 2016, Eq. 15)."""
+    """λ, in nats per layer: max(λ, batch mean of the rate) replaces the rate (Kingma et al. 2016, Eq. 15)."""
 
     @property
     def terms(self) -> type[Terms]:
-        """Reconstruction, and the rate of each layer."""
+        """Named-tuple class of the terms: the reconstruction and the rate of each layer."""
         return terms(self.num_layers)
 
     @property
     def total(self) -> str:
-        """What logs call their sum."""
+        """Name of the sum of the terms in logs."""
         return "bits_per_dim"
 
     @property
     def unit(self) -> str:
-        """That of the terms."""
+        """Unit of the terms."""
         return "bits/dim"
 
     def init(self) -> Any:
-        """It carries the number of steps done: warm-up goes on where it was."""
+        """Return the initial state: the number of steps done, so that warm-up resumes where it stopped."""
         return {"step": jnp.zeros((), jnp.int32)}
 
     def weights(self, carried: Any, rates: Float[Array, " layers"]) -> Float[Array, " layers"]:
-        """w_t of this step for batch means of the rates, in nats: β as far as it is warm, 0 below the free bits."""
+        """Return w_t at this step: β times the warm-up, or 0 where the batch mean of a rate, in nats, is below λ."""
         warm = jnp.minimum(carried["step"].astype(jnp.float32) / max(self.warmup_steps, 1), 1)
         beta = self.beta * warm if self.warmup_steps else jnp.float32(self.beta)
         return beta * (rates >= self.free_bits).astype(jnp.float32)
@@ -82,9 +82,9 @@ class LatentBound(NamedTuple):
         num_parts: int = 1,
         mesh: Mesh | None = None,
     ) -> tuple[Terms, Variables, Any]:
-        """(batch means of the terms, gradients of the loss in bits/dim, the steps done); see `task.Objective`."""
+        """Return (batch means of the terms, gradients of the loss in bits/dim, new state); see `task.Objective`."""
         draw_key, dropout_key = jax.random.split(key)
-        # Of the whole batch, whatever parts it is computed in.
+        # Drawn for the whole batch, so that the noise does not depend on the number of parts.
         examples = batch["image"], model.draw(draw_key, batch["image"].shape[0])
 
         def path(variables: Variables, examples: Any, dropout_key: PRNGKeyArray) -> Path:
@@ -94,7 +94,7 @@ class LatentBound(NamedTuple):
         def forward(examples: Any, dropout_key: PRNGKeyArray) -> tuple[Any, Any]:
             return {}, path(variables, examples, dropout_key).rates
 
-        # Free bits ask for the whole batch's means; of one part, the compiler finds this pass in the one below.
+        # Free bits need means over the whole batch. With a single part, XLA merges this pass with the one below.
         rates = in_parts(forward, {}, examples, dropout_key, num_parts, mesh)[1] if self.free_bits else ()
         means = [jnp.mean(rate) for rate in rates] if self.free_bits else [jnp.float32(0)] * self.num_layers
         weights = self.weights(carried, jnp.stack(means))
@@ -107,7 +107,7 @@ class LatentBound(NamedTuple):
                 weighted = each[0] + sum(weights[t] * rate for t, rate in enumerate(each[1:]))
                 return jnp.mean(weighted) / num_parts, each
 
-            # What the backward pass has of its own is traced here.
+            # Matrix products that only the backward pass contains are traced here.
             with precisions.products(model.precision):
                 return jax.grad(loss, has_aux=True)(variables)
 

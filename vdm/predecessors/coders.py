@@ -1,4 +1,4 @@
-"""Encoders and decoders of small models: vectors of features of x, and p(x|z) of such vectors."""
+"""Encoders and decoders of small models: from x to a feature vector, and from a vector to p(x|z)."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -18,13 +18,13 @@ from vdm.predecessors.normal import Normal
 Coder = Literal["mlp", "conv"]
 
 GAMMAS = (-13.3, 5.0)
-"""Log variances of p(x|z) lie between: those of a diffusion model's z_t by default."""
+"""Range of the log variances of p(x|z): the default range of γ in a diffusion model."""
 LOG_STDS = (-6.0, 6.0)
-"""Log standard deviations of latents lie between."""
+"""Range of the log standard deviations of latents."""
 
 
 def within(raw: Float[Array, "*shape"], low: float, high: float) -> Float[Array, "*shape"]:
-    """A smooth function of any number that stays between `low` and `high`, with slope 1 in the middle.
+    """Squash any number smoothly into the range from `low` to `high`, with slope 1 in the middle.
 
     >>> [round(float(value), 3) for value in within(jnp.array([-100.0, -1.0, 100.0]), -6.0, 4.0)]
     [-6.0, -1.0, 4.0]
@@ -34,7 +34,7 @@ def within(raw: Float[Array, "*shape"], low: float, high: float) -> Float[Array,
 
 
 class NormalHead(nn.Module):
-    """A normal distribution of `latents` values, of features: standard normal at first.
+    """Map features to a normal distribution over `latents` values, a standard normal at initialization.
 
     >>> import jax
     >>> head, _ = NormalHead(3).init_with_output(jax.random.key(0), jnp.ones((2, 8)))
@@ -46,7 +46,7 @@ class NormalHead(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "batch width"]) -> Normal:
-        """float32."""
+        """Return the distribution, in float32."""
         h = nn.LayerNorm(name="norm")(h)
         mean = nn.Dense(self.latents, kernel_init=nn.initializers.zeros, name="mean")(h)
         log_std = nn.Dense(self.latents, kernel_init=nn.initializers.zeros, name="log_std")(h)
@@ -54,7 +54,7 @@ class NormalHead(nn.Module):
 
 
 class Block(nn.Module):
-    """h + MLP(LayerNorm(h)) of vectors h, float32, with one hidden layer of their size.
+    """Residual block on float32 vectors, h + MLP(LayerNorm(h)), with one hidden layer of the same width.
 
     >>> import jax
     >>> h, _ = Block().init_with_output(jax.random.key(0), jnp.ones((2, 8)))
@@ -67,14 +67,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
-        """Like h."""
+        """Return an array with the shape and dtype of h."""
         hidden = nn.Dense(h.shape[-1], dtype=self.dtype, name="in")(nn.LayerNorm(name="norm")(h))
         hidden = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.swish(hidden))
         return h + nn.Dense(h.shape[-1], dtype=self.dtype, name="out")(hidden).astype(h.dtype)
 
 
 class MLPEncoder(nn.Module):
-    """Features of x, (batch, width), by `depth` blocks on all of its values."""
+    """Encode x, flattened, to features (batch, width) by `depth` residual blocks."""
 
     width: int
     depth: int
@@ -83,7 +83,7 @@ class MLPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *data"]) -> Float[Array, "batch width"]:
-        """float32."""
+        """Return the features, in float32."""
         h = nn.Dense(self.width, name="in")(x.reshape(len(x), -1))
         for i in range(self.depth):
             h = Block(self.dropout, self.dtype, name=f"block_{i}")(h)
@@ -91,7 +91,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """p(x|·) of vectors, by `depth` blocks."""
+    """Decode a vector to p(x|·) by `depth` residual blocks."""
 
     shape: Sequence[int]
     width: int
@@ -101,14 +101,14 @@ class MLPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "batch features"]) -> Observed:
-        """float32."""
+        """Return the distribution, in float32."""
         h = MLPEncoder(self.width, self.depth, self.dropout, self.dtype, name="features")(h)
         h = nn.swish(nn.LayerNorm(name="norm_out")(h))
         return _observed(nn.Dense(2 * int(np.prod(self.shape)), name="out")(h).reshape(len(h), *self.shape, 2))
 
 
 class ConvBlock(nn.Module):
-    """Residual block of two convolutions, with another number of channels if asked for."""
+    """Residual block of two convolutions, which may change the number of channels."""
 
     channels: int
     dropout: float
@@ -116,7 +116,7 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width channels"]:
-        """In `dtype`."""
+        """Return the block's output, in `dtype`."""
         train = self.has_rng("dropout")
         u = Conv(self.channels, self.dtype, name="conv_0")(Norm(dtype=self.dtype, name="norm_0")(h), train)
         u = Norm(dropout=self.dropout, dtype=self.dtype, name="norm_1")(u, train=train)
@@ -127,10 +127,11 @@ class ConvBlock(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Features of images, (batch, width): `depth` residual blocks at each resolution, each with half the sides.
+    """Encode images to features (batch, width) by `depth` residual blocks at each of several resolutions.
 
-    Until the shorter side has about four pixels, all of which the features are linear in. There are width/4 channels at
-    first, and they double at the first two lower resolutions.
+    The sides are halved from one resolution to the next, until the shorter one has about four pixels; a linear layer on
+    all of these gives the features. The first resolution has width/4 channels, and their number doubles at each of the
+    next two.
     """
 
     width: int
@@ -140,7 +141,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
-        """float32."""
+        """Return the features, in float32."""
         h = Conv(_channels(self.width, 0), name="conv_in")(x, self.has_rng("dropout")).astype(self.dtype)
         for k in range(num_resolutions(min(x.shape[1:3]))):
             h = halved(h) if k > 0 else h
@@ -150,7 +151,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """p(x|·) of images, from vectors: the mirror image of `ConvEncoder`, each pixel doubled between resolutions."""
+    """Decode a vector to p(x|·) of images: `ConvEncoder` in reverse, with nearest-neighbor upsampling."""
 
     shape: Sequence[int]
     width: int
@@ -160,7 +161,7 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "batch features"]) -> Observed:
-        """float32."""
+        """Return the distribution, in float32."""
         height, width, values = self.shape
         last = num_resolutions(min(height, width)) - 1
         sides = [(-(-height // 2**k), -(-width // 2**k)) for k in range(last + 1)]
@@ -178,7 +179,7 @@ class ConvDecoder(nn.Module):
 def doubled(
     h: Float[Array, "batch rows columns channels"], height: int, width: int
 ) -> Float[Array, "batch height width channels"]:
-    """Each pixel as 2×2, cut to height × width.
+    """Repeat each pixel as a 2×2 square and crop the result to height × width.
 
     >>> doubled(jnp.arange(2.0).reshape(1, 2, 1, 1), 3, 1).ravel().tolist()
     [0.0, 0.0, 1.0]
@@ -187,7 +188,7 @@ def doubled(
 
 
 class Coders(nn.Module):
-    """Encoder and decoder of data of this shape, of one of the kinds `Coder`."""
+    """An encoder and a decoder of the kind `coder` for data of this shape."""
 
     coder: Coder
     shape: Sequence[int]
@@ -204,7 +205,7 @@ class Coders(nn.Module):
 
 
 def check(coder: Coder, shape: Sequence[int], width: int, depth: int) -> None:
-    """Raises ValueError for sizes that do not go together, or with data of this shape."""
+    """Raise ValueError for sizes that are out of range, or for a coder that does not fit the shape of the data."""
     if width < 4 or width % 4:
         raise ValueError(f"width={width}: must be a multiple of 4")
     if depth < 1:
@@ -214,7 +215,7 @@ def check(coder: Coder, shape: Sequence[int], width: int, depth: int) -> None:
 
 
 def _channels(width: int, k: int) -> int:
-    """Channels at the resolution of 1/2ᵏ of the sides."""
+    """Number of channels at the resolution whose sides are 1/2ᵏ of the image's."""
     return width // 4 * 2 ** min(k, MOST_DOUBLINGS)
 
 

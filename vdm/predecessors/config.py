@@ -1,6 +1,7 @@
-"""The configuration of a run that trains a predecessor, and what it describes.
+"""The configuration of a run that trains a predecessor, and the model that it describes.
 
-Its class has the groups of a diffusion model's that the training loop reads (`vdm.config.RunConfig`).
+`PredecessorConfig` has the same groups as a diffusion model's config wherever the training loop reads them
+(`vdm.config.RunConfig`).
 """
 
 import dataclasses
@@ -25,45 +26,45 @@ from vdm.settings import InName, at_least, between, fraction, one_of, part, sett
 
 @dataclass(slots=True)
 class ModelConfig:
-    """The model; it takes of these fields what it has a parameter for."""
+    """The model. Of these fields, its constructor receives those that it has a parameter for."""
 
     name: str = of_model(
         "vae",
-        "As `vae(latents=2)`, `hvae(layers=3, inference='bottom_up')`, `ladder`; or one of your own.",
+        "E.g. `vae(latents=2)`, `hvae(layers=3, inference='bottom_up')` or `ladder`; or one of your own.",
         part("predecessor", in_context=True),
     )
-    width: int = of_model(128, "Features of a hidden layer; of a convolutional one, channels.", between(1, 2**16))
+    width: int = of_model(128, "Features of a hidden layer, or channels of a convolution.", between(1, 2**16))
     depth: int = of_model(2, "Hidden layers, or residual blocks at each resolution.", between(1, 1000))
     coder: str = of_model(
-        "mlp", "Encoder and decoder: `mlp` of the flattened image, `conv` for images.", one_of("mlp", "conv")
+        "mlp", "Encoder and decoder: `mlp` on flattened data, or `conv` for images.", one_of("mlp", "conv")
     )
     dropout: float = setting(0.0, "Dropout rate of hidden layers while training.", fraction())
 
 
 @dataclass(slots=True)
 class LatentObjectiveConfig:
-    """What is minimised: the bound, with weights on its rates; what is logged is the bound itself."""
+    """The objective: the bound with weights on its rates. Logs always report the unweighted bound."""
 
     beta: float = setting(1.0, "Weight of the rates, β of a β-VAE.", at_least(0))
     warmup_steps: int = setting(0, "Steps over which that weight rises from 0.", at_least(0))
-    free_bits: float = setting(0.0, "Nats of each layer's rate that cost nothing, λ.", at_least(0))
+    free_bits: float = setting(0.0, "λ: nats per layer below which its rate is not penalized.", at_least(0))
 
 
 @dataclass(slots=True)
 class LatentSamplingConfig:
-    """How images are drawn. What an image depends on is in its file's name, and beside it in settings.json."""
+    """How samples are drawn. Settings that change an image are in its file's name and in settings.json beside it."""
 
     num: int = running(64, "Images drawn.", at_least(1))
     batch_size: int = running(64, "Images drawn at a time.", at_least(1))
     decode: str = running(
         "mode",
-        "The image of the decoder's p(x|z): its `mode`, its `mean`, rounded, or a `draw`.",
+        "How p(x|z) becomes an image: by its `mode`, its rounded `mean` or a `draw`.",
         part("decoding"),
         in_name=InName(always=True),
     )
     precision: str = running(
         "tf32",
-        "What the network computes in; `tf32`: TensorFloat-32 products where the device has them, else float32.",
+        "Precision of the network; `tf32`: TensorFloat-32 products where the device has them, else float32.",
         one_of(*precisions.PRECISIONS),
         in_name=InName(),
     )
@@ -100,25 +101,27 @@ def _validate_predecessor(config: PredecessorConfig) -> None:
     check_training(config)
     if config.evaluation.metrics:
         raise InputError(
-            f"config.evaluation.metrics={config.evaluation.metrics}: while training, of a diffusion model only; "
-            "vdm evaluate --metrics measures samples of a predecessor"
+            f"config.evaluation.metrics={config.evaluation.metrics}: must be () for a predecessor; "
+            "vdm evaluate --metrics measures its samples after training"
         )
-    # Else it is checked again when the data are known.
+    # Without the shape and levels of the data, the model is checked later, once the data are known.
     if config.data.shape is not None and config.data.levels is not None:
         check_part(config, "predecessor", "model", **model_context(config))
 
 
 def model_context(config: PredecessorConfig) -> dict[str, Any]:
-    """What a model's constructor is given, if it has a parameter of the name: `shape`, `levels` and `classes` of the
-    data, `dtype`, and all fields of `config.model`."""
+    """Return the arguments for a model's constructor, which receives those that it has a parameter for.
+
+    They are the `shape`, `levels` and `classes` of the data, `dtype`, and all fields of `config.model`.
+    """
     of_data = {"shape": config.data.shape, "levels": config.data.levels, "classes": config.data.classes}
     return dataclasses.asdict(config.model) | of_data | {"dtype": precisions.FLOAT32}
 
 
 def from_config(config: PredecessorConfig) -> Any:
-    """The model that a config describes, float32: a `LatentModel`, or a `LadderNetwork`.
+    """Build the model that a config describes, in float32: a `LatentModel` or a `LadderNetwork`.
 
-    Raises `InputError` for a bad field, or without data.shape and data.levels.
+    Raises `InputError` for an invalid field, or if data.shape or data.levels is not set.
     """
     validate(config)
     if config.data.shape is None or config.data.levels is None:

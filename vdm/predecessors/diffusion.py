@@ -1,8 +1,8 @@
-"""A diffusion model of T steps as a hierarchy of latents whose inference model is fixed.
+"""A diffusion model of T steps as a hierarchical VAE whose inference model is fixed.
 
-§3 of De Sousa Ribeiro & Glocker (2024): from the top down, z_1 → … → z_0 → x, T + 1 latents of the data's shape. The
-posteriors q(z_s|z_t, x) are the noising process's, and the transitions p(z_s|z_t) = q(z_s|z_t, x = x̂(z_t)) share one
-denoiser.
+This is the view of §3 of De Sousa Ribeiro & Glocker (2024): from the top down, z_1 → … → z_0 → x, with T + 1 latents of
+the data's shape. The posteriors q(z_s|z_t, x) are those of the noising process, and the transitions
+p(z_s|z_t) = q(z_s|z_t, x = x̂(z_t)) share one denoiser.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ def path(
     eps: Sequence[Float[Array, "batch *data"]],
     levels: int,
 ) -> Path:
-    """One draw of z_0, z_{1/T} … z_1 given images, with the terms of the bound; eps[i] is the noise of z_{i/T}.
+    """Draw z_0, z_{1/T} … z_1 once given images, with the terms of the bound; eps[i] is the noise of z_{i/T}.
 
-    Its rates are the package's T-step bound at the same latents: that of z_1 is `bounds.prior_loss`, that of z_{i/T}
-    1/T of `bounds.discrete_diffusion_loss` at step i + 1.
+    The rates are the terms of the T-step bound at the same latents: the rate of z_1 is `bounds.prior_loss`, and that of
+    z_{i/T} is 1/T times `bounds.discrete_diffusion_loss` at step i + 1.
 
     >>> x, eps = jnp.zeros((1, 2), jnp.uint8), [jnp.ones((1, 2))] * 5
     >>> drawn = path(lambda z, gamma: z, lambda t: 15 * t - 10, x, eps, levels=2)
@@ -58,10 +58,10 @@ def path(
 
 
 def log_weight(model: Model, variables: Variables, batch: Batch, keys: Keys, num_steps: int) -> Float[Array, " batch"]:
-    """log p(x, z)/q(z|x) in nats at one draw of z_0 … z_1, each image's from its own key.
+    """Return log p(x, z)/q(z|x) in nats for one draw of z_0 … z_1, with one key for each image.
 
-    Of the model of so many steps, whatever it was trained with; memory is that of one. For bounds of many draws see
-    `vdm.predecessors.importance`.
+    The model is evaluated with `num_steps` steps, whatever T it was trained for; memory does not grow with that number.
+    For importance-weighted bounds from many draws, see `vdm.predecessors.importance`.
     """
     denoise = model.denoiser(variables, model.condition_of(batch))
     shape = batch["image"].shape
@@ -83,11 +83,11 @@ def log_weight_of(
     levels: int,
     num_steps: int,
 ) -> Float[Array, " batch"]:
-    """The same of a denoiser and γ(t); draw(i) is the noise of z_{i/T}. It is `path(…).log_weight`, by a loop.
+    """Return `log_weight` for a denoiser and γ(t), where draw(i) is the noise of z_{i/T}.
 
-    With z_t = α_t x + σ_t ε_t, a draw of q(z_s|z_t, x) is ε_s = √(1 − c) ε_t + √c η, with c = −expm1(γ_s − γ_t) and
-    fresh noise η. There log q/p is η·d + ½ ‖d‖² with d = √expm1(γ_t − γ_s) (ε̂(z_t) − ε_t), and no numbers that are
-    close are subtracted, however many steps there are.
+    It equals `path(…).log_weight`, computed by a loop. With z_t = α_t x + σ_t ε_t, a draw of q(z_s|z_t, x) has
+    ε_s = √(1 − c) ε_t + √c η, where c = −expm1(γ_s − γ_t) and η is fresh noise. Then log q/p = η·d + ½ ‖d‖², where
+    d = √expm1(γ_t − γ_s) (ε̂(z_t) − ε_t). This form has no cancellation, however many steps there are.
 
     >>> x = jnp.zeros((1, 2), jnp.uint8)
     >>> draw = lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (1, 2))

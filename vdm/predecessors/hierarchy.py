@@ -1,7 +1,7 @@
 """A hierarchy of latents z_T → … → z_1 → x, inferred from the top down or from the bottom up, and its bound.
 
-§2.2 to §2.4 of De Sousa Ribeiro & Glocker (2024). Layers are callables, so that a hierarchical VAE is one, and a
-diffusion model with its fixed inference too. Layer t is number t − 1 in a tuple.
+It follows §2.2 to §2.4 of De Sousa Ribeiro & Glocker (2024). Layers are passed as callables, so that the same code
+serves hierarchical VAEs and diffusion models, whose inference is fixed. Tuples hold layer t at index t − 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,33 +12,33 @@ from jaxtyping import Array, Float
 from vdm.predecessors.normal import Normal, kl
 
 State = Any
-"""What the layers below see of those above: z_{t+1} alone of a Markov chain, else a deterministic path beside it."""
+"""What a layer receives from those above it: z_{t+1} in a Markov chain, or else also a deterministic path beside it."""
 
 
 class Path(NamedTuple):
-    """One draw of z_1 … z_T ~ q(z|x), and what the bound is made of; each term in nats, (batch,)."""
+    """One draw of z_1 … z_T ~ q(z|x) and the terms of the bound, each in nats with shape (batch,)."""
 
     latents: tuple[Float[Array, "batch *dims"], ...]
     """z_1 … z_T."""
     posteriors: tuple[Normal, ...]
-    """What each was drawn from: q(z_t|z_{t+1}, x) from the top down, q(z_t|z_{t−1}) from the bottom up."""
+    """Distributions the latents were drawn from: q(z_t|z_{t+1}, x) top-down, q(z_t|z_{t−1}) bottom-up."""
     priors: tuple[Normal, ...]
-    """p(z_t|z_{t+1}) on this path; the last is p(z_T)."""
+    """p(z_t|z_{t+1}) along this path; the last one is p(z_T)."""
     reconstruction: Float[Array, " batch"]
     """−log p(x|z_1)."""
     rates: tuple[Float[Array, " batch"], ...]
-    """KL of each layer where it has a closed form given the path, else log q/p at the draw."""
+    """KL divergence of each layer where it has a closed form given the path, otherwise log q/p at the draw."""
     log_ratios: tuple[Float[Array, " batch"], ...]
     """log q(z_t|…) − log p(z_t|z_{t+1}) at the draw."""
 
     @property
     def bound(self) -> Float[Array, " batch"]:
-        """One draw of −VLB(x) in nats, Eq. 2.20; from the top down as in Eq. 2.34."""
+        """Single-draw estimate of −VLB(x) in nats, Eq. 2.20; with top-down inference as in Eq. 2.34."""
         return self.reconstruction + sum(self.rates)
 
     @property
     def log_weight(self) -> Float[Array, " batch"]:
-        """log p(x, z)/q(z|x), of which importance-weighted bounds are made (Burda et al. 2016, Eq. 8)."""
+        """log p(x, z)/q(z|x), the log weight in importance-weighted bounds (Burda et al. 2016, Eq. 8)."""
         return -self.reconstruction - sum(self.log_ratios)
 
 
@@ -49,10 +49,11 @@ def top_down(
     state: State,
     eps: Sequence[Float[Array, "batch *dims"]],
 ) -> Path:
-    """A path by q(z_T|x) Π q(z_{t−1}|z_t, x), Eq. 2.28; every rate is a KL in closed form, Eq. 2.34.
+    """Draw a path from q(z_T|x) Π q(z_{t−1}|z_t, x), Eq. 2.28; every rate is a KL in closed form, Eq. 2.34.
 
-    `layer(t, state)` gives posterior and prior of z_t, `descend(t, state, z_t)` what the layer below sees, and
-    `reconstruction` −log p(x|·) of what is left below z_1. `state` is that above z_T. eps[t − 1] is the noise of z_t.
+    `layer(t, state)` returns the posterior and the prior of z_t, `descend(t, state, z_t)` returns the state for the
+    layer below, and `reconstruction` maps the state below z_1 to −log p(x|·). `state` is the state above z_T, and
+    eps[t − 1] is the noise of z_t.
     """
     of_layers = []
     for t in range(len(eps), 0, -1):
@@ -72,9 +73,10 @@ def bottom_up(
     state: State,
     eps: Sequence[Float[Array, "batch *dims"]],
 ) -> Path:
-    """A path by q(z_1|x) Π q(z_t|z_{t−1}), Eq. 2.17: of the rates, only that of z_T is a KL in closed form.
+    """Draw a path from q(z_1|x) Π q(z_t|z_{t−1}), Eq. 2.17: only the rate of z_T is a KL in closed form.
 
-    `ascend(t, z_{t−1})` gives the posterior of z_t, of z_1 from None; the rest is as in `top_down`.
+    `ascend(t, z_{t−1})` returns the posterior of z_t; for z_1, its second argument is None. The other arguments are
+    those of `top_down`.
     """
     latents: list[Array] = []
     posteriors: list[Normal] = []
@@ -98,7 +100,7 @@ def ancestral(
     eps: Sequence[Float[Array, "batch *dims"]],
     top: Float[Array, "batch *dims"] | None = None,
 ) -> State:
-    """What is left below z_1 of a draw z_T ~ p(z_T), …, z_1 ~ p(z_1|z_2), Eq. 2.14; `top` takes the place of z_T."""
+    """Return the state below z_1 for a draw z_T ~ p(z_T), …, z_1 ~ p(z_1|z_2), Eq. 2.14; `top` replaces z_T."""
     for t in range(len(eps), 0, -1):
         z = top if top is not None and t == len(eps) else prior(t, state).draw(eps[t - 1])
         state = descend(t, state, z)
@@ -108,7 +110,7 @@ def ancestral(
 def descended(
     descend: Callable[[int, State, Array], State], state: State, latents: Sequence[Float[Array, "batch *dims"]]
 ) -> State:
-    """What is left below z_1 of these z_1 … z_T."""
+    """Return the state below z_1 for given latents z_1 … z_T."""
     for t in range(len(latents), 0, -1):
         state = descend(t, state, latents[t - 1])
     return state

@@ -1,6 +1,6 @@
 """Hierarchical VAEs: T layers of latents, inferred from the top down or from the bottom up.
 
-De Sousa Ribeiro & Glocker (2024), §2.2 and §2.4.
+See De Sousa Ribeiro & Glocker (2024), §2.2 and §2.4.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Features = Float[Array, "batch width"]
 
 
 class Join(nn.Module):
-    """Features that something new has joined: Block(h + W new), of the new alone where there are none before."""
+    """Merge a new input into features by Block(h + W new), or by Block(W new) if there are no features yet."""
 
     width: int
     dropout: float = 0.0
@@ -30,25 +30,30 @@ class Join(nn.Module):
 
     @nn.compact
     def __call__(self, new: Float[Array, "batch features"], h: Features | None = None) -> Features:
-        """float32."""
+        """Return the merged features, in float32."""
         joined = nn.Dense(self.width, name="in")(new)
         return Block(self.dropout, self.dtype, name="block")(joined if h is None else h + joined)
 
 
 class HVAE(LatentNetwork):
-    """z_T ~ N(0, I), p(z_t|z_{t+1}) learned, Eq. 2.14, and p(x|z_1) by a decoder: vectors of latents in T layers.
+    """Hierarchical VAE with T layers of latent vectors: z_T ~ N(0, I), learned p(z_t|z_{t+1}), Eq. 2.14, and p(x|z_1).
 
-    What a layer sees of those above is a vector s_t. With `skip` it is a deterministic path beside the latents, which
-    each of them joins: a layer sees all above it. Without, s_t is a function of z_{t+1} alone: a Markov chain.
+    Layer t receives a vector s_t from the layers above it. With `skip`, s_t is the state of a deterministic path that
+    every latent is merged into, so that a layer depends on all latents above it. Without it, s_t is a function of
+    z_{t+1} alone, and the latents are a Markov chain.
 
-    Inference from the top down, Eq. 2.28: q(z_t|z_{t+1}, x) of s_t, which it shares with the prior (Sønderby et al.
-    2016), and of features d_t of x, which are deterministic, from the bottom up. Its mean and variance are relative to
-    the prior's (Vahdat & Kautz 2020, §3.2). From the bottom up, Eq. 2.17: q(z_1|x) of d_1, then q(z_t|z_{t−1}).
+    Top-down inference, Eq. 2.28: q(z_t|z_{t+1}, x) depends on s_t, which it shares with the prior (Sønderby et al.
+    2016), and on deterministic features d_t of x, computed from the bottom up. Its mean and variance are relative to
+    those of the prior (Vahdat & Kautz 2020, §3.2). Bottom-up inference, Eq. 2.17: q(z_1|x) depends on d_1, and the
+    layers above it follow by q(z_t|z_{t−1}).
     """
 
     shape: Sequence[int]
+    """Shape of one example."""
     layers: int
+    """T, the number of latent layers."""
     latents: int
+    """Number of latents in each layer."""
     width: int
     depth: int
     coder: Coder = "mlp"
@@ -74,36 +79,36 @@ class HVAE(LatentNetwork):
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of z_1 … z_T, one example's."""
+        """Shapes of z_1 … z_T for one example."""
         return ((self.latents,),) * self.layers
 
     @property
     def needs_path(self) -> bool:
-        """Whether q(z_T|…) is one given z_{T−1}."""
+        """Whether q(z_T|…) depends on a draw of z_{T−1}."""
         return self.inference == "bottom_up" and self.layers > 1
 
     def above(self, batch_size: int) -> Features:
-        """s_T, learned."""
+        """Return s_T, a learned vector."""
         return jnp.broadcast_to(self.top, (batch_size, self.width))
 
     def prior(self, t: int, state: Features) -> Normal:
-        """p(z_t|z_{t+1}), of s_t."""
+        """Return p(z_t|z_{t+1}) from s_t."""
         if t == self.layers:
             return standard(jnp.zeros((len(state), self.latents)))
         return self.priors[t - 1](state)
 
     def descend(self, t: int, state: Features, z: Float[Array, "batch latents"]) -> Features:
-        """s_{t−1}."""
+        """Return s_{t−1} from s_t and z_t."""
         return self.down[t - 1](z, state if self.skip else None)
 
     def observe(self, state: Features) -> Observed:
-        """p(x|z_1), of s_0."""
+        """Return p(x|z_1) from s_0."""
         return self.coders.decoder(state)
 
     def path(
         self, x: Float[Array, "batch *data"], eps: Eps, reconstruction: Callable[[Features], Float[Array, " batch"]]
     ) -> Path:
-        """One draw of q(z|x)."""
+        """Draw z from q(z|x) once and return the terms of the bound."""
         d, above = self.coders.encoder(x), self.above(len(x))
         if self.inference == "bottom_up":
 
@@ -136,10 +141,10 @@ def hvae(
     levels: int = 0,
     dtype: str = "float32",
 ) -> LatentModel:
-    """A VAE with several layers of latents, inferred from the top down or the bottom up, as a config names it.
+    """A hierarchical VAE with several layers of latents, inferred from the top down or from the bottom up.
 
-    Each layer has a vector of `latents`; `skip` is a deterministic path beside them, without which they are a Markov
-    chain. The rest is as in `vae`.
+    Each layer has a vector of `latents` values. `skip` adds a deterministic path beside the latents; without it they
+    form a Markov chain. The other parameters are those of `vae`.
 
     >>> hvae(layers=2, latents=3, inference="bottom_up", width=8, shape=(8, 8, 1), levels=17).latent_shapes
     ((3,), (3,))

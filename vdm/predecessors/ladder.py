@@ -1,8 +1,9 @@
 """The ladder network: a denoising autoencoder with feedback from above at every layer (§2.3, Fig. 2.3).
 
-Valpola (2015); Rasmus et al. (2015), in the notation of De Sousa Ribeiro & Glocker (2024): one encoder gives noisy z_t
-and clean d_t, denoising functions ẑ_t = g_t(z_t, ẑ_{t+1}) go back down, and each layer has a cost ‖ẑ_t − d_t‖² of its
-own. Layer 0 is the image: d_0 = x. Of Rasmus et al. it differs in one thing, that ẑ_t is compared with d_t as it is.
+It is the network of Valpola (2015) and Rasmus et al. (2015), in the notation of De Sousa Ribeiro & Glocker (2024). One
+encoder computes noisy activations z_t and clean ones d_t, denoising functions ẑ_t = g_t(z_t, ẑ_{t+1}) lead back down,
+and each layer has its own cost ‖ẑ_t − d_t‖². Layer 0 is the image: d_0 = x. There is one difference from Rasmus et al.:
+ẑ_t is compared with d_t without being normalized first.
 """
 
 import math
@@ -22,33 +23,34 @@ from vdm.keys import Keys, folded, image_keys, normal_per_image
 from vdm.model import Variables
 
 Image = Num[Array, "batch *data"]
-"""Integers 0 … levels − 1, or real vectors."""
+"""Integers from 0 to levels − 1, or real vectors."""
 Layers = tuple[Float[Array, "batch _"], ...]
-"""One array a layer, from the image (flattened) up."""
+"""One array for each layer, from the flattened image up."""
 
 EPSILON = 1e-5
-"""Added to variances."""
+"""Added to variances before division."""
 
 
 class Moments(NamedTuple):
-    """Of each unit, over images."""
+    """Mean and variance of each unit over images."""
 
     mean: Float[Array, "1 width"]
     var: Float[Array, "1 width"]
 
 
 class Statistics(NamedTuple):
-    """What batch normalisation divides out: of a batch while training, else of many training images, once for all."""
+    """Moments for batch normalization: those of the batch in training, otherwise fixed ones of many training images."""
 
     noisy: tuple[Moments, ...]
-    """Of W_t h_{t−1} on the noisy path, t = 1 … T."""
+    """Moments of W_t h_{t−1} on the noisy path, t = 1 … T."""
     clean: tuple[Moments, ...]
+    """The same on the clean path."""
     feedback: tuple[Moments, ...]
-    """Of what comes down to layer t, t = 0 … T."""
+    """Moments of the feedback that layer t receives from above, t = 0 … T."""
 
 
 class Pass(NamedTuple):
-    """What a ladder network makes of images, layer by layer."""
+    """The output of a ladder network for a batch of images, layer by layer."""
 
     noisy: Layers
     """z_0 … z_T."""
@@ -57,19 +59,20 @@ class Pass(NamedTuple):
     denoised: Layers
     """ẑ_0 … ẑ_T."""
     noisy_top: Float[Array, "batch width"]
-    """What the top's activation is of: logits, where there are classes."""
+    """Pre-activation of the top layer on the noisy path: the logits if there are classes."""
     clean_top: Float[Array, "batch width"]
+    """The same on the clean path."""
     statistics: Statistics
-    """Those that it was normalised by."""
+    """The statistics that normalized this pass."""
 
     @property
     def costs(self) -> tuple[Float[Array, " batch"], ...]:
-        """‖ẑ_t − d_t‖²/dims of each layer and image."""
+        """‖ẑ_t − d_t‖²/dims for each layer and image, without the weights λ_t."""
         return tuple(jnp.mean(jnp.square(z - d), axis=1) for z, d in zip(self.denoised, self.clean, strict=True))
 
 
 def normalized(h: Float[Array, "batch width"], given: Moments | None) -> tuple[Float[Array, "batch width"], Moments]:
-    """(h less its mean, over its standard deviation; the moments): the given ones, or those of the batch.
+    """Standardize h by the given moments, or by those of the batch, and return it with these moments.
 
     >>> z, found = normalized(jnp.array([[1.0], [3.0]]), None)
     >>> z.round(3).tolist(), found.mean.tolist()
@@ -81,17 +84,17 @@ def normalized(h: Float[Array, "batch width"], given: Moments | None) -> tuple[F
 
 
 class Encoder(nn.Module):
-    """z_t = normalised W_t h_{t−1} + noise with h_t = activation(a ⊙ (z_t + b)): rectified, at the top not here."""
+    """Layers z_t = normalize(W_t h_{t−1}) + noise with h_t = relu(a ⊙ (z_t + b)); the top is left without relu."""
 
     widths: tuple[int, ...]
-    """Of the layers above the image."""
+    """Widths of the layers above the image."""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch width"], noise: Sequence[Array] | None, given: Sequence[Moments] | None
     ) -> tuple[Layers, Float[Array, "batch _"], tuple[Moments, ...]]:
-        """(z_0 … z_T, what the top's activation is of, the moments by which they are normalised)."""
+        """Return (z_0 … z_T, the pre-activation of the top, the moments that normalized the layers)."""
         z = x if noise is None else x + noise[0]
         layers, found, h = [z], [], z
         for t, width in enumerate(self.widths, 1):
@@ -108,15 +111,16 @@ class Encoder(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """g(z, u) = (z − μ(u)) υ(u) + μ(u), of each unit by itself (Rasmus et al. 2015).
+    """Denoising function g(z, u) = (z − μ(u)) υ(u) + μ(u), applied to each unit separately (Rasmus et al. 2015).
 
-    μ and υ are a_1 sigmoid(a_2 u + a_3) + a_4 u + a_5, each with five numbers a unit of its own: the best estimate of
-    a Gaussian z from z + noise, whose mean and variance depend on what is above. At first g(z, u) = z.
+    μ and υ have the form a_1 sigmoid(a_2 u + a_3) + a_4 u + a_5, each with its own five parameters per unit. This is
+    the form of the optimal estimate of a Gaussian z from z + noise when its mean and variance depend on the layers
+    above. At initialization, g(z, u) = z.
     """
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch width"], u: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
-        """ẑ of noisy z and the feedback u from above."""
+        """Return ẑ from the noisy z and the feedback u from above."""
 
         def curve(name: str, constant: float) -> Array:
             def start(key: PRNGKeyArray, shape: Sequence[int]) -> Array:
@@ -130,14 +134,14 @@ class Denoiser(nn.Module):
 
 
 class Ladder(nn.Module):
-    """The network on vectors: x (batch, widths[0]) and one noise array a layer in, a `Pass` out."""
+    """The network on vectors: it maps x (batch, widths[0]) and one noise array per layer to a `Pass`."""
 
     widths: tuple[int, ...]
-    """Of layers 0 … T; layer 0 is the image."""
+    """Widths of layers 0 … T; layer 0 is the image."""
     noise: float
-    """Standard deviation of the noise of every layer."""
+    """Standard deviation of the noise at every layer."""
     classifies: bool = False
-    """Whether the top is one unit a class, with a softmax."""
+    """Whether the top layer is a softmax with one unit per class."""
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
@@ -146,7 +150,7 @@ class Ladder(nn.Module):
         self.denoisers = [Denoiser() for _ in self.widths]
 
     def __call__(self, x: Float[Array, "batch width"], eps: Layers, given: Statistics | None = None) -> Pass:
-        """`eps` is standard normal, (batch, width) a layer; without `given` statistics are those of this batch."""
+        """Run both paths. `eps` is standard normal, (batch, width) per layer; `given` replaces batch statistics."""
         noise = [self.noise * each for each in eps]
         noisy, top, of_noisy = self.encoder(x, noise, None if given is None else given.noisy)
         clean, clean_top, of_clean = self.encoder(x, None, None if given is None else given.clean)
@@ -161,7 +165,7 @@ class Ladder(nn.Module):
         return Pass(noisy, clean, tuple(reversed(denoised)), top, clean_top, statistics)
 
     def clean_top(self, x: Float[Array, "batch width"], given: Statistics) -> Float[Array, "batch _"]:
-        """What the top's activation is of on the clean path alone."""
+        """Return the pre-activation of the top layer, computing the clean path only."""
         return self.encoder(x, None, given.clean)[1]
 
     def _activation(self, top: Array) -> Array:
@@ -170,7 +174,7 @@ class Ladder(nn.Module):
 
 @dataclass(frozen=True)
 class LadderNetwork:
-    """A ladder network of images; stateless, its variables {"network": …} are passed in.
+    """A ladder network for images. It is stateless: its variables {"network": …} are passed to each method.
 
     >>> model = ladder(layers=(8, 4), shape=(4, 4, 1), levels=17)
     >>> variables, eps = model.init(jax.random.key(0)), model.draw(jax.random.key(1), 5)
@@ -181,62 +185,64 @@ class LadderNetwork:
 
     network: Ladder
     shape: tuple[int, ...]
+    """Shape of one image."""
     levels: int
+    """Number of values of integer data, or `likelihoods.REAL` for real vectors."""
     costs: tuple[float, ...]
     """λ_0 … λ_T, the weights of the layers' costs."""
     labelled: float = 0.0
-    """Share of the training images whose labels count; 0: it has no classes."""
+    """Share of the training images whose labels are used. With 0 the network has no classes."""
     weight: float = 1.0
-    """That of the cross-entropy, beside the costs'."""
+    """Weight of the cross-entropy in the loss."""
     precision: str = precisions.FLOAT32
-    """What the network computes in."""
+    """Precision of the network's computation, e.g. "bfloat16"."""
 
     @property
     def num_dims(self) -> int:
-        """Of an image."""
+        """Number of data dimensions of one image."""
         return self.network.widths[0]
 
     @property
     def num_layers(self) -> int:
-        """T, without the image."""
+        """T, not counting the image."""
         return len(self.network.widths) - 1
 
     def computed_in(self, precision: str) -> "LadderNetwork":
-        """The same model, of the same variables, in another precision; raises as `Model.computed_in`."""
+        """Return the same model, with the same variables, in another precision; raises as `Model.computed_in` does."""
         network: Any = model_lib.in_dtype(self.network, precisions.dtype(precision))
         return replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray) -> Variables:
-        """Fresh variables."""
+        """Return newly initialized variables."""
         none = tuple(jnp.zeros((1, width)) for width in self.network.widths)
         return {"network": self.network.init(key, none[0], none)["params"]}
 
     def draw(self, key: PRNGKeyArray, batch_size: int) -> Layers:
-        """Standard normal noise of every layer, (batch, width) each. That of image k depends on the key and k alone."""
+        """Draw the noise of every layer, (batch, width) each. The noise of image k depends only on the key and k."""
         return self.draw_each(image_keys(key, batch_size))
 
     def draw_each(self, keys: Keys) -> Layers:
-        """The same, each image's from its own key."""
+        """Draw the noise of every layer, with one key for each image."""
         widths = self.network.widths
         return tuple(normal_per_image(folded(keys, t), (len(keys), width)) for t, width in enumerate(widths))
 
     def __call__(self, variables: Variables, image: Image, eps: Layers, statistics: Statistics | None = None) -> Pass:
-        """All layers, normalised by `statistics`, or without any by those of this batch, as in training."""
+        """Compute all layers, normalized by `statistics` or, if None, by those of this batch, as in training."""
         with precisions.products(self.precision):
             return self._bound(variables)(self._flat(image), eps, statistics)
 
     def calibrate(self, variables: Variables, image: Image, eps: Layers) -> Statistics:
-        """Statistics of many training images at once, by which nothing depends on a batch (Wu & Johnson 2021)."""
+        """Return statistics of many training images, so that results do not depend on a batch (Wu & Johnson 2021)."""
         return self(variables, image, eps).statistics
 
     def denoise(
         self, variables: Variables, statistics: Statistics, image: Image, eps: Layers
     ) -> Float[Array, "batch *data"]:
-        """x̂ = ẑ_0 of noisy images and layers, in the units of x: [−1, 1] for integer images."""
+        """Return x̂ = ẑ_0 from noisy images and layers, in the units of x: [−1, 1] for integer images."""
         return self(variables, image, eps, statistics).denoised[0].reshape(image.shape)
 
     def log_prob(self, variables: Variables, statistics: Statistics, image: Image) -> Float[Array, "batch classes"]:
-        """log p(c|x) of every class, by the clean path. Raises ValueError for a network without classes."""
+        """Return log p(c|x) for every class, from the clean path. Raises ValueError for a network without classes."""
         if not self.labelled:
             raise ValueError("labelled=0: the network has no classes")
         with precisions.products(self.precision):
@@ -262,11 +268,13 @@ def ladder(
     classes: int | None = None,
     dtype: str = "float32",
 ) -> LadderNetwork:
-    """A ladder network with `layers` units above the image, and where labels count a top of `classes` (Rasmus 2015).
+    """A ladder network, optionally trained as a classifier on a share of the labels (Rasmus et al. 2015).
 
-    `noise` is the standard deviation at every layer. `costs` are the weights of the layers' costs, from the image up;
-    None: 1 of the image, 0.1 of each layer above. `labelled` is the share of the training images whose labels count, by
-    cross-entropy with `weight`. Raises ValueError for sizes that do not go together.
+    `layers` are the widths of the layers above the image; if labels are used, a top layer with one unit per class is
+    added. `noise` is the standard deviation of the noise at every layer. `costs` are the weights of the layers' costs,
+    from the image up; None stands for 1 for the image and 0.1 for each layer above it. `labelled` is the share of the
+    training images whose labels are used, by a cross-entropy with `weight`. Raises ValueError for sizes that are out of
+    range or do not fit together.
 
     >>> ladder(labelled=0.1, shape=(8, 8, 1), levels=17, classes=10).network.widths
     (64, 256, 64, 16, 10)

@@ -1,4 +1,4 @@
-"""What a ladder network is trained for: the costs of its layers and, of some images, the cross-entropy of labels."""
+"""The training objective of a ladder network: its layers' costs and, for some images, the cross-entropy of labels."""
 
 import functools
 from collections import namedtuple
@@ -17,41 +17,42 @@ from vdm.training.task import Batch, Terms, Variables
 
 
 class LadderCosts(NamedTuple):
-    """Σ_t λ_t ‖ẑ_t − d_t‖²/dims of a `LadderNetwork`, and the cross-entropy of the noisy top of labelled images.
+    """Σ_t λ_t ‖ẑ_t − d_t‖²/dims of a `LadderNetwork`, plus the cross-entropy of the noisy top for labeled images.
 
-    The terms are weighted, so that they add up to what is minimised; the cross-entropy is a mean over the labelled
-    images, of which a batch has a random number.
+    The terms include their weights, so that they add up to the loss. A batch has a random number of labeled images; the
+    cross-entropy is divided by their share, so that its expectation is the mean over labeled images.
 
     >>> LadderCosts(num_layers=2, labels=True).terms._fields
     ('cost_0', 'cost_1', 'cost_2', 'cross_entropy')
     """
 
     num_layers: int
-    """T, without the image."""
+    """T, not counting the image."""
     labels: bool = False
+    """Whether there is a cross-entropy term."""
 
     @classmethod
     def of(cls, model: LadderNetwork) -> "LadderCosts":
-        """Of this network."""
+        """Return the objective of a network."""
         return cls(model.num_layers, bool(model.labelled))
 
     @property
     def terms(self) -> type[Terms]:
-        """λ_t times the cost of each layer, from the image up; the weighted cross-entropy where labels count."""
+        """Named-tuple class of the terms: λ_t times each layer's cost, from the image up, and any cross-entropy."""
         return _terms(self.num_layers, self.labels)
 
     @property
     def total(self) -> str:
-        """What logs call the sum of the terms."""
+        """Name of the sum of the terms in logs."""
         return "cost"
 
     @property
     def unit(self) -> str:
-        """Of the terms."""
+        """Unit of the terms."""
         return "squared errors" + " + nats" * self.labels
 
     def init(self) -> Any:
-        """It carries nothing."""
+        """Return the initial state, which is empty."""
         return {}
 
     def loss_and_gradients(
@@ -64,9 +65,9 @@ class LadderCosts(NamedTuple):
         num_parts: int = 1,
         mesh: Mesh | None = None,
     ) -> tuple[Terms, Variables, Any]:
-        """(means over the batch, gradients of their sum, nothing); see `vdm.training.task.Objective`.
+        """Return (batch means of the terms, gradients of their sum, empty state); see `vdm.training.task.Objective`.
 
-        Each part is normalised by its own statistics, so that with `num_parts` the numbers are not the same.
+        Each part is normalized by its own batch statistics, so results depend on `num_parts`.
         """
         draw_key, rest_key = jax.random.split(key)
         eps = model.draw(draw_key, batch["image"].shape[0])
@@ -78,7 +79,7 @@ class LadderCosts(NamedTuple):
                 terms = self.terms(*weighted(model, variables, batch, eps))
                 return jnp.sum(jnp.stack([jnp.mean(term) for term in terms])) / num_parts, terms
 
-            # What the backward pass has of its own is traced here.
+            # Matrix products that only the backward pass contains are traced here.
             with precisions.products(model.precision):
                 return jax.grad(loss, has_aux=True)(variables)
 
@@ -87,7 +88,7 @@ class LadderCosts(NamedTuple):
 
 
 def weighted(model: LadderNetwork, variables: Variables, batch: Batch, eps: Any) -> list[Array]:
-    """The terms of each image, (batch,) each. Raises ValueError for a batch without the labels that it needs."""
+    """Return the weighted terms for each image, (batch,) each. Raises ValueError if the batch lacks labels it needs."""
     found = model(variables, batch["image"], eps)
     terms = [factor * cost for factor, cost in zip(model.costs, found.costs, strict=True)]
     if model.labelled:
@@ -99,9 +100,9 @@ def weighted(model: LadderNetwork, variables: Variables, batch: Batch, eps: Any)
 
 
 def is_labelled(image: Image, share: float) -> Bool[Array, " batch"]:
-    """Whether each image is among the share whose labels count: by a hash of its values, so always the same ones.
+    """Tell which images belong to the share whose labels are used, by a hash of their pixels: always the same ones.
 
-    Equal images go together; an augmented image is another one.
+    Equal images are treated alike, but an augmented copy counts as another image.
 
     >>> is_labelled(jnp.arange(3)[:, None], 1.0).tolist()
     [True, True, True]

@@ -1,4 +1,4 @@
-"""Models with learned latents, z_T → … → z_1 → x: their bound, draws and reconstructions as functions of variables."""
+"""Models with learned latents, z_T → … → z_1 → x: bounds, samples and reconstructions as functions of variables."""
 
 import math
 from abc import abstractmethod
@@ -19,11 +19,11 @@ from vdm.predecessors.hierarchy import Path, State
 from vdm.predecessors.normal import Normal
 
 Eps = Sequence[Float[Array, "batch *dims"]]
-"""Standard normal noise of z_1 … z_T."""
+"""Standard normal noise for z_1 … z_T."""
 
 
 class Observed(NamedTuple):
-    """p(x|z) of each value of x: the package's likelihood, at z₀ = α₀ · center and γ₀ = gamma.
+    """p(x|z) for each value of x: the likelihood of `vdm.likelihoods` at z₀ = α₀ · center and γ₀ = gamma.
 
     >>> observed = Observed(jnp.zeros((1, 2)), jnp.full((1, 2), 20.0))
     >>> bits = observed.loss(jnp.zeros((1, 2), jnp.uint8), levels=4) / jnp.log(2)
@@ -32,66 +32,66 @@ class Observed(NamedTuple):
     """
 
     center: Float[Array, "batch *data"]
-    """In the units of encoded x, [−1, 1]."""
+    """Center of the distribution, in the units of encoded x: [−1, 1] for integer data."""
     gamma: Float[Array, "batch *data"]
-    """Log variance around it."""
+    """γ₀ of each value: the log variance of x around the center."""
 
     @property
     def z_0(self) -> Float[Array, "batch *data"]:
-        """What `vdm.likelihoods` and `vdm.decodings` ask for, with γ₀ = gamma."""
+        """z₀ as `vdm.likelihoods` and `vdm.decodings` take it, together with γ₀ = gamma."""
         return gaussian.alpha(self.gamma) * self.center
 
     def loss(self, image: likelihoods.Data, levels: int) -> Float[Array, " batch"]:
-        """−log p(x|z) in nats, summed over values."""
+        """Return −log p(x|z) in nats, summed over the values of each example."""
         return -likelihoods.log_prob(image, self.z_0, self.gamma, levels)
 
 
 class LatentNetwork(nn.Module):
-    """What a `LatentModel` asks of its network: the layers of a hierarchy. Its variables are parameters alone.
+    """The interface that a `LatentModel` needs of its network: the layers of a hierarchy.
 
-    Dropout is on where there is a stream "dropout".
+    Parameters are its only variables. Dropout is active if there is an RNG stream "dropout".
     """
 
     @property
     @abstractmethod
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of z_1 … z_T, one example's."""
+        """Shapes of z_1 … z_T for one example."""
 
     @property
     def needs_path(self) -> bool:
-        """Whether q(z_T|…) is one given the draws of the layers below, as in bottom-up inference."""
+        """Whether q(z_T|…) depends on draws of the layers below, as in bottom-up inference."""
         return False
 
     @abstractmethod
     def above(self, batch_size: int) -> State:
-        """What z_T sees of the layers above it: there are none."""
+        """Return the state that z_T receives, although no layer is above it."""
 
     @abstractmethod
     def prior(self, t: int, state: State) -> Normal:
-        """p(z_t|z_{t+1})."""
+        """Return p(z_t|z_{t+1})."""
 
     @abstractmethod
     def descend(self, t: int, state: State, z: Float[Array, "batch *dims"]) -> State:
-        """What the layer below z_t sees."""
+        """Return the state for the layer below z_t."""
 
     @abstractmethod
     def observe(self, state: State) -> Observed:
-        """p(x|z_1), of what is left below z_1."""
+        """Return p(x|z_1) from the state below z_1."""
 
     @abstractmethod
     def path(
         self, x: Float[Array, "batch *data"], eps: Eps, reconstruction: Callable[[State], Float[Array, " batch"]]
     ) -> Path:
-        """One draw of q(z|x), of encoded x."""
+        """Draw z from q(z|x) once, given encoded x, and return the terms of the bound."""
 
     def __call__(self, x: Float[Array, "batch *data"], eps: Eps) -> Path:
-        """What there is to initialise; its reconstruction is none."""
+        """Run every layer, to initialize the parameters; the reconstruction term is a placeholder."""
         return self.path(x, eps, lambda state: jnp.sum(self.observe(state).center, axis=range(1, x.ndim)))
 
 
 @dataclass(frozen=True)
 class LatentModel:
-    """A VAE or a hierarchy of them; stateless, its variables {"network": …} are passed in.
+    """A VAE or hierarchical VAE. It is stateless: its variables {"network": …} are passed to each method.
 
     >>> import jax
     >>> from vdm.predecessors.vae import vae
@@ -105,33 +105,34 @@ class LatentModel:
 
     network: LatentNetwork
     shape: tuple[int, ...]
+    """Shape of one example."""
     levels: int
-    """Of integer data; `likelihoods.REAL` of real vectors."""
+    """Number of values of integer data, or `likelihoods.REAL` for real vectors."""
     precision: str = precisions.FLOAT32
-    """What the network computes in."""
+    """Precision of the network's computation, e.g. "bfloat16"."""
 
     @property
     def num_dims(self) -> int:
-        """Data dimensions of one example: what bits/dim divides by."""
+        """Number of data dimensions of one example, the divisor in bits/dim."""
         return math.prod(self.shape)
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of z_1 … z_T, one example's."""
+        """Shapes of z_1 … z_T for one example."""
         return self.network.latent_shapes
 
     @property
     def num_layers(self) -> int:
-        """T."""
+        """T, the number of latent layers."""
         return len(self.latent_shapes)
 
     def computed_in(self, precision: str) -> "LatentModel":
-        """The same model, of the same variables, in another precision; raises as `Model.computed_in`."""
+        """Return the same model, with the same variables, in another precision; raises as `Model.computed_in` does."""
         network = cast(LatentNetwork, model_lib.in_dtype(self.network, precisions.dtype(precision)))
         return replace(self, network=network, precision=precision)
 
     def init(self, key: PRNGKeyArray) -> Variables:
-        """Fresh variables."""
+        """Return newly initialized variables."""
         eps = [jnp.zeros((1, *shape)) for shape in self.latent_shapes]
         variables = dict(self.network.init(key, jnp.zeros((1, *self.shape)), eps))
         params = variables.pop("params", {})
@@ -140,11 +141,11 @@ class LatentModel:
         return {"network": params}
 
     def draw(self, key: PRNGKeyArray, batch_size: int) -> tuple[Float[Array, "batch *dims"], ...]:
-        """Noise of z_1 … z_T. That of image k depends on the key and k alone."""
+        """Draw the noise of z_1 … z_T. The noise of image k depends only on the key and k."""
         return self.draw_each(image_keys(key, batch_size))
 
     def draw_each(self, keys: Keys) -> tuple[Float[Array, "batch *dims"], ...]:
-        """Noise of z_1 … z_T, each image's from its own key."""
+        """Draw the noise of z_1 … z_T, with one key for each image."""
         batch = len(keys)
         return tuple(normal_per_image(folded(keys, t), (batch, *s)) for t, s in enumerate(self.latent_shapes, 1))
 
@@ -155,7 +156,7 @@ class LatentModel:
         eps: Eps,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Path:
-        """One draw of the latents given images, and the terms of the bound, nats. Dropout is on when it gets a key."""
+        """Draw the latents once given images and return the terms of the bound in nats. A key turns dropout on."""
         self._check_eps(eps)
         x = likelihoods.encode(image, self.levels)
         network = self._network(variables, dropout_key)
@@ -163,9 +164,10 @@ class LatentModel:
             return network.path(x, eps, lambda state: network.observe(state).loss(image, self.levels))
 
     def posterior(self, variables: Variables, image: likelihoods.Data, eps: Eps | None = None) -> Normal:
-        """q(z_T|x). From the bottom up, with T > 1, it is q(z_T|z_{T−1}) at a draw of z_{T−1} with the noise `eps`.
+        """Return q(z_T|x).
 
-        Raises ValueError where that has none.
+        With bottom-up inference and T > 1, return q(z_T|z_{T−1}) at a draw of z_{T−1} with the noise `eps`, and raise
+        ValueError if that is None.
         """
         if eps is None and self.network.needs_path:
             raise ValueError("eps=None: must be the noise of z_1 … z_T, for inference is from the bottom up")
@@ -174,7 +176,7 @@ class LatentModel:
         return self.path(variables, image, eps).posteriors[-1]
 
     def generate(self, variables: Variables, eps: Eps, top: Float[Array, "batch *dims"] | None = None) -> Observed:
-        """p(x|z_1) of draws from the prior, with this noise. `top` takes the place of z_T."""
+        """Return p(x|z_1) for latents drawn from the prior with this noise. `top`, if given, replaces z_T."""
         self._check_eps(eps)
         network = self._network(variables)
         with precisions.products(self.precision):
@@ -182,13 +184,13 @@ class LatentModel:
             return network.observe(hierarchy.ancestral(network.prior, network.descend, above, eps, top))
 
     def decode(self, variables: Variables, latents: Sequence[Float[Array, "batch *dims"]]) -> Observed:
-        """p(x|z_1) of given z_1 … z_T."""
+        """Return p(x|z_1) for given latents z_1 … z_T."""
         network = self._network(variables)
         with precisions.products(self.precision):
             return network.observe(hierarchy.descended(network.descend, network.above(len(latents[0])), latents))
 
     def reconstruct(self, variables: Variables, image: likelihoods.Data, eps: Eps) -> Observed:
-        """p(x|z_1) of the latents that are drawn given images."""
+        """Return p(x|z_1) for latents drawn from q(z|x)."""
         return self.decode(variables, self.path(variables, image, eps).latents)
 
     def _network(self, variables: Variables, dropout_key: PRNGKeyArray | None = None) -> LatentNetwork:

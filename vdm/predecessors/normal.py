@@ -1,4 +1,4 @@
-"""Normal distributions with diagonal covariance: what encoders, priors and posteriors of latents are."""
+"""Normal distributions with diagonal covariance, the form of all priors and posteriors of latents."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ LOG_2_PI = float(np.log(2 * np.pi))
 
 
 class Normal(NamedTuple):
-    """N(mean, exp(log_std)²) of independent values, shape (batch, *dims) both.
+    """Independent normal values N(mean, exp(log_std)²); both fields have shape (batch, *dims).
 
     >>> standard = Normal(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
     >>> standard.log_prob(jnp.zeros((1, 2))).tolist()  # −log 2π
@@ -18,25 +18,27 @@ class Normal(NamedTuple):
     """
 
     mean: Float[Array, "batch *dims"]
+    """Mean of each value."""
     log_std: Float[Array, "batch *dims"]
+    """Natural logarithm of the standard deviation of each value."""
 
     def draw(self, eps: Float[Array, "batch *dims"]) -> Float[Array, "batch *dims"]:
-        """mean + std · ε: the reparameterisation of Kingma & Welling (2013)."""
+        """Return mean + std · ε, the reparameterization of Kingma & Welling (2013)."""
         return self.mean + jnp.exp(self.log_std) * eps
 
     def log_prob(self, z: Float[Array, "batch *dims"]) -> Float[Array, " batch"]:
-        """log density at z in nats, summed over dims."""
+        """Return the log density at z in nats, summed over dims."""
         u = (z - self.mean) * jnp.exp(-self.log_std)
         return -jnp.sum(0.5 * jnp.square(u) + self.log_std + 0.5 * LOG_2_PI, axis=range(1, z.ndim))
 
 
 def standard(like: Float[Array, "batch *dims"]) -> Normal:
-    """N(0, I) with the shape of `like`."""
+    """Return N(0, I) with the shape of `like`."""
     return Normal(jnp.zeros_like(like), jnp.zeros_like(like))
 
 
 def relative(u: Normal, p: Normal) -> Normal:
-    """The distribution of mean_p + std_p · u with u as given: p itself where u is standard normal.
+    """Return the distribution of mean_p + std_p · u for u of the given distribution: p itself if u is standard normal.
 
     >>> p = Normal(jnp.ones((1, 1)), jnp.zeros((1, 1)))
     >>> relative(standard(p.mean), p).mean.tolist()
@@ -46,16 +48,16 @@ def relative(u: Normal, p: Normal) -> Normal:
 
 
 def kl_of_each(q: Normal, p: Normal) -> Float[Array, "batch *dims"]:
-    """KL(q ‖ p) of each value, in nats: ½ (e^{2δ} − 1 − 2δ) + ½ (μ_q − μ_p)²/σ_p² with δ = log σ_q/σ_p.
+    """Return KL(q ‖ p) of each value in nats: ½ (e^{2δ} − 1 − 2δ) + ½ (μ_q − μ_p)²/σ_p² with δ = log σ_q/σ_p.
 
-    Never below 0, also in float32 and where q is close to p.
+    This form is never negative, even in float32 and for q close to p.
     """
     delta = q.log_std - p.log_std
     return 0.5 * (jnp.expm1(2 * delta) - 2 * delta + jnp.square((q.mean - p.mean) * jnp.exp(-p.log_std)))
 
 
 def kl(q: Normal, p: Normal) -> Float[Array, " batch"]:
-    """KL(q ‖ p) in nats, summed over dims.
+    """Return KL(q ‖ p) in nats, summed over dims.
 
     >>> q = Normal(jnp.ones((1, 1)), jnp.zeros((1, 1)))
     >>> kl(q, standard(q.mean)).tolist()

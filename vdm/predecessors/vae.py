@@ -14,9 +14,9 @@ from vdm.predecessors.normal import Normal, standard
 
 
 class VAE(LatentNetwork):
-    """z ~ N(0, I), and p(x|z) by a decoder; q(z|x) by an encoder, normal with diagonal covariance.
+    """VAE with prior z ~ N(0, I), a decoder p(x|z) and an encoder q(z|x), normal with diagonal covariance.
 
-    The bound is Eq. 2.11, with the expectation at one draw z = μ(x) + σ(x) ε and the KL in closed form.
+    The bound is Eq. 2.11, with the expectation estimated at one draw z = μ(x) + σ(x) ε and the KL in closed form.
     """
 
     shape: Sequence[int]
@@ -33,29 +33,29 @@ class VAE(LatentNetwork):
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of z, one example's."""
+        """The shape of z for one example, as the only entry of a tuple."""
         return ((self.latents,),)
 
     def above(self, batch_size: int) -> Float[Array, "batch latents"]:
-        """The mean of the prior."""
+        """Return the mean of the prior."""
         return jnp.zeros((batch_size, self.latents))
 
     def prior(self, t: int, state: Float[Array, "batch latents"]) -> Normal:
-        """p(z), standard normal."""
+        """Return p(z), a standard normal."""
         return standard(state)
 
     def descend(self, t: int, state: Array, z: Float[Array, "batch latents"]) -> Float[Array, "batch latents"]:
-        """z itself."""
+        """Return z itself."""
         return z
 
     def observe(self, state: Float[Array, "batch latents"]) -> Observed:
-        """p(x|z)."""
+        """Return p(x|z)."""
         return self.coders.decoder(state)
 
     def path(
         self, x: Float[Array, "batch *data"], eps: Eps, reconstruction: Callable[[Array], Float[Array, " batch"]]
     ) -> Path:
-        """One draw of q(z|x)."""
+        """Draw z from q(z|x) once and return the terms of the bound."""
 
         def layer(t: int, state: Array) -> tuple[Normal, Normal]:
             return self.posterior(self.coders.encoder(x)), self.prior(t, state)
@@ -73,10 +73,10 @@ def vae(
     levels: int = 0,
     dtype: str = "float32",
 ) -> LatentModel:
-    """A VAE with a vector of latents (Kingma & Welling 2013), as a config names it.
+    """A VAE with a single vector of latents (Kingma & Welling 2013).
 
-    `width` and `depth` are those of encoder and decoder, "mlp" on all values or "conv" on images. Raises ValueError for
-    sizes that do not go together, or with data of this shape.
+    `width` and `depth` are those of encoder and decoder: `coder` "mlp" for any flattened data, or "conv" for images.
+    Raises ValueError for sizes that are out of range, or for a coder that does not fit the shape of the data.
 
     >>> vae(latents=3, width=8, shape=(8, 8, 1), levels=17).latent_shapes
     ((3,),)

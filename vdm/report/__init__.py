@@ -1,6 +1,6 @@
-"""The report of a run: one HTML file that needs no server and no network, made of what is in the run's folder.
+"""The report of a run: a single HTML file, made from the run's folder, that needs no server and no network.
 
-`collect` reads a folder, and `page` makes the HTML of one run or of several side by side:
+`collect` reads a folder, and `page` makes the HTML for one run or for several side by side:
 
     from pathlib import Path
     from vdm.report import collect, page

@@ -1,4 +1,4 @@
-"""Curves as figures of a page: charts.js draws them, and a table says the same."""
+"""Charts of a page: charts.js draws them, and a table holds the same data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,17 @@ from vdm.report.markup import Html, details, table, tag
 from vdm.report.numbers import brief, with_error
 
 MOST_ROWS = 40
-"""Of a chart's table; of longer curves it has so many points, evenly spaced."""
+"""Maximum number of rows in a chart's table; longer curves are subsampled evenly."""
 
 
 def figures(charts: Sequence[Chart], wide: bool = False) -> Html | None:
-    """A grid of charts; None without any."""
+    """Return a grid of charts, or None if there are none."""
     shown = [figure(chart) for chart in charts]
     return tag("div", *shown, class_="charts wide" if wide else "charts") if shown else None
 
 
 def figure(chart: Chart) -> Html:
-    """A title, a place that charts.js draws in, and the table."""
+    """Return a chart: a title, an element for charts.js to draw in, and the table of its data."""
     unit = f" in {chart.unit}" if chart.unit else ""
     said = "; ".join(filter(None, (_last(series) for series in chart.series)))
     label = f"{chart.title}{unit} by {chart.x}. {said}."
@@ -34,7 +34,7 @@ def figure(chart: Chart) -> Html:
 
 
 def _last(series: Series) -> str:
-    """The curve's last value in words."""
+    """Return the name and last value of a curve."""
     points = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
     return f"{series.name} {brief(points[-1][1])}" if points and series.style not in ("faint", "dashed") else ""
 

@@ -1,6 +1,6 @@
-"""`collect`: from the folder of a run to all that its report shows. It reads, and writes nothing.
+"""`collect`: read everything that the report shows from the folder of a run. Nothing is written.
 
-What is missing or damaged is left out, and `Collected.missing` says so in a line each.
+Whatever is missing or damaged is left out, with a line in `Collected.missing`.
 """
 
 import json
@@ -19,84 +19,84 @@ from vdm.runs.records import checkpoint_steps, read_metrics
 from vdm.runs.released import read_card
 
 FRAMES = 12
-"""Pictures of samples over training, at most."""
+"""Maximum number of pictures of samples over training."""
 MOST_FILES = 40
-"""Evaluations, scores or comparisons, at most."""
+"""Maximum number each of evaluations, scores and comparisons."""
 PLOTS = ("schedule", "times")
-"""Pictures that stand in where plots/curves.json is missing, as it is in runs of earlier versions."""
+"""Plots shown when plots/curves.json is missing, as in runs of earlier versions."""
 TOTALS = {"bits_per_dim": "bits/dim", "cost": "weighted squared error", "cross_entropy": "nats"}
-"""What logs may call the quantity that a run is judged by, and its unit."""
+"""Names in the logs of the quantity that a run is judged by, with their units."""
 
 Read = TypeVar("Read")
 
 
 @dataclass
 class Collected:
-    """What the folder of a run has."""
+    """The contents of a run's folder."""
 
     path: Path
     config: dict[str, Any] = field(default_factory=dict)
-    """config.json, nested."""
+    """config.json as nested tables."""
     record: dict[str, Any] = field(default_factory=dict)
-    """run.json: data, sessions, what it started from."""
+    """run.json: the data, the sessions and the run that it was initialized from."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
     """The lines of metrics.jsonl."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """evaluation.json."""
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The files in evaluations/, by name."""
+    """Contents of the files in evaluations/, by name."""
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The metrics.json of sets of samples, by folder."""
+    """Contents of the files metrics.json of sets of samples, by folder."""
     comparisons: dict[str, tuple[str, Picture | None]] = field(default_factory=dict)
-    """By folder, the Markdown tables of comparisons of this run, and a figure."""
+    """Markdown tables and a figure of each comparison of this run, by folder."""
     curves: dict[str, Any] = field(default_factory=dict)
-    """plots/curves.json: γ(t), and the loss by time."""
+    """plots/curves.json: γ(t) and the loss by time."""
     plots: dict[str, Picture] = field(default_factory=dict)
-    """Figures of `PLOTS` where there are no curves."""
+    """The plots in `PLOTS`, if there are no curves."""
     data: Picture | None = None
     """Examples of the test split."""
     samples: list[Picture] = field(default_factory=list)
-    """Over training, the final ones last."""
+    """Samples over training, with the final ones last."""
     reconstructions: list[Picture] = field(default_factory=list)
-    """The same of test images and what a model with latents makes of them."""
+    """Test images with their reconstructions by a model with latents, over training."""
     parameters: int | None = None
-    """Of the network: not in the folder, but `vdm report` counts them."""
+    """Number of the network's parameters. It is not in the folder; `vdm report` counts them."""
     steps_saved: int | None = None
-    """Of the newest checkpoint."""
+    """Step of the newest checkpoint."""
     missing: list[str] = field(default_factory=list)
-    """What is not there, or cannot be read."""
+    """A line for each thing that is missing or cannot be read."""
     label: str = ""
-    """What it is called in place of its folder's name."""
+    """Name to use instead of that of the folder."""
 
     @property
     def name(self) -> str:
-        """Its label, or its folder's."""
+        """The run's label or, without one, the name of its folder."""
         return self.label or self.path.resolve().name
 
     @property
     def steps(self) -> int:
-        """Steps done, as far as anything in the folder tells."""
+        """The largest number of training steps that anything in the folder records."""
         logged = [record["step"] for record in self.metrics]
         return max([*logged, self.steps_saved or 0, _whole(self.evaluation.get("checkpoint_step"))])
 
     @property
     def steps_in_all(self) -> int:
-        """Steps that the config asks for; 0 where it is lost."""
+        """Number of steps in the config; 0 if it is missing."""
         return _whole(table_of(self.config, "training").get("steps"))
 
     @property
     def finished(self) -> bool:
-        """Whether training has made its final evaluation."""
+        """Whether the final evaluation has been made."""
         return bool(self.evaluation) and _whole(self.evaluation.get("checkpoint_step")) >= self.steps_in_all
 
     @property
     def total(self) -> str:
-        """What its logs call the quantity that it is judged by."""
+        """Name in the logs of the quantity that the run is judged by."""
         return next((name for name in TOTALS if any(name in record for record in self.metrics)), "bits_per_dim")
 
     @property
     def seconds(self) -> float | None:
-        """Time spent in training steps, by the speed that each log line has."""
+        """Time in seconds spent in training steps, computed from the speed in each log line; None if unknown."""
         batch, before, seconds = _whole(table_of(self.config, "training").get("batch_size")), 0, 0.0
         for record in self.of_kind("train"):
             speed: Any = record.get("images_per_second")
@@ -106,14 +106,15 @@ class Collected:
         return seconds or None
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """Records of the logs of one kind: "train", "evaluation", "final", "metrics"."""
+        """Return the log records of one kind: "train", "evaluation", "final" or "metrics"."""
         return [record for record in self.metrics if record["kind"] == kind]
 
 
 def collect(path: Path, data: Path | None = None) -> Collected:
-    """All that the report of the run in `path` shows; `data` is a picture of examples, by default plots/data.png.
+    """Read everything that the report of the run in `path` shows.
 
-    Of the folder of a released model, that is what its card has. Raises `InputError` if the folder is no run's.
+    `data` is a picture of data examples, by default plots/data.png. For the folder of a released model, the contents of
+    its card are returned. Raises `InputError` if the folder is not that of a run.
     """
     if is_released(path):
         return _released(path, data)
@@ -148,7 +149,7 @@ def collect(path: Path, data: Path | None = None) -> Collected:
 
 
 def _released(path: Path, data: Path | None) -> Collected:
-    """A released model: the measurements in its card, as those of a run."""
+    """Return the measurements in the card of a released model in the form of a run's."""
     card = read_card(path)
     found = Collected(path, label=name_of(path), steps_saved=card["step"])
     read = _Reader(found)
@@ -172,7 +173,7 @@ def _released(path: Path, data: Path | None) -> Collected:
 
 
 def _evaluation(bound: dict[str, Any], step: int) -> dict[str, Any]:
-    """A bound of a card as `vdm evaluate` writes it."""
+    """Convert a bound in a card to the form that `vdm evaluate` writes."""
     kinds: dict[str, dict[str, Any]] = {
         "ode": {"kind": "probability-flow ODE"},
         "importance": {"by_draws": {}, "num_steps": bound.get("T")},
@@ -188,7 +189,7 @@ def _evaluation(bound: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def table_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A table inside another one; {} where there is none.
+    """Return a table nested in another one, or {} if there is none.
 
     >>> table_of({"data": {"name": "digits"}}, "data"), table_of({"data": 3}, "data")
     ({'name': 'digits'}, {})
@@ -198,7 +199,7 @@ def table_of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def list_of(values: Mapping[str, Any], name: str, kind: type = object) -> list[Any]:
-    """The elements of a list in a table that are of a kind; [] where there is none.
+    """Return the elements of type `kind` from a list in a table, or [] if there is no such list.
 
     >>> list_of({"sessions": [{}, 3]}, "sessions", dict), list_of({"sessions": 3}, "sessions")
     ([{}], [])
@@ -208,7 +209,7 @@ def list_of(values: Mapping[str, Any], name: str, kind: type = object) -> list[A
 
 
 class _Reader:
-    """Reads what can be read; of the rest, `found.missing` has a line each."""
+    """Reads what can be read, and adds a line to `found.missing` for everything else."""
 
     def __init__(self, found: Collected):
         self._found = found
@@ -231,7 +232,7 @@ class _Reader:
         return found
 
     def frames(self, folder: Path, suffix: str) -> list[Picture]:
-        """step_00000500.png, …, and final.png."""
+        """Read step_00000500.png, …, and final.png."""
         files = evenly([f for f in sorted(folder.glob(f"step_*{suffix}.png")) if is_whole(_step(f, suffix))], FRAMES)
         frames = [self.picture(f, f"step {int(_step(f, suffix)):,}", int(_step(f, suffix))) for f in files]
         last = self.picture(folder / f"final{suffix}.png", "the end of training")
@@ -263,7 +264,7 @@ def _say_what_is_missing(found: Collected) -> None:
 
 
 def as_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no "<" ends it.
+    """Encode a value as JSON that is safe inside a script element: "<" is escaped, so that nothing can end the element.
 
     >>> as_json({"name": "</script>"})
     '{"name":"\\\\u003c/script>"}'

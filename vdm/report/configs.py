@@ -1,4 +1,4 @@
-"""The config of runs as tables: what differs from the defaults, and between runs."""
+"""Tables of the runs' configs, which mark what differs from the defaults or between runs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,19 +10,19 @@ from vdm.report.numbers import shown_value
 from vdm.runs.records import RUNS, what
 
 FILLED = ("data.shape", "data.levels", "data.classes", "data.entries", "data.vocabulary")
-"""Fields that are read from the data: in a run they always differ from the default."""
+"""Fields that are filled in from the data, and so differ from their defaults in every run."""
 NOT_THERE = object()
 
 
 class Known(NamedTuple):
-    """What is known of a field."""
+    """The default and the description of a config field."""
 
     default: Any
     doc: str
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"training.steps": 100, …}: nested tables by dotted name.
+    """Flatten nested tables to one table with dotted names, as in {"training.steps": 100, …}.
 
     >>> flat({"seed": 0, "training": {"steps": 3}})
     {'seed': 0, 'training.steps': 3}
@@ -34,7 +34,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def known(config: dict[str, Any]) -> dict[str, Known]:
-    """The fields of the class that a config is of, by name; {} of a task that is none of `vdm train`'s."""
+    """Return the fields of the config's class by name, or {} if `vdm train` does not know its task."""
     by_task = {what({"task": kind().task} if hasattr(kind(), "task") else {}): kind for kind in RUNS}
     kind = by_task.get(what(config))
     if kind is None:
@@ -43,7 +43,7 @@ def known(config: dict[str, Any]) -> dict[str, Known]:
 
 
 def differing(runs: Sequence[Collected]) -> list[str]:
-    """Fields that are not the same in all runs."""
+    """Return the names of the fields that differ between the runs."""
     configs = [flat(run.config) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
     return [
@@ -54,7 +54,7 @@ def differing(runs: Sequence[Collected]) -> list[str]:
 
 
 def of_one(run: Collected) -> Html:
-    """Every field with its default and its meaning; a row that differs from the default is marked."""
+    """Return a table of every field with its default and meaning; rows that differ from the default are marked."""
     fields, values = known(run.config), flat(run.config)
     changed = {
         name
@@ -71,7 +71,7 @@ def of_one(run: Collected) -> Html:
 
 
 def of_several(runs: Sequence[Collected]) -> Html:
-    """Every field of every run; a row that differs between them is marked."""
+    """Return a table of every field in every run; rows that differ between runs are marked."""
     configs, between = [flat(run.config) for run in runs], differing(runs)
     names = dict.fromkeys(name for config in configs for name in config)
     rows = [
@@ -83,7 +83,7 @@ def of_several(runs: Sequence[Collected]) -> Html:
 
 
 def _table(head: list[str], rows: list[tuple[str, bool, list[str]]], only: str, named: str) -> Html:
-    """With a search field and a box to tick, which report.js makes work; without it every row is shown."""
+    """Make a table with a search field and a check box, which need report.js; without it every row is shown."""
     filters = tag(
         "div",
         tag(
@@ -113,7 +113,7 @@ def _table(head: list[str], rows: list[tuple[str, bool, list[str]]], only: str, 
 
 
 def _prose(text: str) -> Html:
-    """A text whose words between backticks are code."""
+    """Mark up the parts of a text between backticks as code."""
     return joined(*(tag("code", part) if k % 2 else part for k, part in enumerate(text.split("`"))))
 
 

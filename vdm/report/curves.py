@@ -1,4 +1,4 @@
-"""Curves of runs, as data that charts.js draws: the logs, the noise schedule, the loss by time."""
+"""Curves of runs as data for charts.js: the logs, the noise schedule and the loss by time."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from vdm.report.collect import TOTALS, Collected, table_of
 from vdm.report.numbers import is_number
 
 MOST_POINTS = 1500
-"""Of a curve; of longer ones, each point is the mean of several in a row."""
+"""Maximum number of points in a curve; in longer curves, each point is the mean of several consecutive ones."""
 LEAST_TO_SMOOTH = 60
-"""Log lines from which the curve of training batches has a moving mean."""
+"""Number of log lines from which a moving average is added to the curve of training batches."""
 OTHERS = {
     "grad_norm": ("Gradient norm", "global norm"),
     "learning_rate": ("Learning rate", ""),
     "images_per_second": ("Speed", "images/s"),
     "mfu": ("Model FLOPs utilisation", "share of peak"),
 }
-"""What log lines of training have beside the terms of the loss."""
+"""Numbers in the training logs other than the terms of the loss, with their titles and units."""
 STEP = "step"
 
 
@@ -31,14 +31,14 @@ class Series:
     x: list[float]
     y: list[float | None]
     style: str = "line"
-    """line, faint (behind a moving mean), points (tests), end (the final test) or dashed."""
+    """One of "line", "faint" (behind a moving average), "points" (tests), "end" (the final test) and "dashed"."""
     color: int = 0
-    """Which of the page's colours."""
+    """Index of one of the page's colors."""
     error: list[float | None] | None = None
-    """Half the height of an error bar, or of a band around a line."""
+    """Half the height of each error bar, or of the band around a line."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As charts.js takes it."""
+        """Convert the curve to the form that charts.js reads."""
         x, y, error = shortened(self.x, self.y, self.error)
         return {"name": self.name, "x": x, "y": y, "style": self.style, "color": self.color, "error": error}
 
@@ -53,22 +53,22 @@ class Chart:
     series: list[Series] = field(default_factory=list)
     x: str = STEP
     error: str = "standard error"
-    """What error bars are."""
+    """Meaning of the error bars."""
 
     @property
     def drawn(self) -> bool:
-        """Whether it has anything to show."""
+        """Whether there is anything to show."""
         return any(value is not None for series in self.series for value in series.y)
 
     def to_dict(self) -> dict[str, Any]:
-        """As charts.js takes it."""
+        """Convert the chart to the form that charts.js reads."""
         range_ = robust([value for series in self.series for value in series.y if value is not None])
         plain = {name: getattr(self, name) for name in ("name", "title", "unit", "x", "error")}
         return plain | {"range": range_, "series": [series.to_dict() for series in self.series if series.x]}
 
 
 def bound(runs: Sequence[Collected]) -> list[Chart]:
-    """The total of each kind that the runs are judged by: one chart for all whose logs call it the same."""
+    """Return a chart for each kind of total that runs are judged by, shared by all runs of this kind."""
     charts = []
     for name, unit in TOTALS.items():
         of = [(k, run) for k, run in enumerate(runs) if run.metrics and run.total == name]
@@ -79,7 +79,7 @@ def bound(runs: Sequence[Collected]) -> list[Chart]:
 
 
 def terms(runs: Sequence[Collected]) -> list[Chart]:
-    """A chart for each term of the loss: reconstruction, prior and diffusion, rates of layers, costs."""
+    """Return a chart for each term of the loss: reconstruction, prior and diffusion, or rates or costs of layers."""
     units = {run.total: TOTALS[run.total] for run in runs}
     unit = next(iter(units.values())) if len(units) == 1 else ""
     names = dict.fromkeys(
@@ -93,13 +93,13 @@ def terms(runs: Sequence[Collected]) -> list[Chart]:
 
 
 def training(runs: Sequence[Collected]) -> list[Chart]:
-    """Gradient norm, learning rate, speed, and the variance of one draw of the loss."""
+    """Return charts of the gradient norm, the learning rate, the speed and the variance of the single-draw loss."""
     variance = {"variance": ("Variance of one draw of the diffusion loss", "(bits/dim)²")}
     return _charts(runs, OTHERS | variance)
 
 
 def quality(runs: Sequence[Collected]) -> list[Chart]:
-    """What samples were measured by while training, a chart a metric."""
+    """Return a chart for each metric of samples that was measured during training."""
     names = dict.fromkeys(
         name
         for run in runs
@@ -118,7 +118,7 @@ def quality(runs: Sequence[Collected]) -> list[Chart]:
 
 
 def over_time(runs: Sequence[Collected]) -> list[Chart]:
-    """γ(t) and the diffusion loss by time, from plots/curves.json."""
+    """Return charts of γ(t) and of the diffusion loss by time, from plots/curves.json."""
     gamma = Chart("gamma", "Noise schedule γ(t)", "γ = −log SNR", x="t (0: data, 1: noise)")
     loss = Chart(
         "times",
@@ -142,12 +142,12 @@ def over_time(runs: Sequence[Collected]) -> list[Chart]:
 
 
 def numbers(values: Any) -> list[Any]:
-    """A list of JSON, None in place of what is no finite number; [] for what is no list."""
+    """Convert a JSON list to floats, with None for anything but finite numbers; return [] for anything but a list."""
     return [float(each) if is_number(each) else None for each in values] if isinstance(values, list) else []
 
 
 def paired(x: list[Any], y: list[Any]) -> tuple[list[float], list[float | None]]:
-    """The points that have an x, in its order."""
+    """Return the points that have an x, sorted by it."""
     points = sorted(((a, b) for a, b in zip(x, y, strict=False) if a is not None), key=lambda point: point[0])
     return [a for a, _ in points], [b for _, b in points]
 
@@ -155,7 +155,7 @@ def paired(x: list[Any], y: list[Any]) -> tuple[list[float], list[float | None]]
 def shortened(
     x: list[float], y: list[float | None], error: list[float | None] | None
 ) -> tuple[list[float], list[float | None], list[float | None] | None]:
-    """At most `MOST_POINTS`, by means of neighbours, and of six digits."""
+    """Reduce a curve to at most `MOST_POINTS` points by averaging neighbors, and round it to six digits."""
     width = -(-len(x) // MOST_POINTS)
     if width > 1:
         parts = range(0, len(x), width)
@@ -167,9 +167,9 @@ def shortened(
 
 
 def robust(values: Sequence[float]) -> tuple[float, float] | None:
-    """From the least value to a little above what three quarters stay under; None if that is all of them.
+    """Return about three times the range of the lower three quarters of the values, or None if it cuts nothing off.
 
-    So that the high losses of the first steps do not flatten the rest. As `vdm.plots.runs.loss` does.
+    It keeps the high losses of the first steps from flattening the rest, as `vdm.plots.runs.loss` does.
     """
     if len(values) < 8:
         return None
@@ -194,7 +194,7 @@ def _prefix(runs: Sequence[Collected], k: int) -> str:
 
 
 def _of_logs(run: Collected, name: str, prefix: str, color: int) -> Iterable[Series]:
-    """Training batches, tests while training, and the final test. Of one run they differ in colour, else in style."""
+    """Yield training batches, tests during training and the final test, which differ in color only for a single run."""
     called = lambda what: f"{prefix}, {what}" if prefix else what  # noqa: E731
     first, second, third = (color, color, color) if prefix else (0, 1, 2)
     train = _points(called("training"), run.of_kind("train"), name, "line", first)
@@ -223,7 +223,7 @@ def _points(name: str, records: Sequence[dict[str, Any]], of: str, style: str, c
 
 
 def _smoothed(series: Series, window: int, name: str) -> Series:
-    """A moving mean of full windows, each at its middle."""
+    """Return the moving average over full windows, placed at their centers."""
     kernel = np.full(window, 1 / window)
     x, y = (np.convolve(np.array(values, float), kernel, "valid").tolist() for values in (series.x, series.y))
     return Series(name, x, y, "line", series.color)

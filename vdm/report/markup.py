@@ -1,11 +1,11 @@
-"""HTML as text: every string is escaped unless it is markup already."""
+"""Generation of HTML as text: every string is escaped unless it already is markup."""
 
 import html
 from typing import Any
 
 
 class Html(str):
-    """Text that is markup: not to be escaped again."""
+    """Text that already is markup and must not be escaped again."""
 
     __slots__ = ()
 
@@ -15,9 +15,10 @@ VOID = ("img", "input", "meta", "br")
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Html:
-    """An element. Children that are None are left out; in an attribute's name `_` is `-`, and a last one is dropped.
+    """Return an element with its children; those that are None are left out.
 
-    An attribute that is None or False is left out, and one that is True has no value.
+    In the name of an attribute, `_` stands for `-`, and a trailing `_` is dropped. An attribute that is None or False
+    is left out, and one that is True has no value.
 
     >>> tag("a", "1 < 2", href="#x", class_="small")
     '<a href="#x" class="small">1 &lt; 2</a>'
@@ -27,7 +28,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Html:
 
 
 def joined(*children: Any) -> Html:
-    """One after the other.
+    """Concatenate children, leaving out those that are None.
 
     >>> joined("a & b", None, tag("b", 1))
     'a &amp; b<b>1</b>'
@@ -36,7 +37,7 @@ def joined(*children: Any) -> Html:
 
 
 def escaped(value: Any) -> Html:
-    """A value as text of a page; characters that no HTML may have are shown as \\x01."""
+    """Escape a value for HTML; control characters, which HTML does not allow, are shown like \\x01."""
     if isinstance(value, Html):
         return value
     text = "".join(c if c.isprintable() or c in "\n\t\u00a0" else ascii(c)[1:-1] for c in str(value))
@@ -44,12 +45,12 @@ def escaped(value: Any) -> Html:
 
 
 def scrolling(label: str, *children: Any) -> Html:
-    """What may be wider than the page: it scrolls by itself, by the keyboard too."""
+    """Wrap content that may be wider than the page, so that it scrolls separately, also by the keyboard."""
     return tag("div", *children, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
 def table(label: str, head: list[Any], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> Html:
-    """A table with a heading in each first cell; columns `numbers` are aligned to the right."""
+    """Return a table whose first column holds row headings; columns with indices in `numbers` are right-aligned."""
 
     def cell(k: int, value: Any) -> Html:
         kind = "number" if k in numbers else None
@@ -61,7 +62,7 @@ def table(label: str, head: list[Any], rows: list[list[Any]], numbers: tuple[int
 
 
 def details(summary: Any, *children: Any) -> Html:
-    """What opens on demand."""
+    """Return a section that opens on demand."""
     return tag("details", tag("summary", summary), *children)
 
 

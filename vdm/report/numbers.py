@@ -1,16 +1,16 @@
-"""Numbers as people read them."""
+"""Formatting of numbers for readers."""
 
 import math
 from typing import Any
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a finite number."""
+    """Tell whether a JSON value is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)
 
 
 def brief(value: Any, digits: int = 4) -> str:
-    """A number of a few digits; "–" for none.
+    """Format a number with a few significant digits, or return "–" for anything else.
 
     >>> brief(0.000123456), brief(1234567), brief(-3.0), brief(None)
     ('0.0001235', '1,234,567', '−3', '–')
@@ -23,7 +23,7 @@ def brief(value: Any, digits: int = 4) -> str:
 
 
 def with_error(value: Any, stderr: Any, unit: str = "") -> str:
-    """A number with its standard error, which has two digits and says how many the number has.
+    """Format a number to the precision of its standard error, which is given with two significant digits.
 
     >>> with_error(1.860926, 0.020009, "bits/dim"), with_error(1.8609, None), with_error(98.0, 0.4, "%")
     ('1.861 ± 0.020 bits/dim', '1.861', '98.00 ± 0.40 %')
@@ -40,7 +40,7 @@ def with_error(value: Any, stderr: Any, unit: str = "") -> str:
 
 
 def counted(number: Any) -> str:
-    """A large number in thousands, millions, …
+    """Format a large number in thousands (k), millions (M) or billions (G).
 
     >>> counted(950), counted(13_248), counted(1_234_567)
     ('950', '13.2 k', '1.23 M')
@@ -54,7 +54,7 @@ def counted(number: Any) -> str:
 
 
 def lasting(seconds: Any) -> str:
-    """A time in words.
+    """Format a duration in hours, minutes and seconds.
 
     >>> lasting(42), lasting(130), lasting(7300)
     ('42 s', '2 min 10 s', '2 h 1 min')
@@ -69,7 +69,7 @@ def lasting(seconds: Any) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A value of a config as the command line takes it.
+    """Format a config value as it is written on the command line.
 
     >>> shown_value([8, 8, 1]), shown_value(None), shown_value("unet"), shown_value([])
     ('(8, 8, 1)', 'None', 'unet', '()')

@@ -1,4 +1,4 @@
-"""`page`: the HTML of one run, or of several side by side. Nothing in it is fetched from anywhere."""
+"""`page`: the HTML for one run or for several side by side. It is self-contained and fetches nothing."""
 
 import base64
 import hashlib
@@ -14,11 +14,11 @@ from vdm.report.curves import Chart
 from vdm.report.markup import Html, joined, tag
 
 Commands = Mapping[str, str]
-"""Command lines by what they do: "Train it again"."""
+"""Command lines by what they do, e.g. "Train it again"."""
 
 
 def page(runs: Sequence[Collected], commands: Sequence[Commands] = ()) -> str:
-    """One file of HTML: `commands` of each run reproduce it."""
+    """Return the report as one HTML document; `commands` has the command lines that reproduce each run."""
     drawn: list[Chart] = []
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, label=f"{k}: {run.path}") for k, run in enumerate(runs, start=1)]
@@ -70,5 +70,5 @@ def _asset(name: str) -> str:
 
 
 def _digest(script: str) -> str:
-    """By which the page's policy knows its own scripts: no other one may run."""
+    """Return the hash by which the page's content security policy allows a script; no others may run."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

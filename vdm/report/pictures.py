@@ -1,4 +1,4 @@
-"""Pictures inside a page: PNG or WebP as data URIs, of so many bytes at most."""
+"""Pictures inside a page: PNG or WebP as data URIs of limited size."""
 
 import base64
 import io
@@ -11,9 +11,9 @@ from vdm.errors import InputError
 from vdm.reading import read_bytes
 
 MOST_BYTES = 120_000
-"""Of one picture, before base64; larger ones are shrunk."""
+"""Limit on one picture before base64 encoding; larger pictures are shrunk."""
 SMALLEST = 200
-"""Pixels of the longer side that shrinking stops at."""
+"""Pictures whose longer side is at most this many pixels are not shrunk further."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -21,29 +21,30 @@ class Picture(NamedTuple):
     """A picture of a run."""
 
     title: str
-    """What it is called: "step 500"."""
+    """Title on the page, e.g. "step 500"."""
     uri: str
-    """data:image/…;base64,…"""
+    """The encoded picture: data:image/…;base64,…"""
     width: int
+    """Width in pixels."""
     height: int
-    """Pixels."""
+    """Height in pixels."""
     step: int | None = None
-    """The step that it was drawn at, where its name says so."""
+    """Training step at which it was drawn, if its file name says so."""
 
 
 def picture(path: Path, title: str, step: int | None = None) -> Picture:
-    """A PNG file as it is where it is small, else as WebP: without loss, or shrunk until it is small.
+    """Encode a small PNG file as it is, and others as WebP: losslessly, or shrunk until they are below `MOST_BYTES`.
 
-    Raises `InputError` for a file that is missing or no picture.
+    Raises `InputError` for a file that is missing or not a picture.
     """
     content = read_bytes(path)
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
             image = opened.convert("RGBA" if "transparency" in opened.info else "RGB")
-    # Pillow raises what it likes for a damaged file.
+    # Pillow may raise any exception for a damaged file.
     except Exception as error:
-        raise InputError(f"{path}: is no picture that can be read") from error
+        raise InputError(f"{path}: not a readable picture") from error
     if content.startswith(SIGNATURE) and len(content) <= MOST_BYTES // 4:
         return Picture(title, _uri("png", content), *image.size, step)
     size, encoded = image.size, _webp(image, lossless=True)
@@ -55,7 +56,7 @@ def picture(path: Path, title: str, step: int | None = None) -> Picture:
 
 
 def evenly(items: list[Path], most: int) -> list[Path]:
-    """At most so many, evenly spaced, with the first and the last.
+    """Return at most `most` of the items, evenly spaced and including the first and the last.
 
     >>> [path.name for path in evenly([Path(name) for name in "abcdefg"], 3)]
     ['a', 'd', 'g']

@@ -1,4 +1,4 @@
-"""Tables of what was measured of runs: evaluations, metrics of samples, comparisons."""
+"""Tables of measurements: evaluations, metrics of samples, and comparisons."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from vdm.report.markup import Html, details, joined, table, tag
 from vdm.report.numbers import brief, is_number, with_error
 
 BESIDE = ("data", "images", "weights_digest", "unit_variances", "confusion")
-"""Entries of an evaluation's file that its details leave out."""
+"""Entries of an evaluation's file that are left out of its details."""
 MOST_DETAILS = 60
 KINDS = {
     "variational": "variational bound",
@@ -21,7 +21,7 @@ KINDS = {
 
 
 class Row(NamedTuple):
-    """What a table has of one evaluation."""
+    """One row in the table of evaluations."""
 
     kind: str
     value: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def evaluations(runs: Sequence[Collected]) -> Html | None:
-    """A row for each evaluation, with its standard error; None if there is none."""
+    """Return a table with a row for each evaluation and its standard error; None if there are no evaluations."""
     head = ["evaluation", "kind", "result", "terms", "at", "images × draws"]
     rows, more = [], []
     for run in runs:
@@ -52,7 +52,7 @@ def evaluations(runs: Sequence[Collected]) -> Html | None:
 
 
 def row_of(values: dict[str, Any]) -> Row:
-    """Of whatever vdm evaluate writes: its kind is told by what is in it."""
+    """Make a row from any file that `vdm evaluate` writes, telling the kind of evaluation by its entries."""
     bits = table_of(values, "bits_per_dim")
     accuracy = table_of(values, "accuracy")
     if is_number(bits.get("total")):
@@ -77,7 +77,7 @@ def row_of(values: dict[str, Any]) -> Row:
 
 
 def flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every number and word of a table by its dotted name; of long lists their length."""
+    """Yield every value of a nested table by its dotted name; long lists are replaced by their length."""
     if isinstance(values, dict):
         for key, value in values.items():
             if name or key not in BESIDE:
@@ -92,7 +92,7 @@ def flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def metrics(runs: Sequence[Collected]) -> Html | None:
-    """A row for each metric of each set of samples, beside what real images come to."""
+    """Return a table with each metric of each set of samples beside its value for real images; None without any."""
     rows = []
     for run in runs:
         for name, file in run.scores.items():
@@ -116,7 +116,7 @@ def metrics(runs: Sequence[Collected]) -> Html | None:
 
 
 def comparisons(run: Collected) -> Html | None:
-    """The tables and figures of comparisons that were made of a run, folder by folder."""
+    """Return the tables and figures of all comparisons in the run's folder; None without any."""
     parts = []
     for name, (text, figure) in run.comparisons.items():
         parts.append(tag("h3", name))
@@ -129,7 +129,7 @@ def comparisons(run: Collected) -> Html | None:
 
 
 def markdown(text: str, label: str) -> Html:
-    """The tables and paragraphs of a Markdown file that vdm compare writes, as HTML."""
+    """Convert the tables and paragraphs of a Markdown file written by `vdm compare` to HTML."""
     parts: list[Html] = []
     block: list[str] = []
     for line in [*text.splitlines(), ""]:

@@ -1,4 +1,4 @@
-"""Parts of the page: summary, samples beside data, commands, sessions, what is missing."""
+"""Sections of the page: the summary, samples beside data, commands, sessions and what is missing."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from vdm.report.pictures import Picture
 
 
 def summary(runs: Sequence[Collected]) -> Html:
-    """What each run is and came to: of one its key figures, of several a row each."""
+    """Summarize what was trained and the result: key figures for one run, or a table with a row for each of several."""
     if len(runs) == 1:
         return joined(_heading(runs[0].name, _model(runs[0])), _figures(runs[0]), missing(runs))
     head = ["run", "model", "result", "steps", "parameters", "data", "time in steps"]
@@ -26,7 +26,7 @@ def summary(runs: Sequence[Collected]) -> Html:
 
 
 def missing(runs: Sequence[Collected]) -> Html | None:
-    """What is not there or damaged, and of a run that goes on, how far it is."""
+    """List what is missing or damaged and, for unfinished runs, how far training is; None if there is nothing."""
     lines = []
     for run in runs:
         name = f"{run.name}: " if len(runs) > 1 else ""
@@ -39,7 +39,7 @@ def missing(runs: Sequence[Collected]) -> Html | None:
 
 
 def samples(runs: Sequence[Collected]) -> Html | None:
-    """Pictures over training, with a slider, beside examples of the data."""
+    """Return pictures of samples over training, with a slider, beside examples of the data; None without any."""
     cards = []
     for k, run in enumerate(runs):
         of = f"{run.name}: " if len(runs) > 1 else ""
@@ -52,7 +52,7 @@ def samples(runs: Sequence[Collected]) -> Html | None:
 
 
 def plots(run: Collected, named: bool) -> Html:
-    """Figures in place of curves that a run of an earlier version has no numbers of; `named` by the run too."""
+    """Return figures that replace curves in runs of earlier versions; `named` adds the run's name to their titles."""
     of = f"{run.name}: " if named else ""
     alts = {"schedule": "Noise schedule γ(t) against time", "times": "Diffusion loss of one draw against time"}
     cards = [
@@ -63,7 +63,7 @@ def plots(run: Collected, named: bool) -> Html:
 
 
 def commands(runs: Sequence[Collected], given: Sequence[Mapping[str, str]]) -> Html | None:
-    """Command lines to copy."""
+    """Return the command lines of the runs with buttons to copy them; None without any."""
     parts = []
     for run, lines in zip(runs, given, strict=False):
         if len(runs) > 1:
@@ -77,7 +77,7 @@ def commands(runs: Sequence[Collected], given: Sequence[Mapping[str, str]]) -> H
 
 
 def sessions(run: Collected) -> Html | None:
-    """Of each session, what it ran on and with, newest first."""
+    """List the devices and versions of each session, newest first; None if no sessions are recorded."""
     there = list_of(run.record, "sessions", dict)
     if not there:
         return None
@@ -103,7 +103,7 @@ def sessions(run: Collected) -> Html | None:
 
 
 def each(runs: Sequence[Collected], section: Callable[[Collected], Html | None]) -> Html | None:
-    """A section of every run, under its name if there are several."""
+    """Return the same section for every run, with the runs' names as headings if there are several."""
     found = [(run, section(run)) for run in runs]
     parts = [
         joined(tag("h3", run.name) if len(runs) > 1 else None, content) for run, content in found if content is not None
@@ -127,7 +127,7 @@ def _heading(title: str, subtitle: str) -> Html:
 
 
 def _figures(run: Collected) -> Html:
-    """Its key figures."""
+    """Return the key figures of a run."""
     data, (result, what), (steps, of) = table_of(run.record, "data"), _result(run), _steps(run)
     sides = list_of(data, "shape")
     shape = f"vectors of {sides[0]}" if len(sides) == 1 else " × ".join(map(str, sides)) or "unknown shape"
@@ -145,7 +145,7 @@ def _figures(run: Collected) -> Html:
 
 
 def _result(run: Collected) -> tuple[str, str]:
-    """The total with its error, and what it is of: the final evaluation, else the last one while training."""
+    """Return the total with its error, and its source: the final evaluation, or else the last one during training."""
     unit = TOTALS[run.total]
     bits = table_of(run.evaluation, "bits_per_dim")
     if is_number(bits.get("total")):
@@ -170,7 +170,7 @@ def _data_name(run: Collected) -> str:
 
 
 def _model(run: Collected) -> str:
-    """What it trains, in words."""
+    """Describe the model in words."""
     if run.config.get("task"):
         return f"{table_of(run.config, 'model').get('name', run.config['task'])}, a model before diffusion"
     if not run.config:
@@ -190,7 +190,7 @@ def _picture(shown: Picture, title: str, alt: str) -> Html:
 
 
 def _frames(frames: Sequence[Picture], title: str, name: str) -> Html:
-    """The last frame, and a slider to the others."""
+    """Show the last frame, with a slider to the others."""
     last = frames[-1]
     images = [
         tag("img", src=frame.uri, alt=f"{title} at {frame.title}", width=frame.width, height=frame.height,

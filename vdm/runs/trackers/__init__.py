@@ -1,8 +1,8 @@
-"""Trackers: metrics.jsonl, TensorBoard, Weights & Biases, one a file; `config.training.loggers` names them.
+"""Trackers of training: metrics.jsonl, TensorBoard and Weights & Biases. `config.training.loggers` selects them.
 
     --config.training.loggers="('tensorboard',\"wandb(project='mine', mode='offline')\")"
 
-metrics.jsonl is written whether it is named or not: plots, reports and resuming read it.
+metrics.jsonl is always written, whether named or not, because plots, reports and resuming read it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ ALWAYS = "jsonl"
 
 
 def make(loggers: Sequence[str]) -> dict[str, Tracker]:
-    """The trackers of these texts by name, that of metrics.jsonl first.
+    """Construct the trackers that these texts name and return them by name, starting with metrics.jsonl.
 
-    Raises `InputError` for a name that is there twice, and `vdm.parts.PartError` for what names none.
+    Raises `InputError` for a tracker that is named twice, and `vdm.parts.PartError` for a text that names none.
 
     >>> list(make(("tensorboard",)))
     ['jsonl', 'tensorboard']
@@ -31,14 +31,14 @@ def make(loggers: Sequence[str]) -> dict[str, Tracker]:
 
 
 def check(loggers: Sequence[str]) -> None:
-    """Raises `InputError` where one of them cannot work here; nothing is opened."""
+    """Raise `InputError` if one of the trackers cannot work here. Nothing is opened."""
     for tracker in make(loggers).values():
         tracker.check()
 
 
 @contextmanager
 def started(loggers: Sequence[str], run: TrackedRun) -> Iterator[list[Tracker]]:
-    """Those of `make`, started; closed at the end. All but metrics.jsonl fail without stopping anything."""
+    """Start the trackers of `make` and close them at the end. Only a failure of metrics.jsonl stops training."""
     with ExitStack() as stack:
         trackers: list[Tracker] = []
         for name, tracker in make(loggers).items():
@@ -50,7 +50,7 @@ def started(loggers: Sequence[str], run: TrackedRun) -> Iterator[list[Tracker]]:
 
 
 class _Forgiven(Tracker):
-    """A tracker whose failures do not stop training; the first is warned of. A full disk is not its own failure."""
+    """A tracker whose failures do not stop training; the first one is warned of. Errors of a full disk are raised."""
 
     def __init__(self, name: str, tracker: Tracker, warn: Callable[[str], None]):
         self._name, self._tracker, self._warn = name, tracker, warn
@@ -68,7 +68,7 @@ class _Forgiven(Tracker):
     def _try(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # of any library, of the network
+        except Exception as error:  # trackers' libraries may raise anything, as when the network fails
             if is_disk_full(error):
                 raise
             if not self._warned:

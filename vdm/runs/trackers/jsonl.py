@@ -1,4 +1,4 @@
-"""metrics.jsonl: the numbers of a run, one JSON object a line."""
+"""metrics.jsonl: the numbers of a run, one JSON object per line."""
 
 import json
 
@@ -10,10 +10,10 @@ NAME = "metrics.jsonl"
 
 
 class Jsonl(Tracker):
-    """metrics.jsonl in the run's folder, which every run has: plots, reports and resuming read it.
+    """metrics.jsonl in the run's folder, which every run has because plots, reports and resuming read it.
 
-    On resuming from a step, later lines and the final one are dropped. Lines that are no records are moved to
-    metrics.jsonl.bad, with a warning.
+    When training resumes from a step, later lines and the final record are dropped. Lines that are not valid records
+    are moved to metrics.jsonl.bad, with a warning.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""tensorboard/: the numbers, pictures and hyperparameters of a run, for TensorBoard."""
+"""Event files for TensorBoard with the numbers, pictures and hyperparameters of a run."""
 
 import io
 import os
@@ -16,16 +16,17 @@ from tensorboardX.proto.summary_pb2 import Summary
 from vdm.runs.trackers.tracker import Numbers, TrackedRun, Tracker, curves, group
 
 CONFIG, FINAL = "", "final"
-"""Subfolders. To TensorBoard each is a run, and what runs call by one name shares a chart."""
+"""Subfolders. TensorBoard treats each one as a run, and numbers of the same name share a chart."""
 
 
 class TensorBoard(Tracker):
-    """Event files in the folder tensorboard/ of the run, for `tensorboard --logdir=RUN`.
+    """Event files in the run's folder tensorboard/, for `tensorboard --logdir=RUN`.
 
-    There is a subfolder for training, one for tests while training, one for what comes at the end; records of another
-    kind have a subfolder of that name. Records of earlier sessions after the step that the run goes on from, and all
-    their final ones, are hidden by TensorBoard, as it does for programs that start again. All is written at once:
-    SummaryWriter writes in a thread, which dies of a full disk, and the program waits for it forever.
+    There are subfolders for training, for tests during training and for the final results; other kinds of records have
+    subfolders of their own names. When a run resumes, TensorBoard hides the records that earlier sessions made after
+    the step it resumes from, and all their final records, as it does for any restarted program. Everything is written
+    immediately, without SummaryWriter: that writes in a thread, and if a full disk ends this thread, the program waits
+    for it forever.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp())
@@ -72,7 +73,7 @@ class TensorBoard(Tracker):
     def _start(self, run: str) -> None:
         folder = self._folder / run
         folder.mkdir(parents=True, exist_ok=True)
-        # Its name has the second as well, but a clock may be set back, and a process may train again.
+        # The file name includes the time in seconds, but a clock may be set back, and a process may train twice.
         number = sum(1 for _ in folder.glob("events.*"))
         self._writers[run] = EventsWriter(str(folder / "events"), f".{os.getpid()}.{number}")
         hidden_from = 1 if run == FINAL else self._step + 1
@@ -80,16 +81,16 @@ class TensorBoard(Tracker):
 
 
 def _table(config: Mapping[str, Any]) -> str:
-    """In Markdown."""
+    """Format the config as a Markdown table."""
     return "\n".join(["| field | value |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in config.items())])
 
 
 def _hyperparameters(config: Mapping[str, Any], total: str) -> list[Summary]:
-    """For the table of TensorBoard that has a row for each run, with its final bound, or what else is its total."""
+    """Make the summaries for TensorBoard's HPARAMS table: a row per run with its final bound or other total."""
     plain = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in config.items()}
     experiment, start, _ = summary.hparams(plain, {total: None})
     content = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
-    # The number is in a subfolder, which `hparams` cannot say.
+    # The final number is in a subfolder, for which `hparams` has no argument.
     content.experiment.metric_infos[0].name.group = FINAL
     experiment.value[0].metadata.plugin_data.content = content.SerializeToString()
     return [experiment, start]

@@ -1,33 +1,33 @@
-"""The interface of trackers: where the numbers and pictures of a run go while it is trained."""
+"""The interface of trackers, which receive the numbers and pictures of a run during training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 Numbers = Mapping[str, float | None]
-"""By name; None where a number is not known, as an error of one draw."""
+"""Numbers by name; None for a number that is not known, such as the standard error of a single draw."""
 
 NO_CURVES = ("sample",)
-"""Numbers of records that say how others were made: nobody wants to see them drawn."""
+"""Numbers in records that describe how others were measured; they are not drawn as curves."""
 
 
 class TrackedRun(NamedTuple):
-    """What a tracker is told of the run."""
+    """Information about the run that is passed to a tracker."""
 
     path: Path
-    """Its folder."""
+    """Folder of the run."""
     step: int
-    """Where training goes on: 0 for a new run. Records of later steps, by an earlier session, are made again."""
+    """Step that training resumes from; 0 for a new run. Later records of an earlier session will be made again."""
     hyperparameters: Mapping[str, Any]
     """The config's fields by their dotted names."""
     total: str
-    """Name of the number in the final record that runs are compared by: the less the better."""
+    """Name of the number in the final record by which runs are compared; lower is better."""
     warn: Callable[[str], None]
-    """Prints a warning of one line."""
+    """Function that prints a one-line warning."""
 
 
 class Tracker:
-    """Where records go. A tracker of your own overrides `start`, `scalars`, and what else it can show.
+    """Base class of trackers. A tracker of your own overrides `start`, `scalars` and whatever else it supports.
 
         class Printed(Tracker):
             def scalars(self, kind, step, numbers):
@@ -35,32 +35,32 @@ class Tracker:
 
         vdm.parts.register("tracker", "printed", Printed)
 
-    Constructors only keep their arguments: what opens files or connections belongs in `start`. Of several processes,
-    the first alone has trackers. Training stops for no exception of `scalars`, `picture` and `close`, unless the disk
-    is full: it warns of the first.
+    Constructors only store their arguments; open files and connections in `start`. If there are several processes, only
+    the first one has trackers. Exceptions in `scalars`, `picture` and `close` do not stop training unless the disk is
+    full; the first one is printed as a warning.
     """
 
     def check(self) -> None:
-        """Raises `InputError` where it cannot work here, as without a package; before data are read."""
+        """Raise `InputError` if the tracker cannot work here, e.g. without a package. Called before data are read."""
 
     def start(self, run: TrackedRun) -> None:
-        """Called once, before any record: the run begins, or goes on from `run.step`. Takes its hyperparameters.
+        """Begin the run, or resume it from `run.step`, and log its hyperparameters. Called once, before any record.
 
-        Raises `InputError` where it cannot be opened; training then does not start.
+        Raises `InputError` if the tracker cannot be opened; training then does not start.
         """
 
     def scalars(self, kind: str, step: int, numbers: Numbers) -> None:
-        """A record: kind is "train", "evaluation" (while training), "final" or a hook's own word."""
+        """Log one record. `kind` is "train", "evaluation" (during training), "final" or a name that a hook chose."""
 
     def picture(self, kind: str, step: int, name: str, png: bytes) -> None:
-        """An image or a figure, as a PNG file; its name is the same at every step."""
+        """Log an image or figure, given as the bytes of a PNG file; its name is the same at every step."""
 
     def close(self) -> None:
-        """After the last record, or where training stops. It may be called after a failure."""
+        """Finish after the last record, or when training stops. It may be called after a failure."""
 
 
 def group(kind: str) -> str:
-    """What the records of a kind are called beside those of others: "evaluation", while training, is "test".
+    """Return the group that a kind of record is shown under: "test" for evaluations during training, or else its name.
 
     >>> group("train"), group("evaluation")
     ('train', 'test')
@@ -69,7 +69,7 @@ def group(kind: str) -> str:
 
 
 def curves(numbers: Numbers) -> dict[str, float]:
-    """The numbers that have a curve: those that are known.
+    """Return the numbers to draw as curves: those that are known and not in `NO_CURVES`.
 
     >>> curves({"bits_per_dim": 2.5, "stderr": None})
     {'bits_per_dim': 2.5}

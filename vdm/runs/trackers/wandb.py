@@ -1,4 +1,4 @@
-"""Weights & Biases (wandb.ai): the numbers, pictures and hyperparameters of a run, online or in files to send later."""
+"""Weights & Biases (wandb.ai): the numbers, pictures and hyperparameters of a run, online or for later upload."""
 
 import importlib.util
 import io
@@ -18,24 +18,24 @@ LIBRARY = "wandb"
 INSTALL = "pip install 'vdm[wandb]'"
 
 STATE = "vdm.json"
-"""In the run's folder wandb/: which run of wandb it is, and what that has already."""
+"""File in the run's folder wandb/ with the ID of the wandb run and the steps already logged to it."""
 
 PATIENCE = 60
-"""Seconds that the end of training waits for what is not sent yet; it stays in wandb/, for `wandb sync`."""
+"""Seconds to wait for pending uploads at the end of training; the rest stays in wandb/, for `wandb sync`."""
 
 STEP = "step"
-"""The number that is on the horizontal axis of every chart."""
+"""Name of the number on the horizontal axis of every chart."""
 
 
 @dataclass
 class Wandb(Tracker):
     """Weights & Biases; needs `pip install 'vdm[wandb]'`, and `wandb login` unless the mode is "offline".
 
-    Files are in the folder wandb/ of the run; those of the mode "offline" are sent by `wandb sync`. Where `mode` is
-    None, WANDB_MODE says which, else it is "online". The name is that of the run's folder by default.
+    Files are in the run's folder wandb/; `wandb sync` uploads those of the mode "offline". If `mode` is None, the
+    environment variable WANDB_MODE decides, and otherwise it is "online". `name` defaults to that of the run's folder.
 
-    A run that goes on is the same run of wandb, whose rows can only be added to: what an earlier session has logged is
-    not logged again.
+    A resumed run continues the same wandb run. Since wandb only appends rows, what an earlier session has logged is not
+    logged again.
 
     >>> Wandb(project="mine", mode="offline").name is None
     True
@@ -50,7 +50,7 @@ class Wandb(Tracker):
 
     def check(self) -> None:
         spec = importlib.util.find_spec(LIBRARY)
-        if spec is None or spec.origin is None:  # a folder wandb/ of files, as the library itself makes, is no library
+        if spec is None or spec.origin is None:  # no origin: a plain folder wandb/, such as the library itself creates
             raise InputError(f"config.training.loggers: wandb is not installed; needed is {INSTALL}")
 
     def start(self, run: TrackedRun) -> None:
@@ -77,7 +77,7 @@ class Wandb(Tracker):
                 allow_val_change=True,
                 settings=settings,
             )
-        except Exception as error:  # of the library, of the network
+        except Exception as error:  # the library may raise anything, as when the network fails
             raise InputError(
                 f"config.training.loggers: wandb: {one_line(error)}; mode='offline' needs no network"
             ) from error
@@ -98,10 +98,10 @@ class Wandb(Tracker):
         self._run.finish()
 
     def _log(self, what: str, step: int, values: dict[str, Any]) -> None:
-        """A row, unless there is one of this or of a later step."""
+        """Log a row, unless this or a later step has been logged already."""
         if step <= self._state.sent.get(what, -1):
             return
-        # Rows are numbered by `step=`; those of one step of training may be in two sessions.
+        # wandb's `step=` numbers the rows; one step of training may have several, even from two sessions.
         self._run.log({**values, STEP: step}, step=self._state.rows, commit=True)
         self._state.sent[what] = step
         self._state.rows += 1
@@ -110,7 +110,7 @@ class Wandb(Tracker):
 
 @dataclass
 class _State:
-    """What has been logged, as a later session must know it."""
+    """What has been logged so far, stored for later sessions."""
 
     path: Path
     id: str
@@ -124,7 +124,7 @@ class _State:
 
     @classmethod
     def read(cls, path: Path) -> "_State":
-        """Of the session before; new if that had no such tracker."""
+        """Read the state of the previous session, or create a new one if that had no wandb tracker."""
         if not path.exists():
             return cls.new(path)
         values = read_json(path)
