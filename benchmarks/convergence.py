@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="(default: 0,1,2)")
     parser.add_argument("--evaluate", default="0.5,1", help="parts of the steps (default: 0.5,1)")
     parser.add_argument("--images", type=int, default=128, help="test images, 0: all (default: 128)")
-    parser.add_argument("--draws", type=int, default=4, help="noise draws an image (default: 4)")
+    parser.add_argument("--draws", type=int, default=4, help="noise draws per image (default: 4)")
     parser.add_argument("--devices", type=int, default=0, help="CPU devices (default: one a core)")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a run; added to")
     options = parser.parse_args()

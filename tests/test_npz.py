@@ -103,10 +103,10 @@ def test_of_a_damaged_file_no_array_is_another(data):
         (npy(shape=f"({2**62}, 4)"), ["declares shape"]),
         (npy(shape="(-2, -3)"), ["declares shape"]),
         (npy(shape="(2, 2)"), ["declares shape (2, 2)"]),
-        (npy(descr="'|V0'", shape="(99999999999,)"), ["needed are numbers"]),
-        (npy(descr="'|O'"), ["needed are numbers"]),
-        (npy(descr="'|S6'", shape="()"), ["needed are numbers"]),
-        (npy(descr="[('x', '|u1')]"), ["needed are numbers"]),
+        (npy(descr="'|V0'", shape="(99999999999,)"), ["must be numbers"]),
+        (npy(descr="'|O'"), ["must be numbers"]),
+        (npy(descr="'|S6'", shape="()"), ["must be numbers"]),
+        (npy(descr="[('x', '|u1')]"), ["must be numbers"]),
         (npy(shape="'" + "x" * 20000 + "'"), []),
         (npy(shape="(" * 3000 + ")" * 3000), []),
         (npy()[:-1], ["declares shape (2, 3)"]),
@@ -171,7 +171,7 @@ def test_not_every_zip_is_one(tmp_path):
         archive.writestr("a.npy", npy())
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.npy", npy())
-    refusal(tmp_path / "twice.npz", "'a' is there twice")
+    refusal(tmp_path / "twice.npz", "'a' appears twice")
 
 
 def test_a_missing_array_is_named_with_those_there(tmp_path):

@@ -84,7 +84,7 @@ def test_whatever_the_bytes_it_is_a_table_or_one_line(encoded, data):
     (b'{"a": ' + b"9" * 5000 + b"}", r"9+\.\.\.9+ is beyond 64 bits"),
     (b"[" * 100_000, "nested deeper than 20 levels"),
     (b'{"a":' * 22 + b"1" + b"}" * 22, "nested deeper than 20 levels"),
-    (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' is there twice"),
+    (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' appears twice"),
     (b'{"a": "\\ud800"}', "a: found half of a character"),
     (b'{"\\udfff": 1}', "found half of a character"),
 ])  # fmt: skip

@@ -72,7 +72,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
         if name in members:
-            raise ValueError(f"array {name!r} is there twice")
+            raise ValueError(f"array {name!r} appears twice")
         if name != member.filename:
             members[name] = member
     return members
@@ -91,7 +91,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
         header = file.tell()
     if dtype.kind not in kinds:
         needed = {TEXT: "texts", NUMBERS: "numbers"}.get(kinds, "numbers or texts")
-        raise ValueError(f"is of dtype {dtype}; needed are {needed}")
+        raise ValueError(f"is of dtype {dtype}; must be {needed}")
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != member.file_size - header:
         raise ValueError(f"declares shape {shape} of {dtype}, but has {_bytes(member.file_size - header)}")

@@ -172,7 +172,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{shown(next(name for name in table if names.count(name) > 1))} is there twice")
+        raise ValueError(f"{shown(next(name for name in table if names.count(name) > 1))} appears twice")
     return table
 
 

@@ -143,7 +143,7 @@ def test_captions_of_one_split_alone_are_said_and_asked_for_in_vain(tmp_path):
     [
         ({"train_text": np.array(["a"])}, "train: arrays differ in length: 'image' has 2, 'text' has 1"),
         ({"train_text": np.array(["a", ""])}, "train: 'text': image 1 has an empty caption"),
-        ({"train_text": np.array(["a", "b"], object)}, "array 'train_text': is of dtype object; needed are numbers or"),
+        ({"train_text": np.array(["a", "b"], object)}, "array 'train_text': is of dtype object; must be numbers or"),
     ],
 )
 def test_wrong_captions_of_an_npz_file_are_refused(tmp_path, arrays, problem):

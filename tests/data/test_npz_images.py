@@ -113,7 +113,7 @@ def test_labels_may_have_names(tmp_path):
         (["cat", "dog"], "'label': values from 0 to 2, outside 0 to 1"),
         (["cat", "dog", "cat"], "array 'classes': has 'cat' twice; must be different texts, one for each class"),
         ([["cat", "dog", "hen"]], "array 'classes': <U3 (1, 3); must be texts (classes,)"),
-        ([0, 1, 2], "array 'classes': is of dtype int64; needed are texts"),
+        ([0, 1, 2], "array 'classes': is of dtype int64; must be texts"),
     ):
         assert words in refusal(write_npz(tmp_path, **arrays, classes=np.array(classes)))
     without = {name: array for name, array in arrays.items() if "label" not in name}

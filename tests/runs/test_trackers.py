@@ -98,7 +98,7 @@ def test_metrics_jsonl_is_there_whether_it_is_named_or_not() -> None:
     assert list(trackers.make(())) == list(trackers.make(("jsonl",))) == ["jsonl"]
     assert list(trackers.make(("tensorboard", "wandb"))) == ["jsonl", "tensorboard", "wandb"]
     for loggers in (("wandb", "wandb(project='other')"), ("jsonl", "jsonl()")):
-        with pytest.raises(InputError, match=r"config\.training\.loggers=.* is there twice"):
+        with pytest.raises(InputError, match=r"config\.training\.loggers=.* is listed twice"):
             trackers.make(loggers)
 
 

@@ -49,7 +49,7 @@ def compiled(denoise: Callable[..., Any], labels: bool = False) -> Predict:
     def predict(z: Array, gamma: Array, given: Array | None) -> Array:
         own = denoise(given) if labels else denoise
         if isinstance(own, predictions.Guided):
-            raise ValueError("denoise: is guided or clipped, so it codes worse; must be a model's own, as it is")
+            raise ValueError("denoise: is guided or clipped, so it codes worse; must be the model's own denoiser")
         return predictions.both(own)(z, gamma).x
 
     return predict

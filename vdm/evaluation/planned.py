@@ -368,7 +368,7 @@ def make_plan(pilot: Pilot, levels: Table, num_images: int, target: float, num_s
         if whole <= max(num_pairs, 2 * least):
             num_pairs, scheme = whole, scheme._replace(quantiles=None)
     if 2 * num_pairs > MAX_DRAWS:
-        raise TooManyDrawsError(f"target={target:g}: would take over {MAX_DRAWS} draws an image; must be larger")
+        raise TooManyDrawsError(f"target={target:g}: would take over {MAX_DRAWS} draws per image; must be larger")
     return Plan(
         scheme,
         num_pairs,

@@ -85,7 +85,7 @@ class PredecessorConfig:
     """Everything that defines a run of a VAE, a hierarchical VAE or a ladder network."""
 
     task: str = of_model("predecessor", "What is trained.", one_of("predecessor"))
-    seed: int = setting(0, "Seed of initialisation, data order, noise and dropout.", between(0, 2**32 - 1))
+    seed: int = setting(0, "Seed of initialization, data order, noise and dropout.", between(0, 2**32 - 1))
     imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

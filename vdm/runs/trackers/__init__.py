@@ -25,7 +25,7 @@ def make(loggers: Sequence[str]) -> dict[str, Tracker]:
     """
     names = [parts.read("tracker", text).name for text in loggers]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"config.training.loggers={tuple(loggers)}: {twice} is there twice; each may be there once")
+        raise InputError(f"config.training.loggers={tuple(loggers)}: {twice} is listed twice; each may be listed once")
     texts = {ALWAYS: ALWAYS} | dict(zip(names, loggers, strict=True))
     return {name: parts.make("tracker", text) for name, text in texts.items()}
 
