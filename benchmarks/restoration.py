@@ -27,8 +27,8 @@ from vdm.evaluation.metrics.scoring import Real
 from vdm.files import write_json
 from vdm.keys import Stream
 from vdm.programs import scores
+from vdm.programs.arguments import Parser
 from vdm.programs.asked import Asked, names_of
-from vdm.programs.command_line import Parser
 from vdm.programs.editing import Editing, Images, add_flags, made
 from vdm.programs.restore import check, check_noise, cost, quality
 from vdm.reading import read_json

@@ -16,6 +16,7 @@ from docs_hooks.markup import entry, prose
 from vdm.comparisons import modes
 from vdm.config import Config
 from vdm.programs import command_line, main
+from vdm.programs.arguments import Parser
 
 
 class Flag(NamedTuple):
@@ -89,7 +90,7 @@ def _caught(name: str, *arguments: str) -> Any:
     original = command_line.run
     with (
         mock.patch.object(command_line, "run", run),
-        mock.patch.object(command_line.Parser, "parse_known_args", parse),
+        mock.patch.object(Parser, "parse_known_args", parse),
         mock.patch.object(sys, "argv", [f"vdm {name}", *arguments]),
     ):
         try:

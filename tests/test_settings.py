@@ -9,7 +9,7 @@ import pytest
 from vdm import settings as s
 from vdm.config import Config, SamplingConfig, TrainingConfig
 from vdm.errors import InputError
-from vdm.programs import command_line
+from vdm.programs import help_text
 from vdm.settings import InName, setting
 
 
@@ -132,8 +132,8 @@ def test_a_new_field_of_a_config_is_one_line() -> None:
     class New(Config):
         training: Longer = field(default_factory=Longer)
 
-    of_train = ("train.py", "Train.", "vdm.programs.commands.train", "digits", None)
-    text = command_line._help(*of_train, full=True, documented=New)
+    of_train = ("train.py", "Train.", ("vdm.programs.commands.train",), "digits", None)
+    text = help_text.help_of(*of_train, full=True, documented=New)
     assert "  --config.training.patience=5\n      Evaluations without progress. (from 1 to 9)" in text
     old, new = New(), New(training=Longer(patience=10))
     assert s.differing(old, new, "model", "training") == {"training.patience": (5, 10)}

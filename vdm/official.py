@@ -38,7 +38,7 @@ from vdm.config import (
 from vdm.errors import InputError
 from vdm.keys import Stream, stream_key
 from vdm.model import Variables
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.reading import is_whole, shown
 from vdm.runs.checkpoints import Checkpoints
 from vdm.runs.folder import RunDir

@@ -14,7 +14,7 @@ from commands import run
 
 from vdm import parts
 from vdm.comparisons import modes
-from vdm.programs import command_line
+from vdm.programs import command_line, help_text
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *mentions: str) -> None:
@@ -37,11 +37,11 @@ def test_help_has_two_tiers(name: str) -> None:
     command = importlib.import_module(f"vdm.programs.commands.{name}")
     define, description = command.define, command.__doc__
     second = modes.load("steps").settings if name == "compare" else None
-    flags_before = set(flags.FLAGS)
+    modules, flags_before = (define.__module__, command_line.__name__), set(flags.FLAGS)
     try:
         define()
         brief, full = (
-            command_line._help(f"{name}.py", description, define.__module__, PROGRAMS[name], second, full)
+            help_text.help_of(f"{name}.py", description, modules, PROGRAMS[name], second, full)
             for full in (False, True)
         )
         added = set(flags.FLAGS) - flags_before
@@ -50,7 +50,7 @@ def test_help_has_two_tiers(name: str) -> None:
             delattr(flags.FLAGS, flag)
     lines = brief.splitlines()
     assert len(lines) < 40
-    assert max(map(len, lines)) <= command_line.HELP_WIDTH
+    assert max(map(len, lines)) <= help_text.HELP_WIDTH
     assert f"usage:   python {name}.py [flags]" in lines
     assert len([line for line in lines if line.startswith(f"example: python {name}.py --")]) == 1
     assert brief.count(f"python {name}.py") == 2

@@ -29,7 +29,7 @@ from vdm.files import check_writable, write_json
 from vdm.guides import Companion
 from vdm.keys import Stream, stream_key
 from vdm.model import Condition, Model, Variables, at_precision
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.streams import make_console
 from vdm.progress import progress_of
 from vdm.runs.companions import open_companions

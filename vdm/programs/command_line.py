@@ -2,15 +2,11 @@
 
 import argparse
 import difflib
-import inspect
-import os
 import re
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
@@ -19,31 +15,16 @@ from rich.console import Console
 from vdm import parallel, parts, reading, settings
 from vdm.annotations import kinds, takes_none
 from vdm.config import Config, validate
-from vdm.errors import InputError, Stopped, is_disk_full, os_error
+from vdm.errors import InputError, Stopped, is_disk_full
 from vdm.programs import compilation, config_files, streams
+from vdm.programs.help_text import HELP, HELP_FULL, Given, Own, help_of
 from vdm.reading import shown
 from vdm.runs.records import read_config
 
 Program = Callable[[], None]
-Given = dict[str, str]
-"""Values of the flags on the command line by name, before they are parsed."""
 
-HELP, HELP_FULL = ("--help", "-help", "-h", "--helpshort", "-helpshort"), ("--helpfull", "-helpfull")
 COMMON = ("config", "workdir", "import")
 """Flags of every command that takes a config."""
-
-HELP_WIDTH = 100
-"""Width of help texts in columns."""
-
-
-class Own(NamedTuple):
-    """A config that a command builds from the flags given, of a class that no config file makes."""
-
-    kind: type
-    make: Callable[[Given], tuple[Any, str]]
-    """Build the config, and the default of --workdir, from the flags given."""
-    workdir: str
-    """The default of --workdir as the help describes it."""
 
 
 _default: dict[str, str] = {}
@@ -85,7 +66,7 @@ def interface(main: Callable[[], Any]) -> Interface:
     raise TypeError(f"{main}: read no command line")
 
 
-def _observed(found: Interface) -> None:
+def observed(found: Interface) -> None:
     if _observers:
         _observers[-1](found)
         raise _Found
@@ -172,7 +153,7 @@ def run(
 
     Raises `InputError` for bad input, and other errors that `vdm.programs.process` prints as one line.
     """
-    _observed(Interface(None, define, tuple(kinds) if own is None else (own.kind,), comparison, own is not None))
+    observed(Interface(None, define, tuple(kinds) if own is None else (own.kind,), comparison, own is not None))
     define()
     _parse(sys.argv, description, define.__module__, default_config, comparison, own, kinds)
     try:
@@ -187,70 +168,6 @@ def run(
         folder = f"--out={flags.FLAGS.out}" if flags.FLAGS.get_flag_value("out", None) else f"--workdir={workdir()}"
         raise InputError(f"{folder}: the disk is full; make room and run the same command to go on") from error
     return 0
-
-
-class Parser(argparse.ArgumentParser):
-    """Parser of the commands without a config.
-
-    --help prints the first paragraph of the description, its first example and the arguments; --helpfull prints the
-    whole description. Errors are one line on stderr with exit status 2, as for `run`.
-    """
-
-    def __init__(self, prog: str, description: str | None):
-        def formatter(prog: str) -> argparse.HelpFormatter:
-            return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=HELP_WIDTH)
-
-        # Named as the user called it; actions of `vdm NAME` have names of their own.
-        called = sys.argv[0] if sys.argv[0].startswith("vdm ") and not prog.startswith("vdm ") else prog
-        super().__init__(prog=called, formatter_class=formatter, allow_abbrev=False, add_help=False)
-        self._full = inspect.cleandoc(description or "").replace(prog, called)
-        first, example = _brief(self._full)
-        self.description = f"{first}\n\nexample: {example}"
-        self.add_argument("--help", "-h", action="help", help="show this help and exit")
-        self.add_argument("--helpfull", action="store_true", help="show the full description and exit")
-        for kind, read in ((int, reading.whole), (float, reading.number), (Path, _path)):
-            self.register("type", kind, _argument(read))
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, but print the full help first if --helpfull is given, even if required arguments are missing."""
-        _observed(Interface(self))
-        if any(argument in HELP_FULL for argument in (sys.argv[1:] if args is None else args)):
-            self.description = self._full
-            self.print_help()
-            self.exit()
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        print("error: " + " ".join(message.split()), file=sys.stderr)
-        sys.exit(2)
-
-    @contextmanager
-    def one_line(self) -> Iterator[None]:
-        """Turn an `InputError` or `OSError` raised within into one line on stderr and exit status 2."""
-        try:
-            yield
-        except InputError as error:
-            self.error(str(error))
-        except OSError as error:
-            self.error(os_error(error))
-
-
-def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Wrap a reader so that its ValueError becomes an error of argparse."""
-
-    def argument(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from error
-
-    return argument
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise ValueError("must be the name of a file or folder")
-    return Path(text)
 
 
 def _parse(
@@ -271,7 +188,8 @@ def _parse(
     second = None if comparison is None else comparison(given)
     if any(argument in (*HELP, *HELP_FULL) for argument in argv[1:]):
         full = any(argument in HELP_FULL for argument in argv[1:])
-        print(_help(argv[0], description, module, default_config, second, full, own, _documented(given, kinds)))
+        defining, documented = (module, __name__), _documented(given, kinds)
+        print(help_of(argv[0], description, defining, default_config, second, full, own, documented))
         sys.exit(0)
     _check_paths_and_numbers(given)
     folder = given.get("run", given.get("workdir", "runs/digits"))
@@ -407,74 +325,3 @@ def _near(name: str, fields: list[str]) -> list[str]:
     if (group and siblings) or not any("." in field for field in fields):
         return siblings
     return difflib.get_close_matches(name, fields, n=3, cutoff=0.3) or sorted({f.split(".")[0] for f in fields})
-
-
-def program_name(program: str) -> str:
-    """Return how the program was called: `vdm train`, or `python train.py`."""
-    return program if program.startswith("vdm ") else f"python {os.path.basename(program)}"
-
-
-def _brief(description: str) -> tuple[str, str]:
-    """Return the first paragraph of a description and its first example, a line that begins with a command."""
-    first = textwrap.fill(description.split("\n\n", maxsplit=1)[0], HELP_WIDTH)
-    lines = (line.strip() for line in description.splitlines())
-    return first, next((line for line in lines if line.startswith(("vdm ", "python "))), "")
-
-
-def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return lines with names on the left and their texts, wrapped, on the right; a text's own line breaks are kept."""
-    width = max(len(name) for name, _ in rows) + 4
-    lines = []
-    for name, text in rows:
-        broken = [part for line in text.splitlines() for part in textwrap.wrap(line.strip(), HELP_WIDTH - width)]
-        indented = [" " * width + part for part in broken]
-        lines += [f"  {name:<{width - 2}}{broken[0]}", *indented[1:]]
-    return lines
-
-
-def _help(
-    program: str,
-    description: str | None,
-    module: str,
-    default_config: str | None,
-    second: type | None,
-    full: bool,
-    own: Own | None = None,
-    documented: type = Config,
-) -> str:
-    """Return the short help, the flags with one example, or the full one, which also lists the dataclasses' fields."""
-    called = program_name(program)
-    # The examples, too, call it as the user did; with python -OO there is no docstring.
-    description = inspect.cleandoc(description or "").replace(
-        f"vdm {re.split('[ /]', program)[-1].removesuffix('.py')} ", f"{called} "
-    )
-    first, example = _brief(description)
-    default = f"default: {default_config}" if default_config else "default: that of the run in --workdir"
-    of_a_release = "" if default_config else ", or vdm:NAME"
-    rows = [
-        ("--config", f"Config file, or the name of one in configs/ ({default}).\n{', '.join(config_files.names())}"),
-        ("--workdir", f"Folder of the run{of_a_release} (default: runs/NAME for configs/NAME.py)."),
-        ("--import", "MODULE[,MODULE]: your own modules that register parts, also in the current folder."),
-    ]
-    if own is not None:
-        rows[:2] = [("--workdir", f"Folder that it is trained in (default: {own.workdir}).")]
-    by_module = flags.FLAGS.flags_by_module_dict()
-    # The command's own flags, and those of `define_processes`. Only the full help lists the choices, one per line.
-    defined = [flag for of in (module, __name__) for flag in by_module.get(of, [])]
-    rows += [(f"--{flag.name}", flag.help) for flag in defined]
-    first_kind = documented if own is None else own.kind
-    kinds = [(flag, kind) for flag, kind in (("config", first_kind), ("comparison", second)) if kind is not None]
-    if not full:
-        fields = " and ".join(f"--{flag}.FIELD=VALUE" for flag, _ in kinds)
-        # What absl appends to the help of a repeatable flag begins with a semicolon.
-        rows = [(name, text.splitlines()[0].removesuffix(";")) for name, text in rows]
-        rows.append(("--helpfull", f"Print the full help, with the fields that {fields} set{'s' * (len(kinds) == 1)}."))
-        return "\n".join(
-            [first, "", f"usage:   {called} [flags]", f"example: {example}", "", "flags:", *_columns(rows)]
-        )
-    lines = [description, "", f"usage: {called} [flags]", "", "flags:", *_columns(rows)]
-    for flag, kind in kinds:
-        lines += ["", f"{flag} fields (defaults of the dataclasses; the config file sets its own):"]
-        for field in settings.settings(kind()):
-            lines += [f"  --{flag}.{field.name}={field.value!r}", f"      {field.help}"]
-    return "\n".join(lines)

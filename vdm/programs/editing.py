@@ -29,7 +29,7 @@ from vdm.keys import Stream
 from vdm.model import Condition
 from vdm.plots import images as pictures
 from vdm.programs import captions, compilation, given_images
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.fitted import as_they_are, fitted
 from vdm.programs.given_images import Like, OtherImages, like_model
 from vdm.programs.sample import text_of

@@ -16,7 +16,7 @@ import jax
 from rich.table import Table
 from rich.text import Text
 
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.streams import make_console
 from vdm.progress import progress_of
 from vdm.reading import whole

@@ -12,7 +12,7 @@ from typing import Any
 
 from vdm.codec.container import Container, Damaged
 from vdm.errors import InputError
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:

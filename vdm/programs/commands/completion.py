@@ -10,7 +10,7 @@ seconds: it lists the flags of all commands, and keeps the list in the cache fol
 
 from collections.abc import Sequence
 
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.completion import SCRIPTS
 
 

@@ -26,7 +26,7 @@ from vdm.codec.container import MOST_STEPS
 from vdm.errors import InputError
 from vdm.files import check_writable
 from vdm.programs import coders, given_images, streams
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.compress import compress
 from vdm.programs.named_images import SPLITS
 

@@ -19,7 +19,7 @@ from vdm.codec.container import Container
 from vdm.errors import InputError
 from vdm.files import check_writable
 from vdm.programs import streams
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.decompress import check_pictures, decompress, numbers_of, run_of
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from vdm import parts
 from vdm.errors import InputError
 from vdm.programs import edit, streams
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.editing import Editing, add_flags
 
 METHOD, STRENGTH = "repaint(10)", 0.5

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vdm.programs import info
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:

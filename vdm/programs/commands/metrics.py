@@ -22,8 +22,8 @@ from vdm.evaluation.metrics.features import BATCH
 from vdm.evaluation.metrics.published import NETWORKS
 from vdm.files import check_writable
 from vdm.programs import compilation, scores, streams
+from vdm.programs.arguments import Parser
 from vdm.programs.asked import Asked, names_of
-from vdm.programs.command_line import Parser
 from vdm.programs.named_images import real_of, samples_of
 
 STATISTICS = """Save the mean and covariance of real images' features in a file that vdm metrics score takes as REAL.

@@ -8,6 +8,7 @@ from absl import flags
 
 from vdm.errors import InputError
 from vdm.programs import command_line as cli
+from vdm.programs.help_text import Given, Own
 from vdm.runs.places import home
 
 
@@ -22,7 +23,7 @@ def define() -> None:
     )
 
 
-def make(name: str, given: cli.Given) -> tuple[Any, str]:
+def make(name: str, given: Given) -> tuple[Any, str]:
     """Return the default config for the run in --run, and the default --workdir, the folder NAME in that run."""
     if not given.get("run"):
         raise InputError(f"--run: must be given, the folder of a run: vdm {name} --run=runs/digits")
@@ -43,7 +44,7 @@ def main(name: str, kind: type, description: str | None) -> int:
         result = train(given.run, config, workdir, given.checkpoint, console=console)
         console.print(f"final test {result}; everything is in {workdir}/", soft_wrap=True)
 
-    own = cli.Own(kind, lambda given: make(name, given), f"RUN/{name}")
+    own = Own(kind, lambda given: make(name, given), f"RUN/{name}")
     return cli.run(program, description, define, own=own)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vdm.errors import InputError, os_error
 from vdm.plots import codec, samplers, theory
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 
 FIGURES = ("schedules", "weightings", "trajectories", "codec")
 OF_RUNS = ("holes", "traversals")

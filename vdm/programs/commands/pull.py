@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdm.errors import InputError
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.reading import shown
 from vdm.runs import hub
 from vdm.runs.places import NAME, PREFIX, is_released, known, pulled

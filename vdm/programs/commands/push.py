@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vdm.errors import InputError
 from vdm.files import check_writable
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.runs import cards, hub
 from vdm.runs.open import open_run
 from vdm.runs.places import NAME, is_released, located, split_checkpoint

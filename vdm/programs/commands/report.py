@@ -16,7 +16,7 @@ is written to runs/vdm_NAME/report.html.
 from collections.abc import Sequence
 from pathlib import Path
 
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 from vdm import parts
 from vdm.programs import streams
-from vdm.programs.command_line import Parser
+from vdm.programs.arguments import Parser
 from vdm.programs.editing import Editing, add_flags
 from vdm.programs.restore import Problem, restore, restore_measured
 
