@@ -23,11 +23,11 @@ def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any)
 
 
 def run_config(folder: Path, steps: int, **training: int) -> Config:
-    """A run on the embedded digits of a network of 4 channels and one block: `steps` steps of 8 images, no samples."""
+    """A run on the embedded digits: `steps` steps of 8 images, no samples. A DiT of 4 channels compiles in half of a U-Net's time."""
     rest = {"batch_size": 8, "checkpoint_every": 2, "sample_every": 0} | training
     return Config(
         data=DataConfig(name="digits", data_dir=str(folder / "data")),
-        network=NetworkConfig(channels=4, depth=1, dropout=0.0),
+        network=NetworkConfig(name="dit", channels=4, depth=1, dropout=0.0),
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
         training=TrainingConfig(steps=steps, **rest),
     )

@@ -144,7 +144,8 @@ def test_flags_may_be_given_as_two_words(tmp_path: Path) -> None:
 
 
 SMALL = [
-    *("--config.network.channels=4", "--config.network.depth=1", "--config.schedule.name=learned_monotone(hidden=4)"),
+    *("--config.network.name=dit", "--config.network.channels=4", "--config.network.depth=1"),
+    "--config.schedule.name=learned_monotone(hidden=4)",
     *("--config.training.steps=2", "--config.training.batch_size=4", "--config.training.checkpoint_every=1"),
     *("--config.evaluation.draws=1", "--config.sampling.num=2", "--config.sampling.steps=2"),
     *("--config.training.evaluate_every=0", "--config.training.sample_every=0", "--config.evaluation.batch_size=10"),

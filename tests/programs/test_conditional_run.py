@@ -289,8 +289,8 @@ def test_a_registered_network_is_given_the_number_of_labels(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        (("label",), "'label' is not like"),
-        (("label int33",), "'label int33' is not like"),
+        (("label",), "'label': must be like"),
+        (("label int33",), "'label int33': must be like"),
         ((), "must describe 'label'"),
     ],
 )

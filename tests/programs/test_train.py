@@ -70,7 +70,7 @@ def tiny(folder: Path, **optimizer: Any) -> Config:
     return Config(
         data=DataConfig(name="digits", data_dir=str(folder / "data")),
         schedule=ScheduleConfig(name="learned_monotone(hidden=8)", gamma_min=-7.0),
-        network=NetworkConfig(channels=4, depth=1, dropout=0.2),
+        network=NetworkConfig(name="dit", channels=4, depth=1, dropout=0.2),
         # Its state has all of adamw's kinds of arrays, and more.
         optimizer=OptimizerConfig(**({"name": "muon", "learning_rate": 1e-2, "warmup_steps": 5} | optimizer)),
         training=TrainingConfig(
@@ -160,7 +160,9 @@ def test_more_steps_at_a_constant_rate_are_those_of_a_longer_run(folder: Path) -
     assert differences(whole, path) == [f"only in the trial: evaluations/final_step_{STEPS // 2}.json"]
     kept = json.loads((path / "evaluations" / f"final_step_{STEPS // 2}.json").read_text())
     assert kept["bits_per_dim"]["total"] == first.total
-    with pytest.raises(InputError, match=rf"config\.training\.steps={STEPS // 2}: must be {STEPS} or more"):
+    with pytest.raises(
+        InputError, match=rf"config\.training\.steps={STEPS // 2}: must be at least {STEPS}, the steps already done"
+    ):
         run_here(half, path)
 
 

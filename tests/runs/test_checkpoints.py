@@ -29,7 +29,7 @@ from vdm.training.step import Metrics, empty_metrics
 def make_config(channels: int = 4, depth: int = 1) -> Config:
     return Config(
         data=DataConfig(shape=(4, 4, 1), levels=17),
-        network=NetworkConfig(channels=channels, depth=depth),
+        network=NetworkConfig(name="dit", channels=channels, depth=depth),
         schedule=ScheduleConfig(name="learned_monotone(hidden=4)"),
         # It has states of both kinds.
         optimizer=OptimizerConfig(name="muon"),
@@ -318,7 +318,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read_without_digests(tmp_path: Pa
 def test_another_architecture_is_refused_by_name(tmp_path: Path, iterator: Any) -> None:
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(at_step(1), empty_metrics(), {"next_index": 1}, wait=True)
-        with pytest.raises(InputError, match=r"another architecture: .*has shape \(4,\), the config makes \(8,\)"):
+        with pytest.raises(InputError, match=r"another architecture: .*has shape \(24,\), the config makes \(48,\)"):
             checkpoints.restore(abstract(channels=8), abstract_metrics(), iterator)
         with pytest.raises(InputError, match="has shape none"):
             checkpoints.restore_one(abstract(depth=2))

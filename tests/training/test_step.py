@@ -27,7 +27,7 @@ KEY = jax.random.key(11)
 
 @pytest.fixture(scope="module")
 def config():
-    config = tiny.config(dropout=0.2)
+    config = tiny.config(name="dit", dropout=0.2)
     config.optimizer.warmup_steps = 0
     config.optimizer.learning_rate = 1e-3
     return config
@@ -35,7 +35,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.model(dropout=0.2)
+    return tiny.model(name="dit", dropout=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_a_weighting_moves_the_network_and_the_shape_but_not_the_ends(model, var
 
 def test_a_proposal_changes_the_noise_levels_and_not_the_objective(batch):
     """Loss and gradient are those of the drawn times over their density; the losses without it go to their bins."""
-    model = dataclasses.replace(tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0))
+    model = dataclasses.replace(tiny.model(name="dit"), schedule=schedules.learned_linear(-7.0, 4.0))
     objective = Objective(weightings.sigmoid(1.0), proposal=proposals.adaptive())
     variables = tiny.variables(model)
     before = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
@@ -223,7 +223,7 @@ def test_in_discrete_time_too_the_shape_follows_the_second_moment_and_the_rest_t
 @pytest.mark.parametrize("name", ["linear", "learned_linear"])
 def test_schedules_without_a_shape_or_without_parameters(name, batch):
     model = Model(
-        schedule=getattr(schedules, name)(-7.0, 4.0), network=tiny.model().network, shape=(4, 4, 1), levels=17
+        schedule=getattr(schedules, name)(-7.0, 4.0), network=tiny.model(name="dit").network, shape=(4, 4, 1), levels=17
     )
     variables = jax.eval_shape(model.init, KEY)
     bound, gradients = jax.eval_shape(
@@ -282,7 +282,7 @@ def test_the_same_on_eight_devices(model, variables, gradients, batch):
 
 def test_a_proposal_is_the_same_on_eight_devices(batch):
     """Its noise levels are those of the global batch, and its next state is on every device the same."""
-    model = dataclasses.replace(tiny.model(), schedule=schedules.learned_linear(-7.0, 4.0))
+    model = dataclasses.replace(tiny.model(name="dit"), schedule=schedules.learned_linear(-7.0, 4.0))
     objective = Objective(proposal=proposals.importance())
     variables = tiny.variables(model)
     state = proposals.Histogram(jnp.linspace(10.0, 500.0, proposals.BINS), jnp.full(proposals.BINS, 100.0))
@@ -301,7 +301,7 @@ def test_a_proposal_is_the_same_on_eight_devices(batch):
 
 @pytest.mark.parametrize(
     ("part", "bad"),
-    [("reconstruction", ("schedule", "ends", "below")), ("diffusion", ("network", "conv_out", "bias"))],
+    [("reconstruction", ("schedule", "ends", "below")), ("diffusion", ("network", "linear_out", "bias"))],
 )
 def test_a_nan_is_reported_with_its_step_and_term(state, train_step, batch, part, bad):
     poisoned = jax.tree_util.tree_map_with_path(
