@@ -23,7 +23,10 @@ def config(shape: tuple[int, ...] = (4, 4, 1), levels: int = 17, **network: Any)
 
 
 def run_config(folder: Path, steps: int, **training: int) -> Config:
-    """A run on the embedded digits: `steps` steps of 8 images, no samples. A DiT of 4 channels compiles in half of a U-Net's time."""
+    """A run on the embedded digits: `steps` steps of 8 images, no samples.
+
+    A DiT of 4 channels compiles in half of a U-Net's time.
+    """
     rest = {"batch_size": 8, "checkpoint_every": 2, "sample_every": 0} | training
     return Config(
         data=DataConfig(name="digits", data_dir=str(folder / "data")),
