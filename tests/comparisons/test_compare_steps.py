@@ -208,7 +208,7 @@ def test_evaluate_to_a_standard_error_and_the_variance_report(folder: Path) -> N
     saved = json.loads(stem.with_name(f"{stem.name}_stderr_0.05_T_inf.json").read_text())
     assert saved["bits_per_dim"]["noise_stderr"] < 0.06
     assert saved["num_draws"] == saved["plan"]["calls_per_image"]
-    assert "network calls an image" in " ".join(out.getvalue().split())
+    assert "network calls per image" in " ".join(out.getvalue().split())
     evaluate.variance(4)
     assert len(json.loads(stem.with_name(f"{stem.name}_variance_4.json").read_text())["lines"]) == 4
     assert stem.with_name(f"{stem.name}_variance_4.png").stat().st_size > 0

@@ -178,7 +178,7 @@ def changed(**groups: Any) -> Config:
     ("given", "message"),
     [
         (changed(network={"name": "unet"}), r"config.network.name='unet': shape=\(2,\): must be \(height, width"),
-        (changed(data={"augmentations": ("flip",)}), r"'flip' is of images"),
+        (changed(data={"augmentations": ("flip",)}), r"'flip' needs images"),
         (changed(data={"levels": 17, "shape": None}), "data.levels: 17 was given, but 'clusters' has 0"),
         (changed(data={"name": "digits"}), r"data.shape: \(2,\) and data.levels: 0 were given, but 'digits' has"),
     ],
