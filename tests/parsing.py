@@ -15,6 +15,7 @@ from absl import flags
 from vdm import parts
 from vdm.config import Config
 from vdm.programs import command_line, config_files, on_noise
+from vdm.programs.arguments import Parser
 from vdm.programs.main import COMMANDS
 from vdm.runs.records import RUNS
 
@@ -35,8 +36,8 @@ def command(name: str, arguments: Sequence[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, _flags_of_its_own(), _parts_of_its_own():
         patch.setattr("sys.argv", [f"vdm {name}", *arguments])
         patch.setattr(command_line, "run", _run)
-        patch.setattr(arguments.Parser, "parse_args", _parse_args)
-        patch.setattr(arguments.Parser, "error", lambda self, message: errors.append(message) or _stop())
+        patch.setattr(Parser, "parse_args", _parse_args)
+        patch.setattr(Parser, "error", lambda self, message: errors.append(message) or _stop())
         for module in (command_line, on_noise):
             patch.setattr(module, "read_config", read_config)
         try:

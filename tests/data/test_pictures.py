@@ -96,7 +96,7 @@ def test_what_one_can_see_through(tmp_path, how):
     else:
         palette = Image.fromarray(COLOURS).convert("P")
         palette.save(file, format="GIF" if how == "gif" else "PNG", transparency=palette.getpixel((0, 0)))
-    refusal(file, "see through")
+    refusal(file, "transparent")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])

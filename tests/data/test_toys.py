@@ -95,7 +95,7 @@ def test_a_checkerboard() -> None:
 def test_what_is_no_toy_or_has_no_sides() -> None:
     with pytest.raises(ValueError, match="name='digits': must be one of clusters, moons, checkerboard, spiral"):
         toys.log_prob("digits", np.zeros((1, 2)))
-    with pytest.raises(InputError, match=r"'flip' is of images \(height, width, channels\), these are \(2,\)"):
+    with pytest.raises(InputError, match=r"'flip' needs images \(height, width, channels\), these are \(2,\)"):
         get(("flip",), (2,))
     with pytest.raises(InputError, match=r"data.levels: 17 was given, but 'moons' has 0"):
         load(DataConfig(name="moons", levels=17))
