@@ -34,7 +34,7 @@ from vdm.evaluation.images import ImageSampler
 from vdm.keys import Stream
 
 SMALL = os.environ.get("VDM_EXAMPLES") == "small"
-STEPS, NUM = (4, 8) if SMALL else (1000, 60)
+STEPS, NUM, DEPTH = (4, 8, 1) if SMALL else (1000, 60, 4)
 
 # %% [markdown]
 # ## A run
@@ -50,7 +50,11 @@ config = Config(
     ),
     schedule=ScheduleConfig(name="learned_monotone", gamma_min=-7.5, gamma_max=5.0),
     network=NetworkConfig(
-        channels=32, depth=4, dropout=0.1, condition=("text",), condition_dropout=0.1
+        channels=32,
+        depth=DEPTH,
+        dropout=0.1,
+        condition=("text",),
+        condition_dropout=0.1,
     ),
     optimizer=OptimizerConfig(
         learning_rate=2e-3, schedule_learning_rate=2e-2, decay="cosine", ema_decay=0.998
