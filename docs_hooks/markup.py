@@ -6,11 +6,12 @@ import re
 def prose(text: str) -> str:
     r"""Escape everything in a plain text, outside of `code`, that Markdown would take for markup.
 
-    >>> print(prose("x*y of `a*b`"))
-    x\*y of `a*b`
+    >>> print(prose("x*y of `a*b`, 0 < t, z ~ N(0, I)"))
+    x\*y of `a*b`, 0 &lt; t, z ~ N(0, I)
     """
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(part if i % 2 else re.sub(r"([*_<\[\]|~])", r"\\\1", part) for i, part in enumerate(parts))
+    parts[::2] = [re.sub(r"([*_\[\]|])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return "".join(parts)
 
 
 def entry(term: str, *paragraphs: str) -> str:
