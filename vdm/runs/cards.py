@@ -24,7 +24,7 @@ from vdm.runs.card_text import as_markdown
 from vdm.runs.open import Run, open_run
 from vdm.runs.places import CARD, PREFIX
 from vdm.runs.records import read_evaluation, read_metrics, read_record, weights_digest
-from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, check_files, copy, flat, sha256, whole
+from vdm.runs.released import CONFIG, FILES, README, TEXT, WEIGHTS, copy_files, flat, read_card, sha256, whole
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ def write_again(run: Run, folder: Path) -> dict[str, Any]:
     """Copy a released model to `folder`, add later measurements to its card, and return the card.
 
     Measurements are read from `run.home`, where `vdm evaluate --workdir=vdm:NAME` writes them. If there are none, the
-    files are copied byte for byte. An existing folder is replaced. Raises `InputError` for a damaged model, and if the
-    folder cannot be written.
+    files, which `open_run` has checked, are copied byte for byte. An existing folder is replaced.
+
+    Raises `InputError` if the folder cannot be written.
     """
-    old = check_files(run.path)
+    old = read_card(run.path)
     with whole(folder) as partial:
-        copy(run.path, partial)
+        copy_files(run.path, partial)
         card = old | {
             "bounds": _in_order([*old["bounds"], *bounds(run, old["name"], "")]),
             "metrics": list({_settings(each): each for each in [*old["metrics"], *metrics(run, old["name"])]}.values()),
@@ -174,8 +175,8 @@ def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
     images, draws and command, which is `trained_by` for the evaluation at the end of training.
     """
     digest, entries = weights_digest(parallel.to_host(run.variables)), list[dict[str, Any]]()
-    for path in (run.home / "evaluation.json", *sorted((run.home / "evaluations").glob("*.json"))):
-        found = read_json(path) if path.exists() else {}
+    for path in (*run.home.glob("evaluation.json"), *sorted((run.home / "evaluations").glob("*.json"))):
+        found = read_json(path)
         same = found.get("checkpoint_step") == run.step and found.get("weights_digest", digest) == digest
         if not same or "bits_per_dim" not in found:
             continue

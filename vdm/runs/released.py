@@ -144,9 +144,14 @@ def copy(source: Path, target: Path) -> None:
     Raises `InputError` if the folder cannot be written.
     """
     with whole(target) as partial:
-        for name in ALL:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, partial / name)
+        copy_files(source, partial)
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Copy the files of a released model, and no others, into an existing folder."""
+    for name in ALL:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from vdm.runs import cards, hub
 from vdm.runs.open import open_run
 from vdm.runs.places import NAME, is_released, located, split_checkpoint
 
-CARD_FLAGS = ("licence", "data_licence", "description", "machine")
+LICENCES = ("licence", "data_licence")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,12 +68,12 @@ def _make(given: argparse.Namespace, folder: Path) -> None:
     if is_released(source):
         if checkpoint != "latest":
             raise InputError(f"RUN={given.run}: a released model has one checkpoint; must be {path}")
-        for flag in ("name", *CARD_FLAGS):
+        for flag in ("name", *LICENCES, "description", "machine"):
             if getattr(given, flag):
                 raise InputError(f"--{flag}: {given.run} has a card, which says that already; leave the flag out")
         cards.write_again(open_run(path), folder)
         return
-    for flag in CARD_FLAGS[:2]:
+    for flag in LICENCES:
         if not getattr(given, flag):
             raise InputError(f"--{flag}: must be given, as --{flag}=Apache-2.0")
     about = cards.About(name, given.licence, given.data_licence, given.description, given.machine)
