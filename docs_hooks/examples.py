@@ -292,7 +292,7 @@ def _digest(name: str) -> str:
     """Return a hash of everything that an example's outputs depend on: its source, the package and the models."""
     digest = hashlib.sha256()
     files = [SOURCES / f"{name}.py", *sorted((ROOT / "vdm").rglob("*.py"))]
-    files += sorted(path for path in (ROOT / "models").rglob("*") if path.is_file())
+    files += sorted((ROOT / "models").glob("*/*.safetensors")) + sorted((ROOT / "models").glob("*/*.json"))
     for path in files:
         digest.update(f"{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

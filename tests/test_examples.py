@@ -1,4 +1,4 @@
-"""The programs in examples/, as plain scripts at their small size and as notebooks, and the code of own_parts.md."""
+"""The programs in examples/, at their small size, as scripts or as notebooks, and the code of own_parts.md."""
 
 import os
 import re
@@ -24,11 +24,11 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def said_by(name: str, folder: Path) -> str:
-    """What the example prints as a script; it leaves no file where it runs."""
-    said = run([sys.executable, str(ROOT / "examples" / f"{name}.py")], folder)
-    assert not list(folder.iterdir())
-    return said
+def said_by(name: str) -> str:
+    """What the example prints, executed as for its page: where the site was built before, the outputs are there."""
+    notebook = examples.executed(name, "small")
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
 
 
 def numbers(line: str) -> list[float]:
@@ -54,16 +54,18 @@ def test_minimal_trains_evaluates_and_samples(tmp_path):
 
 
 def test_toy_learns_and_its_bound_is_above_the_truth(tmp_path):
-    said = said_by("toy", tmp_path)
+    """As a script, which leaves no file where it runs."""
+    said = run([sys.executable, str(ROOT / "examples" / "toy.py")], tmp_path)
+    assert not list(tmp_path.iterdir())
     untrained, trained = row(said, "bound, untrained:")[0], row(said, "bound on the test points:")[0]
     difference, error = row(said, "difference, point by point:")
     assert trained < untrained
     assert difference > -3 * error
 
 
-def test_discrete_bounds_fall_with_more_steps_towards_continuous_time(tmp_path):
+def test_discrete_bounds_fall_with_more_steps_towards_continuous_time():
     """The noise is the same, so they fall strictly; and so do the factors, to γ' = 12.5."""
-    said = said_by("discrete_vs_continuous", tmp_path)
+    said = said_by("discrete_vs_continuous")
     bounds = row(said, "trained at ∞, evaluated at T")
     assert len(bounds) == 5
     assert bounds == sorted(bounds, reverse=True)
@@ -73,16 +75,16 @@ def test_discrete_bounds_fall_with_more_steps_towards_continuous_time(tmp_path):
     assert factors[-1] == 12.5
 
 
-def test_a_learned_schedule_has_less_variance_and_the_same_bound(tmp_path):
-    said = said_by("learned_schedule", tmp_path)
+def test_a_learned_schedule_has_less_variance_and_the_same_bound():
+    said = said_by("learned_schedule")
     lines = [line for line in said.splitlines() if "variance of one draw" in line]
     (before, error, before_variance), (after, other_error, after_variance) = map(numbers, lines)
     assert after_variance < before_variance / 1.2
     assert abs(before - after) < 5 * (error**2 + other_error**2) ** 0.5 + 0.2
 
 
-def test_a_second_order_sampler_ends_closer_to_the_limit(tmp_path):
-    said = said_by("samplers", tmp_path)
+def test_a_second_order_sampler_ends_closer_to_the_limit():
+    said = said_by("samplers")
     first, second = (
         next(numbers(line[17:]) for line in said.splitlines() if line.startswith(name))
         for name in ("ddim", "dpm_solver_pp(2)")
@@ -90,8 +92,8 @@ def test_a_second_order_sampler_ends_closer_to_the_limit(tmp_path):
     assert second[1] < first[1] < first[0]
 
 
-def test_released_model_is_better_than_histograms_and_its_bounds_are_in_order(tmp_path):
-    said = said_by("released_model", tmp_path)
+def test_released_model_is_better_than_histograms_and_its_bounds_are_in_order():
+    said = said_by("released_model")
     (histogram,) = [numbers(line)[0] for line in said.splitlines() if line.startswith("a histogram")]
     totals = [float(total) for total in re.findall(r"^ *(?:\d+|∞) +([\d.]+) ± ", said, flags=re.M)]
     assert len(totals) == 4
@@ -101,8 +103,8 @@ def test_released_model_is_better_than_histograms_and_its_bounds_are_in_order(tm
     assert weighted == sorted(weighted, reverse=True)
 
 
-def test_guidance_takes_variety_and_has_no_bound(tmp_path):
-    said = said_by("guidance", tmp_path)
+def test_guidance_takes_variety_and_has_no_bound():
+    said = said_by("guidance")
     none, strong = (
         next(float(line.split()[-1]) for line in said.splitlines() if line.startswith(f"classifier_free({w}) "))
         for w in (0, 2)
@@ -111,22 +113,22 @@ def test_guidance_takes_variety_and_has_no_bound(tmp_path):
     assert "ValueError: denoise: is guided" in said
 
 
-def test_compression_gives_the_image_back(tmp_path):
-    said = said_by("compress_an_image", tmp_path)
+def test_compression_gives_the_image_back():
+    said = said_by("compress_an_image")
     assert "the same to the last bit: True" in said
     assert 0 < row(said, "PNG")[1] < 8
 
 
-def test_restoration_tells_the_exact_method_from_the_others(tmp_path):
+def test_restoration_tells_the_exact_method_from_the_others():
     """With 20 steps of conjugate gradients the mean is off by chance alone; a rule of thumb, by far more."""
-    said = said_by("restoration", tmp_path)
+    said = said_by("restoration")
     off = {name: float(value) for name, value in re.findall(r"^(.*?)  +([\d.]+) \(chance", said, flags=re.M)}
     chance = 32**-0.5
     assert off["mmps, 20 steps"] < 1.3 * chance < off["proximal"]
 
 
-def test_captions_trains_and_says_whether_samples_obey(tmp_path):
-    said = said_by("captions", tmp_path)
+def test_captions_trains_and_says_whether_samples_obey():
+    said = said_by("captions")
     assert said.count("±") >= 16
     assert "never seen in training" in said
 
