@@ -1,6 +1,8 @@
 """A released model comes back as the run had it, is only read, and what is wrong with one is one line."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -223,6 +225,33 @@ def test_a_folder_that_is_there_is_replaced_by_a_whole_one(run: Run, here: Path)
     ]
     assert [path.name for path in here.parent.iterdir()] == ["tiny"]
     check_files(here)
+
+
+def test_a_folder_that_cannot_be_replaced_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, replace_ = contents(here), os.replace
+
+    def replaced(source: Path, target: Path) -> None:
+        if source.name == ".tiny.partial":
+            raise OSError(errno.EIO, "Input/output error")
+        replace_(source, target)
+
+    monkeypatch.setattr("os.replace", replaced)
+    with pytest.raises(InputError, match="tiny: Input/output error"):
+        cards.write_again(open_run("vdm:tiny"), here)
+    assert contents(here) == before
+    assert [path.name for path in here.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("target", [".", "link"])
+def test_a_folder_is_replaced_under_any_name(
+    run: Run, here: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here if target == "." else tmp_path)
+    cards.write(run, replace(ABOUT, description="Another"), Path(target))
+    assert read_card(here)["description"] == "Another"
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in here.parent.iterdir()] == ["tiny"]
 
 
 def test_unfinished_runs_and_models_of_the_caller_are_not_released(run: Run, tmp_path: Path) -> None:
