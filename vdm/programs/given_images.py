@@ -76,6 +76,9 @@ class Given:
                     f"image {number} has no label, and the model needs one for each: give --labels, one for all or "
                     "one for each"
                 )
+            if not 0 <= element["label"] < self.classes:
+                known = f"0 to {self.classes - 1}"
+                raise InputError(f"image {number}: label {element['label']}; must be from {known}, or give --labels")
         return images, np.array([element["label"] for element in elements], np.int32), names
 
 
