@@ -212,6 +212,8 @@ def test_a_mask_is_resized_by_nearest_pixels(run: Path, image: Path, tmp_path: P
     (restore, ["--operator=blur(1)", "--sampler=magic"], ["--sampler='magic'", "ancestral"]),
     (restore, ["--operator=blur(1)", "--seed=-1"], ["--seed=-1", "from 0"]),
     (edit, ["--image=nothing.png"], ["nothing.png", "no such file"]),
+    (edit, ["--image=~nobody_here/a.png"], ["~nobody_here/a.png: no such file"]),
+    (edit, ["--image", ""], ["an empty name; must be that of a picture"]),
     (edit, ["--image=IMAGE", "--method=repaint"], ["--method=repaint", "must go with --mask"]),
     (edit, ["--image=IMAGE", "--mask=MASK", "--strength=0.5"], ["--mask", "cannot be combined with --strength"]),
     (edit, ["--image=IMAGE", "--mask=nothing.png"], ["--mask=nothing.png", "no such file"]),
