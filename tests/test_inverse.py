@@ -239,7 +239,7 @@ def test_numbers_are_traced():
 
     for number in (0.0, 0.2):
         values = jnp.float32(number), jnp.float32(1 + number), jnp.float32(0.5 + number), jnp.float32(number)
-        with compiled("run") as programs:
+        with compiled(run) as programs:
             found = run(*values)
         assert len(programs) == (number == 0)
         plain = inverse.pigdm(x_of(DATA), measurement._replace(std=number), 0.5 + number)(Z, jnp.float32(number)).x

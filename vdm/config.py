@@ -82,7 +82,7 @@ class ScheduleConfig:
 
     name: str = of_model(
         "learned_monotone",
-        "Fixed, e.g. `shifted_cosine(shift=-2)`; learned ends (`learned_linear`); learned shape (`learned_monotone`).",
+        "Fixed, e.g. `shifted_cosine(shift=-2)`; learned ends (`learned_linear`), and shape too (`learned_monotone`).",
         part("schedule", in_context=True),
     )
     gamma_min: float = of_model(-13.3, "γ(0) of a fixed schedule; initial γ(0) of a learned one.", between(-30, 30))

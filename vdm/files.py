@@ -94,6 +94,15 @@ def write_json(path: Path, value: Any) -> None:
     replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in place of ~ or ~USER; that of an unknown user stays as it is.
+
+    >>> expanded("~nobody_here/a.png")
+    PosixPath('~nobody_here/a.png')
+    """
+    return Path(os.path.expanduser(path))
+
+
 def printable(path: str | os.PathLike[str]) -> str:
     """Return a path as one line of text for any UTF-8 output: bytes that are not printable become \\xe9, \\n, ….
 

@@ -73,7 +73,7 @@ def test_captions_are_not_compiled_in() -> None:
     """Another of the same shape needs no other program; on more devices, or in one call, it is the same."""
     first, second = "classifier_free(1.0, negative='c hen')", "classifier_free(2.0, negative='a cat')"
     plain = guesses(first)
-    with compiled("run") as again:
+    with compiled(sampler(first)._run) as again:
         found = guesses(first, guidance=second)
     assert not again
     np.testing.assert_allclose(found, guesses(second), rtol=1e-5, atol=1e-5)

@@ -108,7 +108,7 @@ def test_a_model_with_labels_is_given_these_and_the_clip_the_captions():
 
 def test_one_program_for_all_scales_intervals_and_captions():
     first = guesses("clip(2.0)")
-    with compiled("run") as again:
+    with compiled(sampler("clip(2.0)")._run) as again:
         other = guesses("clip(2.0)", guidance="clip(0.5, interval=(-1, 4))")
         swapped = guesses("clip(2.0)", {**CONDITION, "text": CAPTIONS[LABELS[::-1]]})
     assert not again

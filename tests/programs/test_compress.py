@@ -337,6 +337,7 @@ def pictures(folder: Path) -> None:
     np.savez(folder / "large.npz", images=values(2, (5, 4, 1)))
     np.savez(folder / "levels.npz", images=values(2, levels=200))
     np.savez(folder / "floats.npz", images=np.zeros((2, 4, 4, 1)))
+    np.savez(folder / "labels.npz", images=values(2), label=[0, 2])
     (folder / "empty").mkdir()
 
 
@@ -374,6 +375,7 @@ def test_images_of_something_else_are_one_line(run, tmp_path, capsys, args, ment
     ("args", "mentions"),
     [
         (["{}/good.png"], ["image 0 has no label", "needs one", "--labels"]),
+        (["{}/labels.npz"], ["image 1: label 2; must be from 0 to 1, or give --labels"]),
         (["{}/good.png", "--labels=3"], ["--labels=3", "no class '3'", "0 dog, 1 cat"]),
         (["{}/good.png", "--labels=0,1"], ["--labels=0,1", "has 2 labels", "each of 1 images"]),
     ],

@@ -3,9 +3,11 @@
 import json
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -210,6 +212,8 @@ def test_a_mask_is_resized_by_nearest_pixels(run: Path, image: Path, tmp_path: P
     (restore, ["--operator=blur(1)", "--sampler=magic"], ["--sampler='magic'", "ancestral"]),
     (restore, ["--operator=blur(1)", "--seed=-1"], ["--seed=-1", "from 0"]),
     (edit, ["--image=nothing.png"], ["nothing.png", "no such file"]),
+    (edit, ["--image=~nobody_here/a.png"], ["~nobody_here/a.png: no such file"]),
+    (edit, ["--image", ""], ["an empty name; must be that of a picture"]),
     (edit, ["--image=IMAGE", "--method=repaint"], ["--method=repaint", "must go with --mask"]),
     (edit, ["--image=IMAGE", "--mask=MASK", "--strength=0.5"], ["--mask", "cannot be combined with --strength"]),
     (edit, ["--image=IMAGE", "--mask=nothing.png"], ["--mask=nothing.png", "no such file"]),
@@ -245,6 +249,23 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     for mention in mentions:
         assert mention in line
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "run.json"]
+
+
+def test_labels_that_the_model_does_not_have(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def open_run(*args: Any, **kwargs: Any) -> Run:
+        made, label = plain(*args, **kwargs), {"label": jax.ShapeDtypeStruct((), jnp.int32)}
+        made.config.data.classes = 2
+        return replace(made, model=replace(made.model, condition=label))
+
+    plain, file = editing.open_run, tmp_path / "labels.npz"
+    monkeypatch.setattr(editing, "open_run", open_run)
+    np.savez(file, images=np.asarray(tiny.images(2)), label=[0, 2])
+    line = error_line(edit.main, [f"--run={run}", f"--image={file}"], capsys)
+    assert "labels from 0 to 2; must be from 0 to 1: give --labels" in line
+    np.savez(file, images=np.asarray(tiny.images(2)), label=[0, 1])
+    edit.main([f"--run={run}", f"--image={file}", "--strength=0"])
 
 
 @pytest.mark.parametrize(("command", "name"), [(edit, "edit"), (restore, "restore")])

@@ -158,6 +158,15 @@ def test_a_released_model_keeps_its_card(run: Run, flag: str, capsys: pytest.Cap
     assert not Path("again").exists()
 
 
+def test_a_released_model_goes_to_a_folder_of_any_name(run: Run, tmp_path: Path) -> None:
+    """Its name is in its card; a flag for another is refused."""
+    push.main([str(run.path), "mine", *LICENCES])
+    pull.main(["mine"])
+    for _ in range(2):
+        push.main(["vdm:mine", "my models, second try", "--replace"])
+        assert contents(tmp_path / "my models, second try") == contents(tmp_path / "mine")
+
+
 def test_what_is_no_released_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "has no card.json" in error_line(pull.main, [str(tmp_path)], capsys)
     assert "must be hf:OWNER/NAME" in error_line(pull.main, ["hf:../mine"], capsys)

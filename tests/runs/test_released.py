@@ -1,11 +1,14 @@
 """A released model comes back as the run had it, is only read, and what is wrong with one is one line."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,6 +40,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "other_weights": evaluation(1.0, 10, weights_digest="sha256:0"),
         "other_step": evaluation(1.0, 10) | {"checkpoint_step": 3},
         "variance": {"checkpoint_step": STEP, "lines": []},
+        "classification": {"checkpoint_step": STEP, "weights_digest": digest, "bits_per_dim": 1.0},
+        "one_image": evaluation(1.0, 30, weights_digest=digest, bits_per_dim={"total": 1.0, "stderr": None}),
+        "other_data": evaluation(1.0, 20, weights_digest=digest, data=dataset().info.to_dict() | {"version": "2"}),
+        "step_7_T_10_precision_bfloat16": evaluation(3.1, 10, weights_digest=digest, precision="bfloat16"),
     }
     for name, numbers in measured.items():
         write_json(made.path / "evaluations" / f"{name}.json", numbers)
@@ -86,6 +93,7 @@ def test_the_card_has_what_was_measured_of_these_weights_alone(run: Run, release
     trained_by = "python train.py --workdir=runs/tiny --config=digits.py"
     assert found == [
         ("variational", 10, 3.0, 0.25, "vdm evaluate --workdir=vdm:tiny --T=10"),
+        ("variational", 10, 3.1, 0.25, trained_by),
         ("variational", None, 2.5, 0.25, trained_by),
     ]
     assert card["training"]["commands"] == [trained_by]
@@ -115,10 +123,38 @@ def test_what_is_measured_of_it_later_is_added_to_its_card(here: Path, tmp_path:
         write_json(later / f"{name}.json", found)
     assert cards.write_again(open_run("vdm:tiny"), added) == read_card(added)
     found = [(each["kind"], each["T"], each["bits_per_dim"]) for each in read_card(added)["bounds"]]
-    assert found == [("variational", 10, 3.5), ("variational", None, 2.5), ("importance", 10, 2.25)]
+    variational = [("variational", 10, 3.5), ("variational", 10, 3.1), ("variational", None, 2.5)]
+    assert found == [*variational, ("importance", 10, 2.25)]
     assert read_card(added) | {"bounds": 0} == before | {"bounds": 0}
     assert "2.25 ± 0.25" in (added / "README.md").read_text()
     check_files(added)
+
+
+def test_a_model_under_another_name_is_called_by_its_own_in_commands(here: Path, tmp_path: Path) -> None:
+    here.rename(here.with_name("other"))
+    run = open_run("vdm:other")
+    command = ["vdm evaluate", "--workdir=vdm:other", "--importance=4"]
+    found = evaluation(2.25, 10, by_draws=[], command=command, weights_digest=weights_digest(run.variables))
+    (run.home / "evaluations").mkdir(parents=True)
+    write_json(run.home / "evaluations" / "importance.json", found)
+    card = cards.write_again(run, tmp_path / "added")
+    assert card["bounds"][-1]["command"] == "vdm evaluate --workdir=vdm:tiny --importance=4"
+
+
+@pytest.mark.parametrize("entries", [None, 3, ["a"], [{"kind": "ode"}], [{"kind": "best", "given": "", "T": 1}]])
+def test_a_card_that_cannot_be_added_to_is_one_line(here: Path, tmp_path: Path, entries: Any) -> None:
+    card = read_card(here)
+    write_json(here / "card.json", card | {"bounds": entries})
+    run = open_run("vdm:tiny")
+    cards.write_again(run, tmp_path / "copied")
+    assert contents(tmp_path / "copied") == contents(here)
+    (run.home / "evaluations").mkdir(parents=True)
+    found = evaluation(2.25, 10, weights_digest=weights_digest(run.variables))
+    write_json(run.home / "evaluations" / "again.json", found)
+    with pytest.raises(InputError, match=r"^.*card\.json: cannot be added to: \w+Error: ") as refused:
+        cards.write_again(run, tmp_path / "added")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "added").exists()
 
 
 def test_paths_of_the_machine_stay_there(run: Run, released: Path) -> None:
@@ -223,6 +259,33 @@ def test_a_folder_that_is_there_is_replaced_by_a_whole_one(run: Run, here: Path)
     ]
     assert [path.name for path in here.parent.iterdir()] == ["tiny"]
     check_files(here)
+
+
+def test_a_folder_that_cannot_be_replaced_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, replace_ = contents(here), os.replace
+
+    def replaced(source: Path, target: Path) -> None:
+        if source.name == ".tiny.partial":
+            raise OSError(errno.EIO, "Input/output error")
+        replace_(source, target)
+
+    monkeypatch.setattr("os.replace", replaced)
+    with pytest.raises(InputError, match="tiny: Input/output error"):
+        cards.write_again(open_run("vdm:tiny"), here)
+    assert contents(here) == before
+    assert [path.name for path in here.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("target", [".", "link"])
+def test_a_folder_is_replaced_under_any_name(
+    run: Run, here: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here if target == "." else tmp_path)
+    cards.write(run, replace(ABOUT, description="Another"), Path(target))
+    assert read_card(here)["description"] == "Another"
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in here.parent.iterdir()] == ["tiny"]
 
 
 def test_unfinished_runs_and_models_of_the_caller_are_not_released(run: Run, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_images_and_numbers_need_one_program():
         return samplers.sample_from(key, CLASSES.denoise, samplers.ancestral(), gammas, z, first)
 
     key = jax.random.key(0)
-    with compiled("edited") as programs:
+    with compiled(edited) as programs:
         found = [edited(key, X, jnp.float32(t), jnp.int32(0)) for t in (0.2, 0.7)]
     assert len(programs) == 1
     assert np.abs(found[0] - found[1]).max() > 0.01

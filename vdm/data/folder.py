@@ -21,7 +21,7 @@ from vdm.data.folder_files import SHOWN, Found, counted, find
 from vdm.data.splits import TEST, TRAIN, hashed_split, is_like_a_split, named_splits
 from vdm.data.texts import TEXT
 from vdm.errors import InputError
-from vdm.files import printable
+from vdm.files import expanded, printable
 from vdm.reading import is_whole
 
 KEPT = 1 << 30
@@ -51,7 +51,7 @@ def load_folder(path: str, progress: Progress | None = None, kept: int = KEPT) -
     Raises `InputError` for a missing folder, an empty split, folders named like splits that do not form a pair, a
     broken picture, pictures of different sizes or channels, and invalid captions (naming the file).
     """
-    name, root = f"folder:{printable(path)}", Path(path).expanduser()
+    name, root = f"folder:{printable(path)}", expanded(path)
     if not root.is_dir():
         raise InputError(f"{name}: {'is not a folder' if root.exists() else 'no such folder'}")
     try:

@@ -14,7 +14,7 @@ from vdm.data.dataset import NO_CAPTIONS, NO_LABELS, Dataset
 from vdm.data.splits import hashed_split, named_splits
 from vdm.data.texts import TEXT as CAPTIONS
 from vdm.errors import InputError
-from vdm.files import printable
+from vdm.files import expanded, printable
 from vdm.npz import NUMBERS, TEXT, array_names, read_npz
 
 BESIDE = ("group", "label", CAPTIONS)
@@ -48,7 +48,7 @@ def load_npz(path: str, levels: int | None) -> Dataset:
     Raises `InputError` for a missing or broken file, missing arrays, wrong types or ranks, values outside the levels,
     arrays of different lengths, different image shapes in the two splits, an empty split, and images without pixels.
     """
-    name, file = f"npz:{printable(path)}", Path(path).expanduser()
+    name, file = f"npz:{printable(path)}", expanded(path)
     try:
         names = array_names(file)
         found = _named(file, names, levels or 256) or _hashed(file, names, levels or 256)

@@ -164,7 +164,7 @@ class Editing:
     def own_conditions(self, images: Images) -> Condition:
         """Return the conditions that come with the images, or None if none are needed.
 
-        Raises `InputError` if a needed one is missing.
+        Raises `InputError` if a needed one is missing, and for labels that the model does not have.
         """
         leads = parts.make("guidance", self.settings.guidance).leads
         needed = guides.needed(self.run.model, leads)
@@ -173,7 +173,12 @@ class Editing:
                 f"the images come without {' and '.join(missing)}, which the model needs: give "
                 f"{' and '.join('--' + _FLAGS.get(name, name) for name in missing)}"
             )
-        return {name: np.asarray(images.batch[name]) for name in needed} or None
+        found = {name: np.asarray(images.batch[name]) for name in needed}
+        num = given_images.classes_of(self.run)
+        if LABEL in found and num and not 0 <= found[LABEL].min() <= found[LABEL].max() < num:
+            there = f"{found[LABEL].min()} to {found[LABEL].max()}"
+            raise InputError(f"the images have labels from {there}; must be from 0 to {num - 1}: give --labels")
+        return found or None
 
     def editor(self, way: Way) -> Editor:
         """Return an `Editor` for `way`. Raises `InputError`, naming the flag, for settings not fit for the model."""

@@ -15,7 +15,7 @@ from vdm.data.folder_files import find
 from vdm.data.npz import BESIDE, CLASSES, NUMBER
 from vdm.errors import InputError
 from vdm.evaluation.conditions import listed
-from vdm.files import printable
+from vdm.files import expanded, printable
 from vdm.npz import array_names, read_npz
 from vdm.programs.fitted import Fit, as_they_are
 from vdm.progress import progress_of
@@ -62,7 +62,7 @@ class Given:
         return len(self.source)
 
     def __call__(self, numbers: range) -> Chunk:
-        """Return the images with these numbers. Raises `InputError` if a label is missing."""
+        """Return the images with these numbers. Raises `InputError` for a label that is missing or not the model's."""
         elements = [self.source[number] for number in numbers]
         images = np.stack([element["image"] for element in elements])
         names = None if self.names is None else [self.names[number] for number in numbers]
@@ -76,6 +76,9 @@ class Given:
                     f"image {number} has no label, and the model needs one for each: give --labels, one for all or "
                     "one for each"
                 )
+            if not 0 <= element["label"] < self.classes:
+                known = f"0 to {self.classes - 1}"
+                raise InputError(f"image {number}: label {element['label']}; must be from {known}, or give --labels")
         return images, np.array([element["label"] for element in elements], np.int32), names
 
 
@@ -196,7 +199,9 @@ def labels_of(run: Run, text: str | None, num: int) -> np.ndarray | None:
 
 def _read(like: Like, text: str, fit: Fit) -> tuple[Source, list[str] | None]:
     """Return the images of one argument, and their names if each is a file of its own."""
-    path = Path(text).expanduser()
+    if not text:
+        raise InputError("images: an empty name; must be that of a picture, folder or npz file")
+    path = expanded(text)
     if path.is_dir() and any(path.glob("shard_*.npz")):
         shards = Shards(path)
         for index in range(len(shards)):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from vdm.evaluation.metrics import Labels
 from vdm.evaluation.metrics.features import short
 from vdm.evaluation.metrics.scoring import Real, labels_of
 from vdm.evaluation.metrics.statistics import SOURCES, read_statistics
+from vdm.files import expanded
 from vdm.npz import array_names
 from vdm.progress import progress_of
 from vdm.reading import read_json, shown
@@ -62,7 +62,7 @@ def samples_of(text: str, levels: int, console: Console) -> Samples:
 
     Raises `InputError` for a name without images, and for images with another number of levels.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_dir() and any(path.glob("shard_*.npz")):
         shards = Shards(path)
         own = read_record(path.absolute().parents[1]).get("data", {}).get("levels", levels)
@@ -83,7 +83,7 @@ def real_of(text: str, levels: int | None, console: Console) -> RealImages:
     The name of a data set without a split means its train split; a path means both. Raises `InputError` for a name
     without images, and for images with another number of levels unless `levels` is None.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.suffix == ".npz" and path.is_file() and set(SOURCES) <= set(array_names(path)):
         statistics = read_statistics(path)
         return RealImages(Real(None, None, statistics.name, statistics), None)
@@ -99,7 +99,7 @@ def _read(text: str, levels: int | None, console: Console) -> tuple[Dataset, str
     name, _, split = text.rpartition("@")
     if split not in SPLITS:
         name, split = text, ""
-    path = Path(name).expanduser()
+    path = expanded(name)
     own = path.suffix == ".npz" and path.is_file()
     name = f"folder:{name}" if path.is_dir() else f"npz:{name}" if own else name
     with progress_of(console, f"reading {name}") as progress:

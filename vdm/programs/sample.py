@@ -21,6 +21,7 @@ from vdm.evaluation.conditions import TEST
 from vdm.evaluation.images import ImageSampler, ModelSampling, check_steps, frame_steps, num_shown
 from vdm.evaluation.latents import Latents, mean_absolute_error, to_frames
 from vdm.evaluation.texts import captions_of_lines, unknown_words
+from vdm.files import expanded
 from vdm.guides import LABEL, Companion, Guide
 from vdm.keys import Stream
 from vdm.likelihoods import REAL
@@ -69,7 +70,7 @@ def text_of(captions: Sequence[str] | None, file: str | None) -> str:
         if not all(given):
             raise InputError("--text=: must be a caption, not empty")
         return "\n".join(given)
-    lines = captions_of_lines(read_text(Path(file).expanduser()))
+    lines = captions_of_lines(read_text(expanded(file)))
     if not lines:
         raise InputError(f"--texts={file}: has no captions; must have one a line")
     return "\n".join(lines)

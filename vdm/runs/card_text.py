@@ -61,7 +61,7 @@ def bound_name(bound: Mapping[str, Any]) -> str:
         return ", ".join(filter(None, ("probability-flow ODE", given)))
     kind = "variational" if bound["kind"] == "variational" else f"importance-weighted, {bound['draws']} draws"
     steps = "continuous time" if bound["T"] is None else f"T = {bound['T']}"
-    return ", ".join(filter(None, (kind, steps, given)))
+    return ", ".join(filter(None, (kind, steps, given, bound.get("precision"))))
 
 
 def training_rows(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

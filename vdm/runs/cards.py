@@ -17,10 +17,12 @@ import numpy as np
 import vdm
 from vdm import parallel, safetensors
 from vdm.config import to_dict
-from vdm.errors import InputError
+from vdm.errors import InputError, one_line
 from vdm.files import replace_text, write_json
+from vdm.precisions import FLOAT32
 from vdm.reading import field, read_json
 from vdm.runs.card_text import as_markdown
+from vdm.runs.folder import differing_data
 from vdm.runs.open import Run, open_run
 from vdm.runs.places import CARD, PREFIX
 from vdm.runs.records import read_evaluation, read_metrics, read_record, weights_digest
@@ -71,18 +73,32 @@ def write_again(run: Run, folder: Path) -> dict[str, Any]:
     Measurements are read from `run.home`, where `vdm evaluate --workdir=vdm:NAME` writes them. If there are none, the
     files, which `open_run` has checked, are copied byte for byte. An existing folder is replaced.
 
-    Raises `InputError` if the folder cannot be written.
+    Raises `InputError` if the folder cannot be written, and if the card cannot be added to.
     """
     old = read_card(run.path)
+    card = _with_later(old, run)
     with whole(folder) as partial:
         copy_files(run.path, partial)
-        card = old | {
-            "bounds": _in_order([*old["bounds"], *bounds(run, old["name"], "")]),
-            "metrics": list({_settings(each): each for each in [*old["metrics"], *metrics(run, old["name"])]}.values()),
-        }
         if card != old:
             write_json(partial / CARD, card)
             replace_text(partial / README, as_markdown(card))
+    return card
+
+
+def _with_later(card: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return a card with the measurements in `run.home`, each in place of one with the same settings.
+
+    Raises `InputError` if there are some and the card is not like those of `write`.
+    """
+    later_bounds, later_metrics = bounds(run, card["name"], ""), list(metrics(run, card["name"]))
+    if not (later_bounds or later_metrics):
+        return card
+    try:
+        of_samples = {_settings(each): each for each in [*card["metrics"], *later_metrics]}
+        card = card | {"bounds": _in_order([*card["bounds"], *later_bounds]), "metrics": list(of_samples.values())}
+        as_markdown(card)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run.path / CARD}: cannot be added to: {type(error).__name__}: {one_line(error)}") from error
     return card
 
 
@@ -169,37 +185,48 @@ def seconds_in_steps(run: Run) -> float | None:
 
 
 def bounds(run: Run, name: str, trained_by: str) -> list[dict[str, Any]]:
-    """All bounds of these weights in bits/dim, from the run's evaluation.json and evaluations/.
+    """All bounds of these weights on the run's own test data in bits/dim, from its evaluation.json and evaluations/.
 
     Each has kind, T (None: continuous time), given ("label"; "" for an unconditional model), bits_per_dim, stderr,
-    images, draws and command, which is `trained_by` for the evaluation at the end of training.
+    images, draws, precision unless it is float32, and command, which is `trained_by` for the evaluation at the end of
+    training. Those of a single image have no standard error and are left out.
     """
     digest, entries = weights_digest(parallel.to_host(run.variables)), list[dict[str, Any]]()
     for path in (*run.home.glob("evaluation.json"), *sorted((run.home / "evaluations").glob("*.json"))):
         found = read_json(path)
         same = found.get("checkpoint_step") == run.step and found.get("weights_digest", digest) == digest
-        if not same or "bits_per_dim" not in found:
+        # For a classification, "bits_per_dim" is a mere number.
+        if not (same and isinstance(found.get("bits_per_dim"), dict) and _on_own_data(run, found, path)):
             continue
         kind, steps = _kind(found)
         command = _command(found.get("command", []), run, PREFIX + name) or trained_by
         conditions = " and ".join(getattr(run.model, "condition", ()))
         for given, one in ((conditions, found), (f"{conditions} dropped", found.get("dropped"))):
-            if one is None:
+            if one is None or (stderr := field(one, "bits_per_dim.stderr", float | None, path)) is None:
                 continue
             images, draws = (field(one, key, int, path) for key in ("num_images", "num_draws"))
+            precision = field(one, "precision", str, path, FLOAT32)
             entries.append(
                 {
                     "kind": kind,
                     "T": steps,
                     "given": given,
                     "bits_per_dim": field(one, "bits_per_dim.total", float, path),
-                    "stderr": field(one, "bits_per_dim.stderr", float, path),
+                    "stderr": stderr,
                     "images": images,
                     "draws": draws,
+                    **({} if precision == FLOAT32 else {"precision": precision}),
                     "command": command,
                 }
             )
     return _in_order(entries)
+
+
+def _on_own_data(run: Run, found: dict[str, Any], path: Path) -> bool:
+    """Whether an evaluation is on the run's own data, not on others that --config.data.name named."""
+    own = portable(read_record(run.path).get("data", {}))
+    here = portable(field(found, "data", dict, path, {}))
+    return not differing_data({name: own[name] for name in own.keys() & here.keys()}, here)
 
 
 def _kind(found: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -237,7 +264,7 @@ def _command(argv: Sequence[str], run: Run, name: str) -> str:
     if not argv:
         return ""
     program, *words = argv
-    own = {str(run.path), str(run.path.absolute()), str(run.path.resolve())}
+    own = {run.name, str(run.path), str(run.path.absolute()), str(run.path.resolve())}
     kept = []
     for word in words:
         flag, equals, value = word.partition("=")

@@ -156,18 +156,26 @@ def copy_files(source: Path, folder: Path) -> None:
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into, which replaces `folder` at the end; after an exception nothing is left.
+    """Yield an empty folder to write into, which replaces `folder` at the end; an exception leaves `folder` unchanged.
+
+    The old folder is deleted only when the new one is in its place. A link to a folder stays a link.
 
     Raises `InputError` if the folder cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
+    target = folder.resolve()
+    partial, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+        os.replace(partial, target)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)

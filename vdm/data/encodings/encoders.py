@@ -16,7 +16,7 @@ import numpy as np
 from vdm.data.encodings import kept
 from vdm.data.encodings.kept import States
 from vdm.errors import InputError, one_line
-from vdm.files import printable
+from vdm.files import expanded, printable
 from vdm.reading import shown
 
 LIBRARY = "sentence_transformers"
@@ -87,7 +87,7 @@ def _library(why: str) -> Any:
 
 def _local(model: str) -> Path | None:
     """Return the folder of a model, given directly or inside an installed package; None if there is none."""
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.is_dir() and model.isidentifier() and model != "__main__":
         spec = importlib.util.find_spec(model)
         folder = Path(spec.origin).parent / "model" if spec and spec.origin else folder

@@ -11,7 +11,7 @@ import numpy as np
 from vdm import safetensors
 from vdm.errors import InputError
 from vdm.evaluation.metrics.published import NETWORKS, Network
-from vdm.files import printable
+from vdm.files import expanded, printable
 
 VARIABLE = "VDM_WEIGHTS"
 """Environment variable that names a file, or a folder of files, to use if none is given."""
@@ -65,7 +65,7 @@ def find(name: str, path: Path | None = None) -> Path:
                 f"no weights of {name}: name a file, or a folder of them, by --weights or by the environment variable "
                 f"{VARIABLE}; `vdm metrics convert {published}` makes it from the published file"
             )
-        path = Path(given).expanduser()
+        path = expanded(given)
     file = path / (name + safetensors.SUFFIX) if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{printable(file)}: no such file; `vdm metrics convert {published}` makes one")

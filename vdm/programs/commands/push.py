@@ -62,9 +62,7 @@ def _check_target(folder: Path, replace: bool) -> None:
 def _make(given: argparse.Namespace, folder: Path) -> None:
     """Write the released model of a run, or copy one that is released, to a folder."""
     path, checkpoint = split_checkpoint(given.run)
-    source, name = located(path), given.name or folder.resolve().name
-    if not NAME.fullmatch(name):
-        raise InputError(f"--name={name}: must be letters, digits, '_', '-' and '.'")
+    source = located(path)
     if is_released(source):
         if checkpoint != "latest":
             raise InputError(f"RUN={given.run}: a released model has one checkpoint; must be {path}")
@@ -73,6 +71,9 @@ def _make(given: argparse.Namespace, folder: Path) -> None:
                 raise InputError(f"--{flag}: {given.run} has a card, which says that already; leave the flag out")
         cards.write_again(open_run(path), folder)
         return
+    name = given.name or folder.resolve().name
+    if not NAME.fullmatch(name):
+        raise InputError(f"--name={name}: must be letters, digits, '_', '-' and '.'")
     for flag in LICENCES:
         if not getattr(given, flag):
             raise InputError(f"--{flag}: must be given, as --{flag}=Apache-2.0")

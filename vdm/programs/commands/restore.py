@@ -13,8 +13,8 @@ as they are: 0 to 16 for a model with 17 levels. With --resize, pictures with va
 model's size, made grey or RGB, and quantized to the model's levels. Images in npz files are never resized.
 
 --measured gives y itself, for images that are degraded already: pictures, folders or npz files of the shape that the
-operator makes, with the levels of the model. --noise then says how noisy they are. The true images are not known, so
-only the distance of draws from the measurements is reported.
+operator makes, with the levels of the model; --resize makes pictures fit that shape. --noise then says how noisy they
+are. The true images are not known, so only the distance of draws from the measurements is reported.
 
 Draws follow p(x|y) as closely as the method allows. The command writes the draws and measurements (npz); PSNR with
 standard errors over images, the distance of draws from the measurements, and the cost (JSON); and a picture. A mean of
