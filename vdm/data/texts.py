@@ -135,7 +135,7 @@ class Captioned:
     """A source of captioned elements whose captions are encoded: "text" is the array of an image's first caption."""
 
     def __init__(self, source: Source, text: Text):
-        """Raises `InputError` for an image without a caption, or with an empty one."""
+        """Raise `InputError` for an image without a caption, or with an empty one."""
         self.source = source
         self.captions = every = captions_in(source)
         """All of each image, in words."""

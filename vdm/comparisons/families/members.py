@@ -15,7 +15,7 @@ class Member(NamedTuple):
 
     family: str
     inference: str
-    """Of a hierarchical VAE: bottom_up or top_down. Top-down of all others, which differ in no way."""
+    """bottom_up or top_down for a hierarchical VAE; top_down for all others, where the two are the same."""
     depth: int | None
     """Layers T; None: ∞."""
 
