@@ -261,7 +261,7 @@ def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Pa
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
         assert restored[0].step == 3
-        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it is not rated"]
+        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it cannot be the best one"]
         assert checkpoints.restore_one(abstract(), "best").step == 2
 
 

@@ -317,7 +317,8 @@ def _drop_unreadable_metrics(directory: Path) -> list[str]:
             _read_metrics(path)
         except InputError:
             shutil.rmtree(path.parent)
-            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not rated")
+            step = path.parent.parent.name
+            warnings.append(f"the bits/dim of checkpoint {step} cannot be read: it cannot be the best one")
     return warnings
 
 
