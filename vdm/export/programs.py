@@ -4,7 +4,7 @@ python -m vdm.export --run=runs/digits --out=digits_export
 python -m vdm.export --run=runs/digits --out=digits_export --sampler='dpm_solver_pp(2)' --steps=25 --platforms=cuda
 
 The folder contains weights.npz, sampler.bin, denoiser.bin, export.json (a description of these and how to call them)
-and load.py, which draws with them the same images as sample.py.
+and load.py, which draws with them the same images as vdm sample.
 """
 
 import os
@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", help="platforms to run on (default: cpu,cuda,tpu)")
     parser.add_argument("--batch_size", type=int, help="fix the number of images per call (default: any)")
-    parser.add_argument("--sampler", help="as in sample.py (default: config.sampling.sampler)")
+    parser.add_argument("--sampler", help="as in vdm sample (default: config.sampling.sampler)")
     parser.add_argument(
         "--steps", type=int, help="sampling steps (default: config.sampling.steps, if the model has as many)"
     )

@@ -71,7 +71,7 @@ def text_of(captions: Sequence[str] | None, file: str | None) -> str:
         return "\n".join(given)
     lines = captions_of_lines(read_text(Path(file).expanduser()))
     if not lines:
-        raise InputError(f"--texts={file}: has no captions; must have one a line")
+        raise InputError(f"--texts={file}: has no captions; must have one per line")
     return "\n".join(lines)
 
 
