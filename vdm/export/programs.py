@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--steps", type=int, help="sampling steps (default: config.sampling.steps, if the model has as many)"
     )
     parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
-    parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument("--clip", help="how x̂ is clipped (default: config.sampling.clip)")
     parser.add_argument("--guidance", help="guidance towards the condition (default: config.sampling.guidance)")
     parser.add_argument("--decode", help="how z₀ becomes an image (default: config.sampling.decode)")
     parser.add_argument("--precision", help="precision of the network (default: config.sampling.precision)")
