@@ -155,10 +155,10 @@ report(
 report(limited, drawn(limited), labels)
 
 # %% [markdown]
-# ## A guided model has no bound
+# ## No bound with guidance
 #
-# A guided denoiser is not the denoiser of any diffusion model, so it has no likelihood. The library refuses to
-# compute one rather than print a number that means nothing:
+# A guided denoiser is no longer the one that was trained, so a bound computed with it would not be a bound of the
+# model. The library refuses to compute one rather than print a misleading number:
 
 # %%
 x = jnp.zeros((1, 8, 8, 1))

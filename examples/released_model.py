@@ -26,7 +26,7 @@ DRAWS, IMAGES, IMPORTANCE, FEW = (10, 10, 4, 2) if SMALL else (50, 300, 16, 40)
 run = vdm.open_run("vdm:digits")
 key = run.key(Stream.EVALUATION)
 print(
-    f"{run.config.data.name}: images of shape {run.model.shape}, {run.model.levels} grey levels"
+    f"{run.config.data.name}: images of shape {run.model.shape}, {run.model.levels} gray levels"
 )
 print(
     f"trained for {run.step} steps; {len(run.dataset.test)} test images, of which {IMAGES} are used here"

@@ -36,7 +36,8 @@ class Classifier(OnNoise):
     """A classifier p(c|z_t, γ) of noisy integer images. It is stateless: its variables {"network": …} are passed in.
 
     A batch is a dict with "image", integers 0 … levels−1 of shape (batch, *shape), and "label", integers below
-    `classes`.
+    `classes`. `network` is any Flax module called as (z, γ, train=False) -> logits (batch, classes), with z
+    (batch, *shape) and γ a scalar or (batch,). With `train`, dropout draws from the stream "dropout".
 
     >>> from vdm.networks.classifier import residual
     >>> classifier = Classifier(residual(classes=3, channels=8, depth=1), (8, 8, 1), levels=17, classes=3)
@@ -46,11 +47,7 @@ class Classifier(OnNoise):
     """
 
     classes: int
-    """Number of classes.
-
-    The network is any Flax module called as (z, γ, train=False) -> logits (batch, classes), with z (batch, *shape) and
-    γ a scalar or (batch,). With `train`, dropout draws from the stream "dropout".
-    """
+    """Number of classes."""
 
     def init(self, key: PRNGKeyArray) -> Variables:
         """Initialize the variables."""

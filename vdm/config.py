@@ -224,7 +224,7 @@ class EvaluationConfig:
     """How bits/dim of the test split is estimated."""
 
     batch_size: int = running(128, "Images per network call, over all devices.", at_least(1))
-    draws: int = running(10, "Noise draws per image in the final evaluation and in evaluate.py.", at_least(1))
+    draws: int = running(10, "Noise draws per image in the final evaluation and in vdm evaluate.", at_least(1))
     training_draws: int = running(1, "Noise draws per image in evaluations during training.", at_least(1))
     max_images: int = running(
         0,

@@ -4,8 +4,8 @@ They change the model, so `vdm.bounds` refuses their result. Their arguments may
 returns a `Prediction`, for which z = α x̂ + σ ε̂ holds as it does for the predictions it is made of. Numbers such as
 scales may be traced.
 
-A `Several` makes several predictions (mostly two) for the same z, and a `Rule` combines them. With w = `scale` and Δ =
-x̂_c − x̂, the difference of the two x̂,
+A `Several` makes several predictions (mostly two) for the same z, and a `Rule` combines them. With w = `scale` and
+Δ = x̂_c − x̂, the difference of the two x̂,
 
     linear      x̂_c + w Δ: Ho & Salimans 2022; Karras et al. 2024
     rescaled    the same, rescaled to the standard deviation of x̂_c: Lin et al. 2024

@@ -40,6 +40,11 @@ class ImageText(OnNoise):
     that of a classifier's log p(y|z_t). Captions are encoded as arrays: see `vdm.data.texts`. Stateless, like a
     `Classifier`.
 
+    `network` is any Flax module with the methods `image`, (z, γ, train=False) -> f, with z (batch, *shape) and γ a
+    scalar or (batch,), and `text`, captions (batch, *text.shape) -> g; f and g are (batch, features). Equal captions
+    must have equal g. Its call, (z, γ, text), must create all of its parameters. With `train`, dropout draws from the
+    stream "dropout".
+
     >>> from vdm.networks.image_text import towers
     >>> like = jax.ShapeDtypeStruct((16,), jnp.int32)
     >>> clip = ImageText(towers(vocabulary=257, channels=8, depth=1), (8, 8, 1), levels=17, text=like)
@@ -49,13 +54,7 @@ class ImageText(OnNoise):
     """
 
     text: jax.ShapeDtypeStruct
-    """Shape and dtype of a caption's array.
-
-    The network is any Flax module with the methods `image`, (z, γ, train=False) -> f, with z (batch, *shape) and γ a
-    scalar or (batch,), and `text`, captions (batch, *text.shape) -> g; f and g are (batch, features). Equal captions
-    must have equal g. Its call, (z, γ, text), must create all of its parameters. With `train`, dropout draws from the
-    stream "dropout".
-    """
+    """Shape and dtype of a caption's array."""
 
     def init(self, key: PRNGKeyArray) -> Variables:
         """Initialize the variables."""

@@ -252,7 +252,7 @@ def from_config(config: Config) -> Model:
     """
     validate(config)
     if config.data.shape is None or config.data.levels is None:
-        raise InputError("config.data.shape and config.data.levels must be set (train.py reads them from the data)")
+        raise InputError("config.data.shape and config.data.levels must be set (vdm train reads them from the data)")
     schedule: schedules.Schedule = parts.make("schedule", config.schedule.name, **schedule_context(config))
     model = Model(
         schedule=schedule,

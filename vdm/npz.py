@@ -82,7 +82,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np.
     if member.file_size > LIMIT_FREE + LIMIT_RATIO * member.compress_size:
         raise ValueError(
             f"declares {_bytes(member.file_size)} in {_bytes(member.compress_size)} of the file, "
-            "more than real data compress; if it is real, save it uncompressed (numpy.savez)"
+            "a ratio that real data do not reach; if they are real, save them uncompressed (numpy.savez)"
         )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)

@@ -1,7 +1,7 @@
 """Import a checkpoint of google-research/vdm as a run, for vdm evaluate, vdm sample and vdm export.
 
-python -m vdm.official checkpoints-0/ckpt-1.flax --workdir=runs/official
-python evaluate.py --workdir=runs/official
+vdm official checkpoints-0/ckpt-1.flax --workdir=runs/official
+vdm evaluate --workdir=runs/official
 
 The checkpoint is a file in Flax's msgpack format, or a folder of files ckpt-N.flax, of which the last one is used. For
 the differences between the two models, and how they are bridged, see docs/howto/official_checkpoints.md.

@@ -208,7 +208,7 @@ class Call(NamedTuple):
 
 
 def _shown(default: Any) -> str:
-    """A default as a text would give it; objects that are no literals by their own name."""
+    """Show a default as a text would give it; objects that are not literals by their own name."""
     return repr(default) if isinstance(default, str) else str(default)
 
 

@@ -25,8 +25,8 @@ sign, so that neither term of
 is lost to cancellation, and the error of `convert` is at most 10 float32 spacings of this sum, little more than what
 rounding of z and of the value already leaves undetermined. (Between v, u and F, ∂target/∂z is a difference of two
 numbers of order 1, and the bound uses their sum in its place.) Where this sum is large, near the ends, the information
-is truly lost, whatever the arithmetic: at γ = 20, where α = 5e-5, a float32 ε determines x to about 3e-3, and at γ =
-−20 an x determines ε no better; at γ = ±13.3, to about 1e-4. A network that must be accurate at both ends should
+is truly lost, whatever the arithmetic: at γ = 20, where α = 5e-5, a float32 ε determines x to about 3e-3, and at
+γ = −20 an x determines ε no better; at γ = ±13.3, to about 1e-4. A network that must be accurate at both ends should
 predict v, u or F. At α = 0 (zero terminal SNR), eps, score and energy leave x undefined.
 """
 

@@ -1,9 +1,9 @@
 """Other diffusion processes as rescalings of the variance-preserving one (A.4 of De Sousa Ribeiro & Glocker 2024).
 
-At equal γ = −log SNR all Gaussian processes have the same latent up to a factor, Eq. A.44 and A.45: y = c z with z = α
-x + σ ε. So a network of one process can be used in every other, since its x and ε are the same, Eq. A.47. It has the
-same continuous-time bound there, and the same deterministic samples, Eq. A.48. Only the quantity that each process uses
-as its noise level differs:
+At equal γ = −log SNR all Gaussian processes have the same latent up to a factor, Eq. A.44 and A.45: y = c z with
+z = α x + σ ε. So a network of one process can be used in every other, since its x and ε are the same, Eq. A.47. It has
+the same continuous-time bound there, and the same deterministic samples, Eq. A.48. Only the quantity that each process
+uses as its noise level differs:
 
     process               y                time                c
     variance exploding    x + s ε          s = e^{γ/2}         1/α

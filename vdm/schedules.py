@@ -190,8 +190,8 @@ def monotone_shape(hidden: int) -> tuple[Callable[[PRNGKeyArray], Params], Calla
 
     h is a straight line plus one hidden layer of sigmoids with positive slopes a_k and positive output weights w_k
     (§A.2): n(t) = w_0 t + Σ_k w_k [sigmoid(a_k t + b_k) − sigmoid(b_k)] and h = n(t)/n(1). The weights are a softmax,
-    of which a share `FLOOR` is replaced by the straight line. Hence n(1) ≥ FLOOR, so the division is safe, and h' ≥
-    FLOOR. Raises ValueError unless hidden ≥ 1.
+    of which a share `FLOOR` is replaced by the straight line. Hence n(1) ≥ FLOOR, so the division is safe, and
+    h' ≥ FLOOR. Raises ValueError unless hidden ≥ 1.
     """
     if hidden < 1:
         raise ValueError(f"hidden={hidden}: must be 1 or more")

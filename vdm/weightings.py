@@ -115,8 +115,8 @@ def edm_monotonic(p_mean: float = -1.2, p_std: float = 1.2, sigma_data: float = 
 def min_snr(gamma: float = 5.0) -> Weighting:
     """Min-SNR weighting (Hang et al. 2023): min(SNR, gamma) on ‖x − x̂‖² at uniform t, cosine. Not monotone.
 
-    w = sech(λ/2) min(1, gamma e^{−λ}) and L_w = π E_t[min(SNR, gamma) ‖x − x̂‖²]. For every gamma, w rises up to λ =
-    min(0, log gamma). `gamma` is an SNR, not −log SNR. Raises ValueError unless it is finite and above 0.
+    w = sech(λ/2) min(1, gamma e^{−λ}) and L_w = π E_t[min(SNR, gamma) ‖x − x̂‖²]. For every gamma, w rises up to
+    λ = min(0, log gamma). `gamma` is an SNR, not −log SNR. Raises ValueError unless it is finite and above 0.
 
     >>> float(min_snr(5.0).weight(0.0))
     1.0

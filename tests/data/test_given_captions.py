@@ -249,7 +249,7 @@ def test_captions_in_one_file(tmp_path):
         (FOUR[:3], "captions.jsonl: 1 of 4 pictures have no caption, such as b/2.png; all must have one"),
         (
             [*FOUR, {"file": "b/9.png", "text": "x"}],
-            "line 5: no picture b/9.png in the folder; must be a path, as a/b.png",
+            "line 5: no picture b/9.png in the folder; must be a path such as a/b.png",
         ),
         ([*FOUR, FOUR[0]], "line 5: b/3.png is listed twice; give several captions as a list"),
         ([{"file": "b/3.png", "text": ""}], "line 1: b/3.png has an empty caption; must be a text, or a list of texts"),

@@ -130,7 +130,7 @@ def test_flags(tmp_path: Path) -> None:
         ([" "], None, "--text=: must be a caption, not empty"),
         (["a"], str(file), "--text, --texts: must be only one of them"),
         (None, str(file), "is not UTF-8 text .byte 2."),
-        (None, str(empty), "--texts=.*: has no captions; must have one a line"),
+        (None, str(empty), "--texts=.*: has no captions; must have one per line"),
         (None, str(tmp_path / "none"), "none: no such file"),
     ):
         with pytest.raises(InputError, match=words):

@@ -255,13 +255,13 @@ def test_bits_per_dim_cut_short_cost_their_checkpoint_only_its_rank(tmp_path: Pa
         for step, bits in ((1, 1.0), (2, 2.0), (3, 3.0)):
             checkpoints.save(at_step(step), empty_metrics(), {"next_index": step}, bits, wait=True)
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text('{"bits')
-    with pytest.raises(InputError, match=r"1/metrics/metrics: not valid JSON \(.*\); train\.py repairs it"):
+    with pytest.raises(InputError, match=r"1/metrics/metrics: not valid JSON \(.*\); vdm train repairs it"):
         Checkpoints(tmp_path / "c", read_only=True)
     with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
         restored = checkpoints.restore(abstract(), abstract_metrics(), iterator)
         assert restored is not None
         assert restored[0].step == 3
-        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it is not rated"]
+        assert restored[2] == ["the bits/dim of checkpoint 1 cannot be read: it cannot be the best one"]
         assert checkpoints.restore_one(abstract(), "best").step == 2
 
 
@@ -337,7 +337,7 @@ def test_an_unfinished_save_is_not_a_checkpoint(tmp_path: Path, iterator: Any) -
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing.*train\.py"):
+    with pytest.raises(InputError, match=r"nothing.*vdm train"):
         Checkpoints(tmp_path / "nothing", read_only=True)
 
 

@@ -194,7 +194,7 @@ def test_a_lost_config_is_that_of_the_record_or_the_one_given(tmp_path: Path) ->
     (tmp_path / "config.json").unlink()
     (tmp_path / "run.json").unlink()
     with pytest.raises(
-        InputError, match=r"has checkpoints but no config\.json; to resume, use train\.py with the run's --config"
+        InputError, match=r"has checkpoints but no config\.json; to resume, use vdm train with its --config"
     ):
         read_config(tmp_path)
     run = RunDir(tmp_path, config, DATA)

@@ -29,7 +29,7 @@ from vdm.runs.records import git_revision, read_config, read_evaluation, read_re
 from vdm.runs.shards import UNSAID
 
 Train = Callable[[Any, Path, Dataset, Callable[[int], None]], object]
-"""Train or continue the run in a folder: (config, folder, dataset, callback), called with the step when it logs."""
+"""Trains or continues the run in a folder: (config, folder, dataset, callback); each log line calls callback(step)."""
 
 OpenClassifier = Callable[[Dataset, Path | None], Callable[[], Opened]]
 """(dataset, folder) -> a function that opens the classifier in the folder, or the data set's own for None."""

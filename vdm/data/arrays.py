@@ -21,7 +21,7 @@ class Arrays:
     """A source made of named arrays of equal length: element i holds entry i of each. "text" may hold captions."""
 
     def __init__(self, arrays: Mapping[str, Any]):
-        """Raises `InputError` if there is no "image", if lengths differ, or if a caption is invalid."""
+        """Raise `InputError` if there is no "image", if lengths differ, or if a caption is invalid."""
         self.captions = given_captions(f"{TEXT!r}", arrays[TEXT]) if _are_texts(arrays.get(TEXT, 0)) else None
         """All captions of each image; None if there are none."""
         self.arrays = {

@@ -95,7 +95,7 @@ def _of_lines(path: Path, pictures: Set[str]) -> dict[str, tuple[str, ...]]:
         name, text = field(values, "file", str, where), field(values, "text", str | tuple[str, ...], where)
         captions = (text,) if isinstance(text, str) else text
         if name not in pictures:
-            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be a path, as a/b.png")
+            raise InputError(f"{where}: no picture {printable(name)} in the folder; must be a path such as a/b.png")
         if name in found:
             raise InputError(f"{where}: {printable(name)} is listed twice; give several captions as a list")
         if not captions or not all(caption.strip() for caption in captions):

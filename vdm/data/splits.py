@@ -18,7 +18,7 @@ TENTH = 2**64 // 10
 
 
 def is_like_a_split(name: str) -> bool:
-    """Whether a word in `name` is that of a split: train2017, ValImages, my-test; but not trainers or latest."""
+    """Whether a word in `name` names a split: train2017, ValImages, my-test; but not trainers or latest."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
     return any(word.lower() in TRAIN + TEST for word in words)
 

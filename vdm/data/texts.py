@@ -135,7 +135,7 @@ class Captioned:
     """A source of captioned elements whose captions are encoded: "text" is the array of an image's first caption."""
 
     def __init__(self, source: Source, text: Text):
-        """Raises `InputError` for an image without a caption, or with an empty one."""
+        """Raise `InputError` for an image without a caption, or with an empty one."""
         self.source = source
         self.captions = every = captions_in(source)
         """All of each image, in words."""
@@ -177,7 +177,7 @@ class EveryCaption:
 
 
 def one_caption(element: Element, rng: np.random.Generator) -> Element:
-    """The element with one of its captions, each as likely."""
+    """Return the element with one of its captions, all equally likely."""
     return {**element, TEXT: element[TEXT][rng.integers(len(element[TEXT]))]}
 
 
@@ -187,9 +187,9 @@ def has_captions(dataset: Dataset) -> bool:
 
 
 def encoded(dataset: Dataset, text: str | Text) -> Dataset:
-    """The data set with its captions as arrays: by an encoding that is fitted already, or fitted to those to train on.
+    """Return the data set with its captions as arrays, by a fitted encoding or by one fitted to the training captions.
 
-    A data set without captions as it is. Raises `InputError` for images without a caption.
+    A data set without captions is returned unchanged. Raises `InputError` for images without a caption.
     """
     if not has_captions(dataset):
         return dataset

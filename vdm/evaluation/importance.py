@@ -106,7 +106,9 @@ class ImportanceEvaluator:
         draw of each. Raises ValueError for a diffusion model without `num_steps`, that is, in continuous time.
         """
         if isinstance(model, Model) and num_steps is None:
-            raise ValueError("num_steps=None: in continuous time a draw never ends; must be a number of steps, T")
+            raise ValueError(
+                "num_steps=None: in continuous time there are infinitely many latents; must be a number of steps, T"
+            )
         self.model, self.mesh, self.num_steps = model, mesh, num_steps
         self.batch_size = parallel.round_up(batch_size, mesh)
 

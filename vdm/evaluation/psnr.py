@@ -16,7 +16,7 @@ def psnr(
     truth: Num[np.ndarray, "*#batch height width channels"],
     levels: int,
 ) -> Float[np.ndarray, "*batch"]:
-    """Return the PSNR in dB, 10 log₁₀ (levels − 1)²/MSE, of values 0 … levels − 1, with an MSE of at least 1/12.
+    """Return the PSNR in dB, 10 log₁₀ (levels − 1)²/MSE, of values 0 … levels − 1; the MSE counts as 1/12 or more.
 
     >>> psnr(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 25.5), 256).round(3).tolist()
     [20.0]

@@ -2,7 +2,7 @@
 
 python load.py --num=16 --seed=0 --out=images.npz
 
-Image k of a seed is always the same, and equal to the one that vdm's sample.py draws from this checkpoint with these
+Image k of a seed is always the same, and equal to the one that vdm sample draws from this checkpoint with these
 settings. A conditional model needs --condition=FILE, an npz file with the arrays named in export.json, one row per
 image.
 """

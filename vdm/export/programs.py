@@ -4,7 +4,7 @@ python -m vdm.export --run=runs/digits --out=digits_export
 python -m vdm.export --run=runs/digits --out=digits_export --sampler='dpm_solver_pp(2)' --steps=25 --platforms=cuda
 
 The folder contains weights.npz, sampler.bin, denoiser.bin, export.json (a description of these and how to call them)
-and load.py, which draws with them the same images as sample.py.
+and load.py, which draws with them the same images as vdm sample.
 """
 
 import os
@@ -271,12 +271,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step (default: latest)")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", help="platforms to run on (default: cpu,cuda,tpu)")
     parser.add_argument("--batch_size", type=int, help="fix the number of images per call (default: any)")
-    parser.add_argument("--sampler", help="as in sample.py (default: config.sampling.sampler)")
+    parser.add_argument("--sampler", help="as in vdm sample (default: config.sampling.sampler)")
     parser.add_argument(
         "--steps", type=int, help="sampling steps (default: config.sampling.steps, if the model has as many)"
     )
     parser.add_argument("--grid", help="noise levels (default: config.sampling.grid)")
-    parser.add_argument("--clip", help="range of x̂ (default: config.sampling.clip)")
+    parser.add_argument("--clip", help="how x̂ is clipped (default: config.sampling.clip)")
     parser.add_argument("--guidance", help="guidance towards the condition (default: config.sampling.guidance)")
     parser.add_argument("--decode", help="how z₀ becomes an image (default: config.sampling.decode)")
     parser.add_argument("--precision", help="precision of the network (default: config.sampling.precision)")

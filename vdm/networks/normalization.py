@@ -82,7 +82,9 @@ def whole(x: Array) -> Array:
 
 
 def num_groups(channels: int) -> int:
-    """Return 32, or fewer groups so that each has at least four channels.
+    """Return 32, or the largest smaller power of two that divides channels and channels // 4.
+
+    So each group has at least four channels, if there are as many.
 
     Four is the group size of Kingma et al. (2021), with 128 channels in 32 groups. A group of a single channel would
     subtract whatever the conditioning adds to that channel, and the network would not see γ.

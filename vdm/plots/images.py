@@ -128,7 +128,7 @@ def animation(
         pictures.append(framed(tile(values, columns), rows, columns, text, arrow=arrow, at=at))
     if max(pictures[0].size) > GIF_LIMIT:
         size = "×".join(map(str, pictures[0].size))
-        raise ValueError(f"frames make pictures of {size} pixels: a GIF has at most {GIF_LIMIT} a side")
+        raise ValueError(f"frames make pictures of {size} pixels: a GIF has at most {GIF_LIMIT} per side")
     durations = [FRAME_MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME_MILLISECONDS]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:

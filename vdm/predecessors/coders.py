@@ -211,7 +211,7 @@ def check(coder: Coder, shape: Sequence[int], width: int, depth: int) -> None:
     if depth < 1:
         raise ValueError(f"depth={depth}: must be 1 or more")
     if coder == "conv" and len(shape) != 3:
-        raise ValueError(f"coder={coder!r}: must be 'mlp' for data of shape {tuple(shape)}, which are no images")
+        raise ValueError(f"coder={coder!r}: must be 'mlp' for data of shape {tuple(shape)}, which are not images")
 
 
 def _channels(width: int, k: int) -> int:

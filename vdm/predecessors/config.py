@@ -86,7 +86,7 @@ class PredecessorConfig:
 
     task: str = of_model("predecessor", "What is trained.", one_of("predecessor"))
     seed: int = setting(0, "Seed of initialization, data order, noise and dropout.", between(0, 2**32 - 1))
-    imports: tuple[str, ...] = running((), "Modules that register parts of your own; imported first.")
+    imports: tuple[str, ...] = running((), "Modules that register your own parts; imported first.")
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: LatentObjectiveConfig = field(default_factory=LatentObjectiveConfig)

@@ -296,7 +296,7 @@ def _check_number(flag: str, text: str, annotation: Any) -> None:
 def _check_fields(given: Given, flag: str, kind: type) -> None:
     fields = list(settings.flatten(kind()))
     if moved := next((name for name in given if name.startswith("config.comparison.")), None):
-        raise InputError(f"--{moved}: compare.py's settings are --{moved.removeprefix('config.')}")
+        raise InputError(f"--{moved}: the settings of vdm compare are --{moved.removeprefix('config.')}")
     if "config.network.dtype" in given:
         raise InputError("--config.network.dtype: is now --config.training.precision: float32, tf32, bfloat16")
     for name in given:

@@ -22,7 +22,7 @@ from vdm.reading import whole
 from vdm.runs.open import Run
 from vdm.runs.places import located, split_checkpoint
 
-MODES = {1: "grey", 3: "RGB"}
+MODES = {1: "gray", 3: "RGB"}
 """Kinds of PNG file by their number of channels."""
 
 

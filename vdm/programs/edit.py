@@ -23,7 +23,7 @@ from vdm.restorations import Restoration
 SHOWN = 6
 """Number of draws at most that a picture shows of each image."""
 WHITE = 128
-"""Least grey value of a mask's pixels that are filled in."""
+"""Least gray value of a mask's pixels that are filled in."""
 
 
 def inpaint(editing: Editing, images: Images, mask: Path, method: str, resize: bool = False) -> Path:
@@ -75,7 +75,7 @@ def lead(editing: Editing, images: Images, strength: float) -> Path:
 
 
 def read_mask(path: Path, shape: tuple[int, ...], resize: bool = False) -> Bool[np.ndarray, "height width channels"]:
-    """Read a mask: True for the values of an image that are known, where the mask is black (darker than mid-grey).
+    """Read a mask: True for the values of an image that are known, where the mask is black (darker than mid-gray).
 
     Raises `InputError` for a file that is no picture, for a size other than the images' unless `resize` is set (by
     nearest neighbor), and for a mask without black or without white.

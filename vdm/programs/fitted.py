@@ -20,14 +20,14 @@ def as_they_are(pixels: np.ndarray) -> np.ndarray:
 def fitted(shape: Sequence[int], levels: int) -> Fit:
     """Return a function that resizes pictures of 256 levels to `shape` (Lanczos) and quantizes them into `levels`.
 
-    One channel makes them grey, three RGB. Raises `InputError` for any other number of channels.
+    One channel makes them gray, three RGB. Raises `InputError` for any other number of channels.
 
     >>> fitted((2, 2, 1), 17)(np.full((4, 4, 3), 255, np.uint8)).ravel().tolist()
     [16, 16, 16, 16]
     """
     height, width, channels = shape
     if channels not in (1, 3):
-        raise InputError(f"--resize: the model's images are {pictures.describe(tuple(shape))}; must be grey or RGB")
+        raise InputError(f"--resize: the model's images are {pictures.describe(tuple(shape))}; must be gray or RGB")
 
     def fit(pixels: np.ndarray) -> np.ndarray:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -121,7 +121,7 @@ class LatentSample:
         return path.with_name(f"{path.name}.png")
 
     def reconstruction(self, num: int) -> float:
-        """Reconstruct `num` test images from a draw of their latents; return the mean absolute error in grey levels.
+        """Reconstruct `num` test images from a draw of their latents; return the mean absolute error in gray levels.
 
         The images are spread over the split. The error is printed, and a PNG shows the first `COLUMNS` images in a row
         above their reconstructions, or all vectors beside theirs.
@@ -133,7 +133,7 @@ class LatentSample:
         with progress_of(self.console, "reconstructing") as progress:
             again = self._sampler.reconstruct(run.variables, self.key, images, progress)
         error = mean_absolute_error(images, again)
-        unit = f" of {levels} grey levels" if levels else ""
+        unit = f" of {levels} gray levels" if levels else ""
         self.console.print(f"mean absolute error of {num} reconstructions: {error:.4g}{unit}")
         other = results.other_data(run)
         path = self._path(f"_reconstruction_{num}{f'_data_{other}' if other else ''}.png")

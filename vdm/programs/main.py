@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": ("vdm.programs.commands.evaluate", "Measure bits/dim of the test images, with a standard error."),
     "sample": ("vdm.programs.commands.sample", "Draw images from a trained model with any sampler."),
     "edit": ("vdm.programs.commands.edit", "Fill in or change given images with a trained model."),
-    "restore": ("vdm.programs.commands.restore", "Restore blurred, small, grey or partly missing images."),
+    "restore": ("vdm.programs.commands.restore", "Restore blurred, small, gray or partly missing images."),
     "compare": ("vdm.programs.commands.compare", "Compare models, families, objectives, samplers, guidance or codecs."),
     "metrics": ("vdm.programs.commands.metrics", "Score any images by FID, KID and others; convert weights for them."),
     "classifier": ("vdm.programs.commands.classifier", "Train a classifier on the noisy images of a run."),

@@ -72,7 +72,7 @@ def text_of(captions: Sequence[str] | None, file: str | None) -> str:
         return "\n".join(given)
     lines = captions_of_lines(read_text(expanded(file)))
     if not lines:
-        raise InputError(f"--texts={file}: has no captions; must have one a line")
+        raise InputError(f"--texts={file}: has no captions; must have one per line")
     return "\n".join(lines)
 
 
@@ -244,7 +244,7 @@ class Sample:
         return path.with_name(f"{path.name}.png")
 
     def reconstruction(self, num: int) -> float:
-        """Encode and decode `num` test images; return the mean absolute error in grey levels.
+        """Encode and decode `num` test images; return the mean absolute error in gray levels.
 
         The images are spread over the split and drawn with their own conditions. The error is printed, and a PNG shows
         the first `COLUMNS` images in a row above their reconstructions.
@@ -262,7 +262,7 @@ class Sample:
         with progress_of(self.console, "reconstructing") as progress:
             again = latents.reconstruct(images, progress, own)
         error = mean_absolute_error(images, again)
-        unit = "" if self.run.model.levels == REAL else f" of {self.run.model.levels} grey levels"
+        unit = "" if self.run.model.levels == REAL else f" of {self.run.model.levels} gray levels"
         self.console.print(f"mean absolute error of {num} reconstructions: {error:.4g}{unit}")
         # Unless the stem names the data already.
         other = None if self.conditions.said == TEST else results.other_data(self.run)

@@ -17,7 +17,7 @@ OTHERS = {
     "grad_norm": ("Gradient norm", "global norm"),
     "learning_rate": ("Learning rate", ""),
     "images_per_second": ("Speed", "images/s"),
-    "mfu": ("Model FLOPs utilisation", "share of peak"),
+    "mfu": ("Model FLOPs utilization", "share of peak"),
 }
 """Numbers in the training logs other than the terms of the loss, with their titles and units."""
 STEP = "step"

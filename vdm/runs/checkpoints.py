@@ -69,7 +69,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 1, read_only: bool = False):
         self.directory, self._retention = directory, Retention(keep)
         if read_only and not directory.is_dir():
-            raise InputError(f"{directory}: no such folder; train.py makes it")
+            raise InputError(f"{directory}: no such folder; vdm train makes it")
         if read_only:
             _check_metrics(directory)
         self._warnings = [] if read_only else parallel.on_main(lambda: _drop_unreadable_metrics(directory)) or []
@@ -89,7 +89,7 @@ class Checkpoints:
         try:
             self._manager = _Manager(directory.absolute(), options=options, item_handlers=handlers)
         except ValueError as error:  # invalid JSON
-            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); train.py repairs it") from error
+            raise InputError(f"{directory}: cannot be opened ({one_line(error)}); vdm train repairs it") from error
         if not read_only:
             self._retention.stops.update(step for step in self.steps() if _is_of_a_stop(directory / str(step)))
 
@@ -317,7 +317,8 @@ def _drop_unreadable_metrics(directory: Path) -> list[str]:
             _read_metrics(path)
         except InputError:
             shutil.rmtree(path.parent)
-            warnings.append(f"the bits/dim of checkpoint {path.parent.parent.name} cannot be read: it is not rated")
+            step = path.parent.parent.name
+            warnings.append(f"the bits/dim of checkpoint {step} cannot be read: it cannot be the best one")
     return warnings
 
 
@@ -327,7 +328,7 @@ def _check_metrics(directory: Path) -> None:
         try:
             _read_metrics(path)
         except InputError as error:
-            raise InputError(f"{error}; train.py repairs it") from error
+            raise InputError(f"{error}; vdm train repairs it") from error
 
 
 def _metrics(directory: Path) -> list[Path]:

@@ -52,7 +52,7 @@ def read_config(path: Path, *kinds: type) -> Any:
     else:
         where, values = path / "run.json", read_record(path).get("config", {})
     if not values and checkpoint_steps(path):
-        raise InputError(f"{path}: has checkpoints but no config.json; to resume, use train.py with the run's --config")
+        raise InputError(f"{path}: has checkpoints but no config.json; to resume, use vdm train with its --config")
     if not values:
         raise InputError(f"{path}: has no config.json, so it is not a run; vdm train makes one")
     by_name = {what(dataclasses.asdict(kind())): kind for kind in kinds or (Config,)}

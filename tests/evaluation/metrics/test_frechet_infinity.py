@@ -63,7 +63,7 @@ def test_images_and_features_that_are_too_few() -> None:
     with pytest.raises(ValueError, match="images: 29 of them; must be 30 or more"):
         measure.estimate(draws(29, gaussian(4, 0), rng))
     (caution,) = measure.cautions(79)
-    assert caution.startswith("the smallest subset has 7 images of 4 features: it is not linear in 1/n there")
+    assert caution.startswith("the smallest subset has 7 images of 4 features: the distance is not linear in 1/n there")
     assert measure.cautions(80) == ()
     assert measure.noise_floor(50) > 0
     assert fid_infinity().title == "FID∞"

@@ -15,7 +15,7 @@ class Member(NamedTuple):
 
     family: str
     inference: str
-    """Of a hierarchical VAE: bottom_up or top_down. Top-down of all others, which differ in no way."""
+    """bottom_up or top_down for a hierarchical VAE; top_down for all others, where the two are the same."""
     depth: int | None
     """Layers T; None: ∞."""
 
@@ -25,13 +25,13 @@ class Member(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """What its runs' folders are called, but for the seed."""
+        """Name of its runs' folders, without the seed."""
         how = f"_{self.inference}" if self.family == HVAE else ""
         return f"{self.family.lower()}{how}-T_{'inf' if self.depth is None else self.depth}"
 
 
 def members(settings: FamiliesSettings) -> list[Member]:
-    """The VAE, hierarchical VAEs by depth and inference, and VDMs with as many steps and in continuous time.
+    """Return the VAE, hierarchical VAEs by depth and inference, and VDMs with as many steps and in continuous time.
 
     >>> [str(each) for each in members(FamiliesSettings(depths=(2,)))]
     ['VAE, T = 1', 'HVAE, bottom-up, T = 2', 'HVAE, top-down, T = 2', 'VDM, T = 2', 'VDM, T = ∞']
@@ -42,7 +42,7 @@ def members(settings: FamiliesSettings) -> list[Member]:
 
 
 def config_of(member: Member, config: Config, settings: FamiliesSettings, seed: int) -> Config | PredecessorConfig:
-    """The config of a member's run: of a VDM the given one at its T, of others one with the same data and budget."""
+    """Return the config of a member's run: for a VDM the given one at its T, or else one with its data and budget."""
     if member.family == VDM:
         return replace(config, seed=seed, objective=replace(config.objective, num_steps=member.depth))
     name = f"vae(latents={settings.latents})"

@@ -42,7 +42,7 @@ def compare_steps(config: Config, settings: StepsSettings, workdir: Path, consol
     validate(config)
     check(settings, "comparison")
     if config.objective.num_steps is not None:
-        raise InputError("config.objective.num_steps: set by compare.py, from comparison.trained")
+        raise InputError("config.objective.num_steps: is set from comparison.trained")
     # Checked before a folder is created.
     seeds_of(config, settings.seeds)
     with progress_of(console, "reading the data") as progress:

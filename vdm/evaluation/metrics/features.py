@@ -29,7 +29,7 @@ class Extraction:
     """An extractor's outputs for the images of any source; compiles once per image size."""
 
     def __init__(self, extractor: Extractor, outputs: Sequence[str], mesh: Mesh, batch_size: int = BATCH):
-        """Raises ValueError for an output that the extractor does not have."""
+        """Raise ValueError for an output that the extractor does not have."""
         for name in outputs:
             if name not in extractor.outputs:
                 raise ValueError(f"output={name!r}: {extractor.title} has {', '.join(extractor.outputs)}")

@@ -221,8 +221,8 @@ def few(num: int, reference: Reference, smallest: int | None = None) -> tuple[st
         )
     elif smallest is not None and smallest < STRAIGHT * dims:
         lines.append(
-            f"the smallest subset has {smallest} images of {dims} features: it is not linear in 1/n there, and the "
-            "value is off by more than its error, mostly too low"
+            f"the smallest subset has {smallest} images of {dims} features: the distance is not linear in 1/n "
+            "there, and the value is off by more than its error, mostly too low"
         )
     if reference.num <= dims:
         lines.append(f"{reference.num} real images are no more than the {dims} features: their covariance is singular")

@@ -91,7 +91,7 @@ class Kid:
     """The kernel distance of images from the real ones."""
 
     def __init__(self, subsets: int, size: int, reference: Reference):
-        """Raises ValueError if only mean and covariance of the real images are known."""
+        """Raise ValueError if only mean and covariance of the real images are known."""
         self.subsets, self.size, self.real = subsets, size, reference.features
 
     def estimate(self, features: Features, labels: Labels | None = None) -> Estimate:

@@ -74,7 +74,7 @@ class Manifold:
     """One of the four metrics, for samples compared with the real images."""
 
     def __init__(self, kind: Kind, k: int, reference: Reference):
-        """Raises ValueError for `k` real images or fewer, and if their features are not known."""
+        """Raise ValueError for `k` real images or fewer, and if their features are not known."""
         self.kind, self.k, self.reference = kind, k, reference
         if reference.num <= k:
             raise ValueError(f"real images: {reference.num} of them; must be {k + 1} or more")

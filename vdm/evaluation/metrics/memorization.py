@@ -99,7 +99,7 @@ class Memorization:
     """A statistic of samples' distances from training images, relative to those of test images."""
 
     def __init__(self, statistic: Statistic, reference: Reference):
-        """Raises ValueError if there are no test images."""
+        """Raise ValueError if there are no test images."""
         self.statistic, self.real = statistic, reference.features
         self.num_others = len(reference.others)
         self.others = nearest(reference.others, self.real)[1]

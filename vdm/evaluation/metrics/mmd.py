@@ -40,7 +40,7 @@ class Mmd:
     """MMD² of images from the real ones, or from a sample of `MAX_REFERENCE` of them, by their pixels in [−1, 1]."""
 
     def __init__(self, reference: Reference):
-        """Raises ValueError if most of the real images are equal."""
+        """Raise ValueError if most of the real images are equal."""
         self.real = reference.sample(MAX_REFERENCE)
         num = len(self.real)
         # Consecutive images may belong together (crops of one photograph), so pairs are taken from all over.

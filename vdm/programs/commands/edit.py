@@ -13,7 +13,7 @@ the image, 0.2 changes little, 1 leaves nothing of it. With --invert, the image 
 
 The images are pictures, folders of pictures, or npz files, with the shape and the levels of the model's images. Values
 are taken as they are: 0 to 16 for a model with 17 levels. With --resize, pictures with values from 0 to 255 are resized
-to the model's size, made grey or RGB, and quantized to the model's levels; a mask is resized by nearest neighbor.
+to the model's size, made gray or RGB, and quantized to the model's levels; a mask is resized by nearest neighbor.
 Images in npz files are never resized.
 
 The images' own labels come from an npz file (`label`), or from the names of the pictures' folders. The draws (npz), the

@@ -1,4 +1,4 @@
-"""Draw a figure of noise schedules, weightings, samplers at work or trained runs as a PNG file, by γ = −log SNR.
+"""Draw a figure of noise schedules, weightings, samplers at work or trained runs as a PNG file.
 
 python -m vdm.plots schedules --out=schedules.png --gamma_min=-13.3 --gamma_max=5
 

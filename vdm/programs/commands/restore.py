@@ -1,4 +1,4 @@
-"""Restore images from a blurred, small, grey, noisy or partly missing version of them, with a trained model.
+"""Restore images from a blurred, small, gray, noisy or partly missing version of them, with a trained model.
 
 vdm restore --run=runs/photos32 --operator='blur(2)' --noise=0.05 --num=8
 vdm restore --run=runs/photos32 --operator='downsample(4)' --method='proximal(0.2)' --draws=16 --steps=100
@@ -10,7 +10,7 @@ The measurement of an image x, with values in [-1, 1], is y = A x + noise, where
 images itself, and restores them from y alone. They are test images of the run's data, or those of --image: pictures,
 folders of pictures, or npz files. They must have the shape and the levels of the model's images, and values are taken
 as they are: 0 to 16 for a model with 17 levels. With --resize, pictures with values from 0 to 255 are resized to the
-model's size, made grey or RGB, and quantized to the model's levels. Images in npz files are never resized.
+model's size, made gray or RGB, and quantized to the model's levels. Images in npz files are never resized.
 
 --measured gives y itself, for images that are degraded already: pictures, folders or npz files of the shape that the
 operator makes, with the levels of the model; --resize makes pictures fit that shape. --noise then says how noisy they

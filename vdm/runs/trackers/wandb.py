@@ -51,7 +51,7 @@ class Wandb(Tracker):
     def check(self) -> None:
         spec = importlib.util.find_spec(LIBRARY)
         if spec is None or spec.origin is None:  # no origin: a plain folder wandb/, such as the library itself creates
-            raise InputError(f"config.training.loggers: wandb is not installed; needed is {INSTALL}")
+            raise InputError(f"config.training.loggers: wandb is not installed: {INSTALL}")
 
     def start(self, run: TrackedRun) -> None:
         self.check()

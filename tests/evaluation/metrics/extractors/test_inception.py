@@ -120,5 +120,5 @@ def test_weights_of_another_network_are_refused(
 @pytest.mark.usefixtures("unannotated")
 @pytest.mark.parametrize("channels", [2, 4])
 def test_images_of_other_channels_are_refused(channels: int) -> None:
-    with pytest.raises(ValueError, match=rf"have {channels} channels; must have 1 \(grey\) or 3"):
+    with pytest.raises(ValueError, match=rf"have {channels} channels; must have 1 \(gray\) or 3"):
         inception.seen(jnp.zeros((1, 8, 8, channels), jnp.uint8))

@@ -27,7 +27,7 @@ OFFSET = 0.1
 """Added to the 16 patches per side in the spacing of the resized position embeddings."""
 
 EPSILON = 1e-6
-"""Of layer normalization."""
+"""Added to the variance in layer normalization."""
 
 # Mean and standard deviation of ImageNet's pixels in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -55,6 +55,6 @@ def eight_bit(images: UInt8[ArrayLike, "batch height width channels"], levels: i
     """
     channels = np.shape(images)[-1]
     if channels not in (1, 3):
-        raise ValueError(f"images: have {channels} channels; must have 1 (grey) or 3 (colour)")
+        raise ValueError(f"images: have {channels} channels; must have 1 (gray) or 3 (color)")
     values = jnp.round(jnp.asarray(images).astype(jnp.float32) * jnp.float32(255 / (levels - 1)))
     return jnp.repeat(values, 3, axis=-1) if channels == 1 else values
