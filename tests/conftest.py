@@ -18,6 +18,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _KEPT = tempfile.TemporaryDirectory()
     os.environ["VDM_CACHE"] = _KEPT.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Programs without the lines of Python that made them are lowered faster.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 # Before jax is imported: eight CPU devices, each on one thread (see vdm.parallel). The rest makes compiling, which is
 # much of what the suite does, three times as fast; the programs in .ci/run are compiled by the defaults.
