@@ -140,6 +140,7 @@ def test_levels(tmp_path):
     assert dataset.info.levels == 256
     assert "no value is above 16: if there are 17 levels" in dataset.info.notes[-1]
     refusal(name, "0 to 16", "levels=16", "--config.data.levels=None", levels=16)
+    refusal(write_npz(tmp_path, a=images() / 255), "np.rint(16 * x)", levels=17)
     refusal(name, "data.levels=300: ", levels=300)
     refusal(name, "data.levels=1: ", levels=1)
 

@@ -27,6 +27,8 @@ from vdm.runs.records import weights_digest
 from vdm.runs.released import check_files, read_card
 from vdm.runs.results import folder_of
 
+ODE = "probability-flow ODE: comparable only with numbers of this kind"
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -119,12 +121,17 @@ def test_what_is_measured_of_it_later_is_added_to_its_card(here: Path, tmp_path:
         "importance": evaluation(2.25, 10, by_draws=[], command=command, weights_digest=digest),
         "again": evaluation(3.5, 10, command=command, weights_digest=digest),  # once more, at T = 10
         "other_weights": evaluation(1.0, 10, command=command, weights_digest="0" * 64),
+        # Of different tolerances neither replaces the other.
+        "ode": evaluation(2.0, None, kind=ODE, command=[*command, "--ode=1"], weights_digest=digest),
+        "coarse": evaluation(
+            2.1, None, kind=ODE, command=[*command, "--ode=1", "--tolerance=0.1"], weights_digest=digest
+        ),
     }.items():
         write_json(later / f"{name}.json", found)
     assert cards.write_again(open_run("vdm:tiny"), added) == read_card(added)
     found = [(each["kind"], each["T"], each["bits_per_dim"]) for each in read_card(added)["bounds"]]
     variational = [("variational", 10, 3.5), ("variational", 10, 3.1), ("variational", None, 2.5)]
-    assert found == [*variational, ("importance", 10, 2.25)]
+    assert found == [*variational, ("importance", 10, 2.25), ("ode", None, 2.1), ("ode", None, 2.0)]
     assert read_card(added) | {"bounds": 0} == before | {"bounds": 0}
     assert "2.25 ± 0.25" in (added / "README.md").read_text()
     check_files(added)

@@ -147,7 +147,7 @@ def check_images(what: str, array: np.ndarray, levels: int) -> np.ndarray:
         raise InputError(f"{what}: shape {array.shape} holds no pixels")
     if not np.issubdtype(array.dtype, np.integer):
         needed = f"must be integers (0 to {levels - 1})"
-        raise InputError(f"{what}: dtype {array.dtype}; {needed}{_guess_at_values(array)}")
+        raise InputError(f"{what}: dtype {array.dtype}; {needed}{_guess_at_values(array, levels)}")
     guess = _guess_at_shape(array.shape)
     if array.ndim not in (3, 4) or guess:
         raise InputError(f"{what}: shape {array.shape}; must be (N, H, W, C), or (N, H, W) for one channel{guess}")
@@ -175,7 +175,7 @@ def check_real(what: str, array: np.ndarray, levels: int = likelihoods.REAL) -> 
     return values
 
 
-def _guess_at_values(array: np.ndarray) -> str:
+def _guess_at_values(array: np.ndarray, levels: int) -> str:
     """Suggest how to convert values that are not integers; empty if there is nothing to suggest."""
     if array.dtype == bool:
         return "; convert True and False with .astype('uint8'), and use 2 levels"
@@ -184,7 +184,7 @@ def _guess_at_values(array: np.ndarray) -> str:
     low, high = array.min(), array.max()
     if np.array_equal(array, np.rint(array)) and not (low >= -1 and high <= 1):
         return "; these are whole numbers: .astype('int32')"
-    for least, change in ((0, "255 * x"), (-1, "127.5 * (x + 1)")):
+    for least, change in ((0, f"{levels - 1} * x"), (-1, f"{(levels - 1) / 2:g} * (x + 1)")):
         if least <= low and high <= 1:
             return f"; convert values from {least} to 1 with np.rint({change}).astype('uint8')"
     return ""

@@ -103,8 +103,13 @@ def _with_later(card: dict[str, Any], run: Run) -> dict[str, Any]:
 
 
 def _settings(measured: Mapping[str, Any]) -> str:
-    """What an entry of a card measures, without the result: entries that agree in it replace each other."""
-    found = ("bits_per_dim", "value", "stderr", "noise_floor", "command")
+    """What an entry of a card measures, without the result: entries that agree in it replace each other.
+
+    The command of a bound by the ODE counts: it has the tolerance and the number of probes.
+    """
+    found = {"bits_per_dim", "value", "stderr", "noise_floor"} | (
+        {"command"} if measured.get("kind") != "ode" else set()
+    )
     return json.dumps({key: value for key, value in measured.items() if key not in found}, sort_keys=True)
 
 

@@ -49,7 +49,7 @@ def described(file: Container) -> dict[str, Any]:
         "labels": f"{header.classes} classes" if header.classes else "none",
         "model": f"{header.model}, step {header.step} of {header.run or 'no run'}",
         "coder": (
-            f"T={header.T}, batches of {header.batch_size}, {header.bins:g} bins of z a σ, means rounded to "
+            f"T={header.T}, batches of {header.batch_size}, {header.bins:g} bins of z per σ, means rounded to "
             f"1/{header.mean_steps} of a bin, probabilities to 2^-{header.parts_bits}"
         ),
         "made on": made_on,
