@@ -22,6 +22,8 @@ from vdm.restorations import Restoration
 
 SHOWN = 6
 """Number of draws at most that a picture shows of each image."""
+OWN = "--invert adds noise to each image under its own, from an npz file (label) or from folders named by class"
+"""What to do about images without conditions."""
 WHITE = 128
 """Least gray value of a mask's pixels that are filled in."""
 
@@ -68,7 +70,8 @@ def lead(editing: Editing, images: Images, strength: float) -> Path:
     if editing.draws != 1:
         raise InputError(f"--draws={editing.draws}: --invert has no randomness; must be 1")
     plain = ModelSampling(run.model, run.mesh, replace(settings, guidance="none", clip="none"))
-    rows = {"x": editing.encoded(images), "own": editing.own_conditions(images) if run.model.condition else None}
+    own = editing.own_conditions(images, OWN) if run.model.condition else None
+    rows = {"x": editing.encoded(images), "own": own}
     way: Way = inverted(plain, strength)
     drawn, seconds = editing.draw(way, rows, editing.conditions(images))
     return _write(editing, images, drawn, seconds, {"inverted": f"{strength:g}"})

@@ -161,23 +161,25 @@ class Editing:
             self.console.print(f"words never seen in training: {', '.join(unknown)}", style="yellow", soft_wrap=True)
         return asked(len(images.images))
 
-    def own_conditions(self, images: Images) -> Condition:
+    def own_conditions(self, images: Images, otherwise: str | None = None) -> Condition:
         """Return the conditions that come with the images, or None if none are needed.
 
-        Raises `InputError` if a needed one is missing, and for labels that the model does not have.
+        Raises `InputError` if a needed one is missing, and for labels that the model does not have; `otherwise` is what
+        to do about it, by default to give the flag.
         """
         leads = parts.make("guidance", self.settings.guidance).leads
         needed = guides.needed(self.run.model, leads)
         if missing := [name for name in needed if name not in images.batch]:
-            raise InputError(
-                f"the images come without {' and '.join(missing)}, which the model needs: give "
-                f"{' and '.join('--' + _FLAGS.get(name, name) for name in missing)}"
-            )
+            flags = " and ".join("--" + _FLAGS.get(name, name) for name in missing)
+            needs = f"come without {' and '.join(missing)}, which the model needs"
+            raise InputError(f"the images {needs}: {otherwise or f'give {flags}'}")
         found = {name: np.asarray(images.batch[name]) for name in needed}
         num = given_images.classes_of(self.run)
         if LABEL in found and num and not 0 <= found[LABEL].min() <= found[LABEL].max() < num:
             there = f"{found[LABEL].min()} to {found[LABEL].max()}"
-            raise InputError(f"the images have labels from {there}; must be from 0 to {num - 1}: give --labels")
+            raise InputError(
+                f"the images have labels from {there}; must be from 0 to {num - 1}: {otherwise or 'give --labels'}"
+            )
         return found or None
 
     def editor(self, way: Way) -> Editor:

@@ -107,10 +107,10 @@ def _settings(measured: Mapping[str, Any]) -> str:
 
     The command of a bound by the ODE counts: it has the tolerance and the number of probes.
     """
-    found = {"bits_per_dim", "value", "stderr", "noise_floor"} | (
-        {"command"} if measured.get("kind") != "ode" else set()
-    )
-    return json.dumps({key: value for key, value in measured.items() if key not in found}, sort_keys=True)
+    left_out = {"bits_per_dim", "value", "stderr", "noise_floor"}
+    if measured.get("kind") != "ode":
+        left_out.add("command")
+    return json.dumps({key: value for key, value in measured.items() if key not in left_out}, sort_keys=True)
 
 
 def _in_order(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
