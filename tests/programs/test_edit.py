@@ -266,7 +266,7 @@ def test_labels_that_the_model_does_not_have(
     assert "labels from 0 to 2; must be from 0 to 1: give --labels" in line
     np.savez(file, images=np.asarray(tiny.images(2)))
     line = error_line(edit.main, [f"--run={run}", f"--image={file}", "--invert", "--labels=1"], capsys)
-    assert "come without label, which the model needs: --invert adds noise to each image under its own" in line
+    assert "come without label, which the model needs: --invert needs those of each image, from an npz file" in line
     np.savez(file, images=np.asarray(tiny.images(2)), label=[0, 1])
     edit.main([f"--run={run}", f"--image={file}", "--strength=0"])
 

@@ -22,7 +22,7 @@ from vdm.restorations import Restoration
 
 SHOWN = 6
 """Number of draws at most that a picture shows of each image."""
-OWN = "--invert adds noise to each image under its own, from an npz file (label) or from folders named by class"
+OWN = "--invert needs those of each image, from an npz file (label) or from folders named by class"
 """What to do about images without conditions."""
 WHITE = 128
 """Least gray value of a mask's pixels that are filled in."""
